@@ -1,0 +1,1 @@
+"""groundup: raise a foundation model from raw text to an aligned chat assistant."""

@@ -1,0 +1,1 @@
+"""Raw sources to text, chats, preferences, prompts, evaluation sets, tokenizer and shards."""

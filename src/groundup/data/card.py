@@ -1,0 +1,120 @@
+"""The data card: where every document came from, what was dropped and why, what came out."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from groundup.data.ledger import Ledger
+
+REASONS = {
+    "empty": "nothing left after cleaning",
+    "too_short": "shorter than prepare.clean.min_characters",
+    "empty_message": "a message is empty after cleaning",
+    "repeated_lines": "mostly repeated lines",
+    "repeated_ngrams": "mostly repeated word sequences",
+    "language": "not in prepare.clean.languages",
+    "exact_duplicate": "the same words as another document",
+    "near_duplicate": "nearly the same as another document (MinHash)",
+    "contaminated": "train only: shares an n-gram with an evaluated document (the shared words are shown)",
+}
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    (folder / "report.md").write_text(to_markdown(card), encoding="utf-8", newline="\n")
+
+
+def build_card(
+    sources: list[dict[str, Any]], drops: Ledger, pii: Ledger, outputs: dict[str, Any], index_bytes: int
+) -> dict[str, Any]:
+    return {
+        "sources": sources,
+        "dropped": {name: drops.to_json()["counts"].get(name, {}) for name in sorted(s["name"] for s in sources)},
+        "dropped_examples": drops.examples,
+        "placeholders": pii.counts,
+        "placeholder_examples": pii.examples,
+        "outputs": outputs,
+        "dedup_index_bytes_per_document": index_bytes,
+    }
+
+
+def to_markdown(card: dict[str, Any]) -> str:
+    lines = ["# Data card", "", "## Sources", ""]
+    lines += table(
+        ("source", "origin", "version", "licence", "rows", "characters", "documents kept", "characters kept"),
+        (
+            (
+                source["name"],
+                source["package"] or f"data/ ({len(source['sha256'])} files)",
+                source["version"] or "-",
+                source["licence"],
+                source["rows"],
+                source["characters"],
+                source["documents_kept"],
+                source["characters_kept"],
+            )
+            for source in card["sources"]
+        ),
+    )
+    lines += ["", "sha256 of the files read:", ""]
+    lines += [
+        f"- `{path}` `{digest}`" for source in card["sources"] for path, digest in sorted(source["sha256"].items())
+    ]
+    lines += ["", "## Dropped", ""]
+    lines += table(
+        ("source", "reason", "documents", "meaning"),
+        (
+            (source, reason, count, REASONS[reason])
+            for source, counts in card["dropped"].items()
+            for reason, count in sorted(counts.items())
+        ),
+    )
+    lines += ["", "Examples:", "", *examples(card["dropped_examples"])]
+    lines += ["", "## Personal data replaced", ""]
+    lines += table(
+        ("source", "placeholder", "number"),
+        (
+            (source, f"[{kind.upper()}]", count)
+            for source, counts in sorted(card["placeholders"].items())
+            for kind, count in sorted(counts.items())
+        ),
+    )
+    lines += ["", "Examples:", "", *examples(card["placeholder_examples"])]
+    lines += ["", "## What came out", ""]
+    lines += table(
+        ("output", "split", "rows", "characters"),
+        (
+            (output, split, size["rows"], size["characters"])
+            for output, splits in card["outputs"].items()
+            for split, size in splits.items()
+        ),
+    )
+    lines += [
+        "",
+        f"The index of duplicates takes about {card['dedup_index_bytes_per_document']} bytes of memory for each "
+        "document it keeps; nothing else grows with the corpus.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    cells = [head, ("---",) * len(head), *rows]
+    return ["| " + " | ".join(format_cell(cell) for cell in row) + " |" for row in cells]
+
+
+def format_cell(cell: Any) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else str(cell).replace("|", "\\|")
+
+
+def examples(by_source: dict[str, dict[str, list[str]]]) -> list[str]:
+    return [
+        f"- {source}, {reason}: `{example.replace('`', chr(39))}`"
+        for source, by_reason in sorted(by_source.items())
+        for reason, found in sorted(by_reason.items())
+        for example in found
+        if example
+    ]

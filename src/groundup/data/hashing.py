@@ -1,0 +1,18 @@
+"""Choices that depend on a seed and a name only: the same in every run, process and order of reading."""
+
+from hashlib import blake2b
+
+
+def hash_integer(seed: int, purpose: str, name: str) -> int:
+    """64 bits; `purpose` keeps the choices made for one name independent of each other."""
+    return int.from_bytes(blake2b(f"{seed}\n{purpose}\n{name}".encode(), digest_size=8).digest(), "big")
+
+
+def hash_fraction(seed: int, purpose: str, name: str) -> float:
+    """In [0, 1)."""
+    return (hash_integer(seed, purpose, name) >> 11) / 2**53
+
+
+def content_id(content: str) -> str:
+    """Name of a row that brings none: stays the same when rows are added around it."""
+    return blake2b(content.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,35 @@
+"""Documents for pretraining."""
+
+from collections.abc import Iterable, Iterator
+
+from groundup.data.jsonl import Row
+from groundup.data.records import Record, document
+
+BORDERS = ("\n\n", "\n", ". ", " ")  # where a long document is cut, best first
+
+
+def texts(records: Iterable[Record], max_characters: int) -> Iterator[Row]:
+    """{id, source, text}; a document above `max_characters` becomes several, all of the split of the whole."""
+    for record in records:
+        if (text := document(record)) is None:
+            continue
+        parts = split_document(text, max_characters)
+        for number, part in enumerate(parts):
+            name = record.id if len(parts) == 1 else f"{record.id}#{number}"
+            yield {"id": name, "source": record.source, "text": part}
+
+
+def split_document(text: str, max_characters: int) -> list[str]:
+    """Parts of at most `max_characters`, the white space at their borders removed."""
+    parts = []
+    while len(text) > max_characters:
+        cut = max_characters
+        for border in BORDERS:
+            # A border in the first half would leave a crumb: take a lesser border instead.
+            place = text.rfind(border, max_characters // 2, max_characters)
+            if place >= 0:
+                cut = place + len(border)
+                break
+        parts.append(text[:cut].strip())
+        text = text[cut:].lstrip()
+    return [part for part in [*parts, text] if part]

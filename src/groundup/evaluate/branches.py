@@ -1,0 +1,64 @@
+"""How likely a model finds each of several replies to one prompt, the prompt computed once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Branches:
+    prompt: list[int]
+    replies: list[list[int]]
+
+    @property
+    def num_inputs(self) -> int:
+        """The last token of a reply is predicted and never read."""
+        return len(self.prompt) + sum(len(reply) - 1 for reply in self.replies)
+
+
+def branch_nats(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[float]]:
+    """Negative log-likelihood of every reply in nats, in the order given."""
+    nats: list[list[float]] = [[] for _ in items]
+    order = sorted(range(len(items)), key=lambda i: items[i].num_inputs, reverse=True)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        for i, values in zip(rows, _batch_nats(model, [items[i] for i in rows]), strict=True):
+            nats[i] = values
+    return nats
+
+
+@torch.no_grad()
+def _batch_nats(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list[float]]:
+    """One row an item: the prompt, then its replies side by side, each of which sees the prompt and itself only."""
+    device = model.device
+    width = max(item.num_inputs for item in batch)
+    ids = torch.zeros(len(batch), width, dtype=torch.long)
+    positions = torch.zeros(len(batch), width, dtype=torch.long)
+    branch = torch.full((len(batch), width), -1)  # 0 the prompt, then one number a reply, -1 padding
+    sources: list[tuple[int, int]] = []  # row and column whose output predicts each scored token
+    for row, item in enumerate(batch):
+        column = len(item.prompt)
+        ids[row, :column] = torch.tensor(item.prompt)
+        positions[row, :column] = torch.arange(column)
+        branch[row, :column] = 0
+        for number, reply in enumerate(item.replies, start=1):
+            end = column + len(reply) - 1
+            ids[row, column:end] = torch.tensor(reply[:-1], dtype=torch.long)
+            positions[row, column:end] = torch.arange(len(reply) - 1) + len(item.prompt)
+            branch[row, column:end] = number
+            sources += [(row, len(item.prompt) - 1), *((row, source) for source in range(column, end))]
+            column = end
+    causal = torch.ones(width, width, dtype=torch.bool).tril()
+    visible = causal & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))  # [B, T, T]
+    hidden = model.base_model(
+        ids.to(device), attention_mask=visible[:, None].to(device), position_ids=positions.to(device), use_cache=False
+    ).last_hidden_state
+    row_index, column_index = torch.tensor(sources, device=device).T
+    logits = model.get_output_embeddings()(hidden[row_index, column_index]).float()
+    targets = torch.tensor([token for item in batch for reply in item.replies for token in reply], device=device)
+    nats = F.cross_entropy(logits, targets, reduction="none").double()
+    sums = iter(nats.split([len(reply) for item in batch for reply in item.replies]))
+    return [[next(sums).sum().item() for _ in item.replies] for item in batch]

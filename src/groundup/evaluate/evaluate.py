@@ -1,0 +1,195 @@
+"""The report card: base, SFT and aligned model on the test split."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.data.jsonl import Row, read_jsonl
+from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
+from groundup.evaluate.choices import check_items, score_choices
+from groundup.evaluate.finished import FinishedSteps
+from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts, wins
+from groundup.evaluate.report.build import ReportInputs, write_report
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.frame.params.training import RuntimeParams
+from groundup.model.chat_format import load_tokenizer
+from groundup.model.scoring import RewardScorer
+from groundup.statistics import cluster_bootstrap
+from groundup.train.runtime import Log, set_up
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What the models are measured on, drawn from the test split."""
+
+    documents: list[Row]
+    num_documents_in_split: int
+    tasks: dict[str, list[Row]]
+    prompts: list[Row]
+
+
+def evaluate(
+    base: Path,
+    sft: Path,
+    reward: Path,
+    aligned: Path,
+    text: Path,
+    prompts: Path,
+    evaluation: Path,
+    curves: Mapping[str, Path],
+    cards: Mapping[str, Path],
+    out: Path,
+    params: EvaluateParams,
+    runtime: RuntimeParams,
+    device: str,
+    work: Path,
+    log: Log,
+) -> dict[str, Any]:
+    """Measures the three models and writes the report; the curve's steps are 0 base, 1 SFT, 2 aligned.
+
+    text, prompts: JSONL files of the test split. evaluation: directory of tasks, one JSONL file each. curves, cards:
+    a stage's CSV and report directory; what does not exist is left out of the report.
+    """
+    # Everything is measured in float32: precision of training must not blur small differences between models.
+    torch_device = set_up(runtime, device, params.seed)
+    test_set = load_test_set(text, prompts, evaluation, params)
+    paths = {"base": base, "sft": sft, "aligned": aligned}
+    tokenizer = shared_tokenizer({**paths, "reward": reward})
+    sft_model = load_model(sft, torch_device)
+    scorer = RewardScorer.load(reward, torch_device)
+    fitted = fit_prompts(tokenizer, test_set.prompts, sft_model.config.max_position_embeddings, params.max_new_tokens)
+    steps = FinishedSteps(work / "finished")
+    scores: dict[str, dict[str, float]] = {}
+    replies: dict[str, ModelReplies] = {}
+    for name, path in paths.items():
+        model = load_model(path, torch_device)
+        scores[name] = language_scores(steps, name, model, tokenizer, test_set, params, torch_device)
+        replies[name] = steps.get(
+            f"{name}-replies", reply_to_prompts, model, sft_model, scorer, tokenizer, fitted, params
+        )
+        scores[name] |= reply_scores(replies[name], fitted, params)
+    metrics: dict[str, Any] = {**scores}
+    for opponent in ("sft", "base"):
+        won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"])
+        metrics |= with_interval(f"win_rate_vs_{opponent}", won, [p.conversation_id for p in fitted], params)
+    metrics |= {"num_prompts": len(fitted), "num_documents": len(test_set.documents)}
+    for step, values in enumerate(scores.values()):
+        log(step, **values)
+    write_report(
+        ReportInputs(
+            metrics=metrics,
+            tasks={name: len(items) for name, items in test_set.tasks.items()},
+            num_documents_in_split=test_set.num_documents_in_split,
+            prompts=fitted,
+            replies=replies,
+            curves={stage: path for stage, path in curves.items() if path.exists()},
+            cards={stage: path for stage, path in cards.items() if path.exists()},
+            params=params,
+        ),
+        out,
+    )
+    return metrics
+
+
+def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateParams) -> TestSet:
+    documents = list(read_jsonl(text))
+    tasks = {path.stem: list(read_jsonl(path)) for path in sorted(evaluation.glob("*.jsonl"))}
+    for name, items in tasks.items():
+        check_items(items, name)
+    prompt_rows = list(read_jsonl(prompts))
+    for path, rows in ((text, documents), (prompts, prompt_rows)):
+        if not rows:
+            raise ValueError(f"{path} is empty: raise prepare.splits.test or add data, then run prepare again")
+    return TestSet(
+        documents=draw_evenly(documents, params.num_documents, params.seed),
+        num_documents_in_split=len(documents),
+        tasks=tasks,
+        prompts=draw_evenly(prompt_rows, params.num_prompts, params.seed),
+    )
+
+
+def draw_evenly(rows: Sequence[Row], num_rows: int, seed: int) -> list[Row]:
+    """At most num_rows of them, each as likely as any other, in their order: sources keep their proportion."""
+    kept = random.Random(seed).sample(range(len(rows)), min(num_rows, len(rows)))
+    return [rows[i] for i in sorted(kept)]
+
+
+def shared_tokenizer(paths: Mapping[str, Path]) -> PreTrainedTokenizerFast:
+    """The tokenizer of all models; they are compared on the same tokens, so it must be one."""
+    tokenizers = {name: load_tokenizer(str(path)) for name, path in paths.items()}
+    vocabulary = tokenizers["sft"].get_vocab()
+    others = [name for name, tokenizer in tokenizers.items() if tokenizer.get_vocab() != vocabulary]
+    if others:
+        raise ValueError(
+            f"the tokenizer of {', '.join(others)} differs from that of sft: run `dvc repro`, so that all models come "
+            "from one tokenizer"
+        )
+    return tokenizers["sft"]
+
+
+def load_model(path: Path, device: torch.device) -> LlamaForCausalLM:
+    model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32)
+    return model.to(device).eval()
+
+
+def language_scores(
+    steps: FinishedSteps,
+    name: str,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    test_set: TestSet,
+    params: EvaluateParams,
+    device: torch.device,
+) -> dict[str, float]:
+    """Bits per byte and the accuracy of every task."""
+    context_length = model.config.max_position_embeddings
+    scores: dict[str, float] = steps.get(
+        f"{name}-bits_per_byte",
+        bits_per_byte_scores,
+        model,
+        tokenizer,
+        test_set.documents,
+        context_length,
+        params.batch_size,
+        device,
+    )
+    for task, items in test_set.tasks.items():
+        result = steps.get(f"{name}-{task}", score_choices, model, tokenizer, items, context_length, params.batch_size)
+        scores |= with_interval(f"{task}_accuracy", result["correct"], result["groups"], params)
+        scores[f"{task}_chance"] = result["chance"]
+    return scores
+
+
+def bits_per_byte_scores(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Sequence[Row],
+    context_length: int,
+    batch_size: int,
+    device: torch.device,
+) -> dict[str, float]:
+    result = trainer_bits_per_byte(model, tokenizer, documents, context_length, batch_size, device)
+    by_source = {f"bits_per_byte_{source}": value for source, value in result.by_source.items()}
+    return {"bits_per_byte": result.overall, **by_source}
+
+
+def reply_scores(replies: ModelReplies, prompts: Sequence[Prompt], params: EvaluateParams) -> dict[str, float]:
+    conversations = [prompt.conversation_id for prompt in prompts]
+    return {
+        **with_interval("reward", replies["rewards"], conversations, params),
+        **with_interval("kl_to_sft", replies["kl"], conversations, params),
+        **reply_metrics(replies),
+    }
+
+
+def with_interval(
+    name: str, values: Sequence[float], groups: Sequence[str], params: EvaluateParams
+) -> dict[str, float]:
+    """The mean with its 95 % interval, groups resampled."""
+    low, high = cluster_bootstrap(values, [[group] for group in groups], params.bootstrap_samples, params.seed)
+    return {name: sum(values) / len(values), f"{name}_ci_low": low, f"{name}_ci_high": high}

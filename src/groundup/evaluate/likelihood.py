@@ -1,0 +1,67 @@
+"""How likely a causal language model finds the end of a token sequence."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+# Logits [N, V] to log-probabilities [N, V]: the model's own distribution, or the one its replies are drawn from.
+Distribution = Callable[[torch.Tensor], torch.Tensor]
+HEAD_ROWS = 1024  # positions per pass through the output head: memory stays flat whatever the vocabulary
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Tokens that fit the context; the last `num_scored` of them are scored, given all before."""
+
+    ids: list[int]
+    num_scored: int
+
+    def __post_init__(self) -> None:
+        assert 0 < self.num_scored < len(self.ids), "a scored token needs one before it"
+
+
+def batches_by_length(stretches: Sequence[Stretch], batch_size: int) -> list[list[int]]:
+    """Indices of similar length together, longest first: little padding, and memory runs out at once or never."""
+    order = sorted(range(len(stretches)), key=lambda i: len(stretches[i].ids), reverse=True)
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def own_distribution(logits: torch.Tensor) -> torch.Tensor:
+    return logits.float().log_softmax(-1)
+
+
+def stretch_nats(
+    model: PreTrainedModel, stretches: Sequence[Stretch], batch_size: int, distribution: Distribution
+) -> list[float]:
+    """Negative log-likelihood of each stretch's scored tokens, in nats, in the order given."""
+    nats = [0.0] * len(stretches)
+    for batch in batches_by_length(stretches, batch_size):
+        for i, value in zip(batch, batch_nats(model, [stretches[i] for i in batch], distribution), strict=True):
+            nats[i] = value
+    return nats
+
+
+@torch.no_grad()
+def batch_nats(model: PreTrainedModel, batch: Sequence[Stretch], distribution: Distribution) -> list[float]:
+    """stretch_nats of one batch, in one forward pass."""
+    width = max(len(stretch.ids) for stretch in batch) - 1
+    ids = torch.zeros(len(batch), width, dtype=torch.long)
+    for row, stretch in enumerate(batch):
+        ids[row, : len(stretch.ids) - 1] = torch.tensor(stretch.ids[:-1])
+    # Attention is causal and the padding stands right, so no token sees it: without a mask the fast kernel is used.
+    # use_cache=False: keys and values would be kept for nothing.
+    hidden = model.base_model(ids.to(model.device), use_cache=False).last_hidden_state  # [B, T, D]
+    ends = [len(stretch.ids) - 1 for stretch in batch]
+    states = torch.cat([hidden[row, ends[row] - s.num_scored : ends[row]] for row, s in enumerate(batch)])
+    targets = torch.tensor([token for s in batch for token in s.ids[-s.num_scored :]], device=model.device)
+    head = model.get_output_embeddings()
+    nats = torch.cat(
+        [
+            F.nll_loss(distribution(head(rows)), labels, reduction="none")
+            for rows, labels in zip(states.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
+        ]
+    )
+    return [part.double().sum().item() for part in nats.split([s.num_scored for s in batch])]

@@ -1,0 +1,94 @@
+"""One sampled reply a test prompt: how the reward model likes it, how far it is from SFT, how it reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypedDict
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.assistant.history import fit_prompt
+from groundup.evaluate.likelihood import Stretch, stretch_nats
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.model.chat_format import Message
+from groundup.model.generation import distinct_2, next_token_logprobs, sample_replies
+from groundup.model.scoring import RewardScorer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    conversation_id: str
+    messages: list[Message]
+    ids: list[int]
+
+
+class ModelReplies(TypedDict):
+    """What one model answered, one entry a prompt."""
+
+    texts: list[str]
+    tokens: list[list[int]]  # without the prompt
+    ended: list[bool]  # by end-of-turn
+    rewards: list[float]
+    kl: list[float]  # nats a reply: log-probability under the model minus that under SFT, summed over its tokens
+
+
+def fit_prompts(
+    tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, Any]], context_length: int, max_new_tokens: int
+) -> list[Prompt]:
+    """Prompts that leave room for a reply and its end-of-turn token; oldest turns go first."""
+    room = context_length - max_new_tokens - 1
+    return [
+        Prompt(row["conversation_id"], row["messages"], fit_prompt(tokenizer, row["messages"], room).ids)
+        for row in rows
+    ]
+
+
+def reply_to_prompts(
+    model: LlamaForCausalLM,
+    sft: LlamaForCausalLM,
+    scorer: RewardScorer,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Prompt],
+    params: EvaluateParams,
+) -> ModelReplies:
+    """Every model draws from the same random numbers, so that equal models give equal replies."""
+    replies = sample_replies(
+        model,
+        [prompt.ids for prompt in prompts],
+        max_new_tokens=params.max_new_tokens,
+        temperature=params.temperature,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        generator=torch.Generator().manual_seed(params.seed),
+        batch_size=params.batch_size,
+    )
+    # The reward model was trained on ended turns: an unended one is ended for scoring, and end_of_turn_rate shows it.
+    ends = [[] if ended else [tokenizer.eos_token_id] for ended in replies.ended]
+    rewards, _ = scorer.score([p.ids + t + e for p, t, e in zip(prompts, replies.tokens, ends, strict=True)])
+    stretches = [Stretch(p.ids + t, len(t)) for p, t in zip(prompts, replies.tokens, strict=True)]
+    # Both sides are recomputed in one way, so that SFT's distance from itself is zero and not rounding noise.
+    own, reference = (
+        stretch_nats(m, stretches, params.batch_size, partial(next_token_logprobs, m, temperature=params.temperature))
+        for m in (model, sft)
+    )
+    return ModelReplies(
+        texts=[tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in replies.tokens],
+        tokens=replies.tokens,
+        ended=replies.ended,
+        rewards=rewards.tolist(),
+        kl=[r - o for o, r in zip(own, reference, strict=True)],
+    )
+
+
+def reply_metrics(replies: ModelReplies) -> dict[str, float]:
+    return {
+        "reply_tokens": sum(len(tokens) for tokens in replies["tokens"]) / len(replies["tokens"]),
+        "distinct_2": distinct_2(replies["tokens"]),
+        "end_of_turn_rate": sum(replies["ended"]) / len(replies["ended"]),
+    }
+
+
+def wins(rewards: Sequence[float], against: Sequence[float]) -> list[float]:
+    """1 where the reply got the higher reward, 0 where the lower, a half for a tie."""
+    return [0.5 if a == b else float(a > b) for a, b in zip(rewards, against, strict=True)]

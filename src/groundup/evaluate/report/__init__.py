@@ -1,0 +1,1 @@
+"""The report card as Markdown, one HTML page and pictures of the curves."""

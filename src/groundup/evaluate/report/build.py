@@ -1,0 +1,128 @@
+"""Writes the report: report.md, report.html (one page that needs nothing else), a PNG a curve, all replies."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from groundup.data.jsonl import write_jsonl
+from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.evaluate.report.cards import read_cards
+from groundup.evaluate.report.curves import data_uri, draw_panels
+from groundup.evaluate.report.sentences import MODELS, headline
+from groundup.evaluate.report.table import score_table, tiles, win_bars
+from groundup.frame.params.evaluate import EvaluateParams
+
+STAGES = {
+    "prepare": "Data",
+    "tokenizer": "Tokenizer",
+    "pretrain": "Pretraining",
+    "sft": "Supervised fine-tuning",
+    "reward": "Reward model",
+    "align": "Alignment",
+}
+MARKDOWN_SYMBOLS = "\\`*_{}[]<>#|~"
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    metrics: Mapping[str, Any]
+    tasks: Mapping[str, int]  # number of items
+    num_documents_in_split: int
+    prompts: list[Prompt]
+    replies: Mapping[str, ModelReplies]  # by model
+    curves: Mapping[str, Path]  # by stage
+    cards: Mapping[str, Path]  # by stage
+    params: EvaluateParams
+
+
+def write_report(inputs: ReportInputs, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = draw_panels(inputs.curves)
+    for panel, png in pictures:
+        (out / panel.file_name).write_bytes(png)
+    stages = {panel.stage: STAGES.get(panel.stage, panel.stage) for panel, _ in pictures}
+    context = {
+        "models": MODELS,
+        "sentences": headline(inputs.metrics, list(inputs.tasks)),
+        "tiles": tiles(inputs.metrics, inputs.tasks),
+        "win_bars": win_bars(inputs.metrics),
+        "groups": score_table(inputs.metrics, inputs.tasks),
+        "curves": [
+            {
+                "stage": title,
+                "panels": [
+                    {"title": panel.title, "file": panel.file_name, "uri": data_uri(png)}
+                    for panel, png in pictures
+                    if panel.stage == stage
+                ],
+            }
+            for stage, title in stages.items()
+        ],
+        "samples": _samples(inputs),
+        "cards": read_cards(inputs.cards, STAGES),
+        "method": _method(inputs),
+    }
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["plain"] = plain
+    for name in ("report.md", "report.html"):
+        page = environment.get_template(f"{name}.j2").render(context)
+        (out / name).write_text(page, encoding="utf-8", newline="\n")
+    write_jsonl(out / "replies.jsonl", [_reply_row(inputs, i) for i in range(len(inputs.prompts))])
+
+
+def plain(text: str) -> str:
+    """Text on one line that Markdown shows as it is."""
+    return "".join("\\" + char if char in MARKDOWN_SYMBOLS else char for char in " ".join(text.split()))
+
+
+def _reply_row(inputs: ReportInputs, i: int) -> dict[str, Any]:
+    prompt = inputs.prompts[i]
+    replies = {
+        model: {"text": replies["texts"][i], "reward": replies["rewards"][i], "ended": replies["ended"][i]}
+        for model, replies in inputs.replies.items()
+    }
+    return {"conversation_id": prompt.conversation_id, "messages": prompt.messages, **replies}
+
+
+def _samples(inputs: ReportInputs) -> list[dict[str, Any]]:
+    count = min(inputs.params.num_samples, len(inputs.prompts))
+    drawn = random.Random(inputs.params.seed).sample(range(len(inputs.prompts)), count)
+    rows = [_reply_row(inputs, i) for i in sorted(drawn)]
+    return [
+        {
+            "topic": " ".join(m["content"] for m in row["messages"] if m["role"] == "system"),
+            "turns": [m for m in row["messages"] if m["role"] != "system"],
+            "replies": [{"model": title, **row[model]} for model, title in MODELS.items()],
+        }
+        for row in rows
+    ]
+
+
+def _method(inputs: ReportInputs) -> list[str]:
+    params, metrics = inputs.params, inputs.metrics
+    return [
+        f"Bits per byte: {metrics['num_documents']} of the {inputs.num_documents_in_split} documents of the test "
+        "split, drawn at random. Every UTF-8 byte and the end of each document counts, each document is scored alone, "
+        "and one longer than the context in windows that overlap by a quarter.",
+        "Choice: the reply with the highest log-likelihood per token, end-of-turn included, is the model's answer.",
+        f"Replies: one sample for each of {metrics['num_prompts']} test prompts, temperature {params.temperature}, "
+        f"at most {params.max_new_tokens} tokens, seed {params.seed}, the same random numbers for every model. "
+        "A reply that did not end is scored as if it had.",
+        "Reward and win rate are judged by the reward model that alignment optimised: they show that it worked, not "
+        "that people would agree.",
+        "KL to SFT: the log-probability of the reply under the model minus that under the SFT model, in nats, on the "
+        "model's own replies. Distinct-2: distinct bigrams of tokens over all bigrams of all replies.",
+        f"Intervals: 95 %, percentile bootstrap with {params.bootstrap_samples} resamples of conversations, since "
+        "prompts of one conversation are not independent. They do not cover the chance of training with other seeds.",
+    ]

@@ -1,0 +1,84 @@
+"""The results in plain sentences that say no more than the intervals allow."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MODELS = {"base": "Base", "sft": "SFT", "aligned": "Aligned"}
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def number(value: float) -> str:
+    """Two decimals, and no minus before zero."""
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text
+
+
+def headline(metrics: Mapping[str, Any], tasks: Sequence[str]) -> list[str]:
+    return [
+        _win_sentence(metrics, "sft", "the SFT model"),
+        _reward_sentence(metrics),
+        _style_sentence(metrics),
+        _bits_sentence(metrics),
+        *_task_sentences(metrics["aligned"], tasks),
+    ]
+
+
+def _win_sentence(metrics: Mapping[str, Any], opponent: str, name: str) -> str:
+    rate, low, high = (metrics[f"win_rate_vs_{opponent}{end}"] for end in ("", "_ci_low", "_ci_high"))
+    if low > 0.5:
+        verdict = f"The aligned model beats {name}"
+    elif high < 0.5:
+        verdict = f"The aligned model loses to {name}"
+    else:
+        verdict = f"The aligned model cannot be told apart from {name}"
+    return (
+        f"{verdict}: its reply is preferred in {percent(rate)} of {metrics['num_prompts']} held-out prompts "
+        f"(95 % CI {percent(low)} to {percent(high)}; ties count half)."
+    )
+
+
+def _reward_sentence(metrics: Mapping[str, Any]) -> str:
+    before, after = metrics["sft"]["reward"], metrics["aligned"]["reward"]
+    moved = "stayed at" if number(before) == number(after) else f"went from {number(before)} to"
+    return (
+        f"With alignment the mean reward {moved} {number(after)}, at a distance of "
+        f"{number(metrics['aligned']['kl_to_sft'])} nats a reply from the SFT model."
+    )
+
+
+def _style_sentence(metrics: Mapping[str, Any]) -> str:
+    sft, aligned = metrics["sft"], metrics["aligned"]
+    return (
+        f"A reply has {aligned['reply_tokens']:.1f} tokens on average (SFT {sft['reply_tokens']:.1f}), "
+        f"{percent(aligned['end_of_turn_rate'])} of them end by themselves (SFT {percent(sft['end_of_turn_rate'])}), "
+        f"and {percent(aligned['distinct_2'])} of their bigrams are distinct (SFT {percent(sft['distinct_2'])})."
+    )
+
+
+def _bits_sentence(metrics: Mapping[str, Any]) -> str:
+    base, sft, aligned = (number(metrics[model]["bits_per_byte"]) for model in MODELS)
+    return f"On held-out text base, SFT and aligned model need {base}, {sft} and {aligned} bits per byte."
+
+
+def _task_sentences(scores: Mapping[str, float], tasks: Sequence[str]) -> list[str]:
+    """Tasks grouped by what their interval allows to say."""
+    verdicts: dict[str, list[str]] = {}
+    for task in tasks:
+        accuracy, low, high = (scores[f"{task}_accuracy{end}"] for end in ("", "_ci_low", "_ci_high"))
+        chance = scores[f"{task}_chance"]
+        if low > chance:
+            verdict = "The aligned model chooses better than guessing"
+        elif high < chance:
+            verdict = "The aligned model chooses worse than guessing"
+        else:
+            verdict = "No better or worse than guessing, as far as the interval tells"
+        figures = f"{task.replace('_', ' ')} {percent(accuracy)} (guessing {percent(chance)})"
+        verdicts.setdefault(verdict, []).append(figures)
+    return [f"{verdict}: {', '.join(figures)}." for verdict, figures in verdicts.items()]
+
+
+def task_title(task: str) -> str:
+    return f"{task.replace('_', ' ').capitalize()} choice"

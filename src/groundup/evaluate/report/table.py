@@ -1,0 +1,127 @@
+"""The scores as rows, tiles and bars for the templates."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from groundup.evaluate.report.sentences import MODELS, number, percent, task_title
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An interval on the line from 0 to 1, with the value that stands for no effect."""
+
+    value: float
+    low: float
+    high: float
+    reference: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    value: str
+    interval: str
+    bar: Bar | None
+
+
+@dataclass(frozen=True)
+class Row:
+    label: str
+    note: str
+    cells: list[Cell]  # one a model
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Tile:
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class WinBar:
+    label: str
+    value: str
+    interval: str
+    bar: Bar
+
+
+def score_table(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Group]:
+    scores = [metrics[model] for model in MODELS]
+    sources = [key.removeprefix("bits_per_byte_") for key in scores[0] if key.startswith("bits_per_byte_")]
+    bits = [Row("Bits per byte", "lower is better", [_plain(s["bits_per_byte"]) for s in scores])]
+    if len(sources) > 1:
+        bits += [Row(source, "", [_plain(s[f"bits_per_byte_{source}"]) for s in scores]) for source in sources]
+    choices = [
+        Row(
+            task_title(task),
+            f"{count} questions, guessing {percent(scores[0][f'{task}_chance'])}",
+            [_accuracy(s, task) for s in scores],
+        )
+        for task, count in tasks.items()
+    ]
+    replies = [
+        Row("Reward", "higher is better", [_with_interval(s, "reward") for s in scores]),
+        Row("KL to SFT", "nats a reply", [_with_interval(s, "kl_to_sft") for s in scores]),
+        Row("Length", "tokens", [Cell(f"{s['reply_tokens']:.1f}", "", None) for s in scores]),
+        Row("Distinct-2", "distinct bigrams", [_plain(s["distinct_2"]) for s in scores]),
+        Row(
+            "End-of-turn rate", "ended by themselves", [Cell(percent(s["end_of_turn_rate"]), "", None) for s in scores]
+        ),
+    ]
+    groups = [Group("Language", bits), Group("Multiple choice", choices), Group("Replies", replies)]
+    return [group for group in groups if group.rows]
+
+
+def tiles(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Tile]:
+    base, sft, aligned = (metrics[model] for model in MODELS)
+    shown = [
+        Tile("Win rate against SFT", percent(metrics["win_rate_vs_sft"]), _percents(metrics, "win_rate_vs_sft")),
+        Tile("Reward", number(aligned["reward"]), f"SFT {number(sft['reward'])}, base {number(base['reward'])}"),
+        Tile("Bits per byte, base", number(base["bits_per_byte"]), f"aligned {number(aligned['bits_per_byte'])}"),
+    ]
+    for task in list(tasks)[:1]:
+        chance = percent(aligned[f"{task}_chance"])
+        shown.append(Tile(task_title(task), percent(aligned[f"{task}_accuracy"]), f"aligned; guessing {chance}"))
+    return shown
+
+
+def win_bars(metrics: Mapping[str, Any]) -> list[WinBar]:
+    return [
+        WinBar(
+            f"Aligned against {MODELS[opponent]}",
+            percent(metrics[f"win_rate_vs_{opponent}"]),
+            _percents(metrics, f"win_rate_vs_{opponent}"),
+            _bar(metrics, f"win_rate_vs_{opponent}", 0.5),
+        )
+        for opponent in ("sft", "base")
+    ]
+
+
+def _plain(value: float) -> Cell:
+    return Cell(number(value), "", None)
+
+
+def _with_interval(scores: Mapping[str, float], name: str) -> Cell:
+    low, high = scores[f"{name}_ci_low"], scores[f"{name}_ci_high"]
+    interval = "" if low == high else f"{number(low)} to {number(high)}"
+    return Cell(number(scores[name]), interval, None)
+
+
+def _accuracy(scores: Mapping[str, float], task: str) -> Cell:
+    name = f"{task}_accuracy"
+    return Cell(percent(scores[name]), _percents(scores, name), _bar(scores, name, scores[f"{task}_chance"]))
+
+
+def _bar(scores: Mapping[str, float], name: str, reference: float) -> Bar:
+    return Bar(scores[name], scores[f"{name}_ci_low"], scores[f"{name}_ci_high"], reference)
+
+
+def _percents(scores: Mapping[str, float], name: str) -> str:
+    return f"{100 * scores[f'{name}_ci_low']:.0f} to {percent(scores[f'{name}_ci_high'])}"

@@ -1,0 +1,101 @@
+"""What MLflow is told about a run: tags, params, inputs and outputs. mlflow/README.md explains each."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from groundup.frame.environment import DVC_EXPERIMENT, DVC_STAGE
+from groundup.frame.files import dvc_md5, read_json
+from groundup.frame.fingerprint import Fingerprint
+from groundup.frame.pipeline import StageSpec, producer, upstream
+
+MODEL_TYPES = {"LlamaForCausalLM": "causal-lm", "LlamaForSequenceClassification": "reward-model"}
+
+
+def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerprint) -> dict[str, Any]:
+    """Fields of the spool's start event."""
+    spec = pipeline[fingerprint.stage]
+    run_ids = {name: run_id_of(root, name) or "unknown" for name in upstream(pipeline, spec.name)}
+    models = [path for path in spec.inputs if model_type(root / path)]
+    return {
+        "run_name": f"{spec.name}-{fingerprint.value[:8]}",
+        "tags": _tags(root, spec, fingerprint, run_ids),
+        "params": {key: str(value)[:6000] for key, value in _flatten(fingerprint.params).items()},
+        "models": [[path, run_ids[name]] for path in models if (name := producer(pipeline, path))],
+        "datasets": [
+            {"path": path, "digest": fingerprint.digests[path], "context": spec.name}
+            for path in spec.inputs
+            if path not in models and not path.startswith(("metrics/", "artifacts/reports"))
+        ],
+    }
+
+
+def run_id_of(root: Path, stage: str) -> str | None:
+    """The MLflow run that made the stage's present outputs; also of a stage that DVC skipped."""
+    path = root / f"metrics/{stage}.json"
+    return read_json(path).get("mlflow_run_id") if path.exists() else None
+
+
+def _tags(root: Path, spec: StageSpec, fingerprint: Fingerprint, run_ids: dict[str, str]) -> dict[str, str]:
+    commit = _git(root, "rev-parse", "HEAD")
+    return {
+        "stage": spec.name,
+        "fingerprint": fingerprint.value,
+        "git.commit": commit,
+        "mlflow.source.git.commit": commit,
+        "git.dirty": str(bool(_git(root, "status", "--porcelain", "--untracked-files=no"))).lower(),
+        "dvc.stage": os.environ.get(DVC_STAGE, "none"),
+        "dvc.experiment": os.environ.get(DVC_EXPERIMENT, "none"),
+        "device": fingerprint.device,
+        **{f"input.{path}": fingerprint.digests[path] for path in spec.inputs},
+        **{f"upstream.{name}": run_id for name, run_id in run_ids.items()},
+        **{f"version.{library}": value for library, value in fingerprint.versions.items()},
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Output of git; 'unknown' outside a repository or without git."""
+    try:
+        result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown"
+    return result.stdout.strip()
+
+
+def model_type(path: Path) -> str | None:
+    """causal-lm, reward-model or tokenizer for a from_pretrained directory; None for anything else."""
+    if (path / "config.json").exists():
+        return MODEL_TYPES.get(read_json(path / "config.json")["architectures"][0], "model")
+    return "tokenizer" if (path / "tokenizer_config.json").exists() else None
+
+
+def describe_outs(export: Path, outs: tuple[str, ...], metrics: dict[str, float]) -> list[dict[str, Any]]:
+    """One entry for each out that is a model or a tokenizer."""
+    described = []
+    for out in outs:
+        kind = model_type(export / out)
+        if kind is None:
+            continue
+        config = read_json(export / out / "config.json") if kind != "tokenizer" else {}
+        shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+        described.append(
+            {
+                "path": out,
+                "md5": dvc_md5(export / out),
+                "model_type": kind,
+                "params": {key: str(config[key]) for key in shape if key in config},
+                "metrics": metrics,
+            }
+        )
+    return described
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,107 @@
+"""Files that are whole or absent: digests, atomic writes, publishing."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 20
+
+
+def files_below(path: Path) -> Iterator[Path]:
+    """The file itself, or every file of the folder in the order of their relative POSIX paths."""
+    if path.is_file():
+        yield path
+    else:
+        found = (p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+        yield from sorted(found, key=lambda p: p.relative_to(path).as_posix())
+
+
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_path(path: Path) -> str:
+    """sha256 of a file, or of a folder's relative paths and contents."""
+    if path.is_file():
+        return hash_file(path)
+    digest = hashlib.sha256()
+    for file in files_below(path):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{hash_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def dvc_md5(path: Path) -> str:
+    """The md5 that dvc.lock records: of a file, or of the JSON listing of a folder (with the suffix .dir)."""
+    if path.is_file():
+        return hash_file(path, "md5")
+    listing = [
+        {"md5": hash_file(file, "md5"), "relpath": file.relative_to(path).as_posix()} for file in files_below(path)
+    ]
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def fsync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(path: Path) -> None:
+    for file in files_below(path):
+        fsync_path(file)
+    if path.is_dir():
+        fsync_path(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside, fsync, replace: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.writing")
+    with beside.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def publish(staged: Path, target: Path) -> None:
+    """Put a copy of `staged` at `target`; `staged` stays, for the case that DVC's commit is what fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = target.with_name(f".{target.name}.publishing"), target.with_name(f".{target.name}.old")
+    remove(beside)
+    remove(old)
+    if staged.is_dir():
+        shutil.copytree(staged, beside)
+    else:
+        shutil.copyfile(staged, beside)
+    fsync_tree(beside)
+    if target.is_dir():  # os.replace cannot put a folder over one that is not empty
+        os.replace(target, old)
+    os.replace(beside, target)
+    fsync_path(target.parent)
+    remove(old)

@@ -1,0 +1,62 @@
+"""What a run depends on, as one hash: the same inputs resume, other inputs do not."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from groundup.frame.files import digest_path
+from groundup.frame.pipeline import StageSpec
+
+LIBRARIES = ("torch", "transformers", "trl", "lightning", "tokenizers", "numpy")
+
+
+class InputsChangedError(RuntimeError):
+    """What the stage read is no longer what it started from."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The parts are kept so that a difference can be named."""
+
+    stage: str
+    params: dict[str, Any]
+    digests: dict[str, str]  # each declared dep, code included
+    versions: dict[str, str]
+    device: str
+
+    @property
+    def value(self) -> str:
+        parts = [self.stage, self.params, self.digests, self.versions, self.device]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device: str) -> Fingerprint:
+    """Fingerprint of the working tree as it is now; a missing dep is an error that names them all."""
+    missing = [dep for dep in spec.deps if not (root / dep).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{spec.name} reads {', '.join(missing)}, which do not exist: `dvc repro {spec.name}` makes them, "
+            "`dvc checkout` brings back what DVC has in its cache"
+        )
+    return Fingerprint(
+        stage=spec.name,
+        params=params,
+        digests={dep: digest_path(root / dep) for dep in spec.deps},
+        versions={library: version(library) for library in LIBRARIES},
+        device=device,
+    )
+
+
+def check_unchanged(before: Fingerprint, after: Fingerprint) -> None:
+    """DVC hashes deps after the command, so an edit during the run would be recorded as what was read."""
+    changed = [dep for dep, digest in before.digests.items() if after.digests[dep] != digest]
+    if before.params != after.params:
+        changed.append("params.yaml")
+    if changed:
+        raise InputsChangedError(
+            f"{before.stage}: {', '.join(changed)} changed while the stage ran, so its result was not published; "
+            "put it back to go on from the last checkpoint, or run `dvc repro` again to start from the new state"
+        )

@@ -1,0 +1,63 @@
+"""Params of align."""
+
+from typing import Literal
+
+from pydantic import field_validator
+
+from groundup.frame.params.section import (
+    Count,
+    Fraction,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Section,
+    Seed,
+)
+from groundup.frame.params.training import LoraParams
+
+
+class AlignParams(Section):
+    """PPO against the reward model with a KL penalty to the frozen SFT model."""
+
+    seed: Seed
+    method: Literal["ppo"]
+    lora: LoraParams | None
+    max_prompt_tokens: Positive  # longer prompts are dropped, with a count
+    max_new_tokens: Positive
+    temperature: PositiveFloat
+    num_iterations: Positive
+    rollout_batch_size: Positive  # replies sampled per iteration
+    num_epochs: Positive  # passes over one rollout
+    minibatch_size: Positive  # replies in one optimizer step
+    forward_batch_size: Positive  # replies in one forward pass: speed and memory, not mathematics
+    learning_rate: PositiveFloat  # policy
+    value_learning_rate: PositiveFloat
+    warmup_iterations: Count  # the policy's learning rate rises; the value model's does not
+    max_gradient_norm: PositiveFloat
+    clip_range: PositiveFloat
+    value_clip_range: PositiveFloat  # in units of reward
+    discount: Fraction
+    gae_lambda: Fraction
+    entropy_coefficient: NonNegativeFloat
+    kl_coefficient: NonNegativeFloat  # start value of the adaptive controller
+    kl_target: PositiveFloat  # nats per reply
+    kl_horizon: PositiveFloat  # replies after which the coefficient may have changed by a factor of about e^0.2
+    kl_budget: PositiveFloat  # nats per reply: checkpoints above it are not kept
+    kl_stop: PositiveFloat  # nats per reply: training stops
+    missing_eos_penalty: NonNegativeFloat  # subtracted from the reward of a reply that did not end
+    validate_every: Positive  # iterations
+    num_validation_prompts: Positive
+    num_test_prompts: Positive  # for the held-out figures, at the end
+    checkpoint_every: Positive  # iterations
+    sample_every: Positive  # iterations between tables of samples
+    num_samples: Positive
+    bootstrap_samples: Positive
+
+    @field_validator("lora")
+    @classmethod
+    def _no_dropout(cls, lora: LoraParams | None) -> LoraParams | None:
+        if lora is not None and lora.dropout != 0:
+            raise ValueError(
+                "dropout must be 0 here: PPO compares the probabilities of a token before and after a step"
+            )
+        return lora

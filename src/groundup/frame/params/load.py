@@ -1,0 +1,167 @@
+"""Read and validate the whole of params.yaml: all errors at once, each with its path and the remedy."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from groundup.frame.params.align import AlignParams
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.frame.params.prepare import PrepareParams
+from groundup.frame.params.section import Section
+from groundup.frame.params.training import (
+    ModelParams,
+    PretrainParams,
+    RewardParams,
+    RuntimeParams,
+    SftParams,
+    TokenizerParams,
+)
+
+NUM_SPECIAL_TOKENS = 6
+BYTE_ALPHABET = 256
+
+
+class ParamsError(ValueError):
+    """params.yaml cannot be used; the message lists every problem."""
+
+
+class Params(Section):
+    """All sections; the checks here are those that span sections."""
+
+    prepare: PrepareParams
+    tokenizer: TokenizerParams
+    model: ModelParams
+    pretrain: PretrainParams
+    sft: SftParams
+    reward: RewardParams
+    align: AlignParams
+    evaluate: EvaluateParams
+    runtime: RuntimeParams
+
+    @model_validator(mode="after")
+    def _check_across_sections(self) -> "Params":
+        problems = cross_section_problems(self)
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def cross_section_problems(p: Params) -> list[str]:
+    """Contradictions between values that are each fine alone, one line a problem."""
+    context = p.model.context_length
+    splits = p.prepare.splits
+    names = [source.name for source in p.prepare.sources]
+    held_out = splits.val + splits.test + splits.monitor + splits.judge
+    checks = [
+        (
+            p.tokenizer.vocab_size > BYTE_ALPHABET + NUM_SPECIAL_TOKENS,
+            f"tokenizer.vocab_size is {p.tokenizer.vocab_size}: bytes and special tokens alone need "
+            f"{BYTE_ALPHABET + NUM_SPECIAL_TOKENS}; raise it above that",
+        ),
+        (
+            p.model.hidden_size % (2 * p.model.num_heads) == 0,
+            f"model.hidden_size {p.model.hidden_size} must be a multiple of 2 x model.num_heads "
+            f"({2 * p.model.num_heads}): rotary positions turn pairs of dimensions",
+        ),
+        (
+            p.model.num_heads % p.model.num_kv_heads == 0,
+            f"model.num_kv_heads {p.model.num_kv_heads} must divide model.num_heads {p.model.num_heads}",
+        ),
+        (
+            p.pretrain.warmup_steps + p.pretrain.decay_fraction * p.pretrain.num_steps <= p.pretrain.num_steps,
+            "pretrain.warmup_steps and pretrain.decay_fraction leave no room in pretrain.num_steps "
+            f"{p.pretrain.num_steps}: lower one of them",
+        ),
+        (
+            p.sft.max_length <= context,
+            f"sft.max_length {p.sft.max_length} is above model.context_length {context}",
+        ),
+        (
+            p.reward.max_length <= context,
+            f"reward.max_length {p.reward.max_length} is above model.context_length {context}",
+        ),
+        (
+            p.align.max_prompt_tokens + p.align.max_new_tokens <= context,
+            f"align.max_prompt_tokens + align.max_new_tokens = {p.align.max_prompt_tokens + p.align.max_new_tokens} "
+            f"is above model.context_length {context}",
+        ),
+        (
+            p.evaluate.max_new_tokens < context,
+            f"evaluate.max_new_tokens {p.evaluate.max_new_tokens} must be below model.context_length {context}",
+        ),
+        (
+            p.align.rollout_batch_size % p.align.minibatch_size == 0,
+            f"align.minibatch_size {p.align.minibatch_size} must divide align.rollout_batch_size "
+            f"{p.align.rollout_batch_size}",
+        ),
+        (
+            p.align.kl_target <= p.align.kl_budget <= p.align.kl_stop,
+            "align.kl_target <= align.kl_budget <= align.kl_stop must hold, got "
+            f"{p.align.kl_target}, {p.align.kl_budget}, {p.align.kl_stop}",
+        ),
+        (
+            held_out < 1,
+            f"prepare.splits sum to {held_out:.3g}: nothing is left for train; keep the sum below 1",
+        ),
+        (
+            len(set(names)) == len(names),
+            f"prepare.sources: names must differ, got {', '.join(names)}",
+        ),
+        (
+            all(turns % 2 == 1 for turns in p.prepare.prompts.turns),
+            f"prepare.prompts.turns {p.prepare.prompts.turns}: a prompt ends on a user turn, so use odd numbers",
+        ),
+        (
+            p.prepare.preferences.excerpt_turns % 2 == 0,
+            f"prepare.preferences.excerpt_turns {p.prepare.preferences.excerpt_turns}: an excerpt ends on an "
+            "assistant turn, so use an even number",
+        ),
+    ]
+    return [problem for holds, problem in checks if not holds]
+
+
+def load_params(path: Path) -> Params:
+    """Validated params; ParamsError names every problem."""
+    return parse_params(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """YAML 1.2, as DVC reads it (1e-4 is a number)."""
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing: restore it with `git checkout -- {path.name}`") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}\nCorrect the line that is named.") from None
+
+
+def parse_params(values: Any, origin: str) -> Params:
+    if not isinstance(values, dict):
+        raise ParamsError(
+            f"{origin} must hold sections ({', '.join(Params.model_fields)}), got {type(values).__name__}"
+        )
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [line for detail in error.errors() for line in _explain(detail)]
+        count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
+        raise ParamsError(f"{count} in {origin}:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _explain(detail: ErrorDetails) -> list[str]:
+    where = ".".join(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "missing":
+            return [f"{where}: missing; add it (presets/laptop.yaml shows every key)"]
+        case "extra_forbidden":
+            return [f"{where}: unknown key; remove it or correct its spelling"]
+        case "value_error" if not where:
+            return str(detail["ctx"]["error"]).split("\n")
+        case "float_type" | "int_type" if isinstance(detail["input"], str):
+            return [f"{where}: {detail['input']!r} is text; write the number without quotes"]
+        case _:
+            return [f"{where}: {detail['msg']}, got {detail['input']!r}; change the value"]

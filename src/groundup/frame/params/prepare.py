@@ -1,0 +1,124 @@
+"""Params of prepare: sources, cleaning, deduplication, splits, chats, preferences, prompts, evaluation sets."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from groundup.frame.params.section import (
+    Count,
+    Fraction,
+    OpenFraction,
+    Positive,
+    PositiveFloat,
+    Section,
+    Seed,
+)
+
+
+class PackageSource(Section):
+    """One file of an installed data package, read through importlib.metadata and never imported."""
+
+    kind: Literal["package"]
+    name: str
+    package: str
+    version: str
+    path: str  # inside site-packages
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    format: Literal["rated_conversations", "encyclopedia"]
+    max_documents: Positive | None  # the first so many by the hash of their id
+    licence: str
+
+
+class FilesSource(Section):
+    """Local files under data/: .txt .md .jsonl .parquet, plain or .gz or .zst."""
+
+    kind: Literal["files"]
+    name: str
+    paths: list[str]  # globs relative to data/
+    yields: Literal["text", "chats", "preferences", "prompts"]
+    text_column: str  # of .jsonl and .parquet files that yield text
+    licence: str
+
+
+class HubSource(Section):
+    """A Hugging Face dataset (hub id or local folder), streamed, its revision pinned."""
+
+    kind: Literal["hub"]
+    name: str
+    dataset: str
+    config: str | None
+    split: str
+    revision: str
+    yields: Literal["text", "chats", "preferences", "prompts"]
+    text_column: str
+    max_rows: Positive | None
+    licence: str
+
+
+Source = Annotated[PackageSource | FilesSource | HubSource, Field(discriminator="kind")]
+
+
+class CleanParams(Section):
+    languages: list[str]
+    min_language_probability: Fraction  # of all `languages` together
+    min_language_characters: Positive  # shorter documents skip language identification
+    language_sample_characters: Positive  # the start of a document that it looks at
+    min_characters: Positive
+    max_characters: Positive  # longer documents are split at paragraph or sentence borders
+    max_repeated_line_fraction: Fraction
+    repeated_ngram_words: Positive
+    max_repeated_ngram_fraction: Fraction
+
+
+class DedupParams(Section):
+    num_permutations: Positive
+    shingle_words: Positive
+    threshold: OpenFraction  # estimated Jaccard similarity
+
+
+class SplitParams(Section):
+    """Shares of the hash range; what is left over is train."""
+
+    val: OpenFraction
+    test: OpenFraction
+    monitor: OpenFraction
+    judge: OpenFraction
+
+
+class ChatParams(Section):
+    min_turns: Positive
+    encyclopedia_questions: Count  # question-answer chats per article, each of another kind
+    max_answer_characters: Positive  # of an encyclopedia answer: whole sentences up to this length
+
+
+class PreferenceParams(Section):
+    min_rating_gap: PositiveFloat
+    excerpt_turns: Positive
+    margin_scale: PositiveFloat  # margin = rating gap x scale
+    max_pairs_per_conversation: Positive
+
+
+class PromptParams(Section):
+    turns: list[Positive]  # lengths of the prefixes, odd: they end on a user turn
+    max_per_conversation: Positive
+
+
+class EvaluationParams(Section):
+    num_choices: Annotated[int, Field(ge=2)]
+    max_items: Positive  # per task
+    min_choice_characters: Positive  # shorter replies ("lol") fit everywhere
+    max_characters: Positive  # of a query with its longest choice: it must fit in the context
+
+
+class PrepareParams(Section):
+    seed: Seed
+    sources: Annotated[list[Source], Field(min_length=1)]
+    clean: CleanParams
+    dedup: DedupParams
+    decontaminate_ngram: Positive  # words
+    splits: SplitParams
+    chats: ChatParams
+    preferences: PreferenceParams
+    prompts: PromptParams
+    evaluation: EvaluationParams
+    card_examples: Positive

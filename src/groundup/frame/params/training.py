@@ -1,0 +1,111 @@
+"""Params of model, tokenizer, pretrain, sft, reward and runtime."""
+
+from typing import Literal
+
+from groundup.frame.params.section import (
+    Count,
+    Fraction,
+    NonNegativeFloat,
+    OpenFraction,
+    Positive,
+    PositiveFloat,
+    Section,
+    Seed,
+)
+
+
+class RuntimeParams(Section):
+    """What changes numbers but belongs to the machine: threads and precision."""
+
+    num_threads: Positive
+    precision: Literal["fp32", "bf16"]
+
+
+class TokenizerParams(Section):
+    vocab_size: Positive  # special tokens included
+    min_frequency: Positive  # a merge must occur this often
+    curve_vocab_sizes: list[Positive]  # points of the vocab-size curve in the report
+    shard_tokens: Positive  # a shard is closed once it holds this many
+
+
+class ModelParams(Section):
+    """Shape of the Llama base model."""
+
+    context_length: Positive
+    hidden_size: Positive
+    num_layers: Positive
+    num_heads: Positive
+    num_kv_heads: Positive
+    intermediate_size: Positive
+    rope_theta: PositiveFloat
+    tie_embeddings: bool
+    initializer_range: PositiveFloat
+
+
+class PretrainParams(Section):
+    seed: Seed
+    optimizer: Literal["adamw", "muon"]
+    num_steps: Positive
+    batch_size: Positive  # rows of context_length tokens in one forward pass
+    accumulate: Positive  # forward passes per optimizer step
+    learning_rate: PositiveFloat  # AdamW: embeddings and norms, and all weights with optimizer: adamw
+    muon_learning_rate: PositiveFloat  # 2-D hidden weights with optimizer: muon
+    weight_decay: NonNegativeFloat  # 2-D weights only
+    beta1: OpenFraction
+    beta2: OpenFraction
+    muon_momentum: OpenFraction
+    warmup_steps: Count
+    decay_fraction: Fraction  # last share of the steps, learning rate to zero
+    max_gradient_norm: PositiveFloat
+    log_every: Positive  # steps
+    validate_every: Positive  # steps
+    num_validation_documents: Positive  # during training; the final figure uses all
+    checkpoint_every: Positive  # steps
+    num_samples: Positive
+    sample_tokens: Positive
+    sample_temperature: PositiveFloat
+
+
+class LoraParams(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: Positive
+    alpha: PositiveFloat
+    dropout: Fraction
+    target_modules: list[str]
+
+
+class SftParams(Section):
+    seed: Seed
+    num_epochs: PositiveFloat
+    batch_size: Positive
+    accumulate: Positive
+    max_length: Positive  # tokens of one chat; longer chats are split at turn borders
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    warmup_fraction: Fraction
+    max_gradient_norm: PositiveFloat
+    log_every: Positive
+    validate_every: Positive
+    checkpoint_every: Positive
+    num_samples: Positive
+    sample_tokens: Positive
+    sample_temperature: PositiveFloat
+    lora: LoraParams | None
+
+
+class RewardParams(Section):
+    seed: Seed
+    head: Literal["linear"]
+    num_epochs: PositiveFloat
+    batch_size: Positive
+    max_length: Positive
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    warmup_fraction: Fraction
+    dropout: Fraction  # attention dropout while the reward model trains
+    center_coefficient: NonNegativeFloat  # pulls the mean reward of a pair to zero
+    log_every: Positive
+    validate_every: Positive
+    checkpoint_every: Positive
+    bootstrap_samples: Positive

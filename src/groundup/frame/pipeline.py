@@ -1,0 +1,83 @@
+"""dvc.yaml and dvc.lock: what each stage declares, who produces a path, what DVC has recorded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+
+class PipelineError(ValueError):
+    """dvc.yaml or the way a stage was started is not as the frame needs it."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of dvc.yaml. Paths are POSIX strings relative to the repository."""
+
+    name: str
+    deps: tuple[str, ...]
+    params: tuple[str, ...]
+    outs: tuple[str, ...]
+    metrics: tuple[str, ...]
+    plots: tuple[str, ...]
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        return tuple(dep for dep in self.deps if dep.startswith(("src/", "stages/")))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(dep for dep in self.deps if dep not in self.code)
+
+
+def read_pipeline(root: Path) -> dict[str, StageSpec]:
+    """Stages in the order of dvc.yaml."""
+    path = root / "dvc.yaml"
+    if not path.is_file():
+        raise PipelineError(f"{path} is missing: start a stage from the repository root, as `dvc repro` does")
+    stages = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))["stages"]
+    return {
+        name: StageSpec(
+            name=name,
+            deps=_paths(stage.get("deps")),
+            params=_paths(stage.get("params")),
+            outs=_paths(stage.get("outs")),
+            metrics=_paths(stage.get("metrics")),
+            plots=_paths(stage.get("plots")),
+        )
+        for name, stage in stages.items()
+    }
+
+
+def _paths(entries: list[Any] | None) -> tuple[str, ...]:
+    """Entries are paths or one-key mappings of a path to its options."""
+    return tuple(entry if isinstance(entry, str) else next(iter(entry)) for entry in entries or [])
+
+
+def lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def producer(pipeline: dict[str, StageSpec], path: str) -> str | None:
+    """The stage whose out holds `path`; None for a source."""
+    for stage in pipeline.values():
+        if any(lies_in(path, out) for out in (*stage.outs, *stage.metrics, *stage.plots)):
+            return stage.name
+    return None
+
+
+def upstream(pipeline: dict[str, StageSpec], stage: str) -> list[str]:
+    """The stages that `stage` reads from, in pipeline order."""
+    producers = {producer(pipeline, path) for path in pipeline[stage].inputs}
+    return [name for name in pipeline if name in producers]
+
+
+def recorded_outs(root: Path, stage: str) -> dict[str, str]:
+    """path -> md5 of the stage's outs in dvc.lock; empty before its first success."""
+    path = root / "dvc.lock"
+    if not path.is_file():
+        return {}
+    lock = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
+    outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
+    return {out["path"]: out["md5"] for out in outs if "md5" in out}

@@ -1,0 +1,1 @@
+"""The base model, its chat format, optimizers and generation."""

@@ -1,0 +1,46 @@
+"""The one way a chat becomes tokens: in SFT, reward, align, evaluate and chat.
+
+    <|bos|><|system|>topic<|end|><|user|>question<|end|><|assistant|>reply<|end|>
+
+Only the template writes special tokens: their opening `<|` is broken up where content carries it, and raw text is
+encoded with `encode_special_tokens`, so neither data nor users can make one.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+BOS, END, PAD = "<|bos|>", "<|end|>", "<|pad|>"
+SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
+SPECIAL_TOKENS = [BOS, END, PAD, SYSTEM, USER, ASSISTANT]
+
+# TRL reads {% generation %}: what it encloses is trained, so the end-of-turn token must stand inside.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% set content = m['content'] | replace('<|', '< |') %}"
+    "{% if m['role'] == 'assistant' %}<|assistant|>{% generation %}{{ content }}<|end|>{% endgeneration %}"
+    "{% elif m['role'] in ('system', 'user') %}<|{{ m['role'] }}|>{{ content }}<|end|>"
+    "{% else %}{{ raise_exception('unknown role ' ~ m['role'] ~ ': use system, user or assistant') }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+Message = dict[str, str]  # role, content
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model directory."""
+    return PreTrainedTokenizerFast.from_pretrained(path)
+
+
+def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], reply_next: bool) -> list[int]:
+    """Token ids of a chat; with `reply_next` they end on the assistant marker, ready for a reply."""
+    ids: Any = tokenizer.apply_chat_template(
+        list(messages), tokenize=True, add_generation_prompt=reply_next, return_dict=False
+    )
+    return list(ids)
+
+
+def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Token ids of raw text, special-token strings in it as ordinary text; no bos, no end token."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])

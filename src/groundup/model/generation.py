@@ -1,0 +1,165 @@
+"""Sampling replies in batches, with the log-probability of every token that was drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from transformers import Cache, LlamaForCausalLM
+from transformers.cache_utils import DynamicLayer
+
+# Ended rows are dropped from the batch when this share of it has ended: dropping copies the cache of the others.
+COMPACT_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Replies:
+    """One reply a prompt, in the order of the prompts."""
+
+    tokens: list[list[int]]  # without the prompt; the last one is end-of-turn if the reply ended
+    logprobs: list[list[float]]  # of each token under the distribution it was drawn from
+    ended: list[bool]  # by end-of-turn; the others ran out of max_new_tokens
+
+
+@torch.no_grad()
+def sample_replies(
+    model: LlamaForCausalLM,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    eos_token_id: int,
+    pad_token_id: int,
+    generator: torch.Generator,
+    batch_size: int,
+) -> Replies:
+    """Replies drawn at `temperature`, the most likely token each time at 0; `generator` lives on the CPU.
+
+    One uniform number decides one token, and all of them are drawn before the prompts are batched: neither the batch
+    size nor the other prompts change a reply, except where rounding tips a number that lies between two tokens.
+    """
+    uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator, dtype=torch.float64)
+    replies = Replies([[] for _ in prompts], [[] for _ in prompts], [False for _ in prompts])
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # prompts of one length need no padding
+    for start in range(0, len(prompts), batch_size):
+        rows = by_length[start : start + batch_size]
+        tokens, logprobs = _sample_batch(
+            model, [prompts[i] for i in rows], uniforms[rows], temperature, eos_token_id, pad_token_id
+        )
+        for i, row, row_logprobs in zip(rows, tokens, logprobs, strict=True):
+            replies.ended[i] = eos_token_id in row
+            length = row.index(eos_token_id) + 1 if replies.ended[i] else max_new_tokens
+            replies.tokens[i] = row[:length]
+            replies.logprobs[i] = row_logprobs[:length]
+    return replies
+
+
+def _sample_batch(
+    model: LlamaForCausalLM,
+    prompts: Sequence[Sequence[int]],
+    uniforms: torch.Tensor,  # [B, T]
+    temperature: float,
+    eos_token_id: int,
+    pad_token_id: int,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Tokens and their log-probabilities, [B, T] each; what follows an end-of-turn token has no meaning."""
+    device = model.device
+    num_rows, max_new_tokens = uniforms.shape
+    uniforms = uniforms.to(device)
+    tokens = torch.full((num_rows, max_new_tokens), pad_token_id, device=device)
+    logprobs = torch.zeros(num_rows, max_new_tokens, device=device)
+
+    # Left padding: every prompt ends in the last column, and positions count from its first token.
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[pad_token_id] * (width - len(p)) + list(p) for p in prompts], device=device)
+    padding = torch.tensor([[width - len(p)] for p in prompts], device=device)  # [B, 1]
+    is_token = torch.arange(width + max_new_tokens, device=device) >= padding
+    positions = (torch.arange(width, device=device) - padding).clamp(min=0)
+    cache = Cache(layers=[_RoomyLayer(width + max_new_tokens) for _ in model.model.layers])
+    rows = torch.arange(num_rows, device=device)  # which rows are still in the batch
+    ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
+
+    for step in range(max_new_tokens):
+        logits = model(
+            input_ids=ids,
+            attention_mask=is_token[:, : width + step],
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        log_distribution = next_token_logprobs(model, logits, temperature)
+        token = log_distribution.argmax(-1) if temperature == 0 else draw(log_distribution, uniforms[rows, step])
+        tokens[rows, step] = token
+        logprobs[rows, step] = log_distribution.gather(1, token[:, None])[:, 0]
+        ended |= token == eos_token_id
+        num_ended = int(ended.sum())
+        if num_ended == len(rows):
+            break
+        if num_ended >= COMPACT_SHARE * len(rows):
+            kept = (~ended).nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            rows, token, is_token, padding, ended = (x[kept] for x in (rows, token, is_token, padding, ended))
+        ids = token[:, None]
+        positions = width + step - padding
+    return tokens.tolist(), logprobs.tolist()
+
+
+def next_token_logprobs(model: LlamaForCausalLM, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The distribution replies are drawn from, logits [..., V] -> log-probabilities [..., V], at 0 that of 1.
+
+    A model's generation config names tokens it must never say (`suppress_tokens`, honoured by transformers' generate
+    too). They are ruled out before the softmax, here and so wherever log-probabilities are recomputed, which keeps
+    both the same distribution. Without it a policy could earn reward with role markers no user is able to write.
+    """
+    logits = logits.float()
+    if temperature > 0:
+        logits = logits / temperature
+    if model.generation_config.suppress_tokens:
+        suppressed = torch.tensor(model.generation_config.suppress_tokens, device=logits.device)
+        # Not -inf: the entropy would be 0 x inf.
+        logits = logits.index_fill(-1, suppressed, torch.finfo(logits.dtype).min)
+    return logits.log_softmax(-1)
+
+
+def draw(log_distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Inverse transform sampling: log-probabilities [B, V] and numbers in [0, 1) [B] -> tokens [B]."""
+    cumulative = log_distribution.exp().cumsum(-1, dtype=torch.float64)
+    threshold = uniforms[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True)[:, 0]
+
+
+def distinct_2(replies: Sequence[Sequence[int]]) -> float:
+    """Distinct bigrams of tokens over all bigrams of a set of replies (Li et al. 2016, arXiv:1510.03055)."""
+    bigrams = [pair for reply in replies for pair in pairwise(reply)]
+    return len(set(bigrams)) / max(1, len(bigrams))
+
+
+class _RoomyLayer(DynamicLayer):
+    """Keys and values [B, H, L, D] in buffers of their final length; the stock layer copies all at every token."""
+
+    def __init__(self, max_length: int) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.length = 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        batch, heads, _, width = key_states.shape
+        self.key_buffer = key_states.new_empty(batch, heads, self.max_length, width)
+        self.value_buffer = torch.empty_like(self.key_buffer)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.length + key_states.shape[2]
+        self.key_buffer[:, :, self.length : end] = key_states
+        self.value_buffer[:, :, self.length : end] = value_states
+        self.length = end
+        self.keys, self.values = self.key_buffer[:, :, :end], self.value_buffer[:, :, :end]
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.key_buffer, self.value_buffer = self.key_buffer[indices], self.value_buffer[indices]

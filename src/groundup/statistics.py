@@ -1,0 +1,34 @@
+"""Confidence intervals with the conversation as the unit of resampling."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def cluster_bootstrap(
+    values: Sequence[float],
+    clusters: Sequence[Sequence[str]],
+    num_samples: int,
+    seed: int,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `values`, resampling clusters (Efron and Tibshirani 1993, chapter 13).
+
+    clusters[i] names the conversations behind values[i]; a value counts as often as all of them were drawn together,
+    so pairs that share a conversation are not taken for independent.
+    """
+    if not values:
+        raise ValueError("cluster_bootstrap needs at least one value")
+    names = sorted({name for group in clusters for name in group})
+    index = {name: i for i, name in enumerate(names)}
+    members = [[index[name] for name in group] for group in clusters]
+    array = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    means = np.full(num_samples, np.nan)
+    for sample in range(num_samples):
+        counts = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
+        weights = np.array([np.prod(counts[group]) for group in members], dtype=np.float64)
+        if weights.sum() > 0:
+            means[sample] = (weights * array).sum() / weights.sum()
+    low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

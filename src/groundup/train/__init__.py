@@ -1,0 +1,1 @@
+"""Training: pretrain, sft, reward, ppo, and what they share."""

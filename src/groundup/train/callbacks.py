@@ -1,0 +1,80 @@
+"""Lightning callbacks that every Lightning stage of ours uses: curves, checkpoints, RNG state."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from groundup.train.runtime import Log
+
+NUM_KEPT = 2
+
+
+class LogCurves(L.Callback):
+    """Feeds what the module has logged to the stage's log, every `every` optimizer steps."""
+
+    def __init__(self, log: Log, every: int) -> None:
+        self.write = log  # not `log`: Lightning replaces that attribute of callbacks
+        self.every = every
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
+        step = trainer.global_step
+        ends_step = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if ends_step and (step % self.every == 0 or step == trainer.max_steps):
+            self.write(step, **{name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+class KeepCheckpoints(L.Callback):
+    """A checkpoint every `every` optimizer steps, written beside and renamed; the newest two stay."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder = folder
+        self.every = every
+        self._saved = 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
+        step = trainer.global_step
+        if step == 0 or step % self.every or step == self._saved:
+            return
+        self._saved = step
+        beside = self.folder / "writing.ckpt"
+        trainer.save_checkpoint(beside)
+        os.replace(beside, self.folder / f"step-{step}.ckpt")
+        for old in checkpoints(self.folder)[:-NUM_KEPT]:
+            old.unlink()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Oldest first."""
+    found = {
+        int(match[1]): path for path in folder.glob("step-*.ckpt") if (match := re.search(r"-(\d+)\.", path.name))
+    }
+    return [found[step] for step in sorted(found)]
+
+
+class RngState(L.Callback):
+    """Lightning does not save the RNG state, and a run without it does not resume exactly.
+
+    It is restored at the first batch, not before: iter(DataLoader) draws a seed from the global generator.
+    """
+
+    def __init__(self) -> None:
+        self._restore: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["rng"] = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            checkpoint["rng"]["cuda"] = torch.cuda.get_rng_state_all()
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._restore = checkpoint["rng"]
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
+        if self._restore is not None:
+            torch.set_rng_state(self._restore["cpu"])
+            if "cuda" in self._restore:
+                torch.cuda.set_rng_state_all(self._restore["cuda"])
+            self._restore = None

@@ -1,0 +1,101 @@
+"""The models PPO trains: the policy, which knows the SFT model it started from, and the value model."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from groundup.frame.params.training import LoraParams
+
+Weights = dict[str, Tensor]
+
+
+class Policy(nn.Module):
+    """A trainable `model` and its frozen `reference()`: a second copy, or with LoRA the model without its adapter."""
+
+    def __init__(self, sft: LlamaForCausalLM, lora: LoraParams | None) -> None:
+        super().__init__()
+        self.model = sft
+        # In tuples, where state_dict() does not look.
+        self._reference: tuple[LlamaForCausalLM, ...] = ()
+        self._adapter: tuple[PeftModel, ...] = ()
+        if lora is None:
+            self._reference = (copy.deepcopy(sft).eval().requires_grad_(False),)
+        else:
+            config = LoraConfig(
+                task_type="CAUSAL_LM",
+                r=lora.rank,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                target_modules=lora.target_modules,
+            )
+            self._adapter = (get_peft_model(sft, config),)  # puts the adapter into `sft` itself
+        self.train(False)
+
+    @contextmanager
+    def reference(self) -> Iterator[LlamaForCausalLM]:
+        """The SFT model, for as long as the context lasts."""
+        if self._reference:
+            yield self._reference[0]
+        else:
+            with self._adapter[0].disable_adapter():
+                yield self.model
+
+    def train(self, mode: bool = True) -> "Policy":
+        """Stays in evaluation mode: with dropout, one token would have another probability at every look."""
+        return super().train(False)
+
+    def trainable(self) -> Weights:
+        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+
+    def weights(self) -> Weights:
+        """A copy of the trained weights, on the CPU."""
+        return {name: weight.detach().cpu().clone() for name, weight in self.trainable().items()}
+
+    @torch.no_grad()
+    def load_weights(self, weights: Weights) -> None:
+        trainable = self.trainable()
+        assert weights.keys() == trainable.keys()
+        for name, weight in weights.items():
+            trainable[name].copy_(weight)
+
+    def merged(self) -> LlamaForCausalLM:
+        """The plain model that `model` is, without adapters."""
+        if not self._adapter:
+            return self.model
+        return copy.deepcopy(self._adapter[0]).merge_and_unload()
+
+    def save_adapter(self, out: Path) -> None:
+        """Nothing to save without LoRA."""
+        for adapter in self._adapter:
+            adapter.peft_config["default"].base_model_name_or_path = None  # a path of this machine
+            adapter.save_pretrained(out)
+
+
+class ValueModel(nn.Module):
+    """Expected reward still to come at every position: the SFT model's trunk with a scalar head that starts at zero."""
+
+    def __init__(self, sft: LlamaForCausalLM) -> None:
+        super().__init__()
+        self.trunk = copy.deepcopy(sft.model).eval().requires_grad_(True)
+        self.head = nn.Linear(sft.config.hidden_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @torch.no_grad()
+    def start_from(self, mean_reward: float) -> None:
+        """Predict the mean reward everywhere.
+
+        Values that are all too high reward stalling: with lambda < 1 a token far from the end feels less of the
+        disappointment. The policy would learn to never end its turn before the value model has learned the mean.
+        """
+        self.head.bias.fill_(mean_reward)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Token ids [B, L], padded on the right -> values [B, L]."""
+        return self.head(self.trunk(input_ids=ids, use_cache=False).last_hidden_state)[..., 0].float()

@@ -1,0 +1,97 @@
+"""Sample replies, score them, compare them with the reference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.frame.params.align import AlignParams
+from groundup.model.generation import Replies, distinct_2, sample_replies
+from groundup.model.scoring import RewardScorer
+from groundup.train.ppo.models import Policy
+from groundup.train.ppo.objective import token_kl
+from groundup.train.ppo.tokens import Conversations, token_logprobs
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Replies of one model to some prompts, and what they are worth. On the CPU: the models see batches of it."""
+
+    conversations: Conversations
+    replies: Replies
+    logprobs: Tensor  # [B, T] under the model that sampled
+    kl: Tensor  # [B, T] to the reference
+    scores: Tensor  # [B] of the reward model
+    rewards: Tensor  # [B] scores less the penalty of replies that did not end
+
+    @property
+    def mask(self) -> Tensor:
+        return self.conversations.mask
+
+    def summary(self) -> dict[str, float]:
+        return {
+            "reward": self.rewards.mean().item(),
+            "score": self.scores.mean().item(),
+            "kl": self.kl.sum(1).mean().item(),  # nats per reply
+            "reply_length": self.mask.sum(1).float().mean().item(),
+            "end_of_turn_rate": sum(self.replies.ended) / len(self.replies.ended),
+            "distinct_2": distinct_2(self.replies.tokens),
+        }
+
+
+class RolloutWorker:
+    """Makes rollouts; holds what that takes besides the model that samples."""
+
+    def __init__(
+        self, policy: Policy, scorer: RewardScorer, tokenizer: PreTrainedTokenizerFast, params: AlignParams
+    ) -> None:
+        self.policy = policy
+        self.scorer = scorer
+        self.params = params
+        self.eos_token_id: int = tokenizer.eos_token_id
+        self.pad_token_id: int = tokenizer.pad_token_id
+
+    @torch.no_grad()
+    def roll_out(self, model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
+        """One reply a prompt; the same model and seed give the same replies."""
+        replies = sample_replies(
+            model,
+            prompts,
+            max_new_tokens=self.params.max_new_tokens,
+            temperature=self.params.temperature,
+            eos_token_id=self.eos_token_id,
+            pad_token_id=self.pad_token_id,
+            generator=torch.Generator().manual_seed(seed),
+            batch_size=self.params.rollout_batch_size,
+        )
+        conversations = Conversations(prompts, replies.tokens, self.pad_token_id)
+        flat_logprobs = torch.tensor(list(chain.from_iterable(replies.logprobs)))
+        logprobs = torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat_logprobs)
+        scores = self._score(conversations, replies.ended)
+        return Rollout(
+            conversations,
+            replies,
+            logprobs,
+            kl=token_kl(logprobs, self._reference_logprobs(conversations)),
+            scores=scores,
+            rewards=scores - self.params.missing_eos_penalty * (~torch.tensor(replies.ended)).float(),
+        )
+
+    def _reference_logprobs(self, conversations: Conversations) -> Tensor:
+        logprobs = torch.zeros(conversations.mask.shape)
+        batch_size = self.params.forward_batch_size
+        with self.policy.reference() as reference:
+            for rows, batch in conversations.batches(range(len(logprobs)), batch_size, reference.device):
+                logprobs[rows] = token_logprobs(reference, batch, self.params.temperature)[0].cpu()
+        return logprobs
+
+    def _score(self, conversations: Conversations, ended: list[bool]) -> Tensor:
+        # The reward model knows only chats that end, so a reply that ran out of tokens is given its end here.
+        chats = [
+            [*prompt, *reply] if has_ended else [*prompt, *reply, self.eos_token_id]
+            for prompt, reply, has_ended in zip(conversations.prompts, conversations.replies, ended, strict=True)
+        ]
+        return self.scorer.score(chats)[0]

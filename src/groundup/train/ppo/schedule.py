@@ -1,0 +1,117 @@
+"""What happens between iterations: curves, validation, keeping the best policy, samples, checkpoints."""
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from groundup.frame.params.align import AlignParams
+from groundup.train.ppo.checkpoint import load_newest_checkpoint, save_checkpoint
+from groundup.train.ppo.models import Weights
+from groundup.train.ppo.module import Ppo
+from groundup.train.ppo.samples import SampleTable
+from groundup.train.runtime import Log
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Kept:
+    """The policy of the highest validation reward among those within the KL budget."""
+
+    iteration: int = 0
+    reward: float = -math.inf
+    weights: Weights = field(default_factory=dict)
+
+
+class Schedule(L.Callback):
+    """Follows a run. Its state, with that of the module, is one checkpoint file."""
+
+    def __init__(
+        self,
+        validation_prompts: list[list[int]],
+        validation_seed: int,
+        samples: SampleTable,
+        params: AlignParams,
+        work: Path,
+        log: Log,
+    ) -> None:
+        self.validation_prompts = validation_prompts
+        self.validation_seed = validation_seed
+        self.samples = samples
+        self.params = params
+        self.work = work
+        self.record = log  # not `log`: Lightning puts its own there
+        self.kept = Kept()
+        self.explained_variances: list[float] = []
+        self.num_samples = 0
+        self.train_seconds = 0.0  # of this process, validation left out
+
+    def start(self, ppo: Ppo) -> None:
+        """Continue from the newest checkpoint, or start with the SFT model as the first candidate."""
+        state = load_newest_checkpoint(self.work)
+        if state is None:
+            self._validate(ppo)
+            self._sample(ppo)
+            return
+        ppo.load_full_state(state["ppo"])
+        self.kept = Kept(**state["kept"])
+        self.explained_variances = state["explained_variances"]
+        self.samples.rows = state["samples"]
+        logger.info("align: continues after iteration %d", ppo.iteration)
+
+    def on_train_batch_start(self, trainer: L.Trainer, ppo: Ppo, batch: list[list[int]], batch_index: int) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, ppo: Ppo, outputs: Any, batch: list[list[int]], batch_index: int
+    ) -> None:
+        self.train_seconds += time.perf_counter() - self.started
+        self.num_samples += len(batch)
+        iteration, params = ppo.iteration, self.params
+        self.record(iteration, **ppo.metrics)
+        if ppo.stopped_early:
+            logger.warning("align: stopped early: %s", ppo.stopped_early)
+            return
+        self.explained_variances.append(ppo.metrics["explained_variance"])
+        is_last = iteration == params.num_iterations
+        if iteration % params.validate_every == 0 or is_last:
+            self._validate(ppo)
+        if iteration % params.sample_every == 0 or is_last:
+            self._sample(ppo)
+        if iteration % params.checkpoint_every == 0 or is_last:
+            self._save(ppo)
+
+    def _validate(self, ppo: Ppo) -> None:
+        """Same prompts and random numbers every time, so that what differs is the policy."""
+        rollout = ppo.worker.roll_out(ppo.policy.model, self.validation_prompts, self.validation_seed)
+        summary = rollout.summary()
+        self.record(ppo.iteration, **{f"val_{name}": value for name, value in summary.items()})
+        logger.info(
+            "align: iteration %d/%d: validation reward %.3f, KL %.2f nats a reply, length %.1f, end of turn %.2f",
+            ppo.iteration,
+            self.params.num_iterations,
+            summary["reward"],
+            summary["kl"],
+            summary["reply_length"],
+            summary["end_of_turn_rate"],
+        )
+        if summary["kl"] <= self.params.kl_budget and summary["reward"] > self.kept.reward:
+            self.kept = Kept(ppo.iteration, summary["reward"], ppo.policy.weights())
+
+    def _sample(self, ppo: Ppo) -> None:
+        rollout = ppo.worker.roll_out(ppo.policy.model, self.samples.prompt_ids, self.validation_seed)
+        self.samples.add(ppo.iteration, rollout)
+
+    def _save(self, ppo: Ppo) -> None:
+        state = {
+            "ppo": ppo.full_state(),
+            "kept": vars(self.kept),
+            "explained_variances": self.explained_variances,
+            "samples": self.samples.rows,
+        }
+        save_checkpoint(self.work, ppo.iteration, state)

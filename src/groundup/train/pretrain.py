@@ -1,0 +1,196 @@
+"""Pretraining: next-token prediction on packed rows whose attention does not cross documents."""
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch.nn import functional as F
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.data.jsonl import Row, read_jsonl
+from groundup.data.shards import TokenShards
+from groundup.evaluate.bits_per_byte import bits_per_byte
+from groundup.frame.params.training import ModelParams, PretrainParams, RuntimeParams
+from groundup.model.chat_format import load_tokenizer
+from groundup.model.llama import build_llama, num_parameters, save_model
+from groundup.model.optimizer import build_optimizer, warmup_stable_decay
+from groundup.train.callbacks import KeepCheckpoints, LogCurves, RngState, checkpoints
+from groundup.train.pretrain_data import ShardDataModule
+from groundup.train.pretrain_report import CARD, write_samples
+from groundup.train.progress import ProgressReport
+from groundup.train.runtime import Log, set_up
+
+logger = logging.getLogger(__name__)
+
+IGNORED = -100  # F.cross_entropy's label that is not counted
+LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
+VALIDATION_BATCH = 16
+
+
+class NonFiniteLossError(ValueError):
+    """Training cannot go on; the message names the step."""
+
+
+def packed_labels(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+    """Next tokens [B, T-1]; the first token of a document is not predicted from the document before it."""
+    return input_ids[:, 1:].masked_fill(position_ids[:, 1:] == 0, IGNORED)
+
+
+class PretrainModule(L.LightningModule):
+    def __init__(self, model: LlamaForCausalLM, params: PretrainParams) -> None:
+        super().__init__()
+        self.model = model
+        self.params = params
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
+        logits = self.model(**batch, use_cache=False).logits[:, :-1]
+        labels = packed_labels(batch["input_ids"], batch["position_ids"])
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+        if not math.isfinite(loss.item()):
+            raise NonFiniteLossError(
+                f"pretrain: the loss is {loss.item()} at step {self.global_step}, so training stopped before the "
+                "weights took it; lower pretrain.learning_rate or pretrain.muon_learning_rate"
+            )
+        self.log("loss", loss.detach())
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        p = self.params
+        optimizer = build_optimizer(self.model, p)
+
+        def factor(step: int) -> float:
+            return warmup_stable_decay(step, p.num_steps, p.warmup_steps, p.decay_fraction)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Validate(L.Callback):
+    """Bits per byte on held-out documents every `every` optimizer steps, and the progress report."""
+
+    def __init__(self, documents: list[Row], tokenizer: PreTrainedTokenizerFast, context: int, every: int, log: Log):
+        self.documents = documents
+        self.tokenizer = tokenizer
+        self.context = context
+        self.every = every
+        self.write = log
+        self._step = 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: PretrainModule, *unused: Any) -> None:  # type: ignore[override]
+        step = trainer.global_step
+        if step == self._step or step % self.every:
+            return
+        self._step = step
+        value = bits_per_byte(module.model, self.tokenizer, self.documents, self.context, VALIDATION_BATCH).overall
+        self.write(step, val_bits_per_byte=value, learning_rate=trainer.optimizers[0].param_groups[0]["lr"])
+        logger.info("pretrain %d/%d  val bits per byte %.3f (subset)", step, trainer.max_steps, value)
+
+
+class ShowProgress(L.Callback):
+    def __init__(self, report: ProgressReport, tokens_per_step: int) -> None:
+        self.report = report
+        self.tokens_per_step = tokens_per_step
+        self._step = 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
+        if trainer.global_step != self._step:
+            self._step = trainer.global_step
+            self.report.update(self._step, self.tokens_per_step, float(trainer.callback_metrics["loss"]))
+
+    def on_exception(self, *unused: Any) -> None:
+        self.report.close()
+
+
+def pretrain(
+    tokenizer: Path,
+    shards: Path,
+    text: Path,
+    out: Path,
+    report: Path,
+    model_params: ModelParams,
+    params: PretrainParams,
+    runtime: RuntimeParams,
+    device: str,
+    work: Path,
+    log: Log,
+) -> dict[str, Any]:
+    """Train the base model, or go on from the newest checkpoint in `work`; figures on the whole val split."""
+    set_up(runtime, device, params.seed)
+    tok = load_tokenizer(str(tokenizer))
+    model = build_llama(model_params, tok)
+    context = model_params.context_length
+    documents = list(read_jsonl(text / "val.jsonl"))
+    tokens_per_step = params.batch_size * params.accumulate * context
+    logger.info(
+        "pretrain: %s parameters, %s tokens on %s (%s, %d threads)",
+        f"{num_parameters(model):,}",
+        f"{tokens_per_step * params.num_steps:,}",
+        device,
+        runtime.precision,
+        runtime.num_threads,
+    )
+    seconds, steps = _fit(model, tok, documents, shards, context, tokens_per_step, params, runtime, device, work, log)
+    final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
+    save_model(model, tok, out, CARD)
+    write_samples(model, tok, documents, report, params)
+    return {
+        "val_bits_per_byte": final.overall,
+        "val_bits_per_byte_by_domain": final.by_source,
+        "num_parameters": num_parameters(model),
+        "num_tokens": tokens_per_step * params.num_steps,
+        "num_epochs": tokens_per_step * params.num_steps / (len(TokenShards(shards, context)) * context),
+        "tokens_per_second": steps * tokens_per_step / seconds if steps else 0.0,
+        "train_seconds": seconds,
+    }
+
+
+def _fit(
+    model: LlamaForCausalLM,
+    tok: PreTrainedTokenizerFast,
+    documents: list[Row],
+    shards: Path,
+    context: int,
+    tokens_per_step: int,
+    params: PretrainParams,
+    runtime: RuntimeParams,
+    device: str,
+    work: Path,
+    log: Log,
+) -> tuple[float, int]:
+    """(seconds of training, optimizer steps), both of this process."""
+    folder = work / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    subset = documents[:: max(1, len(documents) // params.num_validation_documents)][: params.num_validation_documents]
+    trainer = L.Trainer(
+        accelerator=device,
+        devices=1,
+        precision=LIGHTNING_PRECISION[runtime.precision],
+        max_steps=params.num_steps,
+        accumulate_grad_batches=params.accumulate,
+        gradient_clip_val=params.max_gradient_norm,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=work,
+        callbacks=[
+            LogCurves(log, params.log_every),
+            Validate(subset, tok, context, params.validate_every, log),
+            ShowProgress(ProgressReport("pretrain", params.num_steps, "tokens"), tokens_per_step),
+            RngState(),
+            KeepCheckpoints(folder, params.checkpoint_every),
+        ],
+    )
+    data = ShardDataModule(shards, context, params.batch_size, params.seed, params.num_steps * params.accumulate)
+    resume = checkpoints(folder)
+    if resume:
+        logger.info("pretrain: going on from %s", resume[-1].name)
+    start = time.monotonic()
+    first = int(resume[-1].stem.split("-")[1]) if resume else 0
+    trainer.fit(PretrainModule(model, params), datamodule=data, ckpt_path=resume[-1] if resume else None)
+    return time.monotonic() - start, params.num_steps - first

@@ -1,0 +1,168 @@
+"""Reward model: TRL's RewardTrainer, Bradley-Terry with a margin, on pairs of human-rated excerpts."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from trl import RewardConfig, RewardTrainer
+
+from groundup.data.jsonl import read_jsonl
+from groundup.frame.params.training import RewardParams, RuntimeParams
+from groundup.model.chat_format import load_tokenizer, render
+from groundup.model.llama import save_model
+from groundup.model.scoring import RewardScorer
+from groundup.statistics import cluster_bootstrap
+from groundup.train.reward_report import write_report
+from groundup.train.runtime import Log, set_up, trl_runtime
+from groundup.train.trl_callbacks import Curves, newest_checkpoint
+
+logger = logging.getLogger(__name__)
+
+CARD = """---
+library_name: transformers
+---
+# groundup reward model
+
+Scores a chat: higher means that people would rate the conversation as more interesting, witty and upbeat. Trained on
+pairs of rated conversations (artifacts/reports/prepare has the source and its licence). metrics/reward.json says how
+often it is right on conversations it has not seen; it is often wrong.
+"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both sides rendered, and the two conversations they come from."""
+
+    chosen: list[int]
+    rejected: list[int]
+    margin: float
+    conversations: tuple[str, str]
+
+
+def train_reward(
+    sft: Path,
+    preferences: Path,
+    out: Path,
+    report: Path,
+    params: RewardParams,
+    runtime: RuntimeParams,
+    device: str,
+    work: Path,
+    log: Log,
+) -> dict[str, Any]:
+    """Train, or go on from the newest checkpoint in `work`; heldout_* figures are on test pairs, computed once."""
+    torch_device = set_up(runtime, device, params.seed)
+    tokenizer = load_tokenizer(str(sft))
+    pairs, num_too_long = {}, {}
+    for split in ("train", "val", "test"):
+        pairs[split], num_too_long[split] = load_pairs(preferences / f"{split}.jsonl", tokenizer, params.max_length)
+    logger.info(
+        "reward: %d train, %d val, %d test pairs; %d with a side over %d tokens left out",
+        *(len(pairs[split]) for split in pairs),
+        sum(num_too_long.values()),
+        params.max_length,
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(
+        sft, num_labels=1, attention_dropout=params.dropout, pad_token_id=tokenizer.pad_token_id
+    ).to(torch_device)
+    trainer = RewardTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(
+            [{"chosen_ids": p.chosen, "rejected_ids": p.rejected, "margin": p.margin} for p in pairs["train"]]
+        ),
+        args=RewardConfig(
+            output_dir=str(work / "trainer"),
+            seed=params.seed,
+            num_train_epochs=params.num_epochs,
+            per_device_train_batch_size=params.batch_size,
+            max_length=params.max_length,
+            learning_rate=params.learning_rate,
+            weight_decay=params.weight_decay,
+            warmup_steps=params.warmup_fraction,
+            lr_scheduler_type="linear",
+            center_rewards_coefficient=params.center_coefficient,
+            disable_dropout=params.dropout == 0,
+            logging_steps=params.log_every,
+            save_steps=params.checkpoint_every,
+            **trl_runtime(runtime, torch_device),
+        ),
+        callbacks=[
+            Curves("reward", log, params.validate_every, lambda m: {"val_accuracy": accuracy(m, pairs["val"])})
+        ],
+    )
+    start = time.monotonic()
+    trainer.train(resume_from_checkpoint=newest_checkpoint(work / "trainer"))
+    seconds = time.monotonic() - start
+    trainer.model.config.attention_dropout = 0.0
+    save_model(trainer.model, tokenizer, out, CARD)
+    metrics = heldout_figures(RewardScorer.load(out, torch_device), pairs["test"], params)
+    metrics |= {
+        "val_accuracy": accuracy(trainer.model, pairs["val"]),
+        "train_accuracy": accuracy(trainer.model, pairs["train"]),
+        **{f"num_pairs_{split}": len(pairs[split]) for split in pairs},
+        "num_pairs_too_long": sum(num_too_long.values()),
+        "num_steps": trainer.state.global_step,
+    }
+    write_report(metrics, report)
+    return metrics | {"train_seconds": seconds}
+
+
+def load_pairs(path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) -> tuple[list[Pair], int]:
+    """(pairs, how many were left out because a side is over max_length)."""
+    pairs = [
+        Pair(
+            chosen=render(tokenizer, row["chosen"], reply_next=False),
+            rejected=render(tokenizer, row["rejected"], reply_next=False),
+            margin=row["margin"],
+            conversations=(row["chosen_id"], row["rejected_id"]),
+        )
+        for row in read_jsonl(path)
+    ]
+    kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= max_length]
+    if not kept:
+        raise ValueError(
+            f"{path.name}: none of {len(pairs)} preference pairs fits reward.max_length {max_length}; raise it, or lower "
+            "prepare.preferences.excerpt_turns or min_rating_gap"
+        )
+    return kept, len(pairs) - len(kept)
+
+
+def score_pairs(scorer: RewardScorer, pairs: Sequence[Pair]) -> torch.Tensor:
+    """Reward of the chosen side minus that of the rejected one, [N]."""
+    sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+    mean, _ = scorer.score(sequences)
+    return mean[: len(pairs)] - mean[len(pairs) :]
+
+
+def wins(differences: Sequence[float]) -> list[float]:
+    """1 where the chosen side is preferred, half for a tie."""
+    return [0.5 if difference == 0 else float(difference > 0) for difference in differences]
+
+
+def accuracy(model: PreTrainedModel, pairs: Sequence[Pair]) -> float:
+    """Share of pairs in which the chosen side scores higher; TRL's own is the mean of batch means."""
+    model.eval()
+    values = wins(score_pairs(RewardScorer(model), pairs).tolist())
+    return sum(values) / len(values)
+
+
+def heldout_figures(scorer: RewardScorer, pairs: Sequence[Pair], params: RewardParams) -> dict[str, Any]:
+    """Accuracy of the model and of preferring the longer side, with intervals over conversations."""
+    conversations = [pair.conversations for pair in pairs]
+    rules = {
+        "heldout_accuracy": wins(score_pairs(scorer, pairs).tolist()),
+        "length_only_accuracy": wins([len(pair.chosen) - len(pair.rejected) for pair in pairs]),
+    }
+    figures: dict[str, Any] = {}
+    for name, values in rules.items():
+        low, high = cluster_bootstrap(values, conversations, params.bootstrap_samples, params.seed)
+        figures |= {name: sum(values) / len(values), f"{name}_ci_low": low, f"{name}_ci_high": high}
+    figures["beats_length_only"] = figures["heldout_accuracy_ci_low"] > figures["length_only_accuracy"]
+    return figures

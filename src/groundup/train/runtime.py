@@ -1,0 +1,53 @@
+"""Seeds, threads and precision: what a run sets before it trains. These change results, so they are not in the frame."""
+
+import logging
+import os
+import random
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from groundup.frame.params.training import RuntimeParams
+
+
+class Log(Protocol):
+    """Receives the curves of a stage: one call a point, metric names as in docs/metrics.md."""
+
+    def __call__(self, step: int, **values: float) -> None: ...
+
+
+def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
+    """Fix seeds, threads and deterministic kernels; returns the device. One call at the start of a stage."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    torch.set_num_threads(runtime.num_threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    seed_everything(seed)
+    return torch.device(device)
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - transformers' samplers draw from the global generator
+    torch.manual_seed(seed)
+
+
+def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
+    """Arguments that every TRL config takes from the runtime; TRL's own defaults are bf16 and checkpointing on."""
+    return {
+        "use_cpu": device.type == "cpu",
+        "bf16": runtime.precision == "bf16",
+        "fp16": False,
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": device.type == "cuda",
+        "dataloader_num_workers": 0,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "optim": "adamw_torch",
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+    }

@@ -1,0 +1,168 @@
+"""Supervised fine-tuning: TRL's SFTTrainer on multi-turn chats, loss on the assistant's tokens only."""
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from trl import SFTConfig, SFTTrainer
+
+from groundup.data.jsonl import Row, read_jsonl, write_jsonl
+from groundup.frame.params.training import RuntimeParams, SftParams
+from groundup.model.chat_format import load_tokenizer, render
+from groundup.model.generation import sample_replies
+from groundup.model.llama import save_model
+from groundup.train.chat_examples import ChatExample, check_chats, tokenize_chats
+from groundup.train.runtime import Log, set_up, trl_runtime
+from groundup.train.trl_callbacks import Curves, lora_config, merge_adapter, newest_checkpoint
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_BATCH = 16
+CARD = """---
+library_name: transformers
+---
+# groundup SFT model
+
+The base model, fine-tuned on human conversations and encyclopedia questions (artifacts/reports/prepare has sources and
+licences) to take the assistant's part. It is small: it keeps to the form of a chat and is often wrong about the world.
+"""
+
+
+def train_sft(
+    base: Path,
+    chats: Path,
+    out: Path,
+    report: Path,
+    params: SftParams,
+    runtime: RuntimeParams,
+    device: str,
+    work: Path,
+    log: Log,
+) -> dict[str, Any]:
+    """Fine-tune, or go on from the newest checkpoint in `work`; val_loss is per assistant token."""
+    torch_device = set_up(runtime, device, params.seed)
+    tokenizer = load_tokenizer(str(base))
+    rows = {split: list(read_jsonl(chats / f"{split}.jsonl")) for split in ("train", "val")}
+    train = tokenize_chats(tokenizer, rows["train"], params.max_length)
+    val = tokenize_chats(tokenizer, rows["val"], params.max_length)
+    check_chats(tokenizer, rows["train"], train)
+    logger.info(
+        "sft: %d chats in %d examples, %d split at a turn border, %d exchanges over %d tokens left out",
+        len(rows["train"]),
+        len(train.examples),
+        train.num_split,
+        train.num_dropped_exchanges,
+        params.max_length,
+    )
+    model = AutoModelForCausalLM.from_pretrained(base).to(torch_device)
+    before = assistant_loss(model, val.examples, tokenizer.pad_token_id)
+    trainer = SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([asdict(example) for example in train.examples]),
+        peft_config=lora_config(params.lora),
+        args=SFTConfig(
+            output_dir=str(work / "trainer"),
+            seed=params.seed,
+            num_train_epochs=params.num_epochs,
+            per_device_train_batch_size=params.batch_size,
+            gradient_accumulation_steps=params.accumulate,
+            max_length=params.max_length,
+            packing=True,
+            assistant_only_loss=True,
+            learning_rate=params.learning_rate,
+            weight_decay=params.weight_decay,
+            warmup_steps=params.warmup_fraction,
+            lr_scheduler_type="linear",
+            max_grad_norm=params.max_gradient_norm,
+            logging_steps=params.log_every,
+            save_steps=params.checkpoint_every,
+            **trl_runtime(runtime, torch_device),
+        ),
+        callbacks=[
+            Curves(
+                "sft",
+                log,
+                params.validate_every,
+                lambda m: {"val_loss": assistant_loss(m, val.examples, tokenizer.pad_token_id)},
+            )
+        ],
+    )
+    start = time.monotonic()
+    trainer.train(resume_from_checkpoint=newest_checkpoint(work / "trainer"))
+    seconds = time.monotonic() - start
+    save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
+    # The trainer's model keeps TRL's patched forward, so figures and samples come from what was saved.
+    model = AutoModelForCausalLM.from_pretrained(out).to(torch_device).eval()
+    write_samples(model, tokenizer, rows["val"], report, params)
+    return {
+        "val_loss": assistant_loss(model, val.examples, tokenizer.pad_token_id),
+        "val_loss_before": before,
+        "num_chats": len(rows["train"]),
+        "num_examples": len(train.examples),
+        "num_split_chats": train.num_split,
+        "num_dropped_exchanges": train.num_dropped_exchanges,
+        "num_trained_tokens": sum(sum(example.assistant_masks) for example in train.examples),
+        "num_steps": trainer.state.global_step,
+        "train_seconds": seconds,
+    }
+
+
+@torch.no_grad()
+def assistant_loss(model: PreTrainedModel, examples: list[ChatExample], pad_id: int) -> float:
+    """Mean negative log-likelihood of the assistant's tokens, in nats; every token counts once."""
+    ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    total, count = 0.0, 0
+    for start in range(0, len(ordered), VALIDATION_BATCH):
+        batch = ordered[start : start + VALIDATION_BATCH]
+        width = len(batch[-1].input_ids)
+        ids = torch.tensor([e.input_ids + [pad_id] * (width - len(e.input_ids)) for e in batch], device=model.device)
+        mask = torch.tensor([e.assistant_masks + [0] * (width - len(e.input_ids)) for e in batch], device=model.device)
+        logits = model(input_ids=ids, attention_mask=(ids != pad_id).long(), use_cache=False).logits[:, :-1]
+        trained = mask[:, 1:].bool()
+        losses = torch.nn.functional.cross_entropy(logits[trained].float(), ids[:, 1:][trained], reduction="sum")
+        total += float(losses)
+        count += int(trained.sum())
+    return total / count
+
+
+def write_samples(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: list[Row], report: Path, params: SftParams
+) -> None:
+    """Replies to the first turns of val chats, as samples.jsonl and samples.md."""
+    chosen = rows[:: max(1, len(rows) // params.num_samples)][: params.num_samples]
+    prompts = [
+        row["messages"][: 1 + next(i for i, m in enumerate(row["messages"]) if m["role"] == "user")] for row in chosen
+    ]
+    replies = sample_replies(
+        model,
+        [render(tokenizer, prompt, reply_next=True) for prompt in prompts],
+        max_new_tokens=params.sample_tokens,
+        temperature=params.sample_temperature,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        generator=torch.Generator().manual_seed(params.seed),
+        batch_size=VALIDATION_BATCH,
+    )
+    samples = [
+        {"messages": prompt, "reply": tokenizer.decode(tokens, skip_special_tokens=True)}
+        for prompt, tokens in zip(prompts, replies.tokens, strict=True)
+    ]
+    write_jsonl(report / "samples.jsonl", samples)
+    blocks = [
+        "\n>\n".join(
+            f"> **{m['role']}** {m['content']}" for m in [*s["messages"], {"role": "assistant", "content": s["reply"]}]
+        )
+        for s in samples
+    ]
+    (report / "samples.md").write_text(
+        f"# Samples of the SFT model\n\nUnedited, temperature {params.sample_temperature}.\n\n"
+        + "\n\n".join(blocks)
+        + "\n",
+        encoding="utf-8",
+    )

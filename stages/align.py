@@ -1,0 +1,26 @@
+"""SFT model + reward model + prompts -> aligned model"""
+
+from typing import Any
+
+from groundup.frame.stage import Stage, run_stage
+
+
+def main(stage: Stage) -> dict[str, Any]:
+    with stage.importing():
+        from groundup.train.ppo.align import align
+    return align(
+        sft=stage.dep("artifacts/sft"),
+        reward=stage.dep("artifacts/reward"),
+        prompts=stage.dep("artifacts/data/prompts"),
+        out=stage.out("artifacts/aligned"),
+        report=stage.out("artifacts/reports/align"),
+        params=stage.params["align"],
+        runtime=stage.params["runtime"],
+        device=stage.device,
+        work=stage.work,
+        log=stage.log,
+    )
+
+
+if __name__ == "__main__":
+    run_stage("align", main)

@@ -1,0 +1,34 @@
+"""base, SFT, reward and aligned models -> report card"""
+
+from typing import Any
+
+from groundup.frame.stage import Stage, run_stage
+
+REPORTED = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align")
+CURVES = ("pretrain", "sft", "reward", "align")
+
+
+def main(stage: Stage) -> dict[str, Any]:
+    with stage.importing():
+        from groundup.evaluate.evaluate import evaluate
+    return evaluate(
+        base=stage.dep("artifacts/base"),
+        sft=stage.dep("artifacts/sft"),
+        reward=stage.dep("artifacts/reward"),
+        aligned=stage.dep("artifacts/aligned"),
+        text=stage.dep("artifacts/data/text"),
+        prompts=stage.dep("artifacts/data/prompts"),
+        evaluation=stage.dep("artifacts/data/evaluation"),
+        curves={name: stage.dep(f"metrics/{name}.csv") for name in CURVES},
+        cards={name: stage.dep(f"artifacts/reports/{name}") for name in REPORTED},
+        out=stage.out("artifacts/report"),
+        params=stage.params["evaluate"],
+        runtime=stage.params["runtime"],
+        device=stage.device,
+        work=stage.work,
+        log=stage.log,
+    )
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", main)

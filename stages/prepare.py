@@ -1,0 +1,27 @@
+"""raw sources -> clean, deduplicated, decontaminated text; chats; preferences; prompts; evaluation sets; data card"""
+
+from typing import Any
+
+from groundup.frame.stage import Stage, run_stage
+
+
+def main(stage: Stage) -> dict[str, Any]:
+    with stage.importing():
+        from groundup.data.prepare import prepare
+    return prepare(
+        params=stage.params["prepare"],
+        data_dir=stage.dep("data"),
+        text=stage.out("artifacts/data/text"),
+        chats=stage.out("artifacts/data/chats"),
+        preferences=stage.out("artifacts/data/preferences"),
+        prompts=stage.out("artifacts/data/prompts"),
+        evaluation=stage.out("artifacts/data/evaluation"),
+        monitor=stage.out("artifacts/data/monitor"),
+        judge=stage.out("artifacts/data/judge"),
+        report=stage.out("artifacts/reports/prepare"),
+        work=stage.work,
+    )
+
+
+if __name__ == "__main__":
+    run_stage("prepare", main)

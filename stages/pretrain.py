@@ -1,0 +1,27 @@
+"""shards -> base model"""
+
+from typing import Any
+
+from groundup.frame.stage import Stage, run_stage
+
+
+def main(stage: Stage) -> dict[str, Any]:
+    with stage.importing():
+        from groundup.train.pretrain import pretrain
+    return pretrain(
+        tokenizer=stage.dep("artifacts/tokenizer"),
+        shards=stage.dep("artifacts/shards"),
+        text=stage.dep("artifacts/data/text"),
+        out=stage.out("artifacts/base"),
+        report=stage.out("artifacts/reports/pretrain"),
+        model_params=stage.params["model"],
+        params=stage.params["pretrain"],
+        runtime=stage.params["runtime"],
+        device=stage.device,
+        work=stage.work,
+        log=stage.log,
+    )
+
+
+if __name__ == "__main__":
+    run_stage("pretrain", main)

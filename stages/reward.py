@@ -1,0 +1,25 @@
+"""SFT model + preference pairs -> reward model"""
+
+from typing import Any
+
+from groundup.frame.stage import Stage, run_stage
+
+
+def main(stage: Stage) -> dict[str, Any]:
+    with stage.importing():
+        from groundup.train.reward import train_reward
+    return train_reward(
+        sft=stage.dep("artifacts/sft"),
+        preferences=stage.dep("artifacts/data/preferences"),
+        out=stage.out("artifacts/reward"),
+        report=stage.out("artifacts/reports/reward"),
+        params=stage.params["reward"],
+        runtime=stage.params["runtime"],
+        device=stage.device,
+        work=stage.work,
+        log=stage.log,
+    )
+
+
+if __name__ == "__main__":
+    run_stage("reward", main)

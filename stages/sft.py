@@ -1,0 +1,25 @@
+"""base model + chats -> SFT model"""
+
+from typing import Any
+
+from groundup.frame.stage import Stage, run_stage
+
+
+def main(stage: Stage) -> dict[str, Any]:
+    with stage.importing():
+        from groundup.train.sft import train_sft
+    return train_sft(
+        base=stage.dep("artifacts/base"),
+        chats=stage.dep("artifacts/data/chats"),
+        out=stage.out("artifacts/sft"),
+        report=stage.out("artifacts/reports/sft"),
+        params=stage.params["sft"],
+        runtime=stage.params["runtime"],
+        device=stage.device,
+        work=stage.work,
+        log=stage.log,
+    )
+
+
+if __name__ == "__main__":
+    run_stage("sft", main)

@@ -1,0 +1,73 @@
+"""Fixtures shared by all tests: a tokenizer and a model small enough to build in process."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.data.tokenizer import chat_tokenizer, train_bpe
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SENTENCES = [
+    "What do you think about the beach? I like it very much, the sea is warm there.",
+    "Hello there! How are you today? I am well, thank you for asking me.",
+    "The river flows through the old town and then through the green valley to the sea.",
+    "Do you like music? Yes, I like to listen to music when I am at home.",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE of 300 tokens with our special tokens and chat template."""
+    return chat_tokenizer(train_bpe(iter(SENTENCES), vocab_size=300, min_frequency=1), context_length=128)
+
+
+@pytest.fixture
+def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A random Llama (hidden 64, 2 layers, context 128), its weights large enough that every input matters."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        initializer_range=0.1,
+        bos_token_id=tiny_tokenizer.bos_token_id,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture
+def working_copy(tmp_path: Path) -> Path:
+    """This working tree as a git repository of its own, on the smoke preset, without artifacts or metrics."""
+    return copy_working_tree(tmp_path / "copy")
+
+
+def copy_working_tree(target: Path) -> Path:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in listed.split("\0"):
+        if name and not name.startswith("metrics/") and name != "dvc.lock" and (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target / name)
+    shutil.copyfile(ROOT / "presets/smoke.yaml", target / "params.yaml")
+    identity = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "copy"]):
+        subprocess.run(["git", *command], cwd=target, check=True, env=os.environ | identity)
+    return target

@@ -1,0 +1,162 @@
+import hashlib
+import json
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import OPENINGS, PackageMaker, files_source, make_params, sentence
+
+import groundup.data.prepare as module
+from groundup.data.dedup import index_bytes_per_document
+from groundup.data.jsonl import read_jsonl
+from groundup.data.prepare import prepare, run_step
+from groundup.data.words import ngram_hashes, word_hashes
+from groundup.frame.params.prepare import PrepareParams
+
+FOLDERS = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report")
+
+
+def run(params: PrepareParams, data_dir: Path, out: Path, work: Path | None = None) -> dict[str, int]:
+    paths = {name: out / name for name in FOLDERS}
+    return prepare(params, data_dir, **paths, work=work or out / "work")
+
+
+def digests(out: Path) -> dict[str, str]:
+    files = sorted(path for name in FOLDERS for path in (out / name).rglob("*") if path.is_file())
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def params(install_package: PackageMaker, conversations: dict[str, Any], articles: dict[str, Any]) -> PrepareParams:
+    talk = install_package("talk", conversations)
+    wiki = install_package("wiki", articles) | {"format": "encyclopedia"}
+    return make_params([talk, wiki])
+
+
+def test_all_outputs_fit_together(params: PrepareParams, tmp_path: Path) -> None:
+    metrics = run(params, tmp_path, tmp_path / "out")
+    out = tmp_path / "out"
+    rows = {path.relative_to(out).as_posix(): list(read_jsonl(path)) for path in sorted(out.glob("*/*.jsonl"))}
+
+    def conversations_of(split: str) -> set[str]:
+        texts = {row["id"].split("#")[0] for row in rows[f"text/{split}.jsonl"]}
+        chats = {row["id"].split("#")[0] for row in rows[f"chats/{split}.jsonl"]}
+        prompts = {row["conversation_id"] for row in rows[f"prompts/{split}.jsonl"]}
+        pairs = {row[key] for row in rows[f"preferences/{split}.jsonl"] for key in ("chosen_id", "rejected_id")}
+        assert chats <= texts
+        assert prompts <= texts
+        assert pairs <= texts
+        return texts
+
+    splits = [conversations_of(split) for split in ("train", "val", "test")]
+    splits += [{row["id"] for row in rows[f"{name}/conversations.jsonl"]} for name in ("monitor", "judge")]
+    assert all(splits)
+    assert sum(map(len, splits)) == len(set().union(*splits))  # no document in two splits
+    for task in ("next_reply", "topic", "which_entity", "definition"):
+        groups = {row["group_id"] for row in rows[f"evaluation/{task}.jsonl"]}
+        assert groups
+        assert groups <= splits[2]
+    for name in ("monitor", "judge"):
+        assert all(
+            row["rating"] and row["messages"][0]["content"] in OPENINGS for row in rows[f"{name}/conversations.jsonl"]
+        )
+    for split in ("train", "val", "test"):
+        assert metrics[f"num_documents_{split}"] == len(rows[f"text/{split}.jsonl"])
+        assert metrics[f"num_chats_{split}"] == len(rows[f"chats/{split}.jsonl"])
+        assert metrics[f"num_preference_pairs_{split}"] == len(rows[f"preferences/{split}.jsonl"])
+        assert metrics[f"num_prompts_{split}"] == len(rows[f"prompts/{split}.jsonl"])
+        assert all(row["messages"][-1]["role"] == "assistant" for row in rows[f"chats/{split}.jsonl"])
+        assert all(row["messages"][-1]["role"] == "user" for row in rows[f"prompts/{split}.jsonl"])
+        for row in rows[f"preferences/{split}.jsonl"]:
+            assert row["chosen"][0] == row["rejected"][0]
+            assert row["chosen"][-1]["role"] == row["rejected"][-1]["role"] == "assistant"
+
+
+def test_the_same_bytes_in_another_place(params: PrepareParams, tmp_path: Path) -> None:
+    run(params, tmp_path, tmp_path / "one")
+    run(params, tmp_path, tmp_path / "two")
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_a_leak_in_a_users_file_does_not_reach_train(params: PrepareParams, tmp_path: Path) -> None:
+    run(params, tmp_path, tmp_path / "clean")
+    item = next(iter(read_jsonl(tmp_path / "clean/evaluation/next_reply.jsonl")))
+    leak = item["choices"][item["gold"]]
+    rng = random.Random(9)
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data/own.jsonl").open("w") as file:
+        for i in range(30):
+            text = f"{sentence(rng, 40)} {leak} {sentence(rng, 40)}" if i % 2 else sentence(rng, 80)
+            file.write(json.dumps({"id": i, "text": text}) + "\n")
+    leaky = params.model_copy(
+        update={"sources": [*params.sources, *make_params([files_source("own", ["own.jsonl"], "text")]).sources]}
+    )
+    metrics = run(leaky, tmp_path / "data", tmp_path / "leaky")
+    assert metrics["dropped_contaminated"] > 5
+    n = params.decontaminate_ngram
+    leaked = set(ngram_hashes(word_hashes(leak), n).tolist())
+    assert leaked
+    for folder in ("text", "chats"):
+        for row in read_jsonl(tmp_path / "leaky" / folder / "train.jsonl"):
+            text = row["text"] if folder == "text" else "\n".join(m["content"] for m in row["messages"])
+            assert not leaked & set(ngram_hashes(word_hashes(text), n).tolist())
+
+
+def test_after_a_crash_finished_steps_are_not_repeated_and_the_bytes_are_the_same(
+    params: PrepareParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(params, tmp_path, tmp_path / "whole")
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "deduplicate", crash)
+        with pytest.raises(KeyboardInterrupt):
+            run(params, tmp_path, tmp_path / "resumed")
+    monkeypatch.setattr(module, "read_source", crash)  # the sources are not read again
+    run(params, tmp_path, tmp_path / "resumed")
+    assert digests(tmp_path / "resumed") == digests(tmp_path / "whole")
+
+
+def test_a_step_cut_off_in_the_middle_starts_afresh(tmp_path: Path) -> None:
+    def half(target: Path) -> dict[str, Any]:
+        (target / "half").write_text("x")
+        raise RuntimeError
+
+    def whole(target: Path) -> dict[str, Any]:
+        assert list(target.iterdir()) == []
+        return {"done": 1}
+
+    with pytest.raises(RuntimeError):
+        run_step(tmp_path, "step", half)
+    assert run_step(tmp_path, "step", whole) == {"done": 1}
+    assert run_step(tmp_path, "step", half) == {"done": 1}
+
+
+def test_only_text_leaves_the_other_outputs_empty_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "own.txt").write_text("\n\n".join(sentence(random.Random(i), 60) for i in range(40)))
+    metrics = run(make_params([files_source("own", ["own.txt"], "text")]), tmp_path, tmp_path / "out")
+    assert metrics["num_documents_train"] > 0
+    assert metrics["num_chats_train"] == 0
+    assert (tmp_path / "out/chats/train.jsonl").read_text() == ""
+    assert "chats/train" in caplog.text
+
+
+def test_memory_grows_by_no_more_than_the_stated_bytes_per_document(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    params = make_params([files_source("own", ["own.jsonl"], "text")])
+    peaks = {}
+    for count in (300, 1500):
+        with (tmp_path / "own.jsonl").open("w") as file:
+            file.writelines(json.dumps({"id": i, "text": sentence(rng, 60)}) + "\n" for i in range(count))
+        tracemalloc.start()
+        run(params, tmp_path, tmp_path / f"out{count}")
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    growth = (peaks[1500] - peaks[300]) / 1200
+    assert growth < 1.2 * index_bytes_per_document(params.dedup)

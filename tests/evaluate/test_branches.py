@@ -1,0 +1,20 @@
+import pytest
+from transformers import LlamaForCausalLM
+
+from groundup.evaluate.branches import Branches, branch_nats
+from groundup.evaluate.likelihood import Stretch, own_distribution, stretch_nats
+
+
+def test_replies_that_share_a_prompt_score_as_if_each_stood_alone(tiny_model: LlamaForCausalLM) -> None:
+    items = [
+        Branches([5, 9, 11], [[20, 21, 22], [23], [24, 25]]),
+        Branches([7], [[30, 31, 32, 33, 34, 35, 36], [37, 38]]),
+        Branches([12, 13, 14, 15, 16, 17], [[40, 41]]),
+    ]
+    alone = [
+        [stretch_nats(tiny_model, [Stretch(i.prompt + r, len(r))], 1, own_distribution)[0] for r in i.replies]
+        for i in items
+    ]
+    together = branch_nats(tiny_model, items, batch_size=2)
+    for expected, actual in zip(alone, together, strict=True):
+        assert actual == pytest.approx(expected, abs=1e-4)

@@ -1,0 +1,160 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.evaluate.report.build import ReportInputs, write_report
+from groundup.evaluate.report.cards import read_cards
+from groundup.evaluate.report.curves import draw_panels, read_panels, smoothed
+from groundup.evaluate.report.sentences import headline
+from groundup.frame.params.evaluate import EvaluateParams
+
+PARAMS = EvaluateParams(
+    seed=5,
+    judge="builtin",
+    batch_size=4,
+    num_documents=10,
+    max_new_tokens=6,
+    temperature=0.8,
+    num_prompts=4,
+    num_samples=1,
+    bootstrap_samples=50,
+)
+
+
+def interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+
+
+def scores(reward: float, kl: float) -> dict[str, float]:
+    return {
+        "bits_per_byte": 1.9,
+        "bits_per_byte_wikipedia": 1.8,
+        "bits_per_byte_chitchat": 2.0,
+        **interval("topic_accuracy", 0.4, 0.3, 0.5),
+        "topic_chance": 0.25,
+        **interval("reward", reward, reward - 0.1, reward + 0.1),
+        **interval("kl_to_sft", kl, kl, kl),
+        "reply_tokens": 12.25,
+        "distinct_2": 0.7,
+        "end_of_turn_rate": 0.96,
+    }
+
+
+def metrics(low: float, high: float) -> dict[str, Any]:
+    return {
+        "base": scores(-1.0, 9.0),
+        "sft": scores(0.25, 0.0),
+        "aligned": scores(0.75, 3.5),
+        **interval("win_rate_vs_sft", 0.6, low, high),
+        **interval("win_rate_vs_base", 0.9, 0.85, 0.95),
+        "num_prompts": 200,
+        "num_documents": 10,
+    }
+
+
+def inputs(**changes: Any) -> ReportInputs:
+    prompt = Prompt(
+        "c1", [{"role": "system", "content": "the sea"}, {"role": "user", "content": "<b>Hi</b> | *you*"}], [1, 2]
+    )
+    replies = {
+        model: ModelReplies(texts=[f"{model} <i>says</i>"], tokens=[[1]], ended=[True], rewards=[0.5], kl=[0.0])
+        for model in ("base", "sft", "aligned")
+    }
+    values: dict[str, Any] = {
+        "metrics": metrics(0.55, 0.65),
+        "tasks": {"topic": 300},
+        "num_documents_in_split": 20,
+        "prompts": [prompt],
+        "replies": replies,
+        "curves": {},
+        "cards": {},
+        "params": PARAMS,
+    }
+    return ReportInputs(**{**values, **changes})
+
+
+def write_curve(path: Path) -> Path:
+    path.write_text("step,loss,val_loss,learning_rate\n0,3.0,3.1,0.1\n10,2.0,,0.1\n20,1.5,2.2,nan\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.55, 0.65, "The aligned model beats the SFT model"),
+        (0.45, 0.65, "The aligned model cannot be told apart from the SFT model"),
+        (0.3, 0.45, "The aligned model loses to the SFT model"),
+    ],
+)
+def test_the_headline_says_no_more_than_the_interval(low: float, high: float, verdict: str) -> None:
+    sentences = headline(metrics(low, high), ["topic"])
+    assert sentences[0].startswith(f"{verdict}: its reply is preferred in 60 % of 200 held-out prompts")
+    assert "went from 0.25 to 0.75, at a distance of 3.50 nats" in sentences[1]
+    assert sentences[-1] == "The aligned model chooses better than guessing: topic 40 % (guessing 25 %)."
+
+
+def test_the_page_needs_nothing_else_and_shows_text_as_text(tmp_path: Path) -> None:
+    curves = {"sft": write_curve(tmp_path / "sft.csv")}
+    card = tmp_path / "prepare"
+    card.mkdir()
+    (card / "report.md").write_text("# Data card\n\n<script>x</script> ![p](http://a.b/c.png)\n", encoding="utf-8")
+    write_report(inputs(curves=curves, cards={"prepare": card}), tmp_path / "out")
+    html = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;Hi&lt;/b&gt;" in html
+    assert "&lt;script&gt;" in html
+    assert "<script" not in html
+    assert not re.search(r'(?:src|href)="(?!data:)', html.replace('<a href="http://a.b/c.png"', "<a"))
+    assert "url(" not in html
+    assert 'src="data:image/png;base64,' in html
+    markdown = (tmp_path / "out/report.md").read_text(encoding="utf-8")
+    assert "![Loss](sft_loss.png)" in markdown
+    assert "\\<b\\>Hi\\</b\\> \\| \\*you\\*" in markdown
+    assert "| Topic choice (300 questions, guessing 25 %) | 40 % [30 to 50 %] |" in markdown
+    assert "### Data card" in markdown
+
+
+def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:
+    params = PARAMS.model_copy(update={"num_samples": 0})
+    write_report(inputs(tasks={}, params=params), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["replies.jsonl", "report.html", "report.md"]
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for absent in ("Curves", "Side by side", "Multiple choice", "Where it comes from"):
+        assert absent not in html
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    curves = {"sft": write_curve(tmp_path / "sft.csv")}
+    for name in ("a", "b"):
+        write_report(inputs(curves=curves), tmp_path / name)
+    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b"))
+    assert first == second
+    assert set(first) == {"replies.jsonl", "report.html", "report.md", "sft_loss.png"}
+
+
+def test_columns_of_one_measure_share_a_panel(tmp_path: Path) -> None:
+    (panel,) = read_panels("sft", write_curve(tmp_path / "sft.csv"))[:1]
+    assert (panel.file_name, panel.title) == ("sft_loss.png", "Loss")
+    assert [(c.split, c.steps, c.values) for c in panel.curves] == [
+        ("", [0.0, 10.0, 20.0], [3.0, 2.0, 1.5]),
+        ("val", [0.0, 20.0], [3.1, 2.2]),
+    ]
+
+
+def test_a_curve_without_points_has_no_panel(tmp_path: Path) -> None:
+    path = tmp_path / "sft.csv"
+    path.write_text("step,loss,val_loss\n0,3.0,\n", encoding="utf-8")
+    assert draw_panels({"sft": path}) == []
+    path.write_text("", encoding="utf-8")
+    assert draw_panels({"sft": path}) == []
+
+
+def test_smoothing_keeps_a_straight_line() -> None:
+    line = [2.0 * i for i in range(100)]
+    assert smoothed(line) == pytest.approx(line)
+
+
+def test_a_stage_without_a_report_has_no_card(tmp_path: Path) -> None:
+    assert read_cards({"prepare": tmp_path}, {}) == []

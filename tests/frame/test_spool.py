@@ -1,0 +1,37 @@
+"""The spool: whole events in order, curves without gaps or doubles."""
+
+from pathlib import Path
+
+from groundup.frame.tracking.spool import EVENTS, Spool, curve_csv, is_delivered, read_curve, read_events
+
+
+def test_events_come_back_in_order(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.write("point", step=1, values={"loss": 2.0})
+    spool.write("finish", status="FINISHED")
+    spool.close()
+    assert [event["kind"] for event in read_events(tmp_path / EVENTS, 0)] == ["point", "finish"]
+    assert [event["kind"] for event in read_events(tmp_path / EVENTS, 1)] == ["finish"]
+    assert not is_delivered(tmp_path)
+
+
+def test_a_half_written_line_of_a_killed_run_is_cut_off(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.write("point", step=1, values={"loss": 2.0})
+    spool.close()
+    with (tmp_path / EVENTS).open("a") as file:
+        file.write('{"kind": "poi')
+    resumed = Spool(tmp_path)
+    assert resumed.num_events == 1
+    resumed.write("point", step=2, values={"loss": 1.0})
+    resumed.close()
+    assert [row["step"] for row in read_curve(tmp_path)] == [1, 2]
+
+
+def test_a_step_logged_again_after_a_resume_counts_once(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for step, loss in [(10, 3.0), (20, 2.0), (10, 3.0), (20, 2.0), (30, 1.0)]:
+        spool.write("point", step=step, values={"loss": loss})
+    spool.write("point", step=20, values={"val_loss": 2.5})
+    spool.close()
+    assert curve_csv(read_curve(tmp_path)) == "step,loss,val_loss\n10,3,\n20,2,2.5\n30,1,\n"

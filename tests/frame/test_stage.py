@@ -1,0 +1,259 @@
+"""The stage contract, on a two-stage pipeline with made-up bodies and a real MLflow store."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from groundup.frame import stage as frame
+from groundup.frame.fingerprint import InputsChangedError
+from groundup.frame.pipeline import PipelineError
+from groundup.frame.stage import Stage, flatten, locked
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = """
+stages:
+  prepare:
+    cmd: python -m stages.prepare
+    deps: [data, stages/prepare.py]
+    params: [prepare.seed]
+    outs: [artifacts/text, artifacts/reports/prepare]
+    metrics: [{metrics/prepare.json: {cache: false}}]
+    plots: [{metrics/prepare.csv: {cache: false}}]
+  tokenizer:
+    cmd: python -m stages.tokenizer
+    deps: [artifacts/text]
+    params: [tokenizer]
+    outs: [artifacts/tokenizer]
+    metrics: [{metrics/tokenizer.json: {cache: false}}]
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose src is this one."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+    monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    for name, text in {"dvc.yaml": PIPELINE, "data/a.txt": "hello", "stages/prepare.py": "pass"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "presets/smoke.yaml").read_bytes())
+    return tmp_path
+
+
+def write_outs(stage: Stage) -> dict[str, Any]:
+    assert stage.params["prepare.seed"] == 17
+    stage.out("artifacts/text").mkdir()
+    (stage.out("artifacts/text") / "train.txt").write_text((stage.dep("data") / "a.txt").read_text())
+    stage.out("artifacts/reports/prepare").mkdir()
+    (stage.out("artifacts/reports/prepare") / "report.md").write_text("# report")
+    for step in (1, 2):
+        stage.log(step, loss=1.0 / step)
+    return {"num_documents": 1, "nested": {"value": 2.5}, "note": "text"}
+
+
+def work_dirs(root: Path) -> list[Path]:
+    return [path for path in (root / ".work/prepare").iterdir() if path.is_dir()]
+
+
+def run_of(root: Path, store: str, stage: str = "prepare") -> Any:
+    run_id = json.loads((root / f"metrics/{stage}.json").read_text())["mlflow_run_id"]
+    return MlflowClient(store).get_run(run_id)
+
+
+def test_a_success_is_published_and_tracked(root: Path, mlflow_store: str) -> None:
+    frame._run(root, "prepare", write_outs)
+    record = json.loads((root / "metrics/prepare.json").read_text())
+    assert (root / "artifacts/text/train.txt").read_text() == "hello"
+    assert (root / "metrics/prepare.csv").read_text() == "step,loss\n1,1\n2,0.5\n"
+    assert {"stage_seconds", "work_seconds", "import_seconds", "peak_memory_mb", "fingerprint"} <= record.keys()
+    run = run_of(root, mlflow_store)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["stage"] == "prepare"
+    assert run.data.tags["fingerprint"] == record["fingerprint"]
+    assert run.data.metrics["nested.value"] == 2.5
+    assert run.data.params == {"prepare.seed": "17"}
+    history = MlflowClient(mlflow_store).get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5)]
+    assert [f.path for f in MlflowClient(mlflow_store).list_artifacts(run.info.run_id)] == ["report.md"]
+    assert [d.dataset.name for d in run.inputs.dataset_inputs] == ["data"]
+
+
+def test_nothing_is_published_when_the_body_fails(root: Path, mlflow_store: str) -> None:
+    def fail(stage: Stage) -> dict[str, Any]:
+        write_outs(stage)
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        frame._run(root, "prepare", fail)
+    assert not (root / "artifacts").exists()
+    assert not (root / "metrics").exists()
+    (run,) = MlflowClient(mlflow_store).search_runs(experiment_ids(mlflow_store))
+    assert run.info.status == "FAILED"
+
+
+def experiment_ids(store: str) -> list[str]:
+    return [experiment.experiment_id for experiment in MlflowClient(store).search_experiments()]
+
+
+def test_the_same_inputs_resume_in_the_same_run(root: Path, mlflow_store: str) -> None:
+    def stop_half_way(stage: Stage) -> dict[str, Any]:
+        (stage.work / "checkpoint").write_text("step 1")
+        stage.log(1, loss=1.0)
+        raise RuntimeError("killed")
+
+    def go_on(stage: Stage) -> dict[str, Any]:
+        assert (stage.work / "checkpoint").read_text() == "step 1"
+        return write_outs(stage)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        frame._run(root, "prepare", stop_half_way)
+    frame._run(root, "prepare", go_on)
+    assert len(MlflowClient(mlflow_store).search_runs(experiment_ids(mlflow_store))) == 1
+    run = run_of(root, mlflow_store)
+    assert run.info.status == "FINISHED"
+    history = MlflowClient(mlflow_store).get_metric_history(run.info.run_id, "loss")
+    assert [point.step for point in history] == [1, 2]
+
+
+def test_other_inputs_start_afresh(root: Path) -> None:
+    seen: list[bool] = []
+
+    def body(stage: Stage) -> dict[str, Any]:
+        seen.append((stage.work / "checkpoint").exists())
+        (stage.work / "checkpoint").touch()
+        return write_outs(stage)
+
+    frame._run(root, "prepare", body)
+    (root / "data/a.txt").write_text("other")
+    frame._run(root, "prepare", body)
+    assert seen == [False, False]
+    assert len(work_dirs(root)) == 2
+
+
+def test_a_finished_result_is_published_again_without_training(root: Path) -> None:
+    frame._run(root, "prepare", write_outs)
+    first = json.loads((root / "metrics/prepare.json").read_text())
+    for path in ("artifacts/text/train.txt", "metrics/prepare.json"):  # as DVC does before a stage
+        (root / path).unlink()
+
+    def not_called(stage: Stage) -> dict[str, Any]:
+        raise AssertionError("trained again")
+
+    frame._run(root, "prepare", not_called)
+    second = json.loads((root / "metrics/prepare.json").read_text())
+    assert (root / "artifacts/text/train.txt").read_text() == "hello"
+    assert second["mlflow_run_id"] == first["mlflow_run_id"]
+
+
+def test_a_result_that_dvc_has_recorded_is_trained_afresh(root: Path) -> None:
+    frame._run(root, "prepare", write_outs)
+    md5s = json.loads((work_dirs(root)[0] / "finished.json").read_text())["md5s"]
+    outs = "".join(f"    - path: {path}\n      md5: {md5}\n" for path, md5 in md5s.items())
+    (root / "dvc.lock").write_text(f"stages:\n  prepare:\n    outs:\n{outs}")
+    called: list[bool] = []
+    frame._run(root, "prepare", lambda stage: called.append(True) or write_outs(stage))
+    assert called == [True]
+
+
+@pytest.mark.parametrize("edited", ["data/a.txt", "stages/prepare.py"])
+def test_an_input_edited_during_the_run_is_named(root: Path, edited: str) -> None:
+    def body(stage: Stage) -> dict[str, Any]:
+        (root / edited).write_text("edited")
+        return write_outs(stage)
+
+    with pytest.raises(InputsChangedError, match=edited.split("/")[0]):
+        frame._run(root, "prepare", body)
+    assert not (root / "artifacts").exists()
+
+
+def test_undeclared_paths_and_params_are_refused(root: Path) -> None:
+    for reach in (
+        lambda stage: stage.dep("artifacts/other"),
+        lambda stage: stage.out("artifacts/other"),
+        lambda stage: stage.params["sft"],
+    ):
+        with pytest.raises(PipelineError, match="declare it under"):
+            frame._run(root, "prepare", reach)
+
+
+def test_an_out_that_was_not_written_is_named(root: Path) -> None:
+    with pytest.raises(PipelineError, match="declares artifacts/text, artifacts/reports/prepare but did not write"):
+        frame._run(root, "prepare", lambda stage: {})
+
+
+def test_a_missing_input_names_the_command(root: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="dvc repro tokenizer"):
+        frame._run(root, "tokenizer", write_outs)
+
+
+def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
+    with locked(tmp_path / "work"), pytest.raises(PipelineError, match=f"process {os.getpid()} already works"):
+        with locked(tmp_path / "work"):
+            pass
+
+
+def test_a_groundup_from_elsewhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="groundup comes from"):
+        frame.check_origin(tmp_path)
+
+
+def test_upstream_runs_are_tagged(root: Path, mlflow_store: str) -> None:
+    def tokenizer(stage: Stage) -> dict[str, Any]:
+        stage.out("artifacts/tokenizer").mkdir()
+        (stage.out("artifacts/tokenizer") / "tokenizer_config.json").write_text("{}")
+        return {"vocab_size": 5}
+
+    frame._run(root, "prepare", write_outs)
+    frame._run(root, "tokenizer", tokenizer)
+    run = run_of(root, mlflow_store, "tokenizer")
+    assert run.data.tags["upstream.prepare"] == run_of(root, mlflow_store).info.run_id
+    model_id = run.data.tags["model.artifacts/tokenizer"]
+    model = MlflowClient(mlflow_store).get_logged_model(model_id)
+    assert model.tags["dvc.path"] == "artifacts/tokenizer"
+    assert [output.model_id for output in run.outputs.model_outputs] == [model_id]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_as_killed(root: Path, mlflow_store: str, number: signal.Signals, code: int) -> None:
+    script = (
+        "import time\nfrom groundup.frame.stage import run_stage\n"
+        "def body(stage):\n    stage.log(1, loss=1.0)\n    (stage.root / 'started').touch()\n    time.sleep(60)\n"
+        "run_stage('prepare', body)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(root / "src")}
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=root, env=environment, stderr=subprocess.PIPE)
+    for _ in range(200):
+        if (root / "started").exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    (run,) = MlflowClient(mlflow_store).search_runs(experiment_ids(mlflow_store))
+    assert run.info.status == "KILLED"
+    assert not (root / "artifacts").exists()
+
+
+def test_an_unreachable_server_costs_nothing_but_a_warning(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("groundup.frame.tracking.tracker.DELIVERY_SECONDS", 3.0)
+    frame._run(root, "prepare", write_outs)
+    assert json.loads((root / "metrics/prepare.json").read_text())["mlflow_run_id"] is None
+    assert (root / "artifacts/text/train.txt").exists()
+    assert "groundup deliver" in caplog.text
+
+
+def test_flatten_keeps_numbers_only() -> None:
+    assert flatten({"a": 1, "b": {"c": 2.5, "d": "x"}, "e": True, "f": None}) == {"a": 1, "b.c": 2.5}
