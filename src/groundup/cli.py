@@ -34,10 +34,9 @@ HEADLINES = {
 
 def find_root() -> Path:
     """The checkout around the current folder."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "dvc.yaml").is_file() and (folder / "stages").is_dir():
-            return folder
-    fail("no groundup checkout here: change into the folder that holds dvc.yaml")
+    folders = (Path.cwd(), *Path.cwd().parents)
+    root = next((f for f in folders if (f / "dvc.yaml").is_file() and (f / "stages").is_dir()), None)
+    return root or fail("no groundup checkout here: change into the folder that holds dvc.yaml")
 
 
 def fail(message: str) -> NoReturn:
@@ -76,7 +75,10 @@ def lineage() -> None:
         table.add_column(column, overflow="fold")
     for node in nodes.values():
         stale = node.stale_parents(nodes)
-        parents = [f"{name} {run_id[:8]}" + (" (rerun since)" if name in stale else "") for name, run_id in node.parents.items()]
+        parents = [
+            f"{name} {run_id[:8]}" + (" (rerun since)" if name in stale else "")
+            for name, run_id in node.parents.items()
+        ]
         figures = [f"{key} {node.metrics[key]:,.4g}" for key in HEADLINES[node.stage] if key in node.metrics]
         table.add_row(
             node.stage,
@@ -95,7 +97,11 @@ def deliver() -> None:
     from groundup.frame.tracking.spool import EVENTS, is_delivered
 
     root = find_root()
-    waiting = [path.parent for path in sorted((main_root(root) / ".work").glob(f"*/*/{EVENTS}")) if not is_delivered(path.parent)]
+    waiting = [
+        path.parent
+        for path in sorted((main_root(root) / ".work").glob(f"*/*/{EVENTS}"))
+        if not is_delivered(path.parent)
+    ]
     for work in waiting:
         Deliverer(work, *tracking_store(root)).deliver()
         console.print(f"delivered {work.relative_to(main_root(root))}", highlight=False)

@@ -21,13 +21,16 @@ def cluster_bootstrap(
         raise ValueError("cluster_bootstrap needs at least one value")
     names = sorted({name for group in clusters for name in group})
     index = {name: i for i, name in enumerate(names)}
-    members = [[index[name] for name in group] for group in clusters]
+    # [N, largest group]: cluster indices, short groups filled with one more index whose count is always 1.
+    members = np.full((len(clusters), max(len(group) for group in clusters)), len(names))
+    for row, group in enumerate(clusters):
+        members[row, : len(group)] = [index[name] for name in group]
     array = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
     means = np.full(num_samples, np.nan)
     for sample in range(num_samples):
-        counts = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
-        weights = np.array([np.prod(counts[group]) for group in members], dtype=np.float64)
+        counts = np.append(np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)), 1)
+        weights = counts[members].prod(axis=1)
         if weights.sum() > 0:
             means[sample] = (weights * array).sum() / weights.sum()
     low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])

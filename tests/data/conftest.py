@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import OPENINGS, PackageMaker, make_conversation, sentence
+
+from tests.data.made_up import OPENINGS, PackageMaker, make_conversation, sentence
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@ import random
 from pathlib import Path
 
 import pytest
-from made_up import sentence
 
 from groundup.data.decontaminate import EVALUATED_SPLITS, decontaminate
 from groundup.data.ledger import Ledger
 from groundup.data.records import Article, Conversation, Record, Text, read_records, write_records
+from tests.data.made_up import sentence
 
 N = 13
 LEAK = "the quick brown fox jumps over the lazy dog and then it sleeps well"  # 14 words

@@ -2,13 +2,12 @@ import random
 import tracemalloc
 from pathlib import Path
 
-from made_up import sentence
-
 from groundup.data.dedup import DuplicateIndex, deduplicate, index_bytes_per_document
 from groundup.data.ledger import Ledger
 from groundup.data.records import Text, read_records, write_records
 from groundup.data.splits import SPLITS
 from groundup.frame.params.prepare import DedupParams
+from tests.data.made_up import sentence
 
 PARAMS = DedupParams(num_permutations=128, shingle_words=3, threshold=0.7)
 

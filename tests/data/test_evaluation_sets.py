@@ -2,12 +2,12 @@ import random
 from collections import Counter
 
 import pytest
-from made_up import VOCABULARY, sentence
 
 from groundup.data.evaluation_sets import evaluation_sets
 from groundup.data.jsonl import Row
 from groundup.data.records import Article, Conversation, Record
 from groundup.frame.params.prepare import EvaluationParams
+from tests.data.made_up import VOCABULARY, sentence
 
 PARAMS = EvaluationParams(num_choices=4, max_items=40, min_choice_characters=20, max_characters=400)
 TOPICS = ["Arts", "History", "People", "Geography", "Science"]

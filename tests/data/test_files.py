@@ -5,11 +5,11 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from made_up import files_source
 
 from groundup.data.files import find_files, read_files
 from groundup.data.records import Conversation, Preference, Prompt, Record, Text
 from groundup.frame.params.prepare import FilesSource
+from tests.data.made_up import files_source
 
 
 def source(*paths: str, yields: str = "text") -> FilesSource:

@@ -2,11 +2,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import PackageMaker
 
 from groundup.data.packages import package_problem, read_package
 from groundup.data.records import Article, Conversation
 from groundup.frame.params.prepare import PackageSource
+from tests.data.made_up import PackageMaker
 
 ENTRY = {
     "messages": [[{"text": "Hi", "sender": "x"}, {"text": "there", "sender": "x"}], [{"text": "Yo", "sender": "y"}]],

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import OPENINGS, PackageMaker, files_source, make_params, sentence
 
 import groundup.data.prepare as module
 from groundup.data.dedup import index_bytes_per_document
@@ -14,6 +13,7 @@ from groundup.data.jsonl import read_jsonl
 from groundup.data.prepare import prepare, run_step
 from groundup.data.words import ngram_hashes, word_hashes
 from groundup.frame.params.prepare import PrepareParams
+from tests.data.made_up import OPENINGS, PackageMaker, files_source, make_params, sentence
 
 FOLDERS = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report")
 

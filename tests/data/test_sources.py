@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from made_up import PackageMaker, files_source, make_params
 
 from groundup.data.records import Record
 from groundup.data.sources import check_sources, describe_source, read_source
+from tests.data.made_up import PackageMaker, files_source, make_params
 
 
 def test_every_source_that_cannot_be_read_is_named_at_once(tmp_path: Path, install_package: PackageMaker) -> None:

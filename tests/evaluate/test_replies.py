@@ -75,7 +75,7 @@ def test_metrics_of_known_replies() -> None:
         texts=["a", "b"], tokens=[[1, 2, 1, 2], [1, 2]], ended=[True, False], rewards=[0.0, 0.0], kl=[0.0, 0.0]
     )
     # bigrams: 12 21 12 and 12, two of four distinct
-    assert reply_metrics(replies) == {"reply_tokens": 3.0, "distinct_2": 0.5, "end_of_turn_rate": 0.5}
+    assert reply_metrics(replies) == {"reply_length": 3.0, "distinct_2": 0.5, "end_of_turn_rate": 0.5}
 
 
 def test_ties_count_half() -> None:

@@ -37,7 +37,7 @@ def scores(reward: float, kl: float) -> dict[str, float]:
         "topic_chance": 0.25,
         **interval("reward", reward, reward - 0.1, reward + 0.1),
         **interval("kl_to_sft", kl, kl, kl),
-        "reply_tokens": 12.25,
+        "reply_length": 12.25,
         "distinct_2": 0.7,
         "end_of_turn_rate": 0.96,
     }
@@ -91,9 +91,9 @@ def write_curve(path: Path) -> Path:
 )
 def test_the_headline_says_no_more_than_the_interval(low: float, high: float, verdict: str) -> None:
     sentences = headline(metrics(low, high), ["topic"])
-    assert sentences[0].startswith(f"{verdict}: its reply is preferred in 60 % of 200 held-out prompts")
+    assert sentences[0].startswith(f"{verdict}: its reply is preferred in 60\u00a0% of 200 held-out prompts")
     assert "went from 0.25 to 0.75, at a distance of 3.50 nats" in sentences[1]
-    assert sentences[-1] == "The aligned model chooses better than guessing: topic 40 % (guessing 25 %)."
+    assert sentences[-1] == "The aligned model chooses better than guessing: topic 40\u00a0% (guessing 25\u00a0%)."
 
 
 def test_the_page_needs_nothing_else_and_shows_text_as_text(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_page_needs_nothing_else_and_shows_text_as_text(tmp_path: Path) -> N
     markdown = (tmp_path / "out/report.md").read_text(encoding="utf-8")
     assert "![Loss](sft_loss.png)" in markdown
     assert "\\<b\\>Hi\\</b\\> \\| \\*you\\*" in markdown
-    assert "| Topic choice (300 questions, guessing 25 %) | 40 % [30 to 50 %] |" in markdown
+    assert "| Topic choice (300 questions, guessing 25\u00a0%) | 40\u00a0% [30 to 50\u00a0%] |" in markdown
     assert "### Data card" in markdown
 
 

@@ -45,7 +45,7 @@ def test_presets_are_valid(preset: str) -> None:
         ("pretrain.momentum", 0.9, "pretrain.momentum: unknown key; remove it or correct its spelling"),
         ("pretrain.optimizer", "sgd", "pretrain.optimizer: Input should be 'adamw' or 'muon', got 'sgd'"),
         ("align.method", "dpo", "align.method: Input should be 'ppo', got 'dpo'"),
-        ("align.max_new_tokens", 1000, "align.max_prompt_tokens + align.max_new_tokens = 1064 is above"),
+        ("align.max_new_tokens", 1000, "align.max_prompt_tokens + align.max_new_tokens = 1064 must be below"),
         ("align.minibatch_size", 7, "align.minibatch_size 7 must divide align.rollout_batch_size 16"),
         ("align.kl_budget", 1.0, "align.kl_target <= align.kl_budget <= align.kl_stop must hold, got 4.0, 1.0, 20.0"),
         ("model.num_heads", 3, "model.hidden_size 32 must be a multiple of 2 x model.num_heads (6)"),
@@ -97,7 +97,12 @@ def test_scientific_notation_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a: [1", "is not valid YAML"), (b"\xff\xfe", "is not valid YAML"), (b"- 1\n", "must hold sections"), (b"", "must hold")],
+    [
+        (b"a: [1", "is not valid YAML"),
+        (b"\xff\xfe", "is not valid YAML"),
+        (b"- 1\n", "must hold sections"),
+        (b"", "must hold"),
+    ],
 )
 def test_a_broken_file_is_one_clear_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "params.yaml").write_bytes(content)

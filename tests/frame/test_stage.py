@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from groundup.frame import stage as frame
 from groundup.frame.fingerprint import InputsChangedError
 from groundup.frame.pipeline import PipelineError
 from groundup.frame.stage import Stage, flatten, locked
+from mlflow import MlflowClient
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """
@@ -196,9 +196,9 @@ def test_a_missing_input_names_the_command(root: Path) -> None:
 
 
 def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
-    with locked(tmp_path / "work"), pytest.raises(PipelineError, match=f"process {os.getpid()} already works"):
-        with locked(tmp_path / "work"):
-            pass
+    refused = pytest.raises(PipelineError, match=f"process {os.getpid()} already works")
+    with locked(tmp_path / "work"), refused, locked(tmp_path / "work"):
+        pass
 
 
 def test_a_groundup_from_elsewhere_is_refused(tmp_path: Path) -> None:

@@ -34,7 +34,12 @@ def sample(
 def greedy_by_transformers(model: LlamaForCausalLM, prompt: list[int], eos: int) -> list[int]:
     ids = torch.tensor([prompt])
     output = model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12, eos_token_id=eos, pad_token_id=PAD
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=12,
+        eos_token_id=eos,
+        pad_token_id=PAD,
     )
     return output[0, len(prompt) :].tolist()
 

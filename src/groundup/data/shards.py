@@ -18,7 +18,7 @@ def write_shards(
 ) -> dict[str, int]:
     """Each document becomes bos + tokens + end; a shard is closed once it holds `shard_tokens`.
 
-    Writes tokens as NNNNN.bin (uint16, or uint32 above 65,536 ids) and the start of each document as NNNNN.idx (uint64).
+    Writes tokens as NNNNN.bin (uint16, or uint32 above 65,536 ids), the start of each document as NNNNN.idx (uint64).
     """
     out.mkdir(parents=True, exist_ok=True)
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
@@ -73,7 +73,7 @@ def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 class TokenShards:
-    """Rows of `length` tokens over all shards; a row never spans two shards, a shard's last partial row is left out."""
+    """Rows of `length` tokens over all shards; a row never spans two shards, the rest of a shard is left out."""
 
     def __init__(self, path: Path, length: int) -> None:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))

@@ -152,8 +152,9 @@ def _markdown(summary: dict[str, Any]) -> str:
     longest = ", ".join(f"`{token}`" for token in summary["longest_tokens"])
     return f"""# Tokenizer
 
-Byte-level BPE, {summary["vocab_size"]} tokens, special tokens included. Figures are on the {summary["num_heldout_documents"]}
-held-out documents (val and test); {summary["num_round_trip_failures"]} of them fail to decode to themselves.
+Byte-level BPE, {summary["vocab_size"]} tokens, special tokens included. Figures are on
+{summary["num_heldout_documents"]} held-out documents (val and test);
+{summary["num_round_trip_failures"]} of them fail to decode to themselves.
 
 - bytes per token: {summary["bytes_per_token"]:.3f}
 - tokens per word: {summary["tokens_per_word"]:.3f}

@@ -52,7 +52,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures the three models and writes the report; the curve's steps are 0 base, 1 SFT, 2 aligned.
 
-    text, prompts: JSONL files of the test split. evaluation: directory of tasks, one JSONL file each. curves, cards:
+    text, prompts: directories with a test.jsonl. evaluation: directory of tasks, one JSONL file each. curves, cards:
     a stage's CSV and report directory; what does not exist is left out of the report.
     """
     # Everything is measured in float32: precision of training must not blur small differences between models.
@@ -97,6 +97,7 @@ def evaluate(
 
 
 def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateParams) -> TestSet:
+    text, prompts = text / "test.jsonl", prompts / "test.jsonl"
     documents = list(read_jsonl(text))
     tasks = {path.stem: list(read_jsonl(path)) for path in sorted(evaluation.glob("*.jsonl"))}
     for name, items in tasks.items():

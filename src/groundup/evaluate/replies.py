@@ -83,7 +83,7 @@ def reply_to_prompts(
 
 def reply_metrics(replies: ModelReplies) -> dict[str, float]:
     return {
-        "reply_tokens": sum(len(tokens) for tokens in replies["tokens"]) / len(replies["tokens"]),
+        "reply_length": sum(len(tokens) for tokens in replies["tokens"]) / len(replies["tokens"]),
         "distinct_2": distinct_2(replies["tokens"]),
         "end_of_turn_rate": sum(replies["ended"]) / len(replies["ended"]),
     }

@@ -27,9 +27,7 @@ class Node:
 def present_lineage(root: Path, tags_of_run: "TagReader") -> dict[str, Node]:
     """Stages with a metrics file, in pipeline order. Parents come from MLflow's tags, else from the metrics files."""
     pipeline = read_pipeline(root)
-    records = {
-        name: read_json(path) for name in pipeline if (path := root / f"metrics/{name}.json").exists()
-    }
+    records = {name: read_json(path) for name in pipeline if (path := root / f"metrics/{name}.json").exists()}
     nodes = {}
     for name, record in records.items():
         run_id = record["mlflow_run_id"]

@@ -38,12 +38,14 @@ def build_llama(params: ModelParams, tokenizer: PreTrainedTokenizerFast) -> Llam
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, card: str) -> None:
     """A directory that from_pretrained loads: safetensors, tokenizer, generation config, model card."""
-    # Without this file the Hugging Face Trainer's use_cache=False sticks, and generation is 5-10 times slower.
+    # Without this file the Hugging Face Trainer's use_cache=False sticks, and generation is 5-10 times slower. The
+    # special tokens but end-of-turn are never sampled: only the template writes them.
     if model.can_generate():
         model.generation_config = GenerationConfig(
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
+            suppress_tokens=[i for i in tokenizer.all_special_ids if i != tokenizer.eos_token_id],
             use_cache=True,
         )
     model.config.use_cache = True

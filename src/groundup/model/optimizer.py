@@ -16,7 +16,7 @@ ADAM_EPSILON = 1e-8
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Nearest semi-orthogonal matrices of [N, rows, columns], approximately, by Newton-Schulz in the input's precision.
+    """About the nearest semi-orthogonal matrices of [N, rows, columns], by Newton-Schulz in the input's precision.
 
     torch.optim.Muon iterates in bf16, which crawls on CPUs without it.
     """

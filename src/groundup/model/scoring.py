@@ -11,13 +11,13 @@ class RewardScorer:
     """Scores whole chats with a reward model: `score(sequences) -> mean, std`."""
 
     def __init__(self, model: PreTrainedModel, batch_size: int = 64) -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.eval()
         self.batch_size = batch_size
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "RewardScorer":
         model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1)
-        return cls(model.to(device))
+        return cls(model.to(device).requires_grad_(False))
 
     @torch.no_grad()
     def score(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,7 +45,7 @@ def split_chat(
 ) -> tuple[list[list[Message]], int]:
     """(pieces that fit, exchanges that do not fit alone). Each piece keeps the topic and starts on a user turn."""
     system = [message for message in messages[:1] if message["role"] == "system"]
-    topic_length = len(render(tokenizer, system, reply_next=False))
+    topic_length = len(render(tokenizer, system, reply_next=False)) if system else 1  # bos
     pieces: list[list[Message]] = []
     piece: list[Message] = []
     length = topic_length

@@ -81,7 +81,7 @@ class Validate(L.Callback):
         self.write = log
         self._step = 0
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: PretrainModule, *unused: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, module: PretrainModule, *unused: Any) -> None:
         step = trainer.global_step
         if step == self._step or step % self.every:
             return

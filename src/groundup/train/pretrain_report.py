@@ -1,5 +1,6 @@
 """Samples and model card of the base model."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -22,6 +23,12 @@ It continues text; it has not been taught to answer. It knows very little, and w
 """
 
 
+def first_words(text: str, num_words: int) -> str:
+    """The text up to the end of its num_words-th word, line breaks kept."""
+    words = list(re.finditer(r"\S+", text))[:num_words]
+    return text[: words[-1].end()] if words else text
+
+
 def write_samples(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
@@ -31,7 +38,7 @@ def write_samples(
 ) -> None:
     """Continuations of the first words of val documents, as samples.jsonl and samples.md."""
     chosen = documents[:: max(1, len(documents) // params.num_samples)][: params.num_samples]
-    prompts = [" ".join(row["text"].split()[:PROMPT_WORDS]) for row in chosen]
+    prompts = [first_words(row["text"], PROMPT_WORDS) for row in chosen]
     replies = sample_replies(
         model.eval(),
         [[tokenizer.bos_token_id, *encode_text(tokenizer, prompt)] for prompt in prompts],
@@ -45,8 +52,9 @@ def write_samples(
     texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in replies.tokens]
     rows = [{"prompt": prompt, "continuation": text} for prompt, text in zip(prompts, texts, strict=True)]
     write_jsonl(report / "samples.jsonl", rows)
-    blocks = "\n\n".join(f"> **{row['prompt']}**{row['continuation']}".replace("\n", "\n> ") for row in rows)
+    blocks = "\n\n".join(f"> **{row['prompt']}**{row['continuation']}".replace("\n", "  \n> ") for row in rows)
     (report / "samples.md").write_text(
-        f"# Samples of the base model\n\nUnedited, temperature {params.sample_temperature}; the prompt is bold.\n\n{blocks}\n",
+        f"# Samples of the base model\n\nUnedited, temperature {params.sample_temperature}; the prompt is bold."
+        f"\n\n{blocks}\n",
         encoding="utf-8",
     )

@@ -9,7 +9,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+)
 from trl import RewardConfig, RewardTrainer
 
 from groundup.data.jsonl import read_jsonl
@@ -97,6 +102,7 @@ def train_reward(
             Curves("reward", log, params.validate_every, lambda m: {"val_accuracy": accuracy(m, pairs["val"])})
         ],
     )
+    trainer.remove_callback(PrinterCallback)  # Curves speaks for it
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=newest_checkpoint(work / "trainer"))
     seconds = time.monotonic() - start
@@ -128,8 +134,8 @@ def load_pairs(path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) 
     kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= max_length]
     if not kept:
         raise ValueError(
-            f"{path.name}: none of {len(pairs)} preference pairs fits reward.max_length {max_length}; raise it, or lower "
-            "prepare.preferences.excerpt_turns or min_rating_gap"
+            f"{path.name}: none of {len(pairs)} preference pairs fits reward.max_length {max_length}; raise it, or "
+            "lower prepare.preferences.excerpt_turns or min_rating_gap"
         )
     return kept, len(pairs) - len(kept)
 

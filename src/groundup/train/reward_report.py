@@ -23,8 +23,9 @@ def write_report(metrics: dict[str, Any], report: Path) -> None:
 | reward model | {metrics["heldout_accuracy"]:.3f} | {_interval(metrics, "heldout_accuracy")} |
 | prefer the longer side | {metrics["length_only_accuracy"]:.3f} | {_interval(metrics, "length_only_accuracy")} |
 
-Accuracy on the {metrics["num_pairs_train"]} training pairs: {metrics["train_accuracy"]:.3f}, on the
-{metrics["num_pairs_val"]} validation pairs: {metrics["val_accuracy"]:.3f}. {metrics["num_pairs_too_long"]} pairs were left out as too long.
+Accuracy on the {metrics["num_pairs_train"]} training pairs: {metrics["train_accuracy"]:.3f},
+on the {metrics["num_pairs_val"]} validation pairs: {metrics["val_accuracy"]:.3f}.
+{metrics["num_pairs_too_long"]} pairs were left out as too long.
 """,
         encoding="utf-8",
     )

@@ -1,4 +1,4 @@
-"""Seeds, threads and precision: what a run sets before it trains. These change results, so they are not in the frame."""
+"""Seeds, threads and precision, set before a stage trains. They change results, so they are not in the frame."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
 
 def seed_everything(seed: int) -> None:
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - transformers' samplers draw from the global generator
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

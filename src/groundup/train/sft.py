@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from groundup.data.jsonl import Row, read_jsonl, write_jsonl
@@ -16,9 +16,10 @@ from groundup.frame.params.training import RuntimeParams, SftParams
 from groundup.model.chat_format import load_tokenizer, render
 from groundup.model.generation import sample_replies
 from groundup.model.llama import save_model
+from groundup.train.adapters import add_adapter, merge_adapter
 from groundup.train.chat_examples import ChatExample, check_chats, tokenize_chats
 from groundup.train.runtime import Log, set_up, trl_runtime
-from groundup.train.trl_callbacks import Curves, lora_config, merge_adapter, newest_checkpoint
+from groundup.train.trl_callbacks import Curves, newest_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,9 @@ def train_sft(
     model = AutoModelForCausalLM.from_pretrained(base).to(torch_device)
     before = assistant_loss(model, val.examples, tokenizer.pad_token_id)
     trainer = SFTTrainer(
-        model=model,
+        model=add_adapter(model, params.lora) if params.lora else model,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list([asdict(example) for example in train.examples]),
-        peft_config=lora_config(params.lora),
         args=SFTConfig(
             output_dir=str(work / "trainer"),
             seed=params.seed,
@@ -73,8 +73,7 @@ def train_sft(
             per_device_train_batch_size=params.batch_size,
             gradient_accumulation_steps=params.accumulate,
             max_length=params.max_length,
-            packing=True,
-            assistant_only_loss=True,
+            packing=True,  # the loss is on the assistant's tokens only: the examples bring assistant_masks
             learning_rate=params.learning_rate,
             weight_decay=params.weight_decay,
             warmup_steps=params.warmup_fraction,
@@ -93,6 +92,7 @@ def train_sft(
             )
         ],
     )
+    trainer.remove_callback(PrinterCallback)  # Curves speaks for it
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=newest_checkpoint(work / "trainer"))
     seconds = time.monotonic() - start

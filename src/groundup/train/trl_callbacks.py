@@ -1,4 +1,4 @@
-"""What the TRL stages share: curves into the stage's log, checkpoints to go on from, adapters."""
+"""What the TRL stages share: curves into the stage's log, checkpoints to go on from."""
 
 import json
 import logging
@@ -8,10 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from groundup.frame.params.training import LoraParams
 from groundup.train.progress import ProgressReport
 from groundup.train.runtime import Log
 
@@ -56,7 +54,8 @@ class Curves(TrainerCallback):
         self._loss = values.get("loss", self._loss)
         if not math.isfinite(values.get("loss", 0.0)):
             raise ValueError(
-                f"{self.stage}: the loss is {values['loss']} at step {state.global_step}; lower {self.stage}.learning_rate"
+                f"{self.stage}: the loss is {values['loss']} at step {state.global_step}; "
+                f"lower {self.stage}.learning_rate"
             )
 
     def on_step_end(
@@ -92,24 +91,3 @@ def newest_checkpoint(folder: Path) -> str | None:
             logger.info("going on from %s", path.name)
             return str(path)
     return None
-
-
-def lora_config(lora: LoraParams | None) -> LoraConfig | None:
-    """peft's configuration; None trains all weights."""
-    if lora is None:
-        return None
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-
-
-def merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """Save the adapter of a LoRA model beside and return the model with it merged; a plain model is returned as it is."""
-    if isinstance(model, PeftModel):
-        model.save_pretrained(adapter)
-        return model.merge_and_unload()
-    return model

@@ -55,7 +55,9 @@ def test_advantages_equal_the_sum_over_later_errors(discount: float, gae_lambda:
 def test_advantages_by_hand() -> None:
     # errors: 1 + 3 - 2 = 2 and 5 - 3 = 2; advantages: 2 + 0.5 x 2 = 3 and 2
     rewards, values = torch.tensor([[1.0, 5.0]]), torch.tensor([[2.0, 3.0]])
-    advantages, returns = objective.generalized_advantages(rewards, values, torch.ones(1, 2, dtype=torch.bool), 1.0, 0.5)
+    advantages, returns = objective.generalized_advantages(
+        rewards, values, torch.ones(1, 2, dtype=torch.bool), 1.0, 0.5
+    )
     assert advantages.tolist() == [[3.0, 2.0]]
     assert returns.tolist() == [[5.0, 5.0]]
 

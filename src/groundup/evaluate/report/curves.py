@@ -28,7 +28,7 @@ TITLES = {
     "kl_coefficient": "KL coefficient",
     "entropy": "Entropy (nats a token)",
     "explained_variance": "Explained variance of the value model",
-    "reply_tokens": "Length of a reply (tokens)",
+    "reply_length": "Length of a reply (tokens)",
     "end_of_turn_rate": "Replies that end by themselves",
 }
 # Legible on white and on black, for the pictures are transparent.
@@ -92,7 +92,7 @@ def _png(panel: Panel) -> bytes:
     axes.patch.set_alpha(0)
     for curve in panel.curves:
         color = COLORS[curve.split]
-        label = curve.split or None
+        label = curve.split or "train"  # stages log what they train on without a prefix
         if len(curve.values) > DENSE:
             axes.plot(curve.steps, curve.values, color=color, alpha=0.28, linewidth=0.9)
             axes.plot(curve.steps, smoothed(curve.values), color=color, linewidth=1.9, label=label)

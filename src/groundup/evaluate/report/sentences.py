@@ -7,7 +7,7 @@ MODELS = {"base": "Base", "sft": "SFT", "aligned": "Aligned"}
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return f"{100 * value:.0f}\u00a0%"  # no line break before the sign
 
 
 def number(value: float) -> str:
@@ -36,7 +36,7 @@ def _win_sentence(metrics: Mapping[str, Any], opponent: str, name: str) -> str:
         verdict = f"The aligned model cannot be told apart from {name}"
     return (
         f"{verdict}: its reply is preferred in {percent(rate)} of {metrics['num_prompts']} held-out prompts "
-        f"(95 % CI {percent(low)} to {percent(high)}; ties count half)."
+        f"(95\u00a0% CI {percent(low)} to {percent(high)}; ties count half)."
     )
 
 
@@ -52,7 +52,7 @@ def _reward_sentence(metrics: Mapping[str, Any]) -> str:
 def _style_sentence(metrics: Mapping[str, Any]) -> str:
     sft, aligned = metrics["sft"], metrics["aligned"]
     return (
-        f"A reply has {aligned['reply_tokens']:.1f} tokens on average (SFT {sft['reply_tokens']:.1f}), "
+        f"A reply has {aligned['reply_length']:.1f} tokens on average (SFT {sft['reply_length']:.1f}), "
         f"{percent(aligned['end_of_turn_rate'])} of them end by themselves (SFT {percent(sft['end_of_turn_rate'])}), "
         f"and {percent(aligned['distinct_2'])} of their bigrams are distinct (SFT {percent(sft['distinct_2'])})."
     )

@@ -69,7 +69,7 @@ def score_table(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Gr
     replies = [
         Row("Reward", "higher is better", [_with_interval(s, "reward") for s in scores]),
         Row("KL to SFT", "nats a reply", [_with_interval(s, "kl_to_sft") for s in scores]),
-        Row("Length", "tokens", [Cell(f"{s['reply_tokens']:.1f}", "", None) for s in scores]),
+        Row("Length", "tokens", [Cell(f"{s['reply_length']:.1f}", "", None) for s in scores]),
         Row("Distinct-2", "distinct bigrams", [_plain(s["distinct_2"]) for s in scores]),
         Row(
             "End-of-turn rate", "ended by themselves", [Cell(percent(s["end_of_turn_rate"]), "", None) for s in scores]

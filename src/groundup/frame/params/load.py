@@ -85,9 +85,9 @@ def cross_section_problems(p: Params) -> list[str]:
             f"reward.max_length {p.reward.max_length} is above model.context_length {context}",
         ),
         (
-            p.align.max_prompt_tokens + p.align.max_new_tokens <= context,
+            p.align.max_prompt_tokens + p.align.max_new_tokens < context,
             f"align.max_prompt_tokens + align.max_new_tokens = {p.align.max_prompt_tokens + p.align.max_new_tokens} "
-            f"is above model.context_length {context}",
+            f"must be below model.context_length {context}: a reply that did not end is scored with an end token",
         ),
         (
             p.evaluate.max_new_tokens < context,

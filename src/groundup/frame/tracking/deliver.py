@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import mlflow
-from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -24,8 +22,10 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
+import mlflow
 from groundup.frame.files import write_json
 from groundup.frame.tracking.spool import EVENTS, RUN, Event, read_delivered, read_events
+from mlflow import MlflowClient
 
 logger = logging.getLogger("groundup.deliver")
 
@@ -36,7 +36,7 @@ MAX_PARAM_BATCH = 100
 
 
 class Deliverer:
-    """Applies events in order; every event is safe to apply again, so a crash between sending and noting is harmless."""
+    """Applies events in order; each is safe to apply again, so a crash between sending and noting is harmless."""
 
     def __init__(self, work: Path, tracking_uri: str, artifact_location: str | None) -> None:
         self.work = work

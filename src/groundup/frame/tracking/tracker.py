@@ -58,7 +58,7 @@ class Tracker:
         self._log.close()
         if read_delivered(self.work).num_events < self.spool.num_events:
             logger.warning(
-                "MLflow did not take all of this run: the rest is kept in %s (reason: %s); `groundup deliver` sends it",
+                "MLflow did not take all of this run: the rest is in %s (reason: %s); `groundup deliver` sends it",
                 self.spool.path,
                 self.work / "deliver.log",
             )

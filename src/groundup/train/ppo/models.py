@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from groundup.frame.params.training import LoraParams
+from groundup.train.adapters import add_adapter
 
 Weights = dict[str, Tensor]
 
@@ -27,14 +28,7 @@ class Policy(nn.Module):
         if lora is None:
             self._reference = (copy.deepcopy(sft).eval().requires_grad_(False),)
         else:
-            config = LoraConfig(
-                task_type="CAUSAL_LM",
-                r=lora.rank,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-                target_modules=lora.target_modules,
-            )
-            self._adapter = (get_peft_model(sft, config),)  # puts the adapter into `sft` itself
+            self._adapter = (add_adapter(sft, lora),)
         self.train(False)
 
     @contextmanager
@@ -73,12 +67,11 @@ class Policy(nn.Module):
     def save_adapter(self, out: Path) -> None:
         """Nothing to save without LoRA."""
         for adapter in self._adapter:
-            adapter.peft_config["default"].base_model_name_or_path = None  # a path of this machine
             adapter.save_pretrained(out)
 
 
 class ValueModel(nn.Module):
-    """Expected reward still to come at every position: the SFT model's trunk with a scalar head that starts at zero."""
+    """Expected reward still to come at every position: the SFT model's trunk and a scalar head, zero at first."""
 
     def __init__(self, sft: LlamaForCausalLM) -> None:
         super().__init__()

@@ -1,0 +1,57 @@
+"""House rules that a machine can see."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.contract.closure import ROOT, imported_modules
+
+SOURCES = sorted((ROOT / "src/groundup").rglob("*.py"))
+STAGES = sorted((ROOT / "stages").glob("*.py"))
+
+
+def test_the_mlflow_folder_is_no_package() -> None:
+    assert not (ROOT / "mlflow/__init__.py").exists(), "it would hide the installed mlflow"
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *STAGES], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_is_short_and_ascii(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= (45 if path in STAGES else 300)
+    assert text.isascii()
+
+
+def test_the_frame_imports_no_training_code() -> None:
+    for path in (ROOT / "src/groundup/frame").rglob("*.py"):
+        for module in imported_modules(path):
+            assert module == "groundup" or module.startswith("groundup.frame"), f"{path.name} imports {module}"
+
+
+def test_training_code_opens_no_config_and_no_tracker() -> None:
+    for path in SOURCES:
+        if "frame" in path.parts or path.name == "cli.py":
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"import mlflow|from mlflow|dvc\.yaml|MLFLOW_|os\.environ\[", text), path
+        assert not re.search(r"read_text\([^)]*params\.yaml|open\([^)]*params\.yaml", text), path
+
+
+def test_no_pickle_and_no_remote_code() -> None:
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\bpickle\b|trust_remote_code|weights_only=False|\.save_model\(", text), path
+
+
+def test_no_forwarded_keyword_arguments_and_no_bare_except() -> None:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, f"{path}:{node.lineno}"
+
+
+def test_the_import_name_is_not_shadowed() -> None:
+    assert {
+        path.name for path in (ROOT / "src").iterdir() if path.is_dir() and not path.name.endswith(".egg-info")
+    } == {"groundup"}

@@ -1,0 +1,68 @@
+"""Token shards: what is written is read back, rows know where documents start."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from groundup.data.shards import TokenShards, write_shards
+from groundup.model.chat_format import encode_text
+
+TEXTS = ["the sea", "I like music", "the old town and the valley", "how are you"]
+
+
+@pytest.fixture
+def stream(tiny_tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    bos, end = tiny_tokenizer.bos_token_id, tiny_tokenizer.eos_token_id
+    return [token for text in TEXTS for token in [bos, *encode_text(tiny_tokenizer, text), end]]
+
+
+def test_rows_are_the_stream_in_order(
+    tiny_tokenizer: PreTrainedTokenizerFast, stream: list[int], tmp_path: Path
+) -> None:
+    counts = write_shards(tiny_tokenizer, TEXTS, tmp_path, shard_tokens=10**6)
+    shards = TokenShards(tmp_path, 5)
+    assert counts == {"num_tokens": len(stream), "num_documents": 4, "num_shards": 1}
+    assert len(shards) == len(stream) // 5
+    rows = [token for i in range(len(shards)) for token in shards.row(i)[0].tolist()]
+    assert rows == stream[: len(rows)]
+
+
+def test_positions_restart_at_every_document(
+    tiny_tokenizer: PreTrainedTokenizerFast, stream: list[int], tmp_path: Path
+) -> None:
+    write_shards(tiny_tokenizer, TEXTS, tmp_path, shard_tokens=10**6)
+    shards = TokenShards(tmp_path, 7)
+    for i in range(len(shards)):
+        tokens, positions = shards.row(i)
+        expected, position = [], -1
+        for token in tokens:
+            position = 0 if token == tiny_tokenizer.bos_token_id else position + 1
+            expected.append(position)
+        assert positions.tolist() == expected
+
+
+def test_a_row_never_spans_two_shards(
+    tiny_tokenizer: PreTrainedTokenizerFast, stream: list[int], tmp_path: Path
+) -> None:
+    counts = write_shards(tiny_tokenizer, TEXTS, tmp_path, shard_tokens=10)
+    sizes = [path.stat().st_size // 2 for path in sorted(tmp_path.glob("*.bin"))]
+    shards = TokenShards(tmp_path, 4)
+    assert counts["num_shards"] == len(sizes) > 1
+    assert sum(sizes) == len(stream)
+    assert len(shards) == sum(size // 4 for size in sizes)
+    boundary = sizes[0] // 4
+    assert shards.row(boundary)[0].tolist() == stream[sizes[0] : sizes[0] + 4]
+
+
+def test_ids_take_two_bytes(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    write_shards(tiny_tokenizer, TEXTS, tmp_path, shard_tokens=10**6)
+    assert '"uint16"' in (tmp_path / "manifest.json").read_text()
+    assert np.fromfile(tmp_path / "00000.bin", dtype=np.uint16)[0] == tiny_tokenizer.bos_token_id
+
+
+def test_too_little_text_for_one_row_is_an_error(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    write_shards(tiny_tokenizer, ["hi"], tmp_path, shard_tokens=10)
+    with pytest.raises(ValueError, match="fewer than 64 tokens in every shard"):
+        TokenShards(tmp_path, 64)

@@ -1,0 +1,66 @@
+"""Byte-level BPE: exact round trips, inert special tokens, nested vocabularies."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from groundup.data.jsonl import write_jsonl
+from groundup.data.tokenizer import train_bpe, train_tokenizer, truncated_bpe
+from groundup.frame.params.training import TokenizerParams
+from groundup.model.chat_format import SPECIAL_TOKENS, encode_text
+
+TEXT = ["the cat sat on the mat and the dog sat on the log", "a cat and a dog and a bird sang the song of the sea"] * 5
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "  two  spaces \n\n\ttabs", "caf\u00e9 \u4f60\u597d \U0001f600", "\x00\x7f", "<|end|>", ""]
+)
+def test_every_text_decodes_to_itself(tiny_tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    assert tiny_tokenizer.decode(encode_text(tiny_tokenizer, text)) == text
+
+
+def test_special_token_strings_in_text_stay_text(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = encode_text(tiny_tokenizer, "".join(SPECIAL_TOKENS))
+    assert not set(ids) & set(tiny_tokenizer.all_special_ids)
+
+
+def test_special_tokens_are_distinct_and_last(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = tiny_tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS)
+    assert ids == list(range(len(tiny_tokenizer) - 6, len(tiny_tokenizer)))
+    assert tiny_tokenizer.eos_token == "<|end|>"
+    assert tiny_tokenizer.pad_token_id != tiny_tokenizer.eos_token_id
+
+
+def test_a_truncated_vocabulary_is_the_one_trained_smaller() -> None:
+    large, small = train_bpe(iter(TEXT), 280, 2), train_bpe(iter(TEXT), 268, 2)
+    truncated = truncated_bpe(large, 268)
+    for text in TEXT:
+        assert truncated.encode(text).ids == small.encode(text).ids
+
+
+def test_training_twice_gives_the_same_bytes() -> None:
+    assert train_bpe(iter(TEXT), 280, 2).to_str() == train_bpe(iter(TEXT), 280, 2).to_str()
+
+
+def test_a_vocabulary_larger_than_the_text_allows_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"vocab_size 5000 is more than the text allows.*gives \d+"):
+        train_bpe(iter(TEXT), 5000, 2)
+
+
+def test_the_report_measures_held_out_documents(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "text/train.jsonl", ({"text": text, "source": "a"} for text in TEXT))
+    write_jsonl(tmp_path / "text/val.jsonl", [{"text": "the cat", "source": "a"}, {"text": "a \u4f60", "source": "b"}])
+    write_jsonl(tmp_path / "text/test.jsonl", [{"text": "the dog", "source": "a"}])
+    params = TokenizerParams(vocab_size=280, min_frequency=2, curve_vocab_sizes=[264, 280, 9999], shard_tokens=10)
+    metrics = train_tokenizer(tmp_path / "text", tmp_path / "tok", tmp_path / "report", params, context_length=32)
+    assert metrics["num_round_trip_failures"] == 0
+    assert metrics["num_heldout_documents"] == 3
+    report = json.loads((tmp_path / "report/report.json").read_text(encoding="utf-8"))
+    assert [point["vocab_size"] for point in report["vocab_size_curve"]] == [264, 280]
+    assert report["vocab_size_curve"][0]["bytes_per_token"] < report["vocab_size_curve"][1]["bytes_per_token"]
+    assert report["vocab_size_curve"][1]["bytes_per_token"] == report["bytes_per_token"]
+    fast = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tok")
+    num_tokens = len(encode_text(fast, "a \u4f60"))
+    assert report["bytes_per_token_by_domain"]["b"] == round(5 / num_tokens, 4)

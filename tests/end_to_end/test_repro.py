@@ -1,0 +1,181 @@
+"""The real `dvc repro` on the smoke preset, in copies of the working tree."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from groundup.frame.lineage import TagReader, present_lineage
+from groundup.frame.params import load_params
+from groundup.frame.pipeline import lies_in, read_pipeline
+from mlflow import MlflowClient
+from tests.conftest import ROOT, copy_working_tree
+
+pytestmark = pytest.mark.slow
+
+STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
+CLOCK_BOUND = ("_seconds", "_per_second", "peak_memory_mb", "mlflow_run_id")
+OUR_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "DVC_STAGE")
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Without what would lead a copy to another checkout or store."""
+    kept = {name: value for name, value in os.environ.items() if name not in OUR_VARIABLES}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return kept | {"GROUNDUP_DEVICE": "cpu", "PATH": path, "DVC_NO_ANALYTICS": "1"} | extra
+
+
+def dvc(root: Path, *arguments: str, **extra: str) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    result = subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which the pipeline has run once, its file accesses noted in audit.tsv."""
+    root = copy_working_tree(tmp_path_factory.mktemp("first") / "copy")
+    audit = {"GROUNDUP_AUDIT_LOG": str(root.parent / "audit.tsv"), "PYTHONPATH": str(ROOT / "tests/end_to_end/audit")}
+    dvc(root, "repro", **audit)
+    return root
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory, first: Path) -> Path:
+    """Another copy with a DVC cache of its own, run from another folder with another hash seed and umask."""
+    root = copy_working_tree(tmp_path_factory.mktemp("second") / "elsewhere" / "copy")
+    umask = os.umask(0o077)
+    try:
+        dvc(root, "repro", PYTHONHASHSEED="7", LC_ALL="C")
+    finally:
+        os.umask(umask)
+    return root
+
+
+def record(root: Path, stage: str) -> dict:
+    return json.loads((root / f"metrics/{stage}.json").read_text(encoding="utf-8"))
+
+
+def outs_in_lock(root: Path) -> dict[str, str]:
+    lock = YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8"))
+    return {
+        out["path"]: out["md5"]
+        for stage in lock["stages"].values()
+        for out in stage["outs"]
+        if not out["path"].endswith(".json")
+    }
+
+
+def test_every_stage_reports_its_run(first: Path) -> None:
+    for stage in STAGES:
+        values = record(first, stage)
+        assert {"stage_seconds", "work_seconds", "import_seconds", "peak_memory_mb", "fingerprint"} <= values.keys()
+        assert values["mlflow_run_id"]
+    evaluated = record(first, "evaluate")
+    assert evaluated["base"].keys() == evaluated["sft"].keys() == evaluated["aligned"].keys()
+
+
+def test_a_stage_touches_only_what_it_declares(first: Path) -> None:
+    pipeline = read_pipeline(first)
+    frame = ("params.yaml", "dvc.yaml", "dvc.lock", "pyproject.toml", ".git", ".work", "mlflow", "src/groundup/frame")
+    undeclared = set()
+    for line in (first.parent / "audit.tsv").read_text(encoding="utf-8").splitlines():
+        stage, mode, path = line.split("\t")
+        if not path.startswith(f"{first}/") or "__pycache__" in path:
+            continue
+        spec = pipeline[stage.split(":")[-1]]
+        name = path.removeprefix(f"{first}/")
+        own = (*spec.outs, *spec.metrics, *spec.plots)
+        beside = [f"{Path(out).parent.as_posix()}/.{Path(out).name}" for out in own]
+        may_write = name.startswith((".work/", "mlflow/")) or any(
+            lies_in(name, out) or name.startswith(side) for out, side in zip(own, beside, strict=True)
+        )
+        upstream_record = mode == "read" and name.startswith("metrics/") and name.endswith(".json")
+        may_read = any(lies_in(name, known) for known in (*spec.deps, *frame)) or upstream_record
+        if not (may_write if mode == "write" else may_read or may_write):
+            undeclared.add((stage, mode, name))
+    assert undeclared == set()
+
+
+def test_a_second_repro_runs_nothing(first: Path) -> None:
+    start = time.monotonic()
+    output = dvc(first, "repro")
+    assert output.count("didn't change, skipping") == len(STAGES)
+    assert time.monotonic() - start < 30  # 2 s is the aim; this only catches work being done
+
+
+def test_two_clones_give_the_same_bytes(first: Path, second: Path) -> None:
+    assert outs_in_lock(first) == outs_in_lock(second)
+    for stage in STAGES:
+        one, two = record(first, stage), record(second, stage)
+        assert drop_clock(one) == drop_clock(two)
+
+
+def drop_clock(values: dict) -> dict:
+    return {
+        key: drop_clock(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if not key.endswith(CLOCK_BOUND)
+    }
+
+
+def test_no_path_of_this_machine_is_published(first: Path) -> None:
+    for path in [*(first / "artifacts").rglob("*"), *(first / "metrics").rglob("*")]:
+        if path.is_file():
+            assert str(first).encode() not in path.read_bytes(), path
+
+
+def test_the_lineage_leads_from_the_report_back_to_the_data(first: Path) -> None:
+    client = MlflowClient(f"sqlite:///{first}/mlflow/mlflow.db")
+    run = client.get_run(record(first, "evaluate")["mlflow_run_id"])
+    seen = set()
+    queue = [run]
+    while queue:
+        run = queue.pop()
+        seen.add(run.data.tags["stage"])
+        queue += [client.get_run(value) for key, value in run.data.tags.items() if key.startswith("upstream.")]
+    assert seen == set(STAGES)
+    aligned = client.get_run(record(first, "align")["mlflow_run_id"])
+    sft = client.get_run(record(first, "sft")["mlflow_run_id"])
+    assert sft.data.tags["model.artifacts/sft"] in {model.model_id for model in aligned.inputs.model_inputs}
+    assert [model.model_id for model in aligned.outputs.model_outputs] == [
+        aligned.data.tags["model.artifacts/aligned"]
+    ]
+    prepare = client.get_run(record(first, "prepare")["mlflow_run_id"])
+    assert [entry.dataset.name for entry in prepare.inputs.dataset_inputs] == ["data"]
+    assert {"report.md", "report.json"} <= {file.path for file in client.list_artifacts(prepare.info.run_id)}
+    curve = client.get_metric_history(record(first, "pretrain")["mlflow_run_id"], "loss")
+    steps = [point.step for point in curve]
+    assert steps == sorted(set(steps))
+    assert len(steps) >= 3
+
+
+def test_a_changed_value_runs_only_what_depends_on_it(first: Path) -> None:
+    """Runs last in this file's order: it changes `first`."""
+    before = {stage: record(first, stage)["mlflow_run_id"] for stage in STAGES}
+    text = (first / "params.yaml").read_text(encoding="utf-8")
+    (first / "params.yaml").write_text(text.replace("kl_coefficient: 0.05", "kl_coefficient: 0.06"), encoding="utf-8")
+    assert load_params(first / "params.yaml").align.kl_coefficient == 0.06
+    dvc(first, "repro")
+    changed = [stage for stage in STAGES if record(first, stage)["mlflow_run_id"] != before[stage]]
+    assert changed == ["align", "evaluate"]
+    nodes = present_lineage(first, TagReader(f"sqlite:///{first}/mlflow/mlflow.db"))
+    assert nodes["align"].parents["sft"] == before["sft"]
+    assert all(not node.stale_parents(nodes) for node in nodes.values())
+
+
+def test_an_experiment_in_a_temporary_copy_runs_its_own_code(first: Path) -> None:
+    marker = "from groundup.frame.stage import Stage, run_stage"
+    script = first / "stages/tokenizer.py"
+    script.write_text(
+        script.read_text().replace(marker, marker + "\n\nimport groundup\n\nprint('ORIGIN', groundup.__file__)")
+    )
+    output = dvc(first, "exp", "run", "--temp", "-S", "tokenizer.min_frequency=3", "tokenizer")
+    origin = next(line for line in output.splitlines() if "ORIGIN" in line)
+    assert ".dvc/tmp/exps/" in origin

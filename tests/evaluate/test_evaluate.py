@@ -1,0 +1,146 @@
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+
+from groundup.data.jsonl import write_jsonl
+from groundup.evaluate.evaluate import draw_evenly, evaluate
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.frame.params.training import RuntimeParams
+
+PARAMS = EvaluateParams(
+    seed=5,
+    judge="builtin",
+    batch_size=4,
+    num_documents=3,
+    max_new_tokens=6,
+    temperature=1.0,
+    num_prompts=4,
+    num_samples=2,
+    bootstrap_samples=20,
+)
+
+
+class Points:
+    def __init__(self) -> None:
+        self.points: list[tuple[int, dict[str, float]]] = []
+
+    def __call__(self, step: int, **values: float) -> None:
+        self.points.append((step, values))
+
+
+def chat(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.fixture
+def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
+    """What the stages before evaluate leave; the aligned model equals SFT."""
+    base = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        base.model.embed_tokens.weight.mul_(0.5)
+    reward = LlamaForSequenceClassification(LlamaConfig(**{**tiny_model.config.to_dict(), "num_labels": 1}))
+    for name, model in (("base", base), ("sft", tiny_model), ("aligned", tiny_model), ("reward", reward)):
+        model.save_pretrained(tmp_path / name)
+        tiny_tokenizer.save_pretrained(tmp_path / name)
+    texts = ["The sea is warm.", "Do you like music?", "The old town", "Hello", "a river"]
+    write_jsonl(tmp_path / "text/test.jsonl", [{"id": t, "source": "towns", "text": t} for t in texts])
+    write_jsonl(
+        tmp_path / "prompts/test.jsonl",
+        [
+            {"id": f"{i}", "conversation_id": f"c{i // 2}", "source": "x", "messages": chat(t)}
+            for i, t in enumerate(texts)
+        ],
+    )
+    write_jsonl(
+        tmp_path / "evaluation/topic.jsonl",
+        [
+            {"query": chat(t), "choices": ["the sea", "music"], "gold": i % 2, "group_id": t}
+            for i, t in enumerate(texts)
+        ],
+    )
+    (tmp_path / "sft.csv").write_text("step,loss\n0,3.0\n1,2.0\n", encoding="utf-8")
+    return tmp_path
+
+
+def run(project: Path, name: str, log: Points) -> dict[str, Any]:
+    return evaluate(
+        base=project / "base",
+        sft=project / "sft",
+        reward=project / "reward",
+        aligned=project / "aligned",
+        text=project / "text",
+        prompts=project / "prompts",
+        evaluation=project / "evaluation",
+        curves={"sft": project / "sft.csv", "align": project / "missing.csv"},
+        cards={"prepare": project / "missing"},
+        out=project / name,
+        params=PARAMS,
+        runtime=RuntimeParams(num_threads=1, precision="fp32"),
+        device="cpu",
+        work=project / "work",
+        log=log,
+    )
+
+
+def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Points()
+    metrics = run(project, "first", log)
+    assert set(metrics["base"]) == set(metrics["sft"]) == set(metrics["aligned"])
+    assert {
+        "bits_per_byte",
+        "bits_per_byte_towns",
+        "topic_accuracy",
+        "topic_accuracy_ci_low",
+        "topic_chance",
+        "reward_ci_high",
+        "kl_to_sft",
+        "reply_length",
+        "distinct_2",
+        "end_of_turn_rate",
+    } <= set(metrics["base"])
+    # An aligned model that equals SFT gives the same replies: every pair is a tie.
+    assert metrics["aligned"] == metrics["sft"]
+    assert [metrics[f"win_rate_vs_sft{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.5, 0.5, 0.5]
+    assert metrics["sft"]["kl_to_sft"] == 0.0
+    assert metrics["base"]["kl_to_sft"] != 0.0
+    assert (metrics["num_prompts"], metrics["num_documents"]) == (4, 3)
+    assert [step for step, _ in log.points] == [0, 1, 2]
+    assert log.points[0][1] == metrics["base"]
+    json.dumps(metrics, allow_nan=False)
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("computed again")
+
+    for function in ("bits_per_byte_scores", "score_choices", "reply_to_prompts"):
+        monkeypatch.setattr(f"groundup.evaluate.evaluate.{function}", fail)
+    assert run(project, "second", Points()) == metrics
+    first, second = ({p.name: p.read_bytes() for p in (project / name).iterdir()} for name in ("first", "second"))
+    assert first == second
+    assert set(first) == {"report.md", "report.html", "replies.jsonl", "sft_loss.png"}
+    assert "3 of the 5 documents" in first["report.md"].decode()
+
+
+def test_models_of_different_tokenizers_are_refused(project: Path) -> None:
+    path = project / "reward/tokenizer.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("<|user|>", "<|human|>"), encoding="utf-8")
+    with pytest.raises(ValueError, match="the tokenizer of reward differs"):
+        run(project, "out", Points())
+
+
+def test_an_empty_split_is_named(project: Path) -> None:
+    (project / "prompts/test.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"prompts/test\.jsonl is empty: raise prepare\.splits\.test"):
+        run(project, "out", Points())
+
+
+def test_draw_evenly_keeps_order_and_takes_all_when_few() -> None:
+    rows = [{"id": i} for i in range(100)]
+    drawn = [row["id"] for row in draw_evenly(rows, 10, seed=1)]
+    assert len(drawn) == 10
+    assert drawn == sorted(drawn)
+    assert draw_evenly(rows, 1000, seed=1) == rows

@@ -1,0 +1,106 @@
+"""A tiny SFT model, a reward model and prompts on disk, and params to align them with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.data.jsonl import write_jsonl
+from groundup.frame.params.align import AlignParams
+from groundup.frame.params.training import RuntimeParams
+from groundup.model.llama import save_model
+from groundup.train.ppo.align import align
+
+QUESTIONS = ["Do you like the sea?", "How are you?", "What is a river?", "Where is the old town?", "Is music fun?"]
+
+LITERALS: dict[str, Any] = {
+    "seed": 4,
+    "method": "ppo",
+    "lora": None,
+    "max_prompt_tokens": 60,
+    "max_new_tokens": 8,
+    "temperature": 1.0,
+    "num_iterations": 4,
+    "rollout_batch_size": 8,
+    "num_epochs": 2,
+    "minibatch_size": 4,
+    "forward_batch_size": 2,
+    "learning_rate": 1e-3,
+    "value_learning_rate": 1e-2,
+    "warmup_iterations": 1,
+    "max_gradient_norm": 1.0,
+    "clip_range": 0.2,
+    "value_clip_range": 0.5,
+    "discount": 1.0,
+    "gae_lambda": 0.95,
+    "entropy_coefficient": 0.0,
+    "kl_coefficient": 0.05,
+    "kl_target": 1.0,
+    "kl_horizon": 100.0,
+    "kl_budget": 5.0,
+    "kl_stop": 50.0,
+    "missing_eos_penalty": 1.0,
+    "validate_every": 1,
+    "num_validation_prompts": 6,
+    "num_test_prompts": 10,
+    "checkpoint_every": 2,
+    "sample_every": 2,
+    "num_samples": 2,
+    "bootstrap_samples": 50,
+}
+
+
+def align_params(**changes: Any) -> AlignParams:
+    return AlignParams.model_validate(LITERALS | changes)
+
+
+@dataclass
+class AlignRun:
+    """Calls align on the same inputs, each run in folders of its own."""
+
+    root: Path
+
+    def __call__(self, name: str, log: Any = None, **changes: Any) -> dict[str, Any]:
+        folder = self.root / name
+        return align(
+            sft=self.root / "sft",
+            reward=self.root / "reward",
+            prompts=self.root / "prompts",
+            out=folder / "out",
+            report=folder / "report",
+            params=align_params(**changes),
+            runtime=RuntimeParams(num_threads=1, precision="fp32"),
+            device="cpu",
+            work=folder / "work",
+            log=log or (lambda step, **values: None),
+        )
+
+    def weights(self, name: str) -> bytes:
+        return (self.root / name / "out" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def run_align(tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> AlignRun:
+    save_model(tiny_model, tiny_tokenizer, tmp_path / "sft", "# SFT model\n")
+    torch.manual_seed(1)
+    reward_model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "sft", num_labels=1)
+    torch.nn.init.normal_(reward_model.score.weight, std=0.2)
+    save_model(reward_model, tiny_tokenizer, tmp_path / "reward", "# Reward model\n")
+    for split, num_conversations in (("train", 5), ("val", 4), ("test", 5)):
+        write_jsonl(
+            tmp_path / "prompts" / f"{split}.jsonl",
+            (
+                {
+                    "id": f"{split}-{i}-{copy}",
+                    "conversation_id": f"{split}-{i}",
+                    "source": "chats",
+                    "messages": [{"role": "user", "content": f"{QUESTIONS[i]}{' Well?' * copy}"}],
+                }
+                for i in range(num_conversations)
+                for copy in range(2)
+            ),
+        )
+    return AlignRun(tmp_path)

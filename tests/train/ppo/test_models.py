@@ -1,0 +1,53 @@
+"""Policy and value model: what is trained, what is frozen, what is saved."""
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from groundup.frame.params.training import LoraParams
+from groundup.train.ppo.models import Policy, ValueModel
+
+LORA = LoraParams(rank=2, alpha=4.0, dropout=0.0, target_modules=["q_proj"])
+IDS = torch.tensor([[7, 8, 9]])
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_training_moves_the_policy_and_not_the_reference(
+    tiny_model: LlamaForCausalLM, lora: LoraParams | None
+) -> None:
+    before = tiny_model(IDS).logits.detach()
+    policy = Policy(tiny_model, lora)
+    start = policy.weights()
+    with torch.no_grad():
+        for weight in policy.trainable().values():
+            weight.add_(0.1)
+    with policy.reference() as reference:
+        assert torch.equal(reference(IDS).logits, before)
+    assert not torch.allclose(policy.model(IDS).logits, before, atol=1e-3)
+    policy.load_weights(start)
+    assert torch.equal(policy.model(IDS).logits, before)
+
+
+def test_the_reference_is_in_neither_state_dict_nor_parameters(tiny_model: LlamaForCausalLM) -> None:
+    expected = {f"model.{name}" for name in tiny_model.state_dict()}
+    policy = Policy(tiny_model, None)
+    assert policy.state_dict().keys() == expected
+    assert {f"model.{name}" for name in policy.trainable()} == {name for name, _ in policy.named_parameters()}
+
+
+def test_lora_trains_only_adapters(tiny_model: LlamaForCausalLM) -> None:
+    assert all("lora_" in name for name in Policy(tiny_model, LORA).trainable())
+
+
+def test_the_policy_stays_in_evaluation_mode(tiny_model: LlamaForCausalLM) -> None:
+    policy = Policy(tiny_model, None).train()
+    assert not any(module.training for module in policy.modules())
+
+
+def test_the_value_model_starts_flat_and_shares_nothing(tiny_model: LlamaForCausalLM) -> None:
+    value_model = ValueModel(tiny_model)
+    assert not value_model(IDS).any()
+    value_model.start_from(-2.5)
+    assert value_model(IDS).tolist() == [[-2.5] * 3]
+    shared = {p.data_ptr() for p in value_model.parameters()} & {p.data_ptr() for p in tiny_model.parameters()}
+    assert not shared

@@ -1,0 +1,169 @@
+"""Pretraining on the tiny model: no attention across documents, exact resume, invariance, clear stops."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.data.jsonl import write_jsonl
+from groundup.data.shards import TokenShards, write_shards
+from groundup.frame.params import load_params
+from groundup.frame.params.training import ModelParams, PretrainParams
+from groundup.model.llama import build_llama
+from groundup.train.callbacks import checkpoints
+from groundup.train.pretrain import NonFiniteLossError, PretrainModule, packed_labels, pretrain
+from groundup.train.pretrain_data import RowLoader
+from tests.conftest import ROOT, SENTENCES
+
+PARAMS = load_params(ROOT / "presets/smoke.yaml")
+MODEL = PARAMS.model.model_copy(update={"context_length": 32, "hidden_size": 16, "intermediate_size": 32})
+PRETRAIN = PARAMS.pretrain.model_copy(
+    update={
+        "num_steps": 8,
+        "batch_size": 2,
+        "warmup_steps": 1,
+        "validate_every": 4,
+        "checkpoint_every": 2,
+        "log_every": 1,
+    }
+)
+
+
+@pytest.fixture
+def inputs(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> dict[str, Path]:
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    write_shards(tiny_tokenizer, SENTENCES * 8, tmp_path / "shards", shard_tokens=10**6)
+    write_jsonl(tmp_path / "text/val.jsonl", ({"text": text, "source": "a"} for text in SENTENCES))
+    return {"tokenizer": tmp_path / "tokenizer", "shards": tmp_path / "shards", "text": tmp_path / "text"}
+
+
+class Curve:
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.points: list[tuple[int, dict[str, float]]] = []
+        self.stop_at = stop_at
+
+    def __call__(self, step: int, **values: float) -> None:
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        self.points.append((step, values))
+
+
+def run(
+    inputs: dict[str, Path], folder: Path, log: Curve, params: PretrainParams = PRETRAIN, model: ModelParams = MODEL
+) -> dict[str, Any]:
+    return pretrain(
+        **inputs,
+        out=folder / "out",
+        report=folder / "report",
+        model_params=model,
+        params=params,
+        runtime=PARAMS.runtime.model_copy(update={"num_threads": 1}),
+        device="cpu",
+        work=folder / "work",
+        log=log,
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForCausalLM.from_pretrained(folder / "out").state_dict()
+
+
+def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == two.keys()
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+def test_it_learns_and_saves_a_model_that_loads(inputs: dict[str, Path], tmp_path: Path) -> None:
+    log = Curve()
+    params = PRETRAIN.model_copy(update={"num_steps": 80, "validate_every": 40, "checkpoint_every": 40})
+    metrics = run(inputs, tmp_path, log, params)
+    losses = [values["loss"] for _, values in log.points if "loss" in values]
+    assert losses[-1] < 0.7 * losses[0]
+    assert metrics["num_tokens"] == 80 * 2 * 32
+    assert 0 < metrics["val_bits_per_byte"] < 8
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert loaded.generation_config.use_cache is True
+    assert loaded.generation_config.eos_token_id == loaded.config.eos_token_id
+    assert (tmp_path / "report/samples.md").read_text(encoding="utf-8").startswith("# Samples")
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
+    whole = Curve()
+    run(inputs, tmp_path / "whole", whole)
+    cut, resumed = Curve(stop_at=5), Curve()
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(inputs, tmp_path / "cut", cut)
+    assert [path.name for path in checkpoints(tmp_path / "cut/work/checkpoints")] == ["step-2.ckpt", "step-4.ckpt"]
+    run(inputs, tmp_path / "cut", resumed)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert resumed.points == [point for point in whole.points if point[0] > 4]
+
+
+def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: Path) -> None:
+    run(inputs, tmp_path / "batch", Curve(), PRETRAIN.model_copy(update={"batch_size": 4, "num_steps": 2}))
+    split = PRETRAIN.model_copy(update={"batch_size": 2, "accumulate": 2, "num_steps": 2})
+    run(inputs, tmp_path / "split", Curve(), split)
+    one, two = weights(tmp_path / "batch"), weights(tmp_path / "split")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=2e-3, rtol=0.0)
+
+
+def test_a_row_attends_within_its_documents_only(tiny_model: LlamaForCausalLM, inputs: dict[str, Path]) -> None:
+    """Changing the first document of a row leaves the logits of the second one alone."""
+    tokens, positions = next(
+        row for i in range(99) if ((row := TokenShards(inputs["shards"], 64).row(i))[1][1:] == 0).any()
+    )
+    start = int((positions[1:] == 0).argmax()) + 1
+    batch = {"input_ids": torch.tensor(tokens)[None], "position_ids": torch.tensor(positions)[None]}
+    changed = dict(batch, input_ids=batch["input_ids"].clone())
+    changed["input_ids"][0, 1 : start - 1] = 7
+    with torch.no_grad():
+        before = tiny_model(**batch, use_cache=False).logits
+        after = tiny_model(**changed, use_cache=False).logits
+    assert torch.equal(before[0, start:], after[0, start:])
+    assert not torch.allclose(before[0, 2:start], after[0, 2:start])
+
+
+def test_the_start_of_a_document_is_not_predicted() -> None:
+    labels = packed_labels(torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([[3, 4, 0, 1, 2]]))
+    assert labels.tolist() == [[6, -100, 8, 9]]
+
+
+def test_row_order_is_a_pure_function_of_seed_and_step(inputs: dict[str, Path]) -> None:
+    shards = TokenShards(inputs["shards"], 32)
+
+    def batches(seed: int, skip: int) -> list[list[int]]:
+        loader = RowLoader(shards, 2, seed, 3 * len(shards))
+        loader.load_state_dict({"step": skip})
+        return [batch["input_ids"].flatten().tolist() for batch in loader]
+
+    assert batches(1, 0)[7:] == batches(1, 7)
+    assert batches(1, 0) != batches(2, 0)
+    per_epoch = len(shards) // 2
+    assert sorted(batches(1, 0)[:per_epoch]) != batches(1, 0)[:per_epoch]
+    assert batches(1, 0)[:per_epoch] != batches(1, 0)[per_epoch : 2 * per_epoch]
+
+
+def test_a_non_finite_loss_stops_and_names_the_step(tiny_model: LlamaForCausalLM) -> None:
+    with torch.no_grad():
+        tiny_model.model.norm.weight.fill_(float("nan"))
+    module = PretrainModule(tiny_model, PRETRAIN)
+    batch = {"input_ids": torch.zeros(1, 8, dtype=torch.long), "position_ids": torch.arange(8)[None]}
+    with pytest.raises(NonFiniteLossError, match=r"the loss is nan at step 0.*lower pretrain\.learning_rate"):
+        module.training_step(batch, 0)
+
+
+def test_a_new_model_is_the_identity_in_every_block(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    model = build_llama(MODEL, tiny_tokenizer)
+    ids = torch.tensor([[1, 2, 3]])
+    hidden = model.model(ids, use_cache=False, output_hidden_states=True).hidden_states
+    assert torch.equal(hidden[0], hidden[1])
+    assert model.config.eos_token_id == tiny_tokenizer.eos_token_id
+
+
+def test_fewer_rows_than_a_batch_is_an_error(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"fewer than pretrain\.batch_size 10000"):
+        run(inputs, tmp_path, Curve(), PRETRAIN.model_copy(update={"batch_size": 10000}))
