@@ -93,6 +93,8 @@ def lineage() -> None:
 @app.command()
 def deliver() -> None:
     """Send to MLflow what earlier runs could not deliver."""
+    from mlflow.exceptions import MlflowException
+
     from groundup.frame.tracking.deliver import Deliverer
     from groundup.frame.tracking.spool import EVENTS, is_delivered
 
@@ -102,10 +104,18 @@ def deliver() -> None:
         for path in sorted((main_root(root) / ".work").glob(f"*/*/{EVENTS}"))
         if not is_delivered(path.parent)
     ]
+    failures = 0
     for work in waiting:
-        Deliverer(work, *tracking_store(root)).deliver()
-        console.print(f"delivered {work.relative_to(main_root(root))}", highlight=False)
-    console.print(f"{len(waiting)} runs had something left to deliver", highlight=False)
+        name = work.relative_to(main_root(root))
+        try:
+            Deliverer(work, *tracking_store(root)).deliver()
+            console.print(f"delivered {name}", highlight=False)
+        except (MlflowException, OSError) as error:
+            failures += 1
+            console.print(f"{name} could not be delivered and stays: {error}", style="red", highlight=False)
+    console.print(f"{len(waiting) - failures} of {len(waiting)} waiting runs delivered", highlight=False)
+    if failures:
+        raise typer.Exit(1)
 
 
 @app.command()

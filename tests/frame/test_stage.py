@@ -219,6 +219,8 @@ def test_upstream_runs_are_tagged(root: Path, mlflow_store: str) -> None:
     model_id = run.data.tags["model.artifacts/tokenizer"]
     model = MlflowClient(mlflow_store).get_logged_model(model_id)
     assert model.tags["dvc.path"] == "artifacts/tokenizer"
+    assert {metric.key: metric.value for metric in model.metrics}["vocab_size"] == 5
+    assert run.info.status == "FINISHED"
     assert [output.model_id for output in run.outputs.model_outputs] == [model_id]
 
 

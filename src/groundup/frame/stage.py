@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,7 @@ class Stage:
 def run_stage(name: str, body: Body) -> None:
     """Run one stage as a process: `body` is called unless a finished result only waits to be published."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 uses what torch 2.13 deprecates
     set_environment(offline=name != "prepare")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _raise_terminated)
@@ -178,7 +179,7 @@ def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
     tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs, numbers))
     reports = [out for out in stage.spec.outs if out.startswith("artifacts/report")]
     files = [
-        (str(file), str(file.parent.relative_to(stage.export / report)).replace(".", "", 1) or None)
+        (str(file.relative_to(tracker.work)), str(file.parent.relative_to(stage.export / report)).removeprefix("."))
         for report in reports
         for file in sorted((stage.export / report).rglob("*"))
         if file.is_file()

@@ -37,12 +37,12 @@ def seed_everything(seed: int) -> None:
 
 
 def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
-    """Arguments that every TRL config takes from the runtime; TRL's own defaults are bf16 and checkpointing on."""
+    """Arguments that every TRL config takes from the runtime; TRL's own defaults are bf16 and activation checkpointing on."""
     return {
         "use_cpu": device.type == "cpu",
         "bf16": runtime.precision == "bf16",
         "fp16": False,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "dataloader_pin_memory": device.type == "cuda",
         "dataloader_num_workers": 0,
         "report_to": "none",

@@ -1,6 +1,7 @@
 """Supervised fine-tuning: TRL's SFTTrainer on multi-turn chats, loss on the assistant's tokens only."""
 
 import logging
+import random
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -48,7 +49,10 @@ def train_sft(
     """Fine-tune, or go on from the newest checkpoint in `work`; val_loss is per assistant token."""
     torch_device = set_up(runtime, device, params.seed)
     tokenizer = load_tokenizer(str(base))
-    rows = {split: list(read_jsonl(chats / f"{split}.jsonl")) for split in ("train", "val")}
+    rows = {
+        "train": draw(list(read_jsonl(chats / "train.jsonl")), params.max_chats, params.seed),
+        "val": draw(list(read_jsonl(chats / "val.jsonl")), params.num_validation_chats, params.seed),
+    }
     train = tokenize_chats(tokenizer, rows["train"], params.max_length)
     val = tokenize_chats(tokenizer, rows["val"], params.max_length)
     check_chats(tokenizer, rows["train"], train)
@@ -111,6 +115,13 @@ def train_sft(
         "num_steps": trainer.state.global_step,
         "train_seconds": seconds,
     }
+
+
+def draw(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
+    """At most `limit` rows, in their old order."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit))]
 
 
 @torch.no_grad()

@@ -77,6 +77,8 @@ class LoraParams(Section):
 
 class SftParams(Section):
     seed: Seed
+    max_chats: Positive | None  # train on this many, drawn by the seed; null takes all
+    num_validation_chats: Positive
     num_epochs: PositiveFloat
     batch_size: Positive
     accumulate: Positive

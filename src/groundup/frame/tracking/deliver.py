@@ -83,7 +83,7 @@ class Deliverer:
                 self.client.log_batch(self._run(), metrics=metrics)
             case "artifacts":
                 for source, folder in event["files"]:
-                    self.client.log_artifact(self._run(), source, folder)
+                    self.client.log_artifact(self._run(), str(self.work / source), folder or None)
             case "outputs":
                 self._outputs(event)
             case "finish":
@@ -154,7 +154,7 @@ class Deliverer:
                 ).model_id
                 self.client.set_tag(self._run(), f"model.{model['path']}", model_id)
                 self.client.log_outputs(self._run(), [LoggedModelOutput(model_id, 0)])
-            metrics = [Metric(k, v, event["time_ms"], 0, model_id=model_id) for k, v in event["metrics"].items()]
+            metrics = [Metric(k, v, event["time_ms"], 0, model_id=model_id) for k, v in model["metrics"].items()]
             self.client.log_batch(self._run(), metrics=metrics)
 
     def _points(self, events: list[Event]) -> None:

@@ -1,0 +1,121 @@
+"""Refresh README's figures and samples from metrics/ and artifacts/report; --check only compares (for CI)."""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from groundup.frame.files import hash_file  # noqa: E402
+from groundup.frame.params import load_params  # noqa: E402
+from groundup.frame.params.selection import select  # noqa: E402
+from groundup.frame.pipeline import read_pipeline  # noqa: E402
+
+STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
+MODELS = ("base", "sft", "aligned")
+NUM_SAMPLES = 4
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something does not agree")
+    check = parser.parse_args().check
+    metrics = {stage: json.loads((ROOT / f"metrics/{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    fresh = replace_block(text, "figures", figures(metrics))
+    if not check:
+        fresh = replace_block(fresh, "samples", samples(ROOT / "artifacts/report/replies.jsonl"))
+        readme.write_text(fresh, encoding="utf-8")
+        return 0
+    problems = lock_problems()
+    if fresh != text:
+        problems.append("README.md's figures are not those of metrics/: run `make figures`")
+    for problem in problems:
+        sys.stderr.write(problem + "\n")
+    return 1 if problems else 0
+
+
+def replace_block(text: str, name: str, content: str) -> str:
+    """Text between <!-- name --> and <!-- /name -->."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    if not re.search(pattern, text, re.DOTALL):
+        raise SystemExit(f"README.md has no block <!-- {name} --> ... <!-- /{name} -->")
+    return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
+
+
+def figures(m: dict[str, dict[str, Any]]) -> str:
+    """One row a result, then the times."""
+    pretrain, reward, align, evaluate = m["pretrain"], m["reward"], m["align"], m["evaluate"]
+
+    def interval(values: dict[str, Any], key: str) -> str:
+        return f"{values[key]:.3f} ({values[f'{key}_ci_low']:.3f} to {values[f'{key}_ci_high']:.3f})"
+
+    rows = [
+        ("parameters", f"{pretrain['num_parameters']:,}"),
+        ("base model, bits per byte on val documents", f"{pretrain['val_bits_per_byte']:.3f}"),
+        ("SFT, nats per assistant token (before)", f"{m['sft']['val_loss']:.3f} ({m['sft']['val_loss_before']:.3f})"),
+        ("reward model, accuracy on held-out pairs (95 % interval)", interval(reward, "heldout_accuracy")),
+        ("the rule that prefers the longer side", interval(reward, "length_only_accuracy")),
+        ("reward of SFT replies on test prompts", f"{align['heldout_reward_before']:.3f}"),
+        ("reward of aligned replies", f"{align['heldout_reward_after']:.3f}"),
+        ("difference, paired", interval(align, "heldout_reward_difference")),
+        ("KL to the SFT model, nats per reply (budget)", f"{align['kl_to_reference']:.2f} ({align['kl_budget']:.1f})"),
+        ("aligned against SFT, win rate under the reward model", interval(evaluate, "win_rate_vs_sft")),
+    ]
+    shared = [
+        ("bits per byte, test documents", "bits_per_byte"),
+        ("next reply among four", "next_reply_accuracy"),
+        ("topic among four", "topic_accuracy"),
+        ("reward on test prompts", "reward"),
+        ("reply length, tokens", "reply_length"),
+        ("replies that end by themselves", "end_of_turn_rate"),
+        ("distinct token pairs", "distinct_2"),
+    ]
+    lines = ["| result | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
+    lines += ["| | base | SFT | aligned |", "|---|---|---|---|"]
+    lines += [f"| {name} | " + " | ".join(f"{evaluate[model][key]:.3f}" for model in MODELS) + " |" for name, key in shared]
+    times = [f"{stage} {m[stage]['stage_seconds']:.0f} s" for stage in STAGES]
+    total = sum(m[stage]["stage_seconds"] for stage in STAGES)
+    memory = max(m[stage]["peak_memory_mb"] for stage in STAGES)
+    lines += ["", f"Time on two cores: {', '.join(times)}; together {total / 60:.1f} minutes, at most {memory:,.0f} MB."]
+    return "\n".join(lines)
+
+
+def samples(path: Path) -> str:
+    """The first prompts of the report, with each model's reply as it came."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:NUM_SAMPLES]]
+    return "\n\n".join(sample(row) for row in rows)
+
+
+def sample(row: dict[str, Any]) -> str:
+    lines = [f"> **{message['role']}** {message['content']}" for message in row["messages"]]
+    lines += [f"> *{model}:* {' '.join(row[model]['text'].split())}" for model in MODELS]
+    return "  \n".join(lines)
+
+
+def lock_problems() -> list[str]:
+    """What in dvc.lock is not the committed params and metrics."""
+    lock = YAML(typ="safe").load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    params = load_params(ROOT / "params.yaml")
+    problems = []
+    for name, spec in read_pipeline(ROOT).items():
+        recorded = {out["path"]: out["md5"] for out in lock.get(name, {}).get("outs", [])}
+        for path in (*spec.metrics, *spec.plots):
+            if recorded.get(path) != hash_file(ROOT / path, "md5"):
+                problems.append(f"{path} is not the file that dvc.lock records: commit both from one `dvc repro`")
+        if lock.get(name, {}).get("params", {}).get("params.yaml") != select(params, spec.params):
+            problems.append(f"params.yaml is not what dvc.lock records for {name}: run `dvc repro`")
+    if load_params(ROOT / "presets/laptop.yaml") != params:
+        problems.append("presets/laptop.yaml is not params.yaml: copy it over")
+    return problems
+
+
+if __name__ == "__main__":
+    sys.exit(main())
