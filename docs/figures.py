@@ -80,11 +80,16 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
     ]
     lines = ["| result | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
     lines += ["| | base | SFT | aligned |", "|---|---|---|---|"]
-    lines += [f"| {name} | " + " | ".join(f"{evaluate[model][key]:.3f}" for model in MODELS) + " |" for name, key in shared]
+    lines += [
+        f"| {name} | " + " | ".join(f"{evaluate[model][key]:.3f}" for model in MODELS) + " |" for name, key in shared
+    ]
     times = [f"{stage} {m[stage]['stage_seconds']:.0f} s" for stage in STAGES]
     total = sum(m[stage]["stage_seconds"] for stage in STAGES)
     memory = max(m[stage]["peak_memory_mb"] for stage in STAGES)
-    lines += ["", f"Time on two cores: {', '.join(times)}; together {total / 60:.1f} minutes, at most {memory:,.0f} MB."]
+    lines += [
+        "",
+        f"Time on two cores: {', '.join(times)}; together {total / 60:.1f} minutes, at most {memory:,.0f} MB.",
+    ]
     return "\n".join(lines)
 
 
@@ -107,9 +112,11 @@ def lock_problems() -> list[str]:
     problems = []
     for name, spec in read_pipeline(ROOT).items():
         recorded = {out["path"]: out["md5"] for out in lock.get(name, {}).get("outs", [])}
-        for path in (*spec.metrics, *spec.plots):
-            if recorded.get(path) != hash_file(ROOT / path, "md5"):
-                problems.append(f"{path} is not the file that dvc.lock records: commit both from one `dvc repro`")
+        problems += [
+            f"{path} is not the file that dvc.lock records: commit both from one `dvc repro`"
+            for path in (*spec.metrics, *spec.plots)
+            if recorded.get(path) != hash_file(ROOT / path, "md5")
+        ]
         if lock.get(name, {}).get("params", {}).get("params.yaml") != select(params, spec.params):
             problems.append(f"params.yaml is not what dvc.lock records for {name}: run `dvc repro`")
     if load_params(ROOT / "presets/laptop.yaml") != params:

@@ -4,7 +4,7 @@ from groundup.data.preferences import preferences
 from groundup.data.records import Conversation, Preference
 from groundup.frame.params.prepare import PreferenceParams
 
-PARAMS = PreferenceParams(min_rating_gap=2.0, excerpt_turns=2, margin_scale=0.1, max_pairs_per_conversation=3)
+PARAMS = PreferenceParams(min_rating_gap=2.0, excerpt_turns=[2], margin_scale=0.1, max_pairs_per_conversation=3)
 
 
 def rated(name: str, *ratings: int, opening: str = "Topic?", num_turns: int = 3) -> Conversation:
@@ -15,7 +15,7 @@ def rated(name: str, *ratings: int, opening: str = "Topic?", num_turns: int = 3)
 def test_a_pair_by_hand() -> None:
     (row,) = preferences([rated("low", 1, 2, 4), rated("high", 9, 9, 10)], PARAMS, seed=1)
     assert row == {
-        "id": "high>low",
+        "id": "high>low@3",
         "source": "s",
         "chosen": [
             {"role": "system", "content": "Topic?"},
@@ -70,3 +70,16 @@ def test_pairs_of_users_carry_full_messages_and_their_margin() -> None:
     assert row["rejected"] == [*prompt, no]
     assert (row["margin"], row["chosen_id"], row["rejected_id"]) == (0.5, "p", "p")
     assert row["chosen_rating"] is None
+
+
+def test_pairs_of_every_length_that_both_have() -> None:
+    params = PARAMS.model_copy(update={"excerpt_turns": [2, 4]})
+    conversations = [rated("low", 1, 1, 1, num_turns=5), rated("high", 9, 9, 9, num_turns=4), rated("mid", 5, 5, 6)]
+    rows = list(preferences(conversations, params, seed=1))
+    assert sorted((row["chosen_id"], row["rejected_id"], len(row["chosen"])) for row in rows) == [
+        ("high", "low", 3),
+        ("high", "low", 5),
+        ("high", "mid", 3),
+        ("mid", "low", 3),
+    ]
+    assert all(len(row["chosen"]) == len(row["rejected"]) for row in rows)

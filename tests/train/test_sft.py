@@ -19,7 +19,8 @@ from tests.train.test_pretrain import Curve, assert_same, weights
 PARAMS = load_params(ROOT / "presets/smoke.yaml")
 SFT = PARAMS.sft.model_copy(
     update={
-        "max_chats": None, "num_epochs": 2.0,
+        "max_chats": None,
+        "num_epochs": 2.0,
         "batch_size": 1,
         "accumulate": 1,
         "max_length": 64,

@@ -1,4 +1,4 @@
-"""Preference pairs: two rated conversations about the same opening, the better rated one chosen."""
+"""Preference pairs: first turns of two rated conversations about one opening, the better rated one chosen."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,14 +25,16 @@ def preferences(records: Iterable[Record], params: PreferenceParams, seed: int) 
 
     The excerpts of rated conversations are held: less than the dedup index took for them, which is gone by now.
     """
-    by_opening: dict[str, list[Excerpt]] = {}
+    comparable: dict[tuple[str, str, int], list[Excerpt]] = {}
     for record in records:
         if isinstance(record, Preference):
             yield given_pair(record)
-        elif isinstance(record, Conversation) and (excerpt := take_excerpt(record, params.excerpt_turns)) is not None:
-            by_opening.setdefault(f"{record.source}\n{record.opening}", []).append(excerpt)
-    for opening in sorted(by_opening):
-        yield from pairs(by_opening[opening], params, seed)
+        elif isinstance(record, Conversation):
+            for num_turns in params.excerpt_turns:
+                if (excerpt := take_excerpt(record, num_turns)) is not None:
+                    comparable.setdefault((record.source, record.opening or "", num_turns), []).append(excerpt)
+    for key in sorted(comparable):
+        yield from pairs(comparable[key], params, seed)
 
 
 def take_excerpt(conversation: Conversation, num_turns: int) -> Excerpt | None:
@@ -44,7 +46,7 @@ def take_excerpt(conversation: Conversation, num_turns: int) -> Excerpt | None:
 
 
 def pairs(excerpts: list[Excerpt], params: PreferenceParams, seed: int) -> Iterator[Row]:
-    """Pairs in the order of their hash, each conversation in at most `max_pairs_per_conversation`."""
+    """Pairs of excerpts of one length in the order of their hash, each conversation in at most so many."""
     by_rating = sorted(excerpts, key=lambda excerpt: (-excerpt.rating, excerpt.id))
     candidates = [
         (hash_integer(seed, "pair", f"{better.id}\n{worse.id}"), better, worse)
@@ -56,7 +58,7 @@ def pairs(excerpts: list[Excerpt], params: PreferenceParams, seed: int) -> Itera
         if max(used[better.id], used[worse.id]) < params.max_pairs_per_conversation:
             used.update((better.id, worse.id))
             yield {
-                "id": f"{better.id}>{worse.id}",
+                "id": f"{better.id}>{worse.id}@{len(better.messages)}",
                 "source": better.source,
                 "chosen": better.messages,
                 "rejected": worse.messages,

@@ -24,7 +24,7 @@ from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap
 from groundup.train.reward_report import write_report
-from groundup.train.runtime import Log, set_up, trl_runtime
+from groundup.train.runtime import Log, draw, set_up, trl_runtime
 from groundup.train.trl_callbacks import Curves, newest_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ def train_reward(
     pairs, num_too_long = {}, {}
     for split in ("train", "val", "test"):
         pairs[split], num_too_long[split] = load_pairs(preferences / f"{split}.jsonl", tokenizer, params.max_length)
+    pairs["train"] = draw(pairs["train"], params.max_pairs, params.seed)
     logger.info(
         "reward: %d train, %d val, %d test pairs; %d with a side over %d tokens left out",
         *(len(pairs[split]) for split in pairs),
@@ -142,9 +143,12 @@ def load_pairs(path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) 
 
 def score_pairs(scorer: RewardScorer, pairs: Sequence[Pair]) -> torch.Tensor:
     """Reward of the chosen side minus that of the rejected one, [N]."""
-    sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+    sequences = sorted({tuple(side) for pair in pairs for side in (pair.chosen, pair.rejected)})
+    index = {sequence: i for i, sequence in enumerate(sequences)}  # a conversation is in many pairs: score it once
     mean, _ = scorer.score(sequences)
-    return mean[: len(pairs)] - mean[len(pairs) :]
+    chosen = [index[tuple(pair.chosen)] for pair in pairs]
+    rejected = [index[tuple(pair.rejected)] for pair in pairs]
+    return mean[chosen] - mean[rejected]
 
 
 def wins(differences: Sequence[float]) -> list[float]:

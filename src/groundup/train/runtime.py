@@ -3,13 +3,15 @@
 import logging
 import os
 import random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from transformers.utils.logging import disable_progress_bar
 
 from groundup.frame.params.training import RuntimeParams
+
+T = TypeVar("T")
 
 
 class Log(Protocol):
@@ -36,8 +38,15 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def draw(rows: list[T], limit: int | None, seed: int) -> list[T]:
+    """At most `limit` rows, in their old order."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit))]
+
+
 def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
-    """Arguments that every TRL config takes from the runtime; TRL's own defaults are bf16 and activation checkpointing on."""
+    """What every TRL config takes from the runtime; TRL's own defaults are bf16 and activation checkpointing."""
     return {
         "use_cpu": device.type == "cpu",
         "bf16": runtime.precision == "bf16",

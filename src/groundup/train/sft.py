@@ -1,7 +1,6 @@
 """Supervised fine-tuning: TRL's SFTTrainer on multi-turn chats, loss on the assistant's tokens only."""
 
 import logging
-import random
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from groundup.model.generation import sample_replies
 from groundup.model.llama import save_model
 from groundup.train.adapters import add_adapter, merge_adapter
 from groundup.train.chat_examples import ChatExample, check_chats, tokenize_chats
-from groundup.train.runtime import Log, set_up, trl_runtime
+from groundup.train.runtime import Log, draw, set_up, trl_runtime
 from groundup.train.trl_callbacks import Curves, newest_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -115,13 +114,6 @@ def train_sft(
         "num_steps": trainer.state.global_step,
         "train_seconds": seconds,
     }
-
-
-def draw(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
-    """At most `limit` rows, in their old order."""
-    if limit is None or len(rows) <= limit:
-        return rows
-    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit))]
 
 
 @torch.no_grad()

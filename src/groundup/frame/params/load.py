@@ -116,9 +116,9 @@ def cross_section_problems(p: Params) -> list[str]:
             f"prepare.prompts.turns {p.prepare.prompts.turns}: a prompt ends on a user turn, so use odd numbers",
         ),
         (
-            p.prepare.preferences.excerpt_turns % 2 == 0,
+            all(turns % 2 == 0 for turns in p.prepare.preferences.excerpt_turns),
             f"prepare.preferences.excerpt_turns {p.prepare.preferences.excerpt_turns}: an excerpt ends on an "
-            "assistant turn, so use an even number",
+            "assistant turn, so use even numbers",
         ),
     ]
     return [problem for holds, problem in checks if not holds]

@@ -93,9 +93,9 @@ class ChatParams(Section):
 
 class PreferenceParams(Section):
     min_rating_gap: PositiveFloat
-    excerpt_turns: Positive
+    excerpt_turns: list[Positive]  # pairs are made of first turns of each length, even: they end on a reply
     margin_scale: PositiveFloat  # margin = rating gap x scale
-    max_pairs_per_conversation: Positive
+    max_pairs_per_conversation: Positive  # at each length
 
 
 class PromptParams(Section):

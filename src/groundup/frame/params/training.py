@@ -99,6 +99,7 @@ class SftParams(Section):
 class RewardParams(Section):
     seed: Seed
     head: Literal["linear"]
+    max_pairs: Positive | None  # train on this many, drawn by the seed; null takes all
     num_epochs: PositiveFloat
     batch_size: Positive
     max_length: Positive
