@@ -4,7 +4,7 @@ from typing import Any
 
 from groundup.frame.stage import Stage, run_stage
 
-REPORTED = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align")
+REPORTED = ("prepare", "tokenizer", "reward")
 CURVES = ("pretrain", "sft", "reward", "align")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from groundup.statistics import cluster_bootstrap
+from groundup.statistics import cluster_bootstrap, wins
 
 
 def test_constant_values_have_no_spread() -> None:
@@ -43,3 +43,13 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 def test_no_values_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one value"):
         cluster_bootstrap([], [], 10, seed=0)
+
+
+def test_a_value_of_one_conversation_counts_once_however_often_it_is_named() -> None:
+    values = [0.0, 1.0, 1.0, 3.0]
+    once = cluster_bootstrap(values, [["a"], ["b"], ["c"], ["d"]], 500, seed=0)
+    assert cluster_bootstrap(values, [["a", "a"], ["b", "b"], ["c", "c"], ["d", "d"]], 500, seed=0) == once
+
+
+def test_a_tie_counts_half() -> None:
+    assert wins([1.0, 2.0, 3.0], [0.5, 2.0, 4.0]) == [1.0, 0.5, 0.0]

@@ -95,6 +95,7 @@ def deliver() -> None:
     """Send to MLflow what earlier runs could not deliver."""
     from mlflow.exceptions import MlflowException
 
+    from groundup.frame.stage import locked
     from groundup.frame.tracking.deliver import Deliverer
     from groundup.frame.tracking.spool import EVENTS, is_delivered
 
@@ -108,9 +109,10 @@ def deliver() -> None:
     for work in waiting:
         name = work.relative_to(main_root(root))
         try:
-            Deliverer(work, *tracking_store(root)).deliver()
+            with locked(work):
+                Deliverer(work, *tracking_store(root)).deliver()
             console.print(f"delivered {name}", highlight=False)
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, PipelineError) as error:
             failures += 1
             console.print(f"{name} could not be delivered and stays: {error}", style="red", highlight=False)
     console.print(f"{len(waiting) - failures} of {len(waiting)} waiting runs delivered", highlight=False)

@@ -8,9 +8,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from groundup.data.jsonl import write_jsonl
-from groundup.evaluate.evaluate import draw_evenly, evaluate
+from groundup.evaluate.evaluate import evaluate
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
+from groundup.train.runtime import draw
 
 PARAMS = EvaluateParams(
     seed=5,
@@ -140,7 +141,7 @@ def test_an_empty_split_is_named(project: Path) -> None:
 
 def test_draw_evenly_keeps_order_and_takes_all_when_few() -> None:
     rows = [{"id": i} for i in range(100)]
-    drawn = [row["id"] for row in draw_evenly(rows, 10, seed=1)]
+    drawn = [row["id"] for row in draw(rows, 10, seed=1)]
     assert len(drawn) == 10
     assert drawn == sorted(drawn)
-    assert draw_evenly(rows, 1000, seed=1) == rows
+    assert draw(rows, 1000, seed=1) == rows

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_metrics, reply_to_prompts, wins
+from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.model.scoring import RewardScorer
 
@@ -76,7 +76,3 @@ def test_metrics_of_known_replies() -> None:
     )
     # bigrams: 12 21 12 and 12, two of four distinct
     assert reply_metrics(replies) == {"reply_length": 3.0, "distinct_2": 0.5, "end_of_turn_rate": 0.5}
-
-
-def test_ties_count_half() -> None:
-    assert wins([1.0, 2.0, 3.0], [0.5, 2.0, 4.0]) == [1.0, 0.5, 0.0]

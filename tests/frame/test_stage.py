@@ -57,7 +57,7 @@ def write_outs(stage: Stage) -> dict[str, Any]:
     (stage.out("artifacts/reports/prepare") / "report.md").write_text("# report")
     for step in (1, 2):
         stage.log(step, loss=1.0 / step)
-    return {"num_documents": 1, "nested": {"value": 2.5}, "note": "text"}
+    return {"num_documents": 1, "loss": 0.25, "nested": {"value": 2.5}, "note": "text"}
 
 
 def work_dirs(root: Path) -> list[Path]:
@@ -82,7 +82,8 @@ def test_a_success_is_published_and_tracked(root: Path, mlflow_store: str) -> No
     assert run.data.metrics["nested.value"] == 2.5
     assert run.data.params == {"prepare.seed": "17"}
     history = MlflowClient(mlflow_store).get_metric_history(run.info.run_id, "loss")
-    assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5)]
+    assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 0.25)]
+    assert run.data.metrics["loss"] == 0.25  # the final figure, not the curve's last point
     assert [f.path for f in MlflowClient(mlflow_store).list_artifacts(run.info.run_id)] == ["report.md"]
     assert [d.dataset.name for d in run.inputs.dataset_inputs] == ["data"]
 
@@ -121,7 +122,7 @@ def test_the_same_inputs_resume_in_the_same_run(root: Path, mlflow_store: str) -
     run = run_of(root, mlflow_store)
     assert run.info.status == "FINISHED"
     history = MlflowClient(mlflow_store).get_metric_history(run.info.run_id, "loss")
-    assert [point.step for point in history] == [1, 2]
+    assert [point.step for point in history] == [1, 2, 3]
 
 
 def test_other_inputs_start_afresh(root: Path) -> None:
@@ -166,6 +167,8 @@ def test_a_result_that_dvc_has_recorded_is_trained_afresh(root: Path) -> None:
 
 @pytest.mark.parametrize("edited", ["data/a.txt", "stages/prepare.py"])
 def test_an_input_edited_during_the_run_is_named(root: Path, edited: str) -> None:
+    before = (root / edited).read_text()
+
     def body(stage: Stage) -> dict[str, Any]:
         (root / edited).write_text("edited")
         return write_outs(stage)
@@ -173,6 +176,10 @@ def test_an_input_edited_during_the_run_is_named(root: Path, edited: str) -> Non
     with pytest.raises(InputsChangedError, match=edited.split("/")[0]):
         frame._run(root, "prepare", body)
     assert not (root / "artifacts").exists()
+    (root / edited).write_text(before)
+    called: list[bool] = []
+    frame._run(root, "prepare", lambda stage: called.append(True) or write_outs(stage))
+    assert called == [True]  # what was made of the edited file is not published as the old one's
 
 
 def test_undeclared_paths_and_params_are_refused(root: Path) -> None:
@@ -250,11 +257,18 @@ def test_an_unreachable_server_costs_nothing_but_a_warning(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("groundup.frame.tracking.tracker.DELIVERY_SECONDS", 3.0)
+    monkeypatch.setattr("groundup.frame.tracking.tracker.SHORT_SECONDS", 3.0)
     frame._run(root, "prepare", write_outs)
     assert json.loads((root / "metrics/prepare.json").read_text())["mlflow_run_id"] is None
     assert (root / "artifacts/text/train.txt").exists()
     assert "groundup deliver" in caplog.text
+    md5s = json.loads((work_dirs(root)[0] / "finished.json").read_text())["md5s"]
+    outs = "".join(f"    - path: {path}\n      md5: {md5}\n" for path, md5 in md5s.items())
+    (root / "dvc.lock").write_text(f"stages:\n  prepare:\n    outs:\n{outs}")
+    for _ in range(2):  # what waits for delivery outlives later runs, under a name that stays
+        frame.sweep(root, root / ".work/prepare", frame.read_pipeline(root)["prepare"])
+    (kept,) = work_dirs(root)
+    assert kept.name.count("-undelivered-") == 1
 
 
 def test_flatten_keeps_numbers_only() -> None:

@@ -13,13 +13,14 @@ from groundup.frame.params import load_params
 from groundup.model.chat_format import render
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
-from groundup.train.reward import load_pairs, train_reward, wins
+from groundup.train.reward import Pair, group_by_length, load_pairs, train_reward
 from tests.conftest import ROOT
 from tests.train.test_pretrain import Curve
 
 PARAMS = load_params(ROOT / "presets/smoke.yaml")
 REWARD = PARAMS.reward.model_copy(
     update={
+        "max_pairs": None,
         "num_epochs": 8.0,
         "batch_size": 8,
         "max_length": 64,
@@ -95,10 +96,6 @@ def test_pairs_over_the_limit_are_counted_and_none_left_is_an_error(
         load_pairs(tmp_path / "pairs.jsonl", tiny_tokenizer, 4)
 
 
-def test_a_tie_counts_half() -> None:
-    assert wins([1.5, 0.0, -0.1]) == [1.0, 0.5, 0.0]
-
-
 def test_a_score_does_not_depend_on_the_batch(
     inputs: dict[str, Path], tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -109,3 +106,18 @@ def test_a_score_does_not_depend_on_the_batch(
     alone = torch.cat([scorer.score([chat])[0] for chat in chats])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
     assert std.tolist() == [0.0] * 5
+
+
+def test_batches_hold_pairs_of_like_length_in_random_order() -> None:
+    pairs = [Pair([0] * (1 + i * 37 % 100), [0], 0.0, ("a", "b")) for i in range(103)]
+    ordered = group_by_length(pairs, 10, seed=1)
+    assert sorted(len(p.chosen) for p in ordered) == sorted(len(p.chosen) for p in pairs)
+    spans = [
+        max(len(p.chosen) for p in ordered[i : i + 10]) - min(len(p.chosen) for p in ordered[i : i + 10])
+        for i in range(0, 100, 10)
+    ]
+    assert max(spans) <= 12
+    longest = [len(ordered[i].chosen) for i in range(0, 100, 10)]
+    assert longest != sorted(longest)
+    assert ordered == group_by_length(pairs, 10, seed=1)
+    assert ordered != group_by_length(pairs, 10, seed=2)

@@ -95,7 +95,7 @@ def to_markdown(card: dict[str, Any]) -> str:
     lines += [
         "",
         f"The index of duplicates takes about {card['dedup_index_bytes_per_document']} bytes of memory for each "
-        "document it keeps; nothing else grows with the corpus.",
+        "document it keeps. Beside it only the excerpts of rated conversations and their pairs are held in memory.",
         "",
     ]
     return "\n".join(lines)

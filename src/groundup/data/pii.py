@@ -6,7 +6,9 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 # Nothing that is replaced is without one of these: most lines are done after this one search.
-CANDIDATE = re.compile(r"[0-9@]|PRIVATE KEY|::")
+CANDIDATE = re.compile(
+    r"[0-9@]|PRIVATE KEY|::|\b(?:[spr]k[-_]|gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-|AKIA|ASIA|AIza|eyJ)"
+)
 
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
 KEY = re.compile(

@@ -121,7 +121,6 @@ def describe(
     curve = [
         {"vocab_size": size, "bytes_per_token": round(total_bytes / _count(truncated_bpe(tokenizer, size), texts), 4)}
         for size in curve_sizes
-        if size <= len(fast)
     ]
     return {
         "vocab_size": len(fast),

@@ -1,6 +1,5 @@
 """The report card: base, SFT and aligned model on the test split."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,14 @@ from groundup.data.jsonl import Row, read_jsonl
 from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
 from groundup.evaluate.choices import check_items, score_choices
 from groundup.evaluate.finished import FinishedSteps
-from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts, wins
+from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.scoring import RewardScorer
-from groundup.statistics import cluster_bootstrap
-from groundup.train.runtime import Log, set_up
+from groundup.statistics import cluster_bootstrap, wins
+from groundup.train.runtime import Log, draw, set_up
 
 
 @dataclass(frozen=True)
@@ -107,17 +106,11 @@ def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateP
         if not rows:
             raise ValueError(f"{path} is empty: raise prepare.splits.test or add data, then run prepare again")
     return TestSet(
-        documents=draw_evenly(documents, params.num_documents, params.seed),
+        documents=draw(documents, params.num_documents, params.seed),
         num_documents_in_split=len(documents),
         tasks=tasks,
-        prompts=draw_evenly(prompt_rows, params.num_prompts, params.seed),
+        prompts=draw(prompt_rows, params.num_prompts, params.seed),
     )
-
-
-def draw_evenly(rows: Sequence[Row], num_rows: int, seed: int) -> list[Row]:
-    """At most num_rows of them, each as likely as any other, in their order: sources keep their proportion."""
-    kept = random.Random(seed).sample(range(len(rows)), min(num_rows, len(rows)))
-    return [rows[i] for i in sorted(kept)]
 
 
 def shared_tokenizer(paths: Mapping[str, Path]) -> PreTrainedTokenizerFast:

@@ -4,12 +4,12 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from groundup.frame.files import write_text
 
 logger = logging.getLogger(__name__)
-P = ParamSpec("P")
+Arguments = TypeVarTuple("Arguments")
 T = TypeVar("T", bound=Mapping[str, Any])  # plain values only: they go through JSON
 
 
@@ -19,13 +19,13 @@ class FinishedSteps:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def get(self, name: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def get(self, name: str, compute: Callable[[*Arguments], T], *args: *Arguments) -> T:
         """The saved result, or else compute's, saved. Floats come back from JSON as they went in."""
         path = self.directory / f"{name}.json"
         if path.exists():
             logger.info("%s: done before", name)
         else:
             logger.info("%s", name)
-            write_text(path, json.dumps(compute(*args, **kwargs)))
+            write_text(path, json.dumps(compute(*args)))
         result: T = json.loads(path.read_text(encoding="utf-8"))
         return result

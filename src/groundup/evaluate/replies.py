@@ -87,8 +87,3 @@ def reply_metrics(replies: ModelReplies) -> dict[str, float]:
         "distinct_2": distinct_2(replies["tokens"]),
         "end_of_turn_rate": sum(replies["ended"]) / len(replies["ended"]),
     }
-
-
-def wins(rewards: Sequence[float], against: Sequence[float]) -> list[float]:
-    """1 where the reply got the higher reward, 0 where the lower, a half for a tie."""
-    return [0.5 if a == b else float(a > b) for a, b in zip(rewards, against, strict=True)]

@@ -58,5 +58,5 @@ def check_unchanged(before: Fingerprint, after: Fingerprint) -> None:
     if changed:
         raise InputsChangedError(
             f"{before.stage}: {', '.join(changed)} changed while the stage ran, so its result was not published; "
-            "put it back to go on from the last checkpoint, or run `dvc repro` again to start from the new state"
+            "`dvc repro` starts it afresh"
         )

@@ -29,6 +29,10 @@ from groundup.frame.tracking.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
+MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+
+UNDELIVERED = "-undelivered-"
+
 Body = Callable[["Stage"], dict[str, Any]]
 USER_ERRORS = (ParamsError, PipelineError, FileNotFoundError, InputsChangedError, ValueError)
 
@@ -111,7 +115,9 @@ def _run(root: Path, name: str, body: Body) -> None:
         raise PipelineError(f"dvc.yaml has no stage {name}; it has {', '.join(pipeline)}")
     spec = pipeline[name]
     params = load_params(root / "params.yaml")
+    start = time.monotonic()
     device = resolve_device() if "runtime" in spec.params else "cpu"
+    device_seconds = time.monotonic() - start  # importing torch, for the most part
     fingerprint = take_fingerprint(root, spec, select(params, spec.params), device)
     folder = main_root(root) / ".work" / name
     work = folder / fingerprint.value[:16]
@@ -119,13 +125,13 @@ def _run(root: Path, name: str, body: Body) -> None:
     with locked(work):
         stage = Stage(root, spec, params, fingerprint, work)
         stage.work.mkdir(exist_ok=True)
+        stage.import_seconds = device_seconds
         tracker = Tracker(root, work, start_event(root, pipeline, fingerprint))
         stage.track(tracker)
         status = "FAILED"
         try:
             metrics = _finished(work) or _train(stage, body, work)
-            again = take_fingerprint(root, spec, select(load_params(root / "params.yaml"), spec.params), device)
-            check_unchanged(fingerprint, again)
+            _check_inputs(stage, work)
             _publish(stage, tracker, metrics)
             status = "FINISHED"
         except Terminated:
@@ -140,12 +146,23 @@ def _run(root: Path, name: str, body: Body) -> None:
     logger.info("%s done in %.0f s", name, _process_seconds())
 
 
+def _check_inputs(stage: Stage, work: Path) -> None:
+    """What was made of inputs that changed half-way belongs to no fingerprint: remove it, checkpoints included."""
+    params = select(load_params(stage.root / "params.yaml"), stage.spec.params)
+    try:
+        check_unchanged(stage.fingerprint, take_fingerprint(stage.root, stage.spec, params, stage.device))
+    except InputsChangedError:
+        for path in (work / "finished.json", stage.export, stage.work):
+            remove(path)
+        raise
+
+
 def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     """Call the body; the record of its success is written last."""
     remove(stage.export)
-    start = time.monotonic()
+    start, imported = time.monotonic(), stage.import_seconds
     metrics = body(stage)
-    seconds = time.monotonic() - start - stage.import_seconds
+    seconds = time.monotonic() - start - (stage.import_seconds - imported)
     missing = [out for out in stage.spec.outs if not (stage.export / out).exists()]
     if missing:
         raise PipelineError(f"{stage.spec.name} declares {', '.join(missing)} but did not write them")
@@ -153,7 +170,7 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
         "fingerprint": stage.fingerprint.value,
         "work_seconds": round(seconds, 2),
         "import_seconds": round(stage.import_seconds, 2),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB, 1),
     }
     md5s = {out: dvc_md5(stage.export / out) for out in stage.spec.outs}
     write_json(work / "finished.json", {"metrics": metrics, "md5s": md5s})
@@ -175,7 +192,9 @@ def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
     for path in stage.spec.plots:
         write_text(stage.root / path, curve_csv(read_curve(tracker.work)))
     numbers = flatten(metrics)
-    tracker.spool.write("metrics", values=numbers)
+    # MLflow shows the value of the highest step, so final figures come after the curve.
+    step = 1 + max((int(row["step"]) for row in read_curve(tracker.work)), default=0)
+    tracker.spool.write("metrics", values=numbers, step=step)
     tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs, numbers))
     reports = [out for out in stage.spec.outs if out.startswith("artifacts/report")]
     files = [
@@ -204,13 +223,15 @@ def sweep(root: Path, folder: Path, spec: StageSpec) -> None:
     What MLflow has not taken yet stays, for `groundup deliver`.
     """
     recorded = recorded_outs(root, spec.name)
-    for record in sorted(folder.glob("*/finished.json")):
+    for record in sorted(folder.glob("[0-9a-f]*/finished.json")):
+        if UNDELIVERED in record.parent.name and not is_delivered(record.parent):
+            continue
         if all(recorded.get(out) == md5 for out, md5 in read_json(record)["md5s"].items()):
             with locked(record.parent):
                 if is_delivered(record.parent):
                     remove(record.parent)
                 else:
-                    record.parent.rename(record.parent.with_name(f"{record.parent.name}-undelivered-{time.time_ns()}"))
+                    record.parent.rename(record.parent.with_name(f"{record.parent.name}{UNDELIVERED}{time.time_ns()}"))
 
 
 @contextmanager

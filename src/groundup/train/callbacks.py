@@ -8,9 +8,16 @@ from typing import Any
 import lightning as L
 import torch
 
+from groundup.frame.files import fsync_path
 from groundup.train.runtime import Log
 
 NUM_KEPT = 2
+
+
+def is_due(trainer: L.Trainer, every: int) -> bool:
+    """Whether the batch just done ended an optimizer step whose number is a multiple of `every`, or the last step."""
+    ended_step = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+    return ended_step and (trainer.global_step % every == 0 or trainer.global_step == trainer.max_steps)
 
 
 class LogCurves(L.Callback):
@@ -22,8 +29,7 @@ class LogCurves(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
         step = trainer.global_step
-        ends_step = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if ends_step and (step % self.every == 0 or step == trainer.max_steps):
+        if is_due(trainer, self.every):
             self.write(step, **{name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
@@ -33,15 +39,14 @@ class KeepCheckpoints(L.Callback):
     def __init__(self, folder: Path, every: int) -> None:
         self.folder = folder
         self.every = every
-        self._saved = 0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
-        step = trainer.global_step
-        if step == 0 or step % self.every or step == self._saved:
+        if not is_due(trainer, self.every):
             return
-        self._saved = step
+        step = trainer.global_step
         beside = self.folder / "writing.ckpt"
         trainer.save_checkpoint(beside)
+        fsync_path(beside)
         os.replace(beside, self.folder / f"step-{step}.ckpt")
         for old in checkpoints(self.folder)[:-NUM_KEPT]:
             old.unlink()

@@ -110,9 +110,11 @@ def ends_are_trained(example: ChatExample, end_id: int) -> bool:
 
 
 def is_prefix_preserving(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> bool:
-    """The first reply's prompt, rendered alone, begins the whole rendered chat."""
-    first = next((i for i, message in enumerate(messages) if message["role"] == "assistant"), None)
-    if first is None:
-        return True
-    prompt = render(tokenizer, messages[:first], reply_next=True)
-    return render(tokenizer, messages, reply_next=False)[: len(prompt)] == prompt
+    """The prompt of every reply, rendered alone, begins the whole rendered chat."""
+    whole = render(tokenizer, messages, reply_next=False)
+    prompts = [
+        render(tokenizer, messages[:i], reply_next=True)
+        for i, m in enumerate(messages)
+        if i and m["role"] == "assistant"
+    ]
+    return all(whole[: len(prompt)] == prompt for prompt in prompts)

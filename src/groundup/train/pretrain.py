@@ -18,16 +18,15 @@ from groundup.frame.params.training import ModelParams, PretrainParams, RuntimeP
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.llama import build_llama, num_parameters, save_model
 from groundup.model.optimizer import build_optimizer, warmup_stable_decay
-from groundup.train.callbacks import KeepCheckpoints, LogCurves, RngState, checkpoints
+from groundup.train.callbacks import KeepCheckpoints, LogCurves, RngState, checkpoints, is_due
 from groundup.train.pretrain_data import ShardDataModule
 from groundup.train.pretrain_report import CARD, write_samples
 from groundup.train.progress import ProgressReport
-from groundup.train.runtime import Log, set_up
+from groundup.train.runtime import LIGHTNING_PRECISION, Log, set_up
 
 logger = logging.getLogger(__name__)
 
 IGNORED = -100  # F.cross_entropy's label that is not counted
-LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 VALIDATION_BATCH = 16
 
 
@@ -59,6 +58,9 @@ class PretrainModule(L.LightningModule):
         self.log("loss", loss.detach())
         return loss
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.log("learning_rate", optimizer.param_groups[0]["lr"])
+
     def configure_optimizers(self) -> Any:
         p = self.params
         optimizer = build_optimizer(self.model, p)
@@ -79,15 +81,13 @@ class Validate(L.Callback):
         self.context = context
         self.every = every
         self.write = log
-        self._step = 0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: PretrainModule, *unused: Any) -> None:
-        step = trainer.global_step
-        if step == self._step or step % self.every:
+        if not is_due(trainer, self.every):
             return
-        self._step = step
+        step = trainer.global_step
         value = bits_per_byte(module.model, self.tokenizer, self.documents, self.context, VALIDATION_BATCH).overall
-        self.write(step, val_bits_per_byte=value, learning_rate=trainer.optimizers[0].param_groups[0]["lr"])
+        self.write(step, val_bits_per_byte=value)
         logger.info("pretrain %d/%d  val bits per byte %.3f (subset)", step, trainer.max_steps, value)
 
 
@@ -95,12 +95,11 @@ class ShowProgress(L.Callback):
     def __init__(self, report: ProgressReport, tokens_per_step: int) -> None:
         self.report = report
         self.tokens_per_step = tokens_per_step
-        self._step = 0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
-        if trainer.global_step != self._step:
-            self._step = trainer.global_step
-            self.report.update(self._step, self.tokens_per_step, float(trainer.callback_metrics["loss"]))
+        if is_due(trainer, every=1):
+            loss = float(trainer.callback_metrics["loss"])
+            self.report.update(trainer.global_step, self.tokens_per_step, loss)
 
     def on_exception(self, *unused: Any) -> None:
         self.report.close()
@@ -120,7 +119,7 @@ def pretrain(
     log: Log,
 ) -> dict[str, Any]:
     """Train the base model, or go on from the newest checkpoint in `work`; figures on the whole val split."""
-    set_up(runtime, device, params.seed)
+    torch_device = set_up(runtime, device, params.seed)
     tok = load_tokenizer(str(tokenizer))
     model = build_llama(model_params, tok)
     context = model_params.context_length
@@ -135,6 +134,7 @@ def pretrain(
         runtime.num_threads,
     )
     seconds, steps = _fit(model, tok, documents, shards, context, tokens_per_step, params, runtime, device, work, log)
+    model.to(torch_device)  # Lightning's teardown puts it on the CPU
     final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
     save_model(model, tok, out, CARD)
     write_samples(model, tok, documents, report, params)

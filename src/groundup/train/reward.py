@@ -1,13 +1,13 @@
 """Reward model: TRL's RewardTrainer, Bradley-Terry with a margin, on pairs of human-rated excerpts."""
 
 import logging
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -22,13 +22,14 @@ from groundup.frame.params.training import RewardParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer, render
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
-from groundup.statistics import cluster_bootstrap
+from groundup.statistics import cluster_bootstrap, wins
 from groundup.train.reward_report import write_report
 from groundup.train.runtime import Log, draw, set_up, trl_runtime
 from groundup.train.trl_callbacks import Curves, newest_checkpoint
 
 logger = logging.getLogger(__name__)
 
+BATCHES_PER_STRETCH = 16
 CARD = """---
 library_name: transformers
 ---
@@ -67,7 +68,8 @@ def train_reward(
     pairs, num_too_long = {}, {}
     for split in ("train", "val", "test"):
         pairs[split], num_too_long[split] = load_pairs(preferences / f"{split}.jsonl", tokenizer, params.max_length)
-    pairs["train"] = draw(pairs["train"], params.max_pairs, params.seed)
+    drawn = draw(pairs["train"], params.max_pairs, params.seed)
+    pairs["train"] = group_by_length(drawn, params.batch_size, params.seed)
     logger.info(
         "reward: %d train, %d val, %d test pairs; %d with a side over %d tokens left out",
         *(len(pairs[split]) for split in pairs),
@@ -93,10 +95,12 @@ def train_reward(
             weight_decay=params.weight_decay,
             warmup_steps=params.warmup_fraction,
             lr_scheduler_type="linear",
+            max_grad_norm=params.max_gradient_norm,
             center_rewards_coefficient=params.center_coefficient,
             disable_dropout=params.dropout == 0,
             logging_steps=params.log_every,
             save_steps=params.checkpoint_every,
+            train_sampling_strategy="sequential",  # group_by_length has put the pairs into their order
             **trl_runtime(runtime, torch_device),
         ),
         callbacks=[
@@ -141,25 +145,39 @@ def load_pairs(path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) 
     return kept, len(pairs) - len(kept)
 
 
-def score_pairs(scorer: RewardScorer, pairs: Sequence[Pair]) -> torch.Tensor:
-    """Reward of the chosen side minus that of the rejected one, [N]."""
+def group_by_length(pairs: Sequence[Pair], batch_size: int, seed: int) -> list[Pair]:
+    """Random order in which the pairs of a batch are of like length: padding was half of the work.
+
+    Batches are cut from sorted stretches of a shuffled list and shuffled themselves; a last partial one stays last.
+    """
+    rng = random.Random(seed)
+    shuffled = rng.sample(pairs, len(pairs))
+    stretch = BATCHES_PER_STRETCH * batch_size
+    ordered = [
+        pair
+        for start in range(0, len(shuffled), stretch)
+        for pair in sorted(shuffled[start : start + stretch], key=lambda p: max(len(p.chosen), len(p.rejected)))
+    ]
+    num_whole = len(ordered) // batch_size
+    batches = [ordered[i * batch_size : (i + 1) * batch_size] for i in range(num_whole)]
+    rng.shuffle(batches)
+    return [pair for batch in batches for pair in batch] + ordered[num_whole * batch_size :]
+
+
+def score_pairs(scorer: RewardScorer, pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
+    """Rewards of the chosen sides and of the rejected ones."""
     sequences = sorted({tuple(side) for pair in pairs for side in (pair.chosen, pair.rejected)})
     index = {sequence: i for i, sequence in enumerate(sequences)}  # a conversation is in many pairs: score it once
     mean, _ = scorer.score(sequences)
     chosen = [index[tuple(pair.chosen)] for pair in pairs]
     rejected = [index[tuple(pair.rejected)] for pair in pairs]
-    return mean[chosen] - mean[rejected]
-
-
-def wins(differences: Sequence[float]) -> list[float]:
-    """1 where the chosen side is preferred, half for a tie."""
-    return [0.5 if difference == 0 else float(difference > 0) for difference in differences]
+    return mean[chosen].tolist(), mean[rejected].tolist()
 
 
 def accuracy(model: PreTrainedModel, pairs: Sequence[Pair]) -> float:
     """Share of pairs in which the chosen side scores higher; TRL's own is the mean of batch means."""
     model.eval()
-    values = wins(score_pairs(RewardScorer(model), pairs).tolist())
+    values = wins(*score_pairs(RewardScorer(model), pairs))
     return sum(values) / len(values)
 
 
@@ -167,8 +185,8 @@ def heldout_figures(scorer: RewardScorer, pairs: Sequence[Pair], params: RewardP
     """Accuracy of the model and of preferring the longer side, with intervals over conversations."""
     conversations = [pair.conversations for pair in pairs]
     rules = {
-        "heldout_accuracy": wins(score_pairs(scorer, pairs).tolist()),
-        "length_only_accuracy": wins([len(pair.chosen) - len(pair.rejected) for pair in pairs]),
+        "heldout_accuracy": wins(*score_pairs(scorer, pairs)),
+        "length_only_accuracy": wins([len(p.chosen) for p in pairs], [len(p.rejected) for p in pairs]),
     }
     figures: dict[str, Any] = {}
     for name, values in rules.items():

@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 from groundup.frame.params.training import RuntimeParams
 
 T = TypeVar("T")
+LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 class Log(Protocol):
@@ -55,6 +56,7 @@ def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
         "dataloader_pin_memory": device.type == "cuda",
         "dataloader_num_workers": 0,
         "report_to": "none",
+        "logging_nan_inf_filter": False,  # by default a NaN loss is replaced by the running mean
         "disable_tqdm": True,
         "optim": "adamw_torch",
         "save_strategy": "steps",

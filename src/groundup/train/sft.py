@@ -55,6 +55,11 @@ def train_sft(
     train = tokenize_chats(tokenizer, rows["train"], params.max_length)
     val = tokenize_chats(tokenizer, rows["val"], params.max_length)
     check_chats(tokenizer, rows["train"], train)
+    if not val.examples:
+        raise ValueError(
+            "sft: no val chat fits sft.max_length, so there is nothing to validate on: raise prepare.splits.val, "
+            "sft.num_validation_chats or sft.max_length"
+        )
     logger.info(
         "sft: %d chats in %d examples, %d split at a turn border, %d exchanges over %d tokens left out",
         len(rows["train"]),

@@ -50,12 +50,16 @@ class Curves(TrainerCallback):
         values = {NAMES[name]: float(value) for name, value in (logs or {}).items() if name in NAMES}
         if not values:
             return
+        self._check_finite(state.global_step, values)
         self.log(state.global_step, **values)
         self._loss = values.get("loss", self._loss)
-        if not math.isfinite(values.get("loss", 0.0)):
+
+    def _check_finite(self, step: int, values: dict[str, float]) -> None:
+        bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        if bad:
             raise ValueError(
-                f"{self.stage}: the loss is {values['loss']} at step {state.global_step}; "
-                f"lower {self.stage}.learning_rate"
+                f"{self.stage}: {', '.join(bad)} at step {step}, or up to {self.stage}.log_every steps before it; "
+                f"lower {self.stage}.learning_rate, or look for non-finite weights in the model it started from"
             )
 
     def on_step_end(
@@ -70,6 +74,7 @@ class Curves(TrainerCallback):
             model.eval()
             values = self.validate(model)
             model.train()
+            self._check_finite(state.global_step, values)
             self.log(state.global_step, **values)
             described = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
             logger.info("%s %d/%d  %s", self.stage, state.global_step, state.max_steps, described)

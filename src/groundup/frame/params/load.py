@@ -63,6 +63,14 @@ def cross_section_problems(p: Params) -> list[str]:
             f"{BYTE_ALPHABET + NUM_SPECIAL_TOKENS}; raise it above that",
         ),
         (
+            all(
+                BYTE_ALPHABET + NUM_SPECIAL_TOKENS <= size <= p.tokenizer.vocab_size
+                for size in p.tokenizer.curve_vocab_sizes
+            ),
+            f"tokenizer.curve_vocab_sizes {p.tokenizer.curve_vocab_sizes} must lie between "
+            f"{BYTE_ALPHABET + NUM_SPECIAL_TOKENS} and tokenizer.vocab_size {p.tokenizer.vocab_size}",
+        ),
+        (
             p.model.hidden_size % (2 * p.model.num_heads) == 0,
             f"model.hidden_size {p.model.hidden_size} must be a multiple of 2 x model.num_heads "
             f"({2 * p.model.num_heads}): rotary positions turn pairs of dimensions",

@@ -14,12 +14,15 @@ from groundup.frame.params.section import (
     Seed,
 )
 
+# Part of metric names, which MLflow restricts.
+SourceName = Annotated[str, Field(pattern="^[a-z0-9_-]+$")]
+
 
 class PackageSource(Section):
     """One file of an installed data package, read through importlib.metadata and never imported."""
 
     kind: Literal["package"]
-    name: str
+    name: SourceName
     package: str
     version: str
     path: str  # inside site-packages
@@ -33,7 +36,7 @@ class FilesSource(Section):
     """Local files under data/: .txt .md .jsonl .parquet, plain or .gz or .zst."""
 
     kind: Literal["files"]
-    name: str
+    name: SourceName
     paths: list[str]  # globs relative to data/
     yields: Literal["text", "chats", "preferences", "prompts"]
     text_column: str  # of .jsonl and .parquet files that yield text
@@ -44,7 +47,7 @@ class HubSource(Section):
     """A Hugging Face dataset (hub id or local folder), streamed, its revision pinned."""
 
     kind: Literal["hub"]
-    name: str
+    name: SourceName
     dataset: str
     config: str | None
     split: str

@@ -107,6 +107,7 @@ class RewardParams(Section):
     weight_decay: NonNegativeFloat
     warmup_fraction: Fraction
     dropout: Fraction  # attention dropout while the reward model trains
+    max_gradient_norm: PositiveFloat
     center_coefficient: NonNegativeFloat  # pulls the mean reward of a pair to zero
     log_every: Positive
     validate_every: Positive

@@ -79,7 +79,9 @@ class Deliverer:
             case "start":
                 self._start(event)
             case "metrics":
-                metrics = [Metric(key, value, event["time_ms"], 0) for key, value in event["values"].items()]
+                metrics = [
+                    Metric(key, value, event["time_ms"], event["step"]) for key, value in event["values"].items()
+                ]
                 self.client.log_batch(self._run(), metrics=metrics)
             case "artifacts":
                 for source, folder in event["files"]:

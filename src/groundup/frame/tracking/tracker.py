@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "groundup"
 DELIVERY_SECONDS = 60.0  # how long a finished stage waits for MLflow
-KILLED_SECONDS = 10.0  # the same after SIGTERM or Ctrl-C
+SHORT_SECONDS = 10.0  # the same after SIGTERM or Ctrl-C, or if MLflow has taken nothing so far
 
 
 class Tracker:
@@ -51,7 +51,7 @@ class Tracker:
         self.spool.write("finish", status=status)
         self.spool.close()
         try:
-            self._process.wait(KILLED_SECONDS if status == "KILLED" else DELIVERY_SECONDS)
+            self._process.wait(SHORT_SECONDS if status == "KILLED" or self.run_id is None else DELIVERY_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.terminate()
             self._process.wait()

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.frame.params.align import AlignParams
 from groundup.frame.params.training import RuntimeParams
-from groundup.model.chat_format import SPECIAL_TOKENS, load_tokenizer
+from groundup.model.chat_format import load_tokenizer
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap
@@ -20,7 +20,7 @@ from groundup.train.ppo.prompts import Prompt, PromptBatches, choose, load_promp
 from groundup.train.ppo.rollout import Rollout, RolloutWorker
 from groundup.train.ppo.samples import SampleTable
 from groundup.train.ppo.schedule import Schedule
-from groundup.train.runtime import Log, set_up
+from groundup.train.runtime import LIGHTNING_PRECISION, Log, set_up
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +61,6 @@ def align(
     )
     model = LlamaForCausalLM.from_pretrained(sft, dtype=torch.float32).to(torch_device)
     _check_lengths(model, params)
-    specials = tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS)
-    model.generation_config.suppress_tokens = [token for token in specials if token != tokenizer.eos_token_id]
     value_model = ValueModel(model).to(torch_device)
     policy = Policy(model, params.lora).to(torch_device)
     worker = RolloutWorker(policy, RewardScorer.load(reward, torch_device), tokenizer, params)
@@ -77,6 +75,7 @@ def align(
     if iterations:
         batches = PromptBatches(train, params.rollout_batch_size, params.seed, iterations)
         _train(ppo, schedule, batches, runtime, torch_device, work)
+        policy.to(torch_device)  # Lightning's teardown puts it on the CPU
     samples.write()
 
     policy.load_weights(schedule.kept.weights)
@@ -103,7 +102,7 @@ def _train(
         accelerator=device.type,
         devices=1,
         max_epochs=1,
-        precision={"fp32": "32-true", "bf16": "bf16-mixed"}[runtime.precision],
+        precision=LIGHTNING_PRECISION[runtime.precision],
         callbacks=[schedule],
         default_root_dir=work,
         logger=False,
