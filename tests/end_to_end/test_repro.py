@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from groundup.frame.lineage import TagReader, present_lineage
 from groundup.frame.params import load_params
-from groundup.frame.pipeline import lies_in, read_pipeline
-from mlflow import MlflowClient
+from groundup.frame.pipeline import StageSpec, lies_in, read_pipeline
 from tests.conftest import ROOT, copy_working_tree
+from tests.contract.metrics_page import metric_names, unnamed, unreported
 
 pytestmark = pytest.mark.slow
 
@@ -81,26 +82,128 @@ def test_every_stage_reports_its_run(first: Path) -> None:
     assert evaluated["base"].keys() == evaluated["sft"].keys() == evaluated["aligned"].keys()
 
 
+def test_every_metric_is_on_the_page_and_every_name_on_the_page_is_measured(first: Path) -> None:
+    for stage in STAGES:
+        curve = first / f"metrics/{stage}.csv"
+        columns = curve.read_text(encoding="utf-8").splitlines()[0].split(",") if curve.exists() else []
+        names = metric_names(record(first, stage), columns)
+        assert (stage, unnamed(stage, names)) == (stage, set())
+        assert (stage, unreported(stage, names)) == (stage, set())
+
+
+FRAME_READS = (
+    "params.yaml",
+    "dvc.yaml",
+    "dvc.lock",
+    "pyproject.toml",
+    ".git",
+    ".work",
+    "mlflow",
+    "src/groundup/frame",
+)
+FRAME_WRITES = (".work", "mlflow")
+
+
+def accesses(root: Path) -> set[tuple[str, str, str]]:
+    """(stage, mode, path relative to the copy) of audit.tsv."""
+    lines = (root.parent / "audit.tsv").read_text(encoding="utf-8").splitlines()
+    split = (line.split("\t") for line in lines)
+    return {
+        (stage.split(":")[-1], mode, path.removeprefix(f"{root}/"))
+        for stage, mode, path in split
+        if path.startswith(f"{root}/") and "__pycache__" not in path
+    }
+
+
+def is_declared(spec: StageSpec, mode: str, name: str) -> bool:
+    """Whether the stage or the frame may do this; a folder around what may be touched may be listed and made."""
+    own = (*spec.outs, *spec.metrics, *spec.plots)
+    beside = [f"{Path(out).parent.as_posix()}/.{Path(out).name}" for out in own]  # where the frame writes first
+    writes = (*own, *FRAME_WRITES)
+    reads = (*spec.deps, *FRAME_READS, *writes)
+    if any(lies_in(name, path) for path in writes) or name.startswith(tuple(beside)):
+        return True
+    if mode == "make":
+        return any(lies_in(path, name) for path in writes)
+    if mode == "write":
+        return False
+    upstream_record = name.startswith("metrics/") and name.endswith(".json")
+    around = any(lies_in(path, name) for path in reads)  # so it is a folder, opened to list it or to fsync it
+    return around or upstream_record or any(lies_in(name, path) for path in reads)
+
+
 def test_a_stage_touches_only_what_it_declares(first: Path) -> None:
     pipeline = read_pipeline(first)
-    frame = ("params.yaml", "dvc.yaml", "dvc.lock", "pyproject.toml", ".git", ".work", "mlflow", "src/groundup/frame")
-    undeclared = set()
-    for line in (first.parent / "audit.tsv").read_text(encoding="utf-8").splitlines():
-        stage, mode, path = line.split("\t")
-        if not path.startswith(f"{first}/") or "__pycache__" in path:
-            continue
-        spec = pipeline[stage.split(":")[-1]]
-        name = path.removeprefix(f"{first}/")
-        own = (*spec.outs, *spec.metrics, *spec.plots)
-        beside = [f"{Path(out).parent.as_posix()}/.{Path(out).name}" for out in own]
-        may_write = name.startswith((".work/", "mlflow/")) or any(
-            lies_in(name, out) or name.startswith(side) for out, side in zip(own, beside, strict=True)
-        )
-        upstream_record = mode == "read" and name.startswith("metrics/") and name.endswith(".json")
-        may_read = any(lies_in(name, known) for known in (*spec.deps, *frame)) or upstream_record
-        if not (may_write if mode == "write" else may_read or may_write):
-            undeclared.add((stage, mode, name))
-    assert undeclared == set()
+    seen = accesses(first)
+    assert {entry for entry in seen if not is_declared(pipeline[entry[0]], *entry[1:])} == set()
+    for stage, spec in pipeline.items():
+        touched = {mode: {name for s, m, name in seen if (s, m) == (stage, mode)} for mode in ("read", "write")}
+        for mode, declared in (
+            ("read", spec.code),
+            ("read", tuple(path for path in spec.inputs if path != "data")),  # an empty folder here
+            ("write", spec.outs),
+            ("write", spec.metrics),
+            ("write", spec.plots),
+        ):
+            found = any(lies_in(name, path) for name in touched[mode] for path in declared)
+            assert found or not declared, f"{stage} was not seen to {mode} any of {declared}"
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "declared"),
+    [
+        ("read", "artifacts/in/a.jsonl", True),
+        ("read", "artifacts/other/a.jsonl", False),
+        ("read", "artifacts", True),
+        ("read", "metrics/two.json", True),
+        ("read", "metrics/two.csv", False),
+        ("list", "src/groundup/data", True),
+        ("list", "artifacts/other", False),
+        ("write", "artifacts/out/model", True),
+        ("write", "artifacts/.out.publishing", True),
+        ("write", "artifacts/in/a.jsonl", False),
+        ("write", "artifacts", False),
+        ("write", "params.yaml", False),
+        ("make", "artifacts", True),
+        ("make", "lightning_logs", False),
+        ("write", "metrics/.one.json.writing", True),
+    ],
+)
+def test_what_counts_as_declared(mode: str, name: str, declared: bool) -> None:
+    spec = StageSpec(
+        name="one",
+        deps=("artifacts/in", "src/groundup/data/a.py"),
+        params=(),
+        outs=("artifacts/out",),
+        metrics=("metrics/one.json",),
+        plots=(),
+    )
+    assert is_declared(spec, mode, name) == declared
+
+
+def test_the_audit_notes_every_way_of_touching_files(tmp_path: Path) -> None:
+    code = """
+import os, shutil, pathlib
+os.mkdir("made"); pathlib.Path("made/deep").mkdir(); open("made/deep/new", "w").close(); open("made/deep/new").close()
+os.replace("made/deep/new", "made/moved"); os.listdir("made"); list(os.scandir("made")); os.remove("made/moved")
+shutil.copytree("made", "copied"); shutil.rmtree("copied"); shutil.rmtree(pathlib.Path("made"))
+"""
+    log = tmp_path / "audit.tsv"
+    extra = {
+        "GROUNDUP_AUDIT_LOG": str(log),
+        "DVC_STAGE": "dvc.yaml:one",
+        "PYTHONPATH": str(ROOT / "tests/end_to_end/audit"),
+    }
+    work = tmp_path / "work"
+    work.mkdir()
+    subprocess.run([sys.executable, "-c", code], cwd=work, env=environment() | extra, check=True, timeout=60)
+    made = {"made", "made/deep", "copied", "copied/deep"}
+    changed = {"made/deep/new", "made/moved", "made", "copied"}
+    assert accesses(work) - {("one", "read", "made"), ("one", "read", "copied")} == (  # rmtree opens what it deletes
+        {("one", "make", name) for name in made}
+        | {("one", "write", name) for name in changed}
+        | {("one", "read", "made/deep/new"), ("one", "list", "made"), ("one", "list", "made/deep")}
+    )
 
 
 def test_a_second_repro_runs_nothing(first: Path) -> None:

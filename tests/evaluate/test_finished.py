@@ -24,4 +24,4 @@ def test_a_failed_step_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="interrupted"):
         FinishedSteps(tmp_path).get("a", fail)
-    assert FinishedSteps(tmp_path).get("a", dict, x=1.0) == {"x": 1.0}
+    assert FinishedSteps(tmp_path).get("a", dict, {"x": 1.0}) == {"x": 1.0}

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from groundup.frame import stage as frame
 from groundup.frame.fingerprint import InputsChangedError
 from groundup.frame.pipeline import PipelineError
 from groundup.frame.stage import Stage, flatten, locked
-from mlflow import MlflowClient
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """

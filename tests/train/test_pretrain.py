@@ -110,6 +110,23 @@ def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: 
         torch.testing.assert_close(one[name], two[name], atol=2e-3, rtol=0.0)
 
 
+def test_gradients_of_half_batches_average_to_that_of_the_batch(tiny_model: LlamaForCausalLM) -> None:
+    """What accumulation relies on; the halves hold equally many labels."""
+    ids = torch.randint(10, 290, (4, 16), generator=torch.Generator().manual_seed(0))
+    positions = torch.cat([torch.arange(5), torch.arange(11)]).expand(4, 16)
+    module = PretrainModule(tiny_model, PRETRAIN)
+
+    def gradients(rows: slice) -> dict[str, torch.Tensor]:
+        module.zero_grad()
+        module.training_step({"input_ids": ids[rows], "position_ids": positions[rows]}, 0).backward()
+        return {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
+
+    whole, one, two = gradients(slice(4)), gradients(slice(2)), gradients(slice(2, 4))
+    assert any(not torch.allclose(one[name], two[name], atol=1e-3) for name in whole)
+    for name in whole:
+        torch.testing.assert_close((one[name] + two[name]) / 2, whole[name], atol=1e-6, rtol=1e-4)
+
+
 def test_a_row_attends_within_its_documents_only(tiny_model: LlamaForCausalLM, inputs: dict[str, Path]) -> None:
     """Changing the first document of a row leaves the logits of the second one alone."""
     tokens, positions = next(
@@ -144,6 +161,27 @@ def test_row_order_is_a_pure_function_of_seed_and_step(inputs: dict[str, Path]) 
     per_epoch = len(shards) // 2
     assert sorted(batches(1, 0)[:per_epoch]) != batches(1, 0)[:per_epoch]
     assert batches(1, 0)[:per_epoch] != batches(1, 0)[per_epoch : 2 * per_epoch]
+
+
+def test_an_epoch_holds_every_row_once(inputs: dict[str, Path]) -> None:
+    """But for the rows that do not fill a batch, other ones in every epoch."""
+
+    class RowNumbers(RowLoader):
+        def batch(self, rows: list[int]) -> list[int]:
+            return rows
+
+    num_rows = len(TokenShards(inputs["shards"], 32))
+    batch_size = next(size for size in (3, 4, 5, 7) if num_rows % size)
+    per_epoch = num_rows // batch_size
+    batches = list(RowNumbers(TokenShards(inputs["shards"], 32), batch_size, 1, 3 * per_epoch))
+    epochs = [[row for batch in batches[i * per_epoch : (i + 1) * per_epoch] for row in batch] for i in range(3)]
+    dropped = []
+    for epoch in epochs:
+        assert len(epoch) == len(set(epoch)) == per_epoch * batch_size
+        assert set(epoch) <= set(range(num_rows))
+        dropped.append(set(range(num_rows)) - set(epoch))
+    assert all(len(rows) == num_rows % batch_size for rows in dropped)
+    assert len({frozenset(rows) for rows in dropped}) > 1
 
 
 def test_a_non_finite_loss_stops_and_names_the_step(tiny_model: LlamaForCausalLM) -> None:

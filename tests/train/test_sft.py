@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import SFTTrainer
 
 from groundup.data.jsonl import write_jsonl
 from groundup.frame.params import load_params
@@ -119,3 +120,37 @@ def test_assistant_loss_is_the_mean_over_tokens(
                 total -= logprobs[i - 1, example.input_ids[i]].item()
                 count += 1
     assert assistant_loss(tiny_model, examples, tiny_tokenizer.pad_token_id) == pytest.approx(total / count, rel=1e-4)
+
+
+def test_packed_chats_do_not_see_each_other(
+    inputs: dict[str, Path], tmp_path: Path, tiny_model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the very batches that TRL hands to the model: no mask, the positions tell the chats apart."""
+    batches: list[dict[str, Any]] = []
+
+    class Watched(SFTTrainer):
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            batches.append(inputs)
+            return loss
+
+    monkeypatch.setattr("groundup.train.sft.SFTTrainer", Watched)
+    run(inputs, tmp_path, Curve(), SFT.model_copy(update={"num_epochs": 1.0, "max_length": 100}))
+    batch = next(b for b in batches if (b["position_ids"] == 0).sum() > 1)
+    assert "attention_mask" not in batch
+    assert batch["use_cache"] is False
+
+    ids, positions = batch["input_ids"], batch["position_ids"]
+    start = int((positions[0, 1:] == 0).nonzero()[0]) + 1
+    changed = ids.clone()
+    changed[0, 1 : start - 1] = 7
+    rest = {name: value for name, value in batch.items() if name not in ("input_ids", "labels")}
+    with torch.no_grad():
+        before, after = (tiny_model(input_ids=x, **rest).logits[0] for x in (ids, changed))
+        alone = tiny_model(input_ids=ids[:, start:], use_cache=False).logits[0]
+    length = next((i for i in range(1, len(alone)) if positions[0, start + i] == 0), len(alone))
+    assert torch.equal(before[start:], after[start:])
+    assert not torch.allclose(before[2:start], after[2:start])
+    torch.testing.assert_close(before[start : start + length], alone[:length], atol=1e-4, rtol=1e-4)

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow
+from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -22,10 +24,8 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
-import mlflow
 from groundup.frame.files import write_json
 from groundup.frame.tracking.spool import EVENTS, RUN, Event, read_delivered, read_events
-from mlflow import MlflowClient
 
 logger = logging.getLogger("groundup.deliver")
 
