@@ -71,7 +71,7 @@ def lineage() -> None:
     if not nodes:
         fail("no stage has run yet: `dvc repro` runs them all")
     table = Table(title="from raw text to the aligned model")
-    for column in ("stage", "made by run", "from", "outputs", "figures"):
+    for column in ("stage", "made by run", "from runs", "outputs", "figures"):
         table.add_column(column, overflow="fold")
     for node in nodes.values():
         stale = node.stale_parents(nodes)
@@ -79,15 +79,20 @@ def lineage() -> None:
             f"{name} {run_id[:8]}" + (" (rerun since)" if name in stale else "")
             for name, run_id in node.parents.items()
         ]
-        figures = [f"{key} {node.metrics[key]:,.4g}" for key in HEADLINES[node.stage] if key in node.metrics]
+        figures = [f"{key} {figure(node.metrics[key])}" for key in HEADLINES[node.stage] if key in node.metrics]
+        outs = [out.removeprefix("artifacts/") for out in node.outs if "/reports/" not in out]
         table.add_row(
             node.stage,
-            (node.run_id or f"fingerprint {node.fingerprint[:8]}")[:20],
+            node.run_id[:8] if node.run_id else f"fingerprint {node.fingerprint[:8]}",
             "\n".join(parents) or "sources",
-            "\n".join(node.outs),
+            ", ".join(outs),
             "\n".join(figures),
         )
     console.print(table)
+
+
+def figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 @app.command()
