@@ -17,7 +17,7 @@ def main(stage: Stage) -> dict[str, Any]:
         params=stage.params["align"],
         runtime=stage.params["runtime"],
         device=stage.device,
-        work=stage.work,
+        checkpoints=stage.checkpoints,
         log=stage.log,
     )
 

@@ -18,7 +18,7 @@ def main(stage: Stage) -> dict[str, Any]:
         params=stage.params["pretrain"],
         runtime=stage.params["runtime"],
         device=stage.device,
-        work=stage.work,
+        checkpoints=stage.checkpoints,
         log=stage.log,
     )
 

@@ -16,7 +16,7 @@ def main(stage: Stage) -> dict[str, Any]:
         params=stage.params["sft"],
         runtime=stage.params["runtime"],
         device=stage.device,
-        work=stage.work,
+        checkpoints=stage.checkpoints,
         log=stage.log,
     )
 

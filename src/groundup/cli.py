@@ -100,7 +100,7 @@ def deliver() -> None:
     """Send to MLflow what earlier runs could not deliver."""
     from mlflow.exceptions import MlflowException
 
-    from groundup.frame.stage import locked
+    from groundup.frame.lock import locked
     from groundup.frame.tracking.deliver import Deliverer
     from groundup.frame.tracking.spool import EVENTS, is_delivered
 

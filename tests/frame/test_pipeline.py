@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.frame.pipeline import PipelineError, lies_in, producer, read_pipeline, recorded_outs, upstream
+from groundup.frame.pipeline import PipelineError, lies_in, producer, read_pipeline, recorded_stage, upstream
 
 PIPELINE = """
 stages:
@@ -49,10 +49,10 @@ def test_a_name_that_only_begins_alike_is_another_path() -> None:
 
 
 def test_recorded_outs(root: Path) -> None:
-    assert recorded_outs(root, "one") == {}
+    assert recorded_stage(root, "one").outs == {}
     (root / "dvc.lock").write_text("stages:\n  one:\n    outs:\n    - path: artifacts/text\n      md5: abc.dir\n")
-    assert recorded_outs(root, "one") == {"artifacts/text": "abc.dir"}
-    assert recorded_outs(root, "two") == {}
+    assert recorded_stage(root, "one").outs == {"artifacts/text": "abc.dir"}
+    assert recorded_stage(root, "two").outs == {}
 
 
 def test_a_missing_pipeline_says_where_to_start_from(tmp_path: Path) -> None:

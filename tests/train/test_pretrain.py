@@ -1,5 +1,7 @@
 """Pretraining on the tiny model: no attention across documents, exact resume, invariance, clear stops."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedToken
 
 from groundup.data.jsonl import write_jsonl
 from groundup.data.shards import TokenShards, write_shards
+from groundup.frame.checkpoints import Checkpoints
+from groundup.frame.interruption import Interruption, Terminated
 from groundup.frame.params import load_params
 from groundup.frame.params.training import ModelParams, PretrainParams
 from groundup.model.llama import build_llama
-from groundup.train.callbacks import checkpoints
 from groundup.train.pretrain import NonFiniteLossError, PretrainModule, packed_labels, pretrain
 from groundup.train.pretrain_data import RowLoader
 from tests.conftest import ROOT, SENTENCES
@@ -39,15 +42,37 @@ def inputs(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> dict[str,
     return {"tokenizer": tmp_path / "tokenizer", "shards": tmp_path / "shards", "text": tmp_path / "text"}
 
 
+class Crash(BaseException):
+    """Stands for kill -9: nothing catches it, and nothing of the step is saved."""
+
+
 class Curve:
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.points: list[tuple[int, dict[str, float]]] = []
-        self.stop_at = stop_at
+    """Keeps the rows as the frame does; crashes, or is asked to end, when a step is logged."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, dict[str, float]] = {}
+        self.crash_at: int | None = None
+        self.end_at: int | None = None
+        self.interruption = Interruption()
 
     def __call__(self, step: int, **values: float) -> None:
-        if step == self.stop_at:
-            raise KeyboardInterrupt
-        self.points.append((step, values))
+        if step == self.crash_at:
+            self.crash_at = None
+            raise Crash
+        if step == self.end_at:
+            self.end_at = None
+            self.interruption.receive(signal.SIGTERM, None)
+        self.rows.setdefault(step, {}).update(values)
+
+    def checkpoints(self, folder: Path) -> Checkpoints:
+        """As a new process has them."""
+        self.interruption = Interruption()
+        self.interruption.listen()
+        return Checkpoints(folder / "work", self.interruption)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "work").glob("checkpoint-*"))
 
 
 def run(
@@ -61,7 +86,7 @@ def run(
         params=params,
         runtime=PARAMS.runtime.model_copy(update={"num_threads": 1}),
         device="cpu",
-        work=folder / "work",
+        checkpoints=log.checkpoints(folder),
         log=log,
     )
 
@@ -70,16 +95,15 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(folder / "out").state_dict()
 
 
-def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == two.keys()
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+def saved_bytes(folder: Path) -> bytes:
+    return (folder / "out/model.safetensors").read_bytes()
 
 
 def test_it_learns_and_saves_a_model_that_loads(inputs: dict[str, Path], tmp_path: Path) -> None:
     log = Curve()
     params = PRETRAIN.model_copy(update={"num_steps": 80, "validate_every": 40, "checkpoint_every": 40})
     metrics = run(inputs, tmp_path, log, params)
-    losses = [values["loss"] for _, values in log.points if "loss" in values]
+    losses = [row["loss"] for row in log.rows.values()]
     assert losses[-1] < 0.7 * losses[0]
     assert metrics["num_tokens"] == 80 * 2 * 32
     assert 0 < metrics["val_bits_per_byte"] < 8
@@ -89,16 +113,70 @@ def test_it_learns_and_saves_a_model_that_loads(inputs: dict[str, Path], tmp_pat
     assert (tmp_path / "report/samples.md").read_text(encoding="utf-8").startswith("# Samples")
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
-    whole = Curve()
-    run(inputs, tmp_path / "whole", whole)
-    cut, resumed = Curve(stop_at=5), Curve()
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        run(inputs, tmp_path / "cut", cut)
-    assert [path.name for path in checkpoints(tmp_path / "cut/work/checkpoints")] == ["step-2.ckpt", "step-4.ckpt"]
-    run(inputs, tmp_path / "cut", resumed)
-    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    assert resumed.points == [point for point in whole.points if point[0] > 4]
+@pytest.mark.parametrize(
+    ("optimizer", "accumulate", "crash_at"), [("muon", 1, 5), ("adamw", 1, 1), ("muon", 2, 8), ("adamw", 2, 3)]
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    inputs: dict[str, Path], tmp_path: Path, optimizer: str, accumulate: int, crash_at: int
+) -> None:
+    params = PRETRAIN.model_copy(update={"optimizer": optimizer, "accumulate": accumulate})
+    whole, cut = Curve(), Curve()
+    expected = run(inputs, tmp_path / "whole", whole, params)
+    cut.crash_at = crash_at
+    with pytest.raises(Crash):
+        run(inputs, tmp_path / "cut", cut, params)
+    saved = [step for step in (2, 4, 6) if step < crash_at]
+    assert names(tmp_path / "cut") == [f"checkpoint-{step}" for step in saved[-2:]]
+    metrics = run(inputs, tmp_path / "cut", cut, params)
+    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
+    assert cut.rows == whole.rows
+    assert metrics["val_bits_per_byte"] == expected["val_bits_per_byte"]
+
+
+@pytest.mark.parametrize(("accumulate", "batch"), [(1, 2), (2, 4), (2, 5)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    accumulate: int,
+    batch: int,
+    number: signal.Signals,
+) -> None:
+    """A real signal in the middle of a forward pass, with Lightning's own handler installed by then."""
+    params = PRETRAIN.model_copy(update={"accumulate": accumulate, "checkpoint_every": 100})
+    whole, cut = Curve(), Curve()
+    run(inputs, tmp_path / "whole", whole, params)
+    training_step = PretrainModule.training_step
+
+    def interrupted(module: PretrainModule, rows: Any, batch_index: int) -> Any:
+        if batch_index == batch:
+            os.kill(os.getpid(), number)
+        return training_step(module, rows, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainModule, "training_step", interrupted)
+        with pytest.raises(Terminated) as ended:
+            run(inputs, tmp_path / "cut", cut, params)
+    assert ended.value.code == 128 + number
+    assert names(tmp_path / "cut") == ["checkpoint-3"]  # the step that the batch belonged to, and all of it
+    run(inputs, tmp_path / "cut", cut, params)
+    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
+    assert cut.rows == whole.rows
+
+
+def test_a_run_killed_after_its_last_step_does_not_train_again(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(inputs, tmp_path / "whole", Curve())
+    with monkeypatch.context() as patch:
+        patch.delattr("groundup.train.pretrain.write_samples")
+        with pytest.raises(NameError):
+            run(inputs, tmp_path / "cut", Curve())
+    again = Curve()
+    run(inputs, tmp_path / "cut", again)
+    assert again.rows == {}
+    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
 
 
 def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: Path) -> None:

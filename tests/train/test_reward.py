@@ -9,13 +9,15 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.data.jsonl import write_jsonl
+from groundup.frame.interruption import Terminated
 from groundup.frame.params import load_params
+from groundup.frame.params.training import RewardParams
 from groundup.model.chat_format import render
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
 from groundup.train.reward import Pair, group_by_length, load_pairs, train_reward
 from tests.conftest import ROOT
-from tests.train.test_pretrain import Curve
+from tests.train.test_pretrain import Crash, Curve, names, saved_bytes
 
 PARAMS = load_params(ROOT / "presets/smoke.yaml")
 REWARD = PARAMS.reward.model_copy(
@@ -53,15 +55,15 @@ def inputs(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
     return {"sft": tmp_path / "sft", "preferences": tmp_path / "preferences"}
 
 
-def run(inputs: dict[str, Path], folder: Path, log: Curve) -> dict[str, Any]:
+def run(inputs: dict[str, Path], folder: Path, log: Curve, params: RewardParams = REWARD) -> dict[str, Any]:
     return train_reward(
         **inputs,
         out=folder / "out",
         report=folder / "report",
-        params=REWARD,
+        params=params,
         runtime=PARAMS.runtime.model_copy(update={"num_threads": 1}),
         device="cpu",
-        work=folder / "work",
+        checkpoints=log.checkpoints(folder),
         log=log,
     )
 
@@ -78,12 +80,23 @@ def test_it_learns_which_side_people_prefer(inputs: dict[str, Path], tmp_path: P
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
-    run(inputs, tmp_path / "whole", Curve())
-    with pytest.raises(KeyboardInterrupt):
-        run(inputs, tmp_path / "cut", Curve(stop_at=8))
-    run(inputs, tmp_path / "cut", Curve())
-    one, two = ((tmp_path / name / "out/model.safetensors").read_bytes() for name in ("whole", "cut"))
-    assert one == two
+    """Killed twice, then asked to end, with dropout and rows that are means over two steps."""
+    params = REWARD.model_copy(update={"dropout": 0.1, "log_every": 2, "checkpoint_every": 6})
+    whole, cut = Curve(), Curve()
+    expected = run(inputs, tmp_path / "whole", whole, params)
+    for crash_at, left in ((2, []), (16, ["checkpoint-12", "checkpoint-6"])):
+        cut.crash_at = crash_at
+        with pytest.raises(Crash):
+            run(inputs, tmp_path / "cut", cut, params)
+        assert names(tmp_path / "cut") == left
+    cut.end_at = 20
+    with pytest.raises(Terminated):
+        run(inputs, tmp_path / "cut", cut, params)
+    assert names(tmp_path / "cut") == ["checkpoint-18", "checkpoint-22"]
+    metrics = run(inputs, tmp_path / "cut", cut, params)
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
+    assert cut.rows == whole.rows
+    assert metrics["heldout_accuracy"] == expected["heldout_accuracy"]
 
 
 def test_pairs_over_the_limit_are_counted_and_none_left_is_an_error(

@@ -1,5 +1,7 @@
 """SFT through TRL's trainer on the tiny model: learns, resumes exactly, publishes adapters."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,15 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedToken
 from trl import SFTTrainer
 
 from groundup.data.jsonl import write_jsonl
+from groundup.frame.checkpoints import SEAL
+from groundup.frame.interruption import Terminated
 from groundup.frame.params import load_params
 from groundup.frame.params.training import LoraParams, SftParams
 from groundup.model.llama import save_model
 from groundup.train.chat_examples import tokenize_chat
 from groundup.train.sft import assistant_loss, train_sft
 from tests.conftest import ROOT
-from tests.train.test_pretrain import Curve, assert_same, weights
+from tests.train.test_pretrain import Crash, Curve, names, saved_bytes
 
 PARAMS = load_params(ROOT / "presets/smoke.yaml")
 SFT = PARAMS.sft.model_copy(
@@ -59,7 +63,7 @@ def run(inputs: dict[str, Path], folder: Path, log: Curve, params: SftParams = S
         params=params,
         runtime=PARAMS.runtime.model_copy(update={"num_threads": 1}),
         device="cpu",
-        work=folder / "work",
+        checkpoints=log.checkpoints(folder),
         log=log,
     )
 
@@ -72,24 +76,94 @@ def test_it_learns_the_replies(inputs: dict[str, Path], tmp_path: Path) -> None:
     assert "**assistant**" in (tmp_path / "report/samples.md").read_text(encoding="utf-8")
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
-    run(inputs, tmp_path / "whole", Curve())
-    with pytest.raises(KeyboardInterrupt):
-        run(inputs, tmp_path / "cut", Curve(stop_at=5))
-    run(inputs, tmp_path / "cut", Curve())
-    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+LORA = LoraParams(rank=4, alpha=8.0, dropout=0.1, target_modules=["q_proj", "v_proj"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "crash_at", "left"),
+    [
+        ({"checkpoint_every": 3}, 5, ["checkpoint-3"]),
+        (
+            {"checkpoint_every": 4, "log_every": 2, "accumulate": 2, "num_epochs": 4.0},
+            14,
+            ["checkpoint-12", "checkpoint-8"],
+        ),
+        ({"checkpoint_every": 4, "log_every": 2, "lora": LORA}, 10, ["checkpoint-4", "checkpoint-8"]),
+        ({}, 1, []),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    inputs: dict[str, Path], tmp_path: Path, changes: dict[str, Any], crash_at: int, left: list[str]
+) -> None:
+    params = SFT.model_copy(update=changes)
+    whole, cut = Curve(), Curve()
+    expected = run(inputs, tmp_path / "whole", whole, params)
+    cut.crash_at = crash_at
+    with pytest.raises(Crash):
+        run(inputs, tmp_path / "cut", cut, params)
+    assert names(tmp_path / "cut") == left
+    metrics = run(inputs, tmp_path / "cut", cut, params)
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
+    assert cut.rows == whole.rows
+    assert metrics["val_loss"] == expected["val_loss"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_at_the_next_logged_step_and_nothing_is_lost(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A real signal in the forward pass of step 5; rows are means over two steps, so the run may end after step 6."""
+    params = SFT.model_copy(update={"log_every": 2, "checkpoint_every": 100})
+    whole, cut = Curve(), Curve()
+    run(inputs, tmp_path / "whole", whole, params)
+
+    class Interrupted(SFTTrainer):
+        def training_step(self, *inputs: Any) -> Any:
+            if self.state.global_step == 4:
+                os.kill(os.getpid(), number)
+            return super().training_step(*inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("groundup.train.sft.SFTTrainer", Interrupted)
+        with pytest.raises(Terminated) as ended:
+            run(inputs, tmp_path / "cut", cut, params)
+    assert ended.value.code == 128 + number
+    assert names(tmp_path / "cut") == ["checkpoint-6"]
+    run(inputs, tmp_path / "cut", cut, params)
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
+    assert cut.rows == whole.rows
+
+
+@pytest.mark.parametrize("num_epochs", [2.0, 0.75])
+def test_a_run_killed_after_its_last_step_does_not_train_again(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_epochs: float
+) -> None:
+    """Also where training ends within an epoch: transformers then takes one step too many."""
+    params = SFT.model_copy(update={"num_epochs": num_epochs, "lora": LORA})
+    expected = run(inputs, tmp_path / "whole", Curve(), params)
+    with monkeypatch.context() as patch:
+        patch.delattr("groundup.train.sft.write_samples")
+        with pytest.raises(NameError):
+            run(inputs, tmp_path / "cut", Curve(), params)
+    again = Curve()
+    metrics = run(inputs, tmp_path / "cut", again, params)
+    assert again.rows == {}
+    assert metrics["num_steps"] == expected["num_steps"]
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
 
 
 def test_a_torn_checkpoint_is_passed_over(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """Without its optimizer's state transformers would go on with a fresh one, in silence."""
+    cut = Curve()
     run(inputs, tmp_path / "whole", Curve())
-    with pytest.raises(KeyboardInterrupt):
-        run(inputs, tmp_path / "cut", Curve(stop_at=5))
-    torn = tmp_path / "cut/work/trainer/checkpoint-4"
-    torn.mkdir()
-    (torn / "model.safetensors").write_bytes(b"half")
-    run(inputs, tmp_path / "cut", Curve())
-    assert not torn.exists()
-    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    cut.crash_at = 8
+    with pytest.raises(Crash):
+        run(inputs, tmp_path / "cut", cut)
+    assert names(tmp_path / "cut") == ["checkpoint-3", "checkpoint-6"]
+    (tmp_path / "cut/work/checkpoint-6/optimizer.pt").unlink()
+    (tmp_path / "cut/work/checkpoint-6" / SEAL).unlink()
+    run(inputs, tmp_path / "cut", cut)
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
 
 
 def test_lora_publishes_the_adapter_and_the_merged_model(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from groundup.frame.disk import writing
 
 CHUNK = 1 << 20
 
@@ -89,19 +91,38 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def publish(staged: Path, target: Path) -> None:
-    """Put a copy of `staged` at `target`; `staged` stays, for the case that DVC's commit is what fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside, old = target.with_name(f".{target.name}.publishing"), target.with_name(f".{target.name}.old")
+def publish(copies: Sequence[tuple[Path, Path]]) -> None:
+    """Put a copy of each staged path at its target; what is staged stays, for the case that DVC's commit fails.
+
+    No target changes before all copies are made, so a full disk changes none.
+    """
+    try:
+        for staged, target in copies:
+            with writing(target.name, target.parent):
+                _copy(staged, _beside(target))
+    except BaseException:
+        for _, target in copies:
+            remove(_beside(target))
+        raise
+    for _, target in copies:
+        old = target.with_name(f".{target.name}.old")
+        remove(old)
+        if target.is_dir():  # os.replace cannot put a folder over one that is not empty
+            os.replace(target, old)
+        os.replace(_beside(target), target)
+        fsync_path(target.parent)
+        remove(old)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.publishing")
+
+
+def _copy(staged: Path, beside: Path) -> None:
     remove(beside)
-    remove(old)
+    beside.parent.mkdir(parents=True, exist_ok=True)
     if staged.is_dir():
         shutil.copytree(staged, beside)
     else:
         shutil.copyfile(staged, beside)
     fsync_tree(beside)
-    if target.is_dir():  # os.replace cannot put a folder over one that is not empty
-        os.replace(target, old)
-    os.replace(beside, target)
-    fsync_path(target.parent)
-    remove(old)

@@ -32,6 +32,11 @@ class Fingerprint:
         parts = [self.stage, self.params, self.digests, self.versions, self.device]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def short(self) -> str:
+        """Name of the work dir."""
+        return self.value[:16]
+
 
 def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device: str) -> Fingerprint:
     """Fingerprint of the working tree as it is now; a missing dep is an error that names them all."""

@@ -73,11 +73,23 @@ def upstream(pipeline: dict[str, StageSpec], stage: str) -> list[str]:
     return [name for name in pipeline if name in producers]
 
 
-def recorded_outs(root: Path, stage: str) -> dict[str, str]:
-    """path -> md5 of the stage's outs in dvc.lock; empty before its first success."""
+@dataclass(frozen=True)
+class Recorded:
+    """What dvc.lock holds for a stage: path -> md5, and its params by dotted key."""
+
+    outs: dict[str, str]
+    deps: dict[str, str]
+    params: dict[str, Any]
+
+
+def recorded_stage(root: Path, stage: str) -> Recorded:
+    """All empty before the stage's first success."""
     path = root / "dvc.lock"
-    if not path.is_file():
-        return {}
-    lock = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
-    outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
-    return {out["path"]: out["md5"] for out in outs if "md5" in out}
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lock = YAML(typ="safe", pure=True).load(text) or {}
+    entry = lock.get("stages", {}).get(stage, {})
+    return Recorded(
+        outs={out["path"]: out["md5"] for out in entry.get("outs", []) if "md5" in out},
+        deps={dep["path"]: dep["md5"] for dep in entry.get("deps", []) if "md5" in dep},
+        params=entry.get("params", {}).get("params.yaml", {}),
+    )

@@ -1,57 +1,62 @@
 """The stage contract: validate, fingerprint, lock, track, run, check, publish."""
 
-import fcntl
 import logging
 import os
 import resource
-import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import psutil
 
 import groundup
+from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.describe import describe_outs, start_event
-from groundup.frame.environment import main_root, resolve_device, set_environment
-from groundup.frame.files import dvc_md5, publish, read_json, remove, write_json, write_text
+from groundup.frame.disk import DiskError, writing
+from groundup.frame.environment import DVC_STAGE, main_root, resolve_device, set_environment
+from groundup.frame.files import publish, remove, write_json, write_text
 from groundup.frame.fingerprint import Fingerprint, InputsChangedError, check_unchanged, take_fingerprint
+from groundup.frame.interruption import Interruption, Terminated, end_with_dvc
+from groundup.frame.lock import locked
 from groundup.frame.params import Params, ParamsError, load_params
 from groundup.frame.params.selection import DeclaredParams, select
-from groundup.frame.pipeline import PipelineError, StageSpec, read_pipeline, recorded_outs
-from groundup.frame.tracking.spool import curve_csv, is_delivered, read_curve
+from groundup.frame.pipeline import PipelineError, StageSpec, read_pipeline
+from groundup.frame.tracking.spool import curve_csv, read_curve
 from groundup.frame.tracking.tracker import Tracker
+from groundup.frame.workdir import EXPORT, SCRATCH, discard, note_start, read_finished, record_finished, sweep
 
 logger = logging.getLogger(__name__)
 
 MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
 
-UNDELIVERED = "-undelivered-"
-
 Body = Callable[["Stage"], dict[str, Any]]
-USER_ERRORS = (ParamsError, PipelineError, FileNotFoundError, InputsChangedError, ValueError)
-
-
-class Terminated(SystemExit):
-    """SIGTERM or SIGINT; the exit code is 128 + signal, since Lightning and transformers by themselves exit with 0."""
+USER_ERRORS = (ParamsError, PipelineError, OSError, DiskError, InputsChangedError, ValueError)
 
 
 class Stage:
     """What a stage body sees: its declared params, deps, outs, device and a place for checkpoints."""
 
-    def __init__(self, root: Path, spec: StageSpec, params: Params, fingerprint: Fingerprint, work: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        spec: StageSpec,
+        params: Params,
+        fingerprint: Fingerprint,
+        work: Path,
+        interruption: Interruption,
+    ) -> None:
         self.root = root
         self.spec = spec
         self.params = DeclaredParams(params, spec.params)
         self.fingerprint = fingerprint
         self.device = fingerprint.device
-        self.work = work / "scratch"
-        self.export = work / "export"
+        self.work = work / SCRATCH
+        self.checkpoints = Checkpoints(self.work / "checkpoints", interruption)
+        self.export = work / EXPORT
         self.import_seconds = 0.0
         self._tracker: Tracker | None = None
 
@@ -88,27 +93,26 @@ def run_stage(name: str, body: Body) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 uses what torch 2.13 deprecates
     set_environment(offline=name != "prepare")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _raise_terminated)
+    interruption = Interruption()
+    interruption.listen()
+    end_with_dvc()
     try:
-        _run(Path.cwd(), name, body)
+        _run(Path.cwd(), name, body, interruption)
     except USER_ERRORS as error:
         if logger.isEnabledFor(logging.DEBUG) or not str(error):
             raise
-        logger.error("%s failed: %s%s", name, error, _recovery(name))
+        logger.error("%s failed: %s\n%s", name, error, _recovery(name))
         sys.exit(1)
 
 
-def _raise_terminated(number: int, frame: FrameType | None) -> None:
-    raise Terminated(128 + number)
-
-
 def _recovery(name: str) -> str:
-    """DVC deletes outs and metrics before it runs a stage; say how to get the last ones back."""
-    return f"\nThe last outputs: `dvc checkout {name}`, the last metrics: `git checkout -- metrics`."
+    """DVC deletes outs and metrics before it runs a stage; a stage run directly deletes nothing."""
+    if DVC_STAGE in os.environ:
+        return f"The last outputs: `dvc checkout {name}`, the last metrics: `git checkout -- 'metrics/{name}.*'`."
+    return "Earlier outputs and metrics are as they were."
 
 
-def _run(root: Path, name: str, body: Body) -> None:
+def _run(root: Path, name: str, body: Body, interruption: Interruption) -> None:
     check_origin(root)
     pipeline = read_pipeline(root)
     if name not in pipeline:
@@ -120,30 +124,36 @@ def _run(root: Path, name: str, body: Body) -> None:
     device_seconds = time.monotonic() - start  # importing torch, for the most part
     fingerprint = take_fingerprint(root, spec, select(params, spec.params), device)
     folder = main_root(root) / ".work" / name
-    work = folder / fingerprint.value[:16]
-    sweep(root, folder, spec)
-    with locked(work):
-        stage = Stage(root, spec, params, fingerprint, work)
-        stage.work.mkdir(exist_ok=True)
-        stage.import_seconds = device_seconds
-        tracker = Tracker(root, work, start_event(root, pipeline, fingerprint))
-        stage.track(tracker)
-        status = "FAILED"
-        try:
-            metrics = _finished(work) or _train(stage, body, work)
-            _check_inputs(stage, work)
-            _publish(stage, tracker, metrics)
-            status = "FINISHED"
-        except Terminated:
-            status = "KILLED"
-            raise
-        finally:
-            tracker.finish(status)
-        write_json(
-            root / f"metrics/{name}.json",
-            metrics | {"stage_seconds": _process_seconds(), "mlflow_run_id": tracker.run_id},
-        )
+    work = folder / fingerprint.short
+    with writing(f"the record of {name}", folder):
+        sweep(root, folder, spec, fingerprint)
+        with locked(work):
+            note_start(folder, work, fingerprint)
+            stage = Stage(root, spec, params, fingerprint, work, interruption)
+            stage.work.mkdir(exist_ok=True)
+            stage.import_seconds = device_seconds
+            _run_tracked(stage, body, work, start_event(root, pipeline, fingerprint))
     logger.info("%s done in %.0f s", name, _process_seconds())
+
+
+def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any]) -> None:
+    tracker = Tracker(stage.root, work, start)
+    stage.track(tracker)
+    status = "FAILED"
+    try:
+        metrics = read_finished(work) or _train(stage, body, work)
+        _check_inputs(stage, work)
+        _publish(stage, tracker, metrics)
+        status = "FINISHED"
+    except Terminated:
+        status = "KILLED"
+        raise
+    finally:
+        tracker.finish(status)
+    write_json(
+        stage.root / f"metrics/{stage.spec.name}.json",
+        metrics | {"stage_seconds": _process_seconds(), "mlflow_run_id": tracker.run_id},
+    )
 
 
 def _check_inputs(stage: Stage, work: Path) -> None:
@@ -152,8 +162,7 @@ def _check_inputs(stage: Stage, work: Path) -> None:
     try:
         check_unchanged(stage.fingerprint, take_fingerprint(stage.root, stage.spec, params, stage.device))
     except InputsChangedError:
-        for path in (work / "finished.json", stage.export, stage.work):
-            remove(path)
+        discard(work)
         raise
 
 
@@ -172,25 +181,15 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
         "import_seconds": round(stage.import_seconds, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB, 1),
     }
-    md5s = {out: dvc_md5(stage.export / out) for out in stage.spec.outs}
-    write_json(work / "finished.json", {"metrics": metrics, "md5s": md5s})
+    record_finished(work, stage.spec.outs, metrics)
     return metrics
 
 
-def _finished(work: Path) -> dict[str, Any] | None:
-    """Metrics of a result that was finished but that DVC has not recorded; None if there is none."""
-    if not (work / "finished.json").exists():
-        return None
-    logger.info("a finished result of these inputs waits in %s: publishing it again", work)
-    return dict(read_json(work / "finished.json")["metrics"])
-
-
 def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
-    """Outs, then the curve, then the record of the run; the metrics file is written last, by the caller."""
-    for out in stage.spec.outs:
-        publish(stage.export / out, stage.root / out)
+    """Outs and the curve, then the record of the run; the metrics file is written last, by the caller."""
     for path in stage.spec.plots:
-        write_text(stage.root / path, curve_csv(read_curve(tracker.work)))
+        write_text(stage.export / path, curve_csv(read_curve(tracker.work)))
+    publish([(stage.export / path, stage.root / path) for path in (*stage.spec.outs, *stage.spec.plots)])
     numbers = flatten(metrics)
     # MLflow shows the value of the highest step, so final figures come after the curve.
     step = 1 + max((int(row["step"]) for row in read_curve(tracker.work)), default=0)
@@ -215,46 +214,6 @@ def flatten(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             flat[prefix + key] = value
     return flat
-
-
-def sweep(root: Path, folder: Path, spec: StageSpec) -> None:
-    """Clear work dirs whose result dvc.lock records: DVC has their bytes, and a forced run trains afresh.
-
-    What MLflow has not taken yet stays, for `groundup deliver`.
-    """
-    recorded = recorded_outs(root, spec.name)
-    for record in sorted(folder.glob("[0-9a-f]*/finished.json")):
-        if UNDELIVERED in record.parent.name and not is_delivered(record.parent):
-            continue
-        if all(recorded.get(out) == md5 for out, md5 in read_json(record)["md5s"].items()):
-            with locked(record.parent):
-                if is_delivered(record.parent):
-                    remove(record.parent)
-                else:
-                    record.parent.rename(record.parent.with_name(f"{record.parent.name}{UNDELIVERED}{time.time_ns()}"))
-
-
-@contextmanager
-def locked(work: Path) -> Iterator[None]:
-    """Hold the work dir; a second holder is told who the first is."""
-    work.mkdir(parents=True, exist_ok=True)
-    path = work.parent / f"{work.name}.lock"
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise PipelineError(
-                f"process {file.read().strip() or 'unknown'} already works on {work}: wait for it, or end it first"
-            ) from None
-        _note_holder(file)
-        yield
-
-
-def _note_holder(file: TextIO) -> None:
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
 
 
 def check_origin(root: Path) -> None:

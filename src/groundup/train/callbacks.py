@@ -1,17 +1,14 @@
 """Lightning callbacks that every Lightning stage of ours uses: curves, checkpoints, RNG state."""
 
-import os
-import re
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
-from groundup.frame.files import fsync_path
+from groundup.frame.checkpoints import Checkpoints
 from groundup.train.runtime import Log
 
-NUM_KEPT = 2
+STATE = "state.ckpt"
 
 
 def is_due(trainer: L.Trainer, every: int) -> bool:
@@ -34,30 +31,19 @@ class LogCurves(L.Callback):
 
 
 class KeepCheckpoints(L.Callback):
-    """A checkpoint every `every` optimizer steps, written beside and renamed; the newest two stay."""
+    """A checkpoint every `every` optimizer steps, and after the present one if the stage is to end."""
 
-    def __init__(self, folder: Path, every: int) -> None:
-        self.folder = folder
+    def __init__(self, checkpoints: Checkpoints, every: int) -> None:
+        self.checkpoints = checkpoints
         self.every = every
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.checkpoints.interruption.listen()  # Lightning's own handler would end the run between optimizer steps
+
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
-        if not is_due(trainer, self.every):
-            return
-        step = trainer.global_step
-        beside = self.folder / "writing.ckpt"
-        trainer.save_checkpoint(beside)
-        fsync_path(beside)
-        os.replace(beside, self.folder / f"step-{step}.ckpt")
-        for old in checkpoints(self.folder)[:-NUM_KEPT]:
-            old.unlink()
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Oldest first."""
-    found = {
-        int(match[1]): path for path in folder.glob("step-*.ckpt") if (match := re.search(r"-(\d+)\.", path.name))
-    }
-    return [found[step] for step in sorted(found)]
+        if is_due(trainer, 1 if self.checkpoints.are_awaited else self.every):
+            with self.checkpoints.saving(trainer.global_step) as folder:
+                trainer.save_checkpoint(folder / STATE)
 
 
 class RngState(L.Callback):

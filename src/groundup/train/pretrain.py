@@ -14,15 +14,16 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from groundup.data.jsonl import Row, read_jsonl
 from groundup.data.shards import TokenShards
 from groundup.evaluate.bits_per_byte import bits_per_byte
+from groundup.frame.checkpoints import Checkpoints, step_of
 from groundup.frame.params.training import ModelParams, PretrainParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.llama import build_llama, num_parameters, save_model
 from groundup.model.optimizer import build_optimizer, warmup_stable_decay
-from groundup.train.callbacks import KeepCheckpoints, LogCurves, RngState, checkpoints, is_due
+from groundup.train.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due
 from groundup.train.pretrain_data import ShardDataModule
 from groundup.train.pretrain_report import CARD, write_samples
 from groundup.train.progress import ProgressReport
-from groundup.train.runtime import LIGHTNING_PRECISION, Log, set_up
+from groundup.train.runtime import LIGHTNING_PRECISION, Log, num_bytes, set_up
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +116,10 @@ def pretrain(
     params: PretrainParams,
     runtime: RuntimeParams,
     device: str,
-    work: Path,
+    checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, Any]:
-    """Train the base model, or go on from the newest checkpoint in `work`; figures on the whole val split."""
+    """Train the base model, or go on from the newest checkpoint; figures on the whole val split."""
     torch_device = set_up(runtime, device, params.seed)
     tok = load_tokenizer(str(tokenizer))
     model = build_llama(model_params, tok)
@@ -133,7 +134,12 @@ def pretrain(
         runtime.precision,
         runtime.num_threads,
     )
-    seconds, steps = _fit(model, tok, documents, shards, context, tokens_per_step, params, runtime, device, work, log)
+    checkpoints.require_space(
+        3 * num_bytes(model.parameters()), num_bytes(model.parameters())
+    )  # with two moments each
+    seconds, steps = _fit(
+        model, tok, documents, shards, context, tokens_per_step, params, runtime, device, checkpoints, log
+    )
     model.to(torch_device)  # Lightning's teardown puts it on the CPU
     final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
     save_model(model, tok, out, CARD)
@@ -146,6 +152,7 @@ def pretrain(
         "num_epochs": tokens_per_step * params.num_steps / (len(TokenShards(shards, context)) * context),
         "tokens_per_second": steps * tokens_per_step / seconds if steps else 0.0,
         "train_seconds": seconds,
+        "checkpoint_seconds": checkpoints.seconds,
     }
 
 
@@ -159,12 +166,10 @@ def _fit(
     params: PretrainParams,
     runtime: RuntimeParams,
     device: str,
-    work: Path,
+    checkpoints: Checkpoints,
     log: Log,
 ) -> tuple[float, int]:
     """(seconds of training, optimizer steps), both of this process."""
-    folder = work / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
     subset = documents[:: max(1, len(documents) // params.num_validation_documents)][: params.num_validation_documents]
     trainer = L.Trainer(
         accelerator=device,
@@ -177,20 +182,23 @@ def _fit(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=work,
+        default_root_dir=checkpoints.folder,
         callbacks=[
             LogCurves(log, params.log_every),
             Validate(subset, tok, context, params.validate_every, log),
             ShowProgress(ProgressReport("pretrain", params.num_steps, "tokens"), tokens_per_step),
             RngState(),
-            KeepCheckpoints(folder, params.checkpoint_every),
+            KeepCheckpoints(checkpoints, params.checkpoint_every),
         ],
     )
     data = ShardDataModule(shards, context, params.batch_size, params.seed, params.num_steps * params.accumulate)
-    resume = checkpoints(folder)
-    if resume:
-        logger.info("pretrain: going on from %s", resume[-1].name)
+    newest = checkpoints.newest()
     start = time.monotonic()
-    first = int(resume[-1].stem.split("-")[1]) if resume else 0
-    trainer.fit(PretrainModule(model, params), datamodule=data, ckpt_path=resume[-1] if resume else None)
-    return time.monotonic() - start, params.num_steps - first
+    with checkpoints.training():
+        trainer.fit(
+            PretrainModule(model, params),
+            datamodule=data,
+            ckpt_path=newest / STATE if newest else None,
+            weights_only=True,
+        )
+    return time.monotonic() - start, params.num_steps - (step_of(newest) if newest else 0)

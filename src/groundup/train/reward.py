@@ -18,14 +18,15 @@ from transformers import (
 from trl import RewardConfig, RewardTrainer
 
 from groundup.data.jsonl import read_jsonl
+from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.training import RewardParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer, render
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap, wins
 from groundup.train.reward_report import write_report
-from groundup.train.runtime import Log, draw, set_up, trl_runtime
-from groundup.train.trl_callbacks import Curves, newest_checkpoint
+from groundup.train.runtime import Log, draw, num_bytes, set_up, trl_runtime
+from groundup.train.trl_callbacks import Curves, KeepCheckpoints, run_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +60,10 @@ def train_reward(
     params: RewardParams,
     runtime: RuntimeParams,
     device: str,
-    work: Path,
+    checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, Any]:
-    """Train, or go on from the newest checkpoint in `work`; heldout_* figures are on test pairs, computed once."""
+    """Train, or go on from the newest checkpoint; heldout_* figures are on test pairs, computed once."""
     torch_device = set_up(runtime, device, params.seed)
     tokenizer = load_tokenizer(str(sft))
     pairs, num_too_long = {}, {}
@@ -86,7 +87,7 @@ def train_reward(
             [{"chosen_ids": p.chosen, "rejected_ids": p.rejected, "margin": p.margin} for p in pairs["train"]]
         ),
         args=RewardConfig(
-            output_dir=str(work / "trainer"),
+            output_dir=str(checkpoints.folder),
             seed=params.seed,
             num_train_epochs=params.num_epochs,
             per_device_train_batch_size=params.batch_size,
@@ -104,12 +105,16 @@ def train_reward(
             **trl_runtime(runtime, torch_device),
         ),
         callbacks=[
-            Curves("reward", log, params.validate_every, lambda m: {"val_accuracy": accuracy(m, pairs["val"])})
+            Curves("reward", log, params.validate_every, lambda m: {"val_accuracy": accuracy(m, pairs["val"])}),
+            KeepCheckpoints(checkpoints),
         ],
     )
     trainer.remove_callback(PrinterCallback)  # Curves speaks for it
+    checkpoints.require_space(
+        3 * num_bytes(model.parameters()), num_bytes(model.parameters())
+    )  # with two moments each
     start = time.monotonic()
-    trainer.train(resume_from_checkpoint=newest_checkpoint(work / "trainer"))
+    run_trainer(trainer, checkpoints)
     seconds = time.monotonic() - start
     trainer.model.config.attention_dropout = 0.0
     save_model(trainer.model, tokenizer, out, CARD)
@@ -122,7 +127,7 @@ def train_reward(
         "num_steps": trainer.state.global_step,
     }
     write_report(metrics, report)
-    return metrics | {"train_seconds": seconds}
+    return metrics | {"train_seconds": seconds, "checkpoint_seconds": checkpoints.seconds}
 
 
 def load_pairs(path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) -> tuple[list[Pair], int]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -39,6 +40,10 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def num_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def draw(rows: list[T], limit: int | None, seed: int) -> list[T]:
     """At most `limit` rows, in their old order."""
     if limit is None or len(rows) <= limit:
@@ -60,5 +65,5 @@ def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
         "disable_tqdm": True,
         "optim": "adamw_torch",
         "save_strategy": "steps",
-        "save_total_limit": 2,
+        "save_total_limit": None,  # our Checkpoints drop old ones, once the next is sealed
     }

@@ -12,14 +12,15 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from trl import SFTConfig, SFTTrainer
 
 from groundup.data.jsonl import Row, read_jsonl, write_jsonl
+from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.training import RuntimeParams, SftParams
 from groundup.model.chat_format import load_tokenizer, render
 from groundup.model.generation import sample_replies
 from groundup.model.llama import save_model
 from groundup.train.adapters import add_adapter, merge_adapter
 from groundup.train.chat_examples import ChatExample, check_chats, tokenize_chats
-from groundup.train.runtime import Log, draw, set_up, trl_runtime
-from groundup.train.trl_callbacks import Curves, newest_checkpoint
+from groundup.train.runtime import Log, draw, num_bytes, set_up, trl_runtime
+from groundup.train.trl_callbacks import Curves, KeepCheckpoints, run_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +43,10 @@ def train_sft(
     params: SftParams,
     runtime: RuntimeParams,
     device: str,
-    work: Path,
+    checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, Any]:
-    """Fine-tune, or go on from the newest checkpoint in `work`; val_loss is per assistant token."""
+    """Fine-tune, or go on from the newest checkpoint; val_loss is per assistant token."""
     torch_device = set_up(runtime, device, params.seed)
     tokenizer = load_tokenizer(str(base))
     rows = {
@@ -75,7 +76,7 @@ def train_sft(
         processing_class=tokenizer,
         train_dataset=Dataset.from_list([asdict(example) for example in train.examples]),
         args=SFTConfig(
-            output_dir=str(work / "trainer"),
+            output_dir=str(checkpoints.folder),
             seed=params.seed,
             num_train_epochs=params.num_epochs,
             per_device_train_batch_size=params.batch_size,
@@ -97,12 +98,15 @@ def train_sft(
                 log,
                 params.validate_every,
                 lambda m: {"val_loss": assistant_loss(m, val.examples, tokenizer.pad_token_id)},
-            )
+            ),
+            KeepCheckpoints(checkpoints),
         ],
     )
     trainer.remove_callback(PrinterCallback)  # Curves speaks for it
+    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    checkpoints.require_space(3 * num_bytes(trained), num_bytes(trainer.model.parameters()))  # with two moments each
     start = time.monotonic()
-    trainer.train(resume_from_checkpoint=newest_checkpoint(work / "trainer"))
+    run_trainer(trainer, checkpoints)
     seconds = time.monotonic() - start
     save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
     # The trainer's model keeps TRL's patched forward, so figures and samples come from what was saved.
@@ -118,6 +122,7 @@ def train_sft(
         "num_trained_tokens": sum(sum(example.assistant_masks) for example in train.examples),
         "num_steps": trainer.state.global_step,
         "train_seconds": seconds,
+        "checkpoint_seconds": checkpoints.seconds,
     }
 
 

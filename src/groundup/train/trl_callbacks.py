@@ -1,15 +1,15 @@
 """What the TRL stages share: curves into the stage's log, checkpoints to go on from."""
 
-import json
 import logging
 import math
-import shutil
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
+from groundup.frame.checkpoints import Checkpoints
 from groundup.train.progress import ProgressReport
 from groundup.train.runtime import Log
 
@@ -80,19 +80,36 @@ class Curves(TrainerCallback):
             logger.info("%s %d/%d  %s", self.stage, state.global_step, state.max_steps, described)
 
 
-def newest_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint of a transformers Trainer; torn ones are deleted.
+class KeepCheckpoints(TrainerCallback):
+    """Seals what the trainer saves. Comes after Curves: what a checkpoint follows on has then been logged.
 
-    Trainer writes trainer_state.json last, straight into the folder, and does not look for it before it resumes.
+    Losses and accuracies are means since the row before, and a checkpoint does not hold their sums: a run goes on
+    exactly only from a step that is logged, so the last step is, and a stage that is to end waits for one.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for path in reversed(found):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            logger.warning("removing %s: it was not written to its end", path.name)
-            shutil.rmtree(path)
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
+    ) -> None:
+        if state.global_step == state.max_steps:
+            control.should_log = True
+        if self.checkpoints.are_awaited and control.should_log:
+            control.should_save = True
+        self._start = time.monotonic()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any) -> None:
+        self.checkpoints.seal(state.global_step, self._start)
+
+
+def run_trainer(trainer: Trainer, checkpoints: Checkpoints) -> None:
+    """Train to the end, from the newest checkpoint if there is one."""
+    newest = checkpoints.newest()
+    state = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME)) if newest else None
+    with checkpoints.training():
+        if state and state.global_step == state.max_steps:  # train() would take another step if an epoch is not over
+            trainer._load_from_checkpoint(str(newest))
+            trainer.state = state
         else:
-            logger.info("going on from %s", path.name)
-            return str(path)
-    return None
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)

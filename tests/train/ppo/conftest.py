@@ -1,6 +1,6 @@
 """A tiny SFT model, a reward model and prompts on disk, and params to align them with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.data.jsonl import write_jsonl
+from groundup.frame.checkpoints import Checkpoints
+from groundup.frame.interruption import Interruption
 from groundup.frame.params.align import AlignParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.model.llama import save_model
@@ -62,9 +64,12 @@ class AlignRun:
     """Calls align on the same inputs, each run in folders of its own."""
 
     root: Path
+    interruption: Interruption = field(default_factory=Interruption)
 
     def __call__(self, name: str, log: Any = None, **changes: Any) -> dict[str, Any]:
         folder = self.root / name
+        self.interruption = Interruption()  # as in a new process
+        self.interruption.listen()
         return align(
             sft=self.root / "sft",
             reward=self.root / "reward",
@@ -74,7 +79,7 @@ class AlignRun:
             params=align_params(**changes),
             runtime=RuntimeParams(num_threads=1, precision="fp32"),
             device="cpu",
-            work=folder / "work",
+            checkpoints=Checkpoints(folder / "work", self.interruption),
             log=log or (lambda step, **values: None),
         )
 

@@ -1,6 +1,8 @@
 """The stage as a whole: it learns, resumes to the same bytes, stops where it must, publishes what loads."""
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -8,7 +10,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from groundup.train.ppo.checkpoint import load_newest_checkpoint
+from groundup.frame.interruption import Terminated
+from groundup.train.ppo.module import Ppo
 from tests.train.ppo.conftest import AlignRun, align_params
 
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
@@ -35,8 +38,9 @@ def without_clock(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not name.endswith(("_seconds", "_per_second"))}
 
 
-def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(run_align: AlignRun) -> None:
-    whole, broken = Recorder(), Recorder(crash_at=4)
+@pytest.mark.parametrize("crash_at", [1, 4, 5])
+def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(run_align: AlignRun, crash_at: int) -> None:
+    whole, broken = Recorder(), Recorder(crash_at)
     expected = run_align("whole", whole, num_iterations=5)
     with pytest.raises(Crash):
         run_align("broken", broken, num_iterations=5)
@@ -49,6 +53,32 @@ def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(run_align: AlignRu
         assert (run_align.root / "broken/report" / name).read_bytes() == (
             run_align.root / "whole/report" / name
         ).read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_after_its_iteration_and_nothing_is_lost(
+    run_align: AlignRun, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A real signal in the middle of iteration 3, with Lightning's own handler installed by then."""
+    whole, broken = Recorder(), Recorder()
+    expected = run_align("whole", whole, num_iterations=5)
+    learn = Ppo.learn
+
+    def interrupted(ppo: Ppo, *arguments: Any) -> Any:
+        if ppo.iteration == 3:
+            os.kill(os.getpid(), number)
+        return learn(ppo, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ppo, "learn", interrupted)
+        with pytest.raises(Terminated) as ended:
+            run_align("broken", broken, num_iterations=5)
+    assert ended.value.code == 128 + number
+    assert max(broken.points) == 3
+    metrics = run_align("broken", broken, num_iterations=5)
+    assert run_align.weights("broken") == run_align.weights("whole")
+    assert without_clock(metrics) == without_clock(expected)
+    assert broken.points == whole.points
 
 
 def test_a_finished_run_called_again_only_measures(run_align: AlignRun) -> None:
@@ -129,9 +159,8 @@ def test_a_loss_that_is_not_finite_names_its_iteration(run_align: AlignRun) -> N
 def test_checkpoints_two_kept_and_plain(run_align: AlignRun) -> None:
     run_align("run", num_iterations=7)
     work = run_align.root / "run/work"
-    assert sorted(path.name for path in work.iterdir()) == ["checkpoint-00000006.pt", "checkpoint-00000007.pt"]
-    state = load_newest_checkpoint(work)
-    assert state is not None
+    assert sorted(path.name for path in work.iterdir()) == ["checkpoint-6", "checkpoint-7"]
+    state = torch.load(work / "checkpoint-7/state.pt", weights_only=True)
     assert state["ppo"]["iteration"] == 7
 
 

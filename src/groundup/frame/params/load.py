@@ -92,6 +92,14 @@ def cross_section_problems(p: Params) -> list[str]:
             p.reward.max_length <= context,
             f"reward.max_length {p.reward.max_length} is above model.context_length {context}",
         ),
+        *(
+            (
+                section.checkpoint_every % section.log_every == 0,
+                f"{name}.checkpoint_every {section.checkpoint_every} must be a multiple of {name}.log_every "
+                f"{section.log_every}: a run goes on exactly only from a step that is logged",
+            )
+            for name, section in (("sft", p.sft), ("reward", p.reward))
+        ),
         (
             p.align.max_prompt_tokens + p.align.max_new_tokens < context,
             f"align.max_prompt_tokens + align.max_new_tokens = {p.align.max_prompt_tokens + p.align.max_new_tokens} "

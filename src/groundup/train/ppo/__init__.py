@@ -7,6 +7,5 @@ tokens.py      replies as tensors, and what the models say about each token
 rollout.py     sample, score, compare with the reference
 module.py      one iteration: rollout, advantages, minibatch epochs (LightningModule)
 schedule.py    what happens between iterations: validation, keeping the best, samples, checkpoints
-checkpoint.py  files that survive a crash
 align.py       the whole stage: train, keep, measure
 """

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.align import AlignParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.model.chat_format import load_tokenizer
@@ -20,7 +21,7 @@ from groundup.train.ppo.prompts import Prompt, PromptBatches, choose, load_promp
 from groundup.train.ppo.rollout import Rollout, RolloutWorker
 from groundup.train.ppo.samples import SampleTable
 from groundup.train.ppo.schedule import Schedule
-from groundup.train.runtime import LIGHTNING_PRECISION, Log, set_up
+from groundup.train.runtime import LIGHTNING_PRECISION, Log, num_bytes, set_up
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def align(
     params: AlignParams,
     runtime: RuntimeParams,
     device: str,
-    work: Path,
+    checkpoints: Checkpoints,
     log: Log,
 ) -> Metrics:
     """Train, keep the best policy, save it to `out`, measure it."""
@@ -69,12 +70,15 @@ def align(
     val = choose(val, params.num_validation_prompts, derived_seed(params.seed, *VALIDATION))
     samples = SampleTable(val[: params.num_samples], tokenizer, report)
     validation_prompts = [prompt.ids for prompt in val]
-    schedule = Schedule(validation_prompts, derived_seed(params.seed, *VALIDATION), samples, params, work, log)
+    schedule = Schedule(validation_prompts, derived_seed(params.seed, *VALIDATION), samples, params, checkpoints, log)
+    trained, value = num_bytes(policy.trainable().values()), num_bytes(value_model.parameters())
+    # Each with two moments, and the best policy so far.
+    checkpoints.require_space(4 * trained + 3 * value, num_bytes(model.parameters()))
     schedule.start(ppo)
     iterations = range(ppo.iteration + 1, params.num_iterations + 1)  # a finished run that is called again has none
     if iterations:
         batches = PromptBatches(train, params.rollout_batch_size, params.seed, iterations)
-        _train(ppo, schedule, batches, runtime, torch_device, work)
+        _train(ppo, schedule, batches, runtime, torch_device, checkpoints)
         policy.to(torch_device)  # Lightning's teardown puts it on the CPU
     samples.write()
 
@@ -96,7 +100,12 @@ def _check_lengths(model: LlamaForCausalLM, params: AlignParams) -> None:
 
 
 def _train(
-    ppo: Ppo, schedule: Schedule, batches: PromptBatches, runtime: RuntimeParams, device: torch.device, work: Path
+    ppo: Ppo,
+    schedule: Schedule,
+    batches: PromptBatches,
+    runtime: RuntimeParams,
+    device: torch.device,
+    checkpoints: Checkpoints,
 ) -> None:
     trainer = L.Trainer(
         accelerator=device.type,
@@ -104,13 +113,13 @@ def _train(
         max_epochs=1,
         precision=LIGHTNING_PRECISION[runtime.precision],
         callbacks=[schedule],
-        default_root_dir=work,
+        default_root_dir=checkpoints.folder,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), checkpoints.training():
         warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the policy is, on purpose
         trainer.fit(ppo, batches)
 
@@ -127,6 +136,7 @@ def _training_metrics(ppo: Ppo, schedule: Schedule) -> Metrics:
         "kl_coefficient_end": ppo.controller.coefficient,
         "kl_budget": ppo.params.kl_budget,
         "train_seconds": schedule.train_seconds,
+        "checkpoint_seconds": schedule.checkpoints.seconds,
         "samples_per_second": schedule.num_samples / schedule.train_seconds if schedule.train_seconds else 0.0,
     }
 

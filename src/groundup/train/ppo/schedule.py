@@ -4,19 +4,21 @@ import logging
 import math
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 
+from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.align import AlignParams
-from groundup.train.ppo.checkpoint import load_newest_checkpoint, save_checkpoint
 from groundup.train.ppo.models import Weights
 from groundup.train.ppo.module import Ppo
 from groundup.train.ppo.samples import SampleTable
 from groundup.train.runtime import Log
 
 logger = logging.getLogger(__name__)
+
+STATE = "state.pt"
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Kept:
 
 
 class Schedule(L.Callback):
-    """Follows a run. Its state, with that of the module, is one checkpoint file."""
+    """Follows a run. Its state, with that of the module, is one checkpoint."""
 
     def __init__(
         self,
@@ -37,14 +39,14 @@ class Schedule(L.Callback):
         validation_seed: int,
         samples: SampleTable,
         params: AlignParams,
-        work: Path,
+        checkpoints: Checkpoints,
         log: Log,
     ) -> None:
         self.validation_prompts = validation_prompts
         self.validation_seed = validation_seed
         self.samples = samples
         self.params = params
-        self.work = work
+        self.checkpoints = checkpoints
         self.record = log  # not `log`: Lightning puts its own there
         self.kept = Kept()
         self.explained_variances: list[float] = []
@@ -53,16 +55,19 @@ class Schedule(L.Callback):
 
     def start(self, ppo: Ppo) -> None:
         """Continue from the newest checkpoint, or start with the SFT model as the first candidate."""
-        state = load_newest_checkpoint(self.work)
-        if state is None:
+        newest = self.checkpoints.newest()
+        if newest is None:
             self._validate(ppo)
             self._sample(ppo)
             return
+        state = torch.load(newest / STATE, map_location="cpu", weights_only=True)
         ppo.load_full_state(state["ppo"])
         self.kept = Kept(**state["kept"])
         self.explained_variances = state["explained_variances"]
         self.samples.rows = state["samples"]
-        logger.info("align: continues after iteration %d", ppo.iteration)
+
+    def on_train_start(self, trainer: L.Trainer, ppo: Ppo) -> None:
+        self.checkpoints.interruption.listen()  # Lightning has put its own handler in front
 
     def on_train_batch_start(self, trainer: L.Trainer, ppo: Ppo, batch: list[list[int]], batch_index: int) -> None:
         self.started = time.perf_counter()
@@ -83,7 +88,7 @@ class Schedule(L.Callback):
             self._validate(ppo)
         if iteration % params.sample_every == 0 or is_last:
             self._sample(ppo)
-        if iteration % params.checkpoint_every == 0 or is_last:
+        if iteration % params.checkpoint_every == 0 or is_last or self.checkpoints.are_awaited:
             self._save(ppo)
 
     def _validate(self, ppo: Ppo) -> None:
@@ -108,10 +113,12 @@ class Schedule(L.Callback):
         self.samples.add(ppo.iteration, rollout)
 
     def _save(self, ppo: Ppo) -> None:
+        """Tensors, numbers, strings, lists and dicts only: loading runs no code."""
         state = {
             "ppo": ppo.full_state(),
             "kept": vars(self.kept),
             "explained_variances": self.explained_variances,
             "samples": self.samples.rows,
         }
-        save_checkpoint(self.work, ppo.iteration, state)
+        with self.checkpoints.saving(ppo.iteration) as folder:
+            torch.save(state, folder / STATE)

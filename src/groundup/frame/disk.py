@@ -1,0 +1,82 @@
+"""A disk that is full or read-only, told from other errors and explained, whatever library was writing."""
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TROUBLE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+}
+PROBE_BYTES = 1 << 16
+
+
+class DiskError(RuntimeError):
+    """The message says what could not be written, where, and how to make room."""
+
+
+@contextmanager
+def writing(what: str, folder: Path) -> Iterator[None]:
+    """An error in here that comes from a full or read-only disk leaves as a DiskError; others pass."""
+    try:
+        yield
+    except DiskError:
+        raise
+    except Exception as error:
+        if number := _disk_errno(error) or _probe(folder):
+            raise DiskError(
+                f"{what} could not be written to {folder}: {TROUBLE[number]} {_remedy(folder, number)}"
+            ) from error
+        raise
+
+
+def megabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def free_bytes(folder: Path) -> int:
+    """On the disk that holds `folder`, whether it exists already or not."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def _disk_errno(error: BaseException) -> int | None:
+    """safetensors and shutil.copytree give the number in their text only; torch.save hides the OSError."""
+    seen: BaseException | None = error
+    while seen is not None:
+        numbers = [seen.errno] if isinstance(seen, OSError) else []
+        numbers += [int(number) for number in re.findall(r"(?:os error|Errno) (\d+)", str(seen))]
+        if found := next((number for number in numbers if number in TROUBLE), None):
+            return found
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _probe(folder: Path) -> int | None:
+    """torch.save to a path says nothing about the cause: try to write there, beside what it left."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder), buffering=0) as file:
+            file.write(b"\0" * PROBE_BYTES)
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno if error.errno in TROUBLE else None
+    return None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+def _remedy(folder: Path, number: int) -> str:
+    if number == errno.EROFS:
+        return "(mount it for writing, then start again: the stage goes on where it was)."
+    return (
+        f"({megabytes(free_bytes(folder))} are free). Make room, for example with `groundup clean` (old work dirs) "
+        "or `dvc gc -w` (old versions in DVC's cache), then start again: the stage goes on where it was."
+    )

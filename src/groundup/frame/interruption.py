@@ -1,0 +1,90 @@
+"""SIGTERM, Ctrl-C and the end of `dvc`: a stage ends at once, or, inside a training loop, at the next checkpoint."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+POLL_SECONDS = 0.5  # between looks at whether dvc is still there
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGINT; the exit code is 128 + signal, since Lightning and transformers by themselves exit with 0."""
+
+
+class Interruption:
+    """The wish that the stage end. A second signal ends it at once, wherever it is."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None  # of a signal that waits for a checkpoint
+        self._deferring = False
+
+    def listen(self) -> None:
+        """Lightning puts a handler of its own in front when it starts; loops of its kind call this again."""
+        for number in SIGNALS:
+            signal.signal(number, self.receive)
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        if not self._deferring or self.number is not None:
+            raise Terminated(128 + number)
+        self.number = number
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """In here the first signal only waits; the loop looks at `number` and calls `end_if_asked` when it may end."""
+        self._deferring = True
+        try:
+            yield
+        except SystemExit:  # also Lightning's own after a SIGTERM that came before `listen`; its exit code is 0
+            self.end_if_asked()
+            raise
+        finally:
+            self._deferring = False
+        self.end_if_asked()
+
+    def end_if_asked(self) -> None:
+        if self.number is not None:
+            raise Terminated(128 + self.number)
+
+
+def end_with_dvc() -> None:
+    """Under `dvc`, end as on SIGTERM once it is gone: SIGTERM or a crash ends dvc alone and leaves the stage running.
+
+    A stage that was started by hand has no dvc above it and is left alone.
+    """
+    dvc = next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
+    if dvc is not None:
+        threading.Thread(target=_end_after, args=(dvc,), daemon=True).start()
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    """`dvc repro`, `python -m dvc repro`; not the shell that dvc may put between itself and the stage."""
+    try:
+        return "dvc" in (Path(part).name for part in process.cmdline())
+    except psutil.Error:  # it has just ended, or belongs to someone else
+        return False
+
+
+def _end_after(dvc: psutil.Process) -> None:
+    while _is_alive(dvc):
+        time.sleep(POLL_SECONDS)
+    logger.warning("dvc (process %d) is gone, so this stage ends too; the next `dvc repro` goes on", dvc.pid)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Another process may get the same number; one that ended may wait for its parent to take notice."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
