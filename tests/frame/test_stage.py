@@ -13,55 +13,12 @@ import pytest
 from mlflow import MlflowClient
 
 from groundup.frame import stage as frame
-from groundup.frame.fingerprint import InputsChangedError
-from groundup.frame.pipeline import PipelineError
-from groundup.frame.stage import Stage, flatten, locked
-
-ROOT = Path(__file__).resolve().parents[2]
-PIPELINE = """
-stages:
-  prepare:
-    cmd: python -m stages.prepare
-    deps: [data, stages/prepare.py]
-    params: [prepare.seed]
-    outs: [artifacts/text, artifacts/reports/prepare]
-    metrics: [{metrics/prepare.json: {cache: false}}]
-    plots: [{metrics/prepare.csv: {cache: false}}]
-  tokenizer:
-    cmd: python -m stages.tokenizer
-    deps: [artifacts/text]
-    params: [tokenizer]
-    outs: [artifacts/tokenizer]
-    metrics: [{metrics/tokenizer.json: {cache: false}}]
-"""
-
-
-@pytest.fixture
-def root(tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout whose src is this one."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
-    monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
-    (tmp_path / "src").symlink_to(ROOT / "src")
-    for name, text in {"dvc.yaml": PIPELINE, "data/a.txt": "hello", "stages/prepare.py": "pass"}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    (tmp_path / "params.yaml").write_bytes((ROOT / "presets/smoke.yaml").read_bytes())
-    return tmp_path
-
-
-def write_outs(stage: Stage) -> dict[str, Any]:
-    assert stage.params["prepare.seed"] == 17
-    stage.out("artifacts/text").mkdir()
-    (stage.out("artifacts/text") / "train.txt").write_text((stage.dep("data") / "a.txt").read_text())
-    stage.out("artifacts/reports/prepare").mkdir()
-    (stage.out("artifacts/reports/prepare") / "report.md").write_text("# report")
-    for step in (1, 2):
-        stage.log(step, loss=1.0 / step)
-    return {"num_documents": 1, "loss": 0.25, "nested": {"value": 2.5}, "note": "text"}
-
-
-def work_dirs(root: Path) -> list[Path]:
-    return [path for path in (root / ".work/prepare").iterdir() if path.is_dir()]
+from groundup.frame.fingerprint import InputsChangedError, take_fingerprint
+from groundup.frame.lock import locked
+from groundup.frame.pipeline import PipelineError, read_pipeline
+from groundup.frame.stage import Stage, flatten
+from groundup.frame.workdir import sweep
+from tests.frame.conftest import work_dirs, write_dvc_lock, write_outs
 
 
 def run_of(root: Path, store: str, stage: str = "prepare") -> Any:
@@ -157,9 +114,7 @@ def test_a_finished_result_is_published_again_without_training(root: Path) -> No
 
 def test_a_result_that_dvc_has_recorded_is_trained_afresh(root: Path) -> None:
     frame._run(root, "prepare", write_outs)
-    md5s = json.loads((work_dirs(root)[0] / "finished.json").read_text())["md5s"]
-    outs = "".join(f"    - path: {path}\n      md5: {md5}\n" for path, md5 in md5s.items())
-    (root / "dvc.lock").write_text(f"stages:\n  prepare:\n    outs:\n{outs}")
+    write_dvc_lock(root)
     called: list[bool] = []
     frame._run(root, "prepare", lambda stage: called.append(True) or write_outs(stage))
     assert called == [True]
@@ -203,7 +158,7 @@ def test_a_missing_input_names_the_command(root: Path) -> None:
 
 
 def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
-    refused = pytest.raises(PipelineError, match=f"process {os.getpid()} already works")
+    refused = pytest.raises(PipelineError, match=rf"process {os.getpid()}, since [-\d]+ [:\d]+, already works")
     with locked(tmp_path / "work"), refused, locked(tmp_path / "work"):
         pass
 
@@ -262,11 +217,10 @@ def test_an_unreachable_server_costs_nothing_but_a_warning(
     assert json.loads((root / "metrics/prepare.json").read_text())["mlflow_run_id"] is None
     assert (root / "artifacts/text/train.txt").exists()
     assert "groundup deliver" in caplog.text
-    md5s = json.loads((work_dirs(root)[0] / "finished.json").read_text())["md5s"]
-    outs = "".join(f"    - path: {path}\n      md5: {md5}\n" for path, md5 in md5s.items())
-    (root / "dvc.lock").write_text(f"stages:\n  prepare:\n    outs:\n{outs}")
+    write_dvc_lock(root)
+    spec = read_pipeline(root)["prepare"]
     for _ in range(2):  # what waits for delivery outlives later runs, under a name that stays
-        frame.sweep(root, root / ".work/prepare", frame.read_pipeline(root)["prepare"])
+        sweep(root, root / ".work/prepare", spec, take_fingerprint(root, spec, {"prepare.seed": 17}, "cpu"))
     (kept,) = work_dirs(root)
     assert kept.name.count("-undelivered-") == 1
 

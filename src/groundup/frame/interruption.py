@@ -57,6 +57,19 @@ class Interruption:
             raise Terminated(128 + self.number)
 
 
+@contextmanager
+def listening() -> Iterator[Interruption]:
+    """Signals go to the one given, until the end of the context."""
+    interruption = Interruption()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    interruption.listen()
+    try:
+        yield interruption
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def end_with_dvc() -> None:
     """Under `dvc`, end as on SIGTERM once it is gone: SIGTERM or a crash ends dvc alone and leaves the stage running.
 

@@ -20,7 +20,7 @@ from groundup.frame.disk import DiskError, writing
 from groundup.frame.environment import DVC_STAGE, main_root, resolve_device, set_environment
 from groundup.frame.files import publish, remove, write_json, write_text
 from groundup.frame.fingerprint import Fingerprint, InputsChangedError, check_unchanged, take_fingerprint
-from groundup.frame.interruption import Interruption, Terminated, end_with_dvc
+from groundup.frame.interruption import Interruption, Terminated, end_with_dvc, listening
 from groundup.frame.lock import locked
 from groundup.frame.params import Params, ParamsError, load_params
 from groundup.frame.params.selection import DeclaredParams, select
@@ -93,11 +93,9 @@ def run_stage(name: str, body: Body) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 uses what torch 2.13 deprecates
     set_environment(offline=name != "prepare")
-    interruption = Interruption()
-    interruption.listen()
     end_with_dvc()
     try:
-        _run(Path.cwd(), name, body, interruption)
+        _run(Path.cwd(), name, body)
     except USER_ERRORS as error:
         if logger.isEnabledFor(logging.DEBUG) or not str(error):
             raise
@@ -112,7 +110,13 @@ def _recovery(name: str) -> str:
     return "Earlier outputs and metrics are as they were."
 
 
-def _run(root: Path, name: str, body: Body, interruption: Interruption) -> None:
+def _run(root: Path, name: str, body: Body) -> None:
+    with listening() as interruption:
+        _run_listening(root, name, body, interruption)
+    logger.info("%s done in %.0f s", name, _process_seconds())
+
+
+def _run_listening(root: Path, name: str, body: Body, interruption: Interruption) -> None:
     check_origin(root)
     pipeline = read_pipeline(root)
     if name not in pipeline:
@@ -133,7 +137,6 @@ def _run(root: Path, name: str, body: Body, interruption: Interruption) -> None:
             stage.work.mkdir(exist_ok=True)
             stage.import_seconds = device_seconds
             _run_tracked(stage, body, work, start_event(root, pipeline, fingerprint))
-    logger.info("%s done in %.0f s", name, _process_seconds())
 
 
 def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any]) -> None:
