@@ -87,8 +87,8 @@ def read_json(path: Path) -> Any:
 def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    elif os.path.lexists(path):  # unlink of what is not there is an error on a read-only disk
+        path.unlink()
 
 
 def publish(copies: Sequence[tuple[Path, Path]]) -> None:
