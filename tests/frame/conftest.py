@@ -83,3 +83,9 @@ def write_dvc_lock(root: Path) -> None:
         "outs": [{"path": out, "md5": md5} for out, md5 in json.loads(finished.read_text())["md5s"].items()],
     }
     (root / "dvc.lock").write_text(json.dumps({"stages": {"prepare": entry}}))  # JSON is YAML
+
+
+@pytest.fixture
+def no_deliverer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that are not about MLflow, whose import takes seconds: the spool is written and stays."""
+    monkeypatch.setattr("sys.executable", "true")

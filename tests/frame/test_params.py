@@ -58,6 +58,8 @@ def test_presets_are_valid(preset: str) -> None:
         ("prepare.preferences.excerpt_turns", [2, 3], "an excerpt ends on an assistant turn, so use even numbers"),
         ("prepare.sources", [], "prepare.sources: List should have at least 1 item"),
         ("pretrain.decay_fraction", 1.0, "leave no room in pretrain.num_steps"),
+        ("sft.checkpoint_every", 15, "sft.checkpoint_every 15 must be a multiple of sft.log_every 10"),
+        ("reward.checkpoint_every", 5, "reward.checkpoint_every 5 must be a multiple of reward.log_every 10"),
     ],
 )
 def test_a_bad_value_is_named_with_its_path(path: str, value: Any, message: str) -> None:

@@ -14,6 +14,8 @@ from groundup.frame.stage import Stage
 from groundup.frame.workdir import difference, read_finished, record_finished
 from tests.frame.conftest import work_dirs, write_dvc_lock, write_outs
 
+pytestmark = pytest.mark.usefixtures("no_deliverer")
+
 
 def stop_half_way(stage: Stage) -> dict[str, Any]:
     (stage.work / "checkpoint").touch()

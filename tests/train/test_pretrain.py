@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedToken
 from groundup.data.jsonl import write_jsonl
 from groundup.data.shards import TokenShards, write_shards
 from groundup.frame.checkpoints import Checkpoints
+from groundup.frame.disk import DiskError
 from groundup.frame.interruption import Interruption, Terminated
 from groundup.frame.params import load_params
 from groundup.frame.params.training import ModelParams, PretrainParams
@@ -19,6 +20,7 @@ from groundup.model.llama import build_llama
 from groundup.train.pretrain import NonFiniteLossError, PretrainModule, packed_labels, pretrain
 from groundup.train.pretrain_data import RowLoader
 from tests.conftest import ROOT, SENTENCES
+from tests.small_disk import fill, make_read_only, make_writable, small_disk
 
 PARAMS = load_params(ROOT / "presets/smoke.yaml")
 MODEL = PARAMS.model.model_copy(update={"context_length": 32, "hidden_size": 16, "intermediate_size": 32})
@@ -177,6 +179,36 @@ def test_a_run_killed_after_its_last_step_does_not_train_again(
     run(inputs, tmp_path / "cut", again)
     assert again.rows == {}
     assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_disk_that_fails_in_training_costs_nothing_but_the_steps_since_the_checkpoint(
+    inputs: dict[str, Path], tmp_path: Path, read_only: bool
+) -> None:
+    whole = Curve()
+    run(inputs, tmp_path / "whole", whole)
+    with small_disk(tmp_path / "cut/work", megabytes=4) as disk:
+
+        class CurveThatSpoilsTheDisk(Curve):
+            def __call__(self, step: int, **values: float) -> None:
+                super().__call__(step, **values)
+                if step == 5:
+                    make_read_only(disk) if read_only else fill(disk, leave_bytes=20_000)
+
+        cut = Curve()
+        spoiled = CurveThatSpoilsTheDisk()
+        with pytest.raises(DiskError, match=rf"a checkpoint could not be written to {disk}: the disk is"):
+            run(inputs, tmp_path / "cut", spoiled)
+        if read_only:
+            make_writable(disk)
+        else:
+            assert names(tmp_path / "cut") == ["checkpoint-2", "checkpoint-4"]  # nothing of the third takes room
+            with pytest.raises(DiskError, match=r"training needs .* are free: 3 checkpoints"):
+                run(inputs, tmp_path / "cut", Curve())
+            (disk / "ballast").unlink()
+        run(inputs, tmp_path / "cut", cut)
+    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
+    assert spoiled.rows | cut.rows == whole.rows
 
 
 def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: Path) -> None:

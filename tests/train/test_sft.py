@@ -12,6 +12,7 @@ from trl import SFTTrainer
 
 from groundup.data.jsonl import write_jsonl
 from groundup.frame.checkpoints import SEAL
+from groundup.frame.disk import DiskError
 from groundup.frame.interruption import Terminated
 from groundup.frame.params import load_params
 from groundup.frame.params.training import LoraParams, SftParams
@@ -19,6 +20,7 @@ from groundup.model.llama import save_model
 from groundup.train.chat_examples import tokenize_chat
 from groundup.train.sft import assistant_loss, train_sft
 from tests.conftest import ROOT
+from tests.small_disk import fill, small_disk
 from tests.train.test_pretrain import Crash, Curve, names, saved_bytes
 
 PARAMS = load_params(ROOT / "presets/smoke.yaml")
@@ -132,6 +134,31 @@ def test_a_signal_ends_the_run_at_the_next_logged_step_and_nothing_is_lost(
     run(inputs, tmp_path / "cut", cut, params)
     assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
     assert cut.rows == whole.rows
+
+
+@pytest.mark.parametrize("leave_bytes", [100_000, 600_000], ids=["weights", "optimizer"])
+def test_a_disk_that_fills_up_is_named_and_the_run_goes_on(
+    inputs: dict[str, Path], tmp_path: Path, leave_bytes: int
+) -> None:
+    """Whichever library is writing then: safetensors the weights, torch the optimizer's state."""
+    whole, cut = Curve(), Curve()
+    run(inputs, tmp_path / "whole", whole)
+    with small_disk(tmp_path / "cut/work", megabytes=16) as disk:
+
+        class CurveThatFillsTheDisk(Curve):
+            def __call__(self, step: int, **values: float) -> None:
+                super().__call__(step, **values)
+                if step == 8:
+                    fill(disk, leave_bytes)
+
+        filled = CurveThatFillsTheDisk()
+        with pytest.raises(DiskError, match=rf"a checkpoint could not be written to {disk}: the disk is full"):
+            run(inputs, tmp_path / "cut", filled)
+        assert names(tmp_path / "cut") == ["checkpoint-3", "checkpoint-6"]
+        (disk / "ballast").unlink()
+        run(inputs, tmp_path / "cut", cut)
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
+    assert filled.rows | cut.rows == whole.rows
 
 
 @pytest.mark.parametrize("num_epochs", [2.0, 0.75])
