@@ -28,7 +28,12 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 
 
 def build_card(
-    sources: list[dict[str, Any]], drops: Ledger, pii: Ledger, outputs: dict[str, Any], index_bytes: int
+    sources: list[dict[str, Any]],
+    drops: Ledger,
+    pii: Ledger,
+    outputs: dict[str, Any],
+    index_bytes: int,
+    pairing_bytes: int,
 ) -> dict[str, Any]:
     return {
         "sources": sources,
@@ -38,6 +43,7 @@ def build_card(
         "placeholder_examples": pii.examples,
         "outputs": outputs,
         "dedup_index_bytes_per_document": index_bytes,
+        "pairing_bytes_per_conversation": pairing_bytes,
     }
 
 
@@ -95,7 +101,9 @@ def to_markdown(card: dict[str, Any]) -> str:
     lines += [
         "",
         f"The index of duplicates takes about {card['dedup_index_bytes_per_document']} bytes of memory for each "
-        "document it keeps. Beside it only the excerpts of rated conversations and their pairs are held in memory.",
+        "document it keeps. Pairing, after it, takes at most "
+        f"{card['pairing_bytes_per_conversation']} bytes for each rated conversation of a split. Texts are read from "
+        "disk as they are needed.",
         "",
     ]
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from groundup.data.dedup import deduplicate, index_bytes_per_document
 from groundup.data.evaluation_sets import evaluation_sets
 from groundup.data.jsonl import Row, write_jsonl
 from groundup.data.ledger import Ledger, merge_ledgers
+from groundup.data.preferences import pairing_bytes_per_conversation
 from groundup.data.preferences import preferences as preference_rows
 from groundup.data.prompts import prompts as prompt_rows
 from groundup.data.records import Conversation, Record, body, read_records, to_messages, to_row
@@ -59,14 +60,12 @@ def prepare(
     tasks = evaluation_sets(params.evaluation, params.chats.max_answer_characters, params.seed)
     outputs: dict[str, dict[str, dict[str, int]]] = {}
     for name, folder, rows in (
-        ("text", text, lambda records: texts(records, params.clean.max_characters)),
-        ("chats", chats, lambda records: chat_rows(records, params.chats, params.seed)),
-        ("preferences", preferences, lambda records: preference_rows(records, params.preferences, params.seed)),
-        ("prompts", prompts, lambda records: prompt_rows(records, params.prompts)),
+        ("text", text, lambda path: texts(read_records(path), params.clean.max_characters)),
+        ("chats", chats, lambda path: chat_rows(read_records(path), params.chats, params.seed)),
+        ("preferences", preferences, lambda path: preference_rows(path, params.preferences, params.seed)),
+        ("prompts", prompts, lambda path: prompt_rows(read_records(path), params.prompts)),
     ):
-        outputs[name] = {
-            split: write_output(folder / f"{split}.jsonl", rows(read_records(records[split]))) for split in DATA_SPLITS
-        }
+        outputs[name] = {split: write_output(folder / f"{split}.jsonl", rows(records[split])) for split in DATA_SPLITS}
     outputs["evaluation"] = {
         task: write_output(evaluation / f"{task}.jsonl", rows(read_records(records["test"])))
         for task, rows in tasks.items()
@@ -82,7 +81,11 @@ def prepare(
         describe_source(source, data_dir) | cleaned["read"][source.name] | kept.get(source.name, NOTHING_KEPT)
         for source in params.sources
     ]
-    write_card(report, build_card(sources, drops, pii, outputs, index_bytes_per_document(params.dedup)))
+    index_bytes, pairing_bytes = (
+        index_bytes_per_document(params.dedup),
+        pairing_bytes_per_conversation(params.preferences),
+    )
+    write_card(report, build_card(sources, drops, pii, outputs, index_bytes, pairing_bytes))
     warn_if_empty(outputs)
     return metrics(cleaned, drops, pii, outputs)
 
