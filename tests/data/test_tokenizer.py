@@ -57,10 +57,11 @@ def test_the_report_measures_held_out_documents(tmp_path: Path) -> None:
     metrics = train_tokenizer(tmp_path / "text", tmp_path / "tok", tmp_path / "report", params, context_length=32)
     assert metrics["num_round_trip_failures"] == 0
     assert metrics["num_heldout_documents"] == 3
+    fast = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tok")
+    num_tokens = sum(len(encode_text(fast, text)) for text in ("the cat", "a \u4f60", "the dog"))
+    assert metrics["words_per_token"] == round(6 / num_tokens, 4)
     report = json.loads((tmp_path / "report/report.json").read_text(encoding="utf-8"))
     assert [point["vocab_size"] for point in report["vocab_size_curve"]] == [264, 280]
     assert report["vocab_size_curve"][0]["bytes_per_token"] < report["vocab_size_curve"][1]["bytes_per_token"]
     assert report["vocab_size_curve"][1]["bytes_per_token"] == report["bytes_per_token"]
-    fast = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tok")
-    num_tokens = len(encode_text(fast, "a \u4f60"))
-    assert report["bytes_per_token_by_domain"]["b"] == round(5 / num_tokens, 4)
+    assert report["bytes_per_token_by_domain"]["b"] == round(5 / len(encode_text(fast, "a \u4f60")), 4)

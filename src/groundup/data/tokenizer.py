@@ -103,7 +103,7 @@ def train_tokenizer(
 def describe(
     fast: PreTrainedTokenizerFast, tokenizer: Tokenizer, heldout: list[dict[str, Any]], curve_sizes: list[int]
 ) -> dict[str, Any]:
-    """Bytes per token by domain, tokens per word, unused tokens, exact round trips, the vocab-size curve."""
+    """Bytes per token by domain, words per token, unused tokens, exact round trips, the vocab-size curve."""
     used: set[int] = set()
     num_bytes: dict[str, int] = {}
     num_tokens: dict[str, int] = {}
@@ -130,7 +130,7 @@ def describe(
         "bytes_per_token_by_domain": {
             name: round(num_bytes[name] / num_tokens[name], 4) for name in sorted(num_bytes)
         },
-        "tokens_per_word": round(total_tokens / num_words, 4),
+        "words_per_token": round(num_words / total_tokens, 4),
         "num_unused_tokens": len(fast) - len(SPECIAL_TOKENS) - len(used),
         "vocab_size_curve": curve,
         "longest_tokens": sorted(
@@ -156,7 +156,7 @@ Byte-level BPE, {summary["vocab_size"]} tokens, special tokens included. Figures
 {summary["num_round_trip_failures"]} of them fail to decode to themselves.
 
 - bytes per token: {summary["bytes_per_token"]:.3f}
-- tokens per word: {summary["tokens_per_word"]:.3f}
+- words per token: {summary["words_per_token"]:.3f}
 - tokens that never occur in held-out text: {summary["num_unused_tokens"]}
 
 | domain | bytes per token |
