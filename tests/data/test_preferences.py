@@ -128,7 +128,7 @@ def test_in_a_crowd_nearly_all_get_pairs_and_these_with_partners_of_all_ratings(
     rows = pair_up(tmp_path, conversations)
     uses = Counter(name for row in rows for name in (row["chosen_id"], row["rejected_id"]))
     assert len(uses) > 0.97 * 600
-    assert len(rows) > 0.95 * 900
+    assert len(rows) > 0.9 * 900
     assert max(uses.values()) == 3
     by_rating = Counter(row["rejected_rating"] for row in rows)
     assert len(by_rating) == 5
