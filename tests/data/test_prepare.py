@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import random
 import tracemalloc
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 import pytest
 
-import groundup.data.prepare as module
 from groundup.data.dedup import index_bytes_per_document
 from groundup.data.jsonl import read_jsonl
-from groundup.data.prepare import prepare, run_step
+from groundup.data.prepare import prepare
 from groundup.data.words import ngram_hashes, word_hashes
+from groundup.frame import steps
+from groundup.frame.files import files_below, write_text
 from groundup.frame.params.prepare import PrepareParams
 from tests.data.made_up import OPENINGS, PackageMaker, files_source, make_params, sentence
 
@@ -104,36 +106,51 @@ def test_a_leak_in_a_users_file_does_not_reach_train(params: PrepareParams, tmp_
             assert not leaked & set(ngram_hashes(word_hashes(text), n).tolist())
 
 
-def test_after_a_crash_finished_steps_are_not_repeated_and_the_bytes_are_the_same(
+STEPS = [
+    *("cleaned-talk", "cleaned-wiki"),
+    *(f"signatures-{split}" for split in ("judge", "monitor", "test", "val", "train")),
+    *("unique", "decontaminated"),
+    *(f"output-{name}" for name in FOLDERS[:-1]),
+]
+
+
+class Killed(BaseException):
+    """As abrupt as a test can be: nothing catches it."""
+
+
+def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
     params: PrepareParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(params, tmp_path, tmp_path / "whole")
+    recorded: list[str] = []
 
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
+    def kill_before_the_next_record(path: Path, text: str) -> None:
+        """The files of the step are there, cut in half, but not its record; the step before is recorded."""
+        if path.stem not in reached:
+            reached.append(path.stem)
+            for file in files_below(path.with_suffix("")):
+                os.truncate(file, file.stat().st_size // 2)
+            raise Killed
+        recorded.append(path.stem)
+        write_text(path, text)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "deduplicate", crash)
-        with pytest.raises(KeyboardInterrupt):
+    reached: list[str] = []
+    monkeypatch.setattr(steps, "write_text", kill_before_the_next_record)
+    for _ in STEPS:
+        with pytest.raises(Killed):
             run(params, tmp_path, tmp_path / "resumed")
-    monkeypatch.setattr(module, "read_source", crash)  # the sources are not read again
     run(params, tmp_path, tmp_path / "resumed")
+    assert reached == recorded == STEPS  # every step was finished once
     assert digests(tmp_path / "resumed") == digests(tmp_path / "whole")
 
 
-def test_a_step_cut_off_in_the_middle_starts_afresh(tmp_path: Path) -> None:
-    def half(target: Path) -> dict[str, Any]:
-        (target / "half").write_text("x")
-        raise RuntimeError
-
-    def whole(target: Path) -> dict[str, Any]:
-        assert list(target.iterdir()) == []
-        return {"done": 1}
-
-    with pytest.raises(RuntimeError):
-        run_step(tmp_path, "step", half)
-    assert run_step(tmp_path, "step", whole) == {"done": 1}
-    assert run_step(tmp_path, "step", half) == {"done": 1}
+def test_a_finished_step_whose_files_were_cut_is_done_again(params: PrepareParams, tmp_path: Path) -> None:
+    run(params, tmp_path, tmp_path / "out")
+    before = digests(tmp_path / "out")
+    for name in ("signatures-train/signatures.bin", "output-text/train.jsonl", "cleaned-talk/val.jsonl"):
+        os.truncate(tmp_path / "out/work/steps" / name, 100)
+    run(params, tmp_path, tmp_path / "out")
+    assert digests(tmp_path / "out") == before
 
 
 def test_only_text_leaves_the_other_outputs_empty_and_says_so(

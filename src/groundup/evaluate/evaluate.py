@@ -11,11 +11,11 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from groundup.data.jsonl import Row, read_jsonl
 from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
 from groundup.evaluate.choices import check_items, score_choices
-from groundup.evaluate.finished import FinishedSteps
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
+from groundup.frame.steps import FinishedSteps
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap, wins

@@ -1,0 +1,77 @@
+"""What prepare writes for the later stages."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from groundup.data.chats import chats
+from groundup.data.evaluation_sets import evaluation_sets
+from groundup.data.jsonl import Row, write_jsonl
+from groundup.data.preferences import preferences
+from groundup.data.prompts import prompts
+from groundup.data.records import Conversation, Record, read_records, to_messages
+from groundup.data.splits import DATA_SPLITS
+from groundup.data.texts import texts
+from groundup.frame.params.prepare import PrepareParams
+
+Sizes = dict[str, dict[str, int]]  # rows and characters of each file, by its stem
+
+
+def output_writers(params: PrepareParams, records: Mapping[str, Path]) -> dict[str, Callable[[Path], Sizes]]:
+    """By the name of the output, the function that fills its folder from the records of each split."""
+
+    def of_splits(rows: Callable[[Path], Iterable[Row]], target: Path) -> Sizes:
+        return {split: write_rows(target / f"{split}.jsonl", rows(records[split])) for split in DATA_SPLITS}
+
+    def of_tasks(target: Path) -> Sizes:
+        tasks = evaluation_sets(params.evaluation, params.chats.max_answer_characters, params.seed)
+        return {
+            name: write_rows(target / f"{name}.jsonl", rows(read_records(records["test"])))
+            for name, rows in tasks.items()
+        }
+
+    def of_judge(name: str, target: Path) -> Sizes:
+        return {name: write_rows(target / "conversations.jsonl", rated_conversations(read_records(records[name])))}
+
+    return {
+        "text": partial(of_splits, lambda path: texts(read_records(path), params.clean.max_characters)),
+        "chats": partial(of_splits, lambda path: chats(read_records(path), params.chats, params.seed)),
+        "preferences": partial(of_splits, lambda path: preferences(path, params.preferences, params.seed)),
+        "prompts": partial(of_splits, lambda path: prompts(read_records(path), params.prompts)),
+        "evaluation": of_tasks,
+        "monitor": partial(of_judge, "monitor"),
+        "judge": partial(of_judge, "judge"),
+    }
+
+
+def rated_conversations(records: Iterable[Record]) -> Iterator[Row]:
+    """{id, source, rating, ratings, messages}: whole conversations, what their judge learns from."""
+    for record in records:
+        assert isinstance(record, Conversation)  # split_of sees to it
+        assert record.ratings is not None
+        yield {
+            "id": record.id,
+            "source": record.source,
+            "rating": round(sum(record.ratings.values()) / len(record.ratings), 6),
+            "ratings": record.ratings,
+            "messages": to_messages(record, len(record.turns)),
+        }
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> dict[str, int]:
+    size = {"rows": 0, "characters": 0}
+
+    def counted() -> Iterator[Row]:
+        for row in rows:
+            size["rows"] += 1
+            size["characters"] += num_characters(row)
+            yield row
+
+    write_jsonl(path, counted())
+    return size
+
+
+def num_characters(row: Row) -> int:
+    """Of what a model reads: texts, messages, choices."""
+    messages = [m for key in ("messages", "query", "chosen", "rejected") for m in row.get(key, [])]
+    return len(row.get("text", "")) + sum(len(m["content"]) for m in messages) + sum(map(len, row.get("choices", [])))

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from groundup.frame.files import files_below
+from groundup.frame.steps import FinishedSteps
+
+
+def test_a_finished_step_is_not_computed_again(tmp_path: Path) -> None:
+    calls = []
+
+    def compute(value: float) -> dict[str, float]:
+        calls.append(value)
+        return {"third": value / 3}
+
+    assert FinishedSteps(tmp_path / "w").get("a", compute, 1.0) == {"third": 1.0 / 3}
+    assert FinishedSteps(tmp_path / "w").get("a", compute, 1.0) == {"third": 1.0 / 3}
+    assert FinishedSteps(tmp_path / "w").get("b", compute, 2.0) == {"third": 2.0 / 3}
+    assert calls == [1.0, 2.0]
+
+
+def test_a_failed_step_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> dict[str, float]:
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        FinishedSteps(tmp_path).get("a", fail)
+    assert FinishedSteps(tmp_path).get("a", dict, {"x": 1.0}) == {"x": 1.0}
+
+
+def write_half_then_fail(folder: Path) -> dict[str, int]:
+    (folder / "half").write_text("x")
+    raise RuntimeError("interrupted")
+
+
+def write_whole(folder: Path) -> dict[str, int]:
+    assert list(folder.iterdir()) == []
+    (folder / "sub").mkdir()
+    (folder / "sub/whole").write_text("four")
+    return {"done": 1}
+
+
+def test_a_folder_cut_off_in_the_middle_is_filled_afresh(tmp_path: Path) -> None:
+    steps = FinishedSteps(tmp_path / "w")
+    with pytest.raises(RuntimeError, match="interrupted"):
+        steps.fill("a", write_half_then_fail)
+    assert (steps.folder("a") / "half").exists()
+    assert steps.fill("a", write_whole) == {"done": 1}
+    assert steps.fill("a", write_half_then_fail) == {"done": 1}
+    assert (tmp_path / "w/a/sub/whole").read_text() == "four"
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed", "added"])
+def test_files_that_are_not_as_the_step_left_them_are_made_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps = FinishedSteps(tmp_path)
+    steps.fill("a", write_whole)
+    path = tmp_path / "a/sub/whole"
+    match damage:
+        case "cut":
+            path.write_text("fou")
+        case "removed":
+            path.unlink()
+        case "added":
+            (tmp_path / "a/other").write_text("")
+    assert steps.fill("a", write_whole) == {"done": 1}
+    assert [file.name for file in files_below(tmp_path / "a")] == ["whole"]
+    assert path.read_text() == "four"
+    assert "a: its files are not as it left them; it is done again" in caplog.text
