@@ -7,22 +7,15 @@ from groundup.frame.stage import Stage, run_stage
 
 def main(stage: Stage) -> dict[str, Any]:
     with stage.importing():
-        from groundup.data.shards import shard_text
         from groundup.data.tokenizer import train_tokenizer
-    params = stage.params["tokenizer"]
-    text = stage.dep("artifacts/data/text")
-    metrics = train_tokenizer(
-        text=text,
+    return train_tokenizer(
+        text=stage.dep("artifacts/data/text"),
         out=stage.out("artifacts/tokenizer"),
         report=stage.out("artifacts/reports/tokenizer"),
-        params=params,
+        shards=stage.out("artifacts/shards"),
+        params=stage.params["tokenizer"],
         context_length=stage.params["model.context_length"],
-    )
-    return metrics | shard_text(
-        tokenizer=stage.out("artifacts/tokenizer"),
-        text=text / "train.jsonl",
-        out=stage.out("artifacts/shards"),
-        shard_tokens=params.shard_tokens,
+        work=stage.work,
     )
 
 

@@ -1,13 +1,17 @@
 """Byte-level BPE: exact round trips, inert special tokens, nested vocabularies."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from groundup.data.jsonl import write_jsonl
 from groundup.data.tokenizer import train_bpe, train_tokenizer, truncated_bpe
+from groundup.frame import steps
+from groundup.frame.files import files_below, write_text
 from groundup.frame.params.training import TokenizerParams
 from groundup.model.chat_format import SPECIAL_TOKENS, encode_text
 
@@ -49,12 +53,28 @@ def test_a_vocabulary_larger_than_the_text_allows_is_an_error() -> None:
         train_bpe(iter(TEXT), 5000, 2)
 
 
-def test_the_report_measures_held_out_documents(tmp_path: Path) -> None:
+PARAMS = TokenizerParams(vocab_size=280, min_frequency=2, curve_vocab_sizes=[264, 280], shard_tokens=40)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
     write_jsonl(tmp_path / "text/train.jsonl", ({"text": text, "source": "a"} for text in TEXT))
     write_jsonl(tmp_path / "text/val.jsonl", [{"text": "the cat", "source": "a"}, {"text": "a \u4f60", "source": "b"}])
     write_jsonl(tmp_path / "text/test.jsonl", [{"text": "the dog", "source": "a"}])
-    params = TokenizerParams(vocab_size=280, min_frequency=2, curve_vocab_sizes=[264, 280], shard_tokens=10)
-    metrics = train_tokenizer(tmp_path / "text", tmp_path / "tok", tmp_path / "report", params, context_length=32)
+    return tmp_path / "text"
+
+
+def run(text: Path, out: Path) -> dict[str, Any]:
+    return train_tokenizer(text, out / "tok", out / "report", out / "shards", PARAMS, 32, out / "work")
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    files = (path for name in ("tok", "report", "shards") for path in (out / name).rglob("*"))
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
+
+
+def test_the_report_measures_held_out_documents(text: Path, tmp_path: Path) -> None:
+    metrics = run(text, tmp_path)
     assert metrics["num_round_trip_failures"] == 0
     assert metrics["num_heldout_documents"] == 3
     fast = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tok")
@@ -65,3 +85,41 @@ def test_the_report_measures_held_out_documents(tmp_path: Path) -> None:
     assert report["vocab_size_curve"][0]["bytes_per_token"] < report["vocab_size_curve"][1]["bytes_per_token"]
     assert report["vocab_size_curve"][1]["bytes_per_token"] == report["bytes_per_token"]
     assert report["bytes_per_token_by_domain"]["b"] == round(5 / len(encode_text(fast, "a \u4f60")), 4)
+
+
+class Killed(BaseException):
+    """As abrupt as a test can be: nothing catches it."""
+
+
+def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = run(text, tmp_path / "whole")
+    num_steps = 2 + metrics["num_shards"]
+    assert num_steps > 5
+    reached: list[str] = []
+    recorded: list[str] = []
+
+    def kill_before_the_next_record(path: Path, record: str) -> None:
+        if path.stem not in reached:
+            reached.append(path.stem)
+            for file in files_below(path.with_suffix("")):
+                os.truncate(file, file.stat().st_size // 2)
+            raise Killed
+        recorded.append(path.stem)
+        write_text(path, record)
+
+    monkeypatch.setattr(steps, "write_text", kill_before_the_next_record)
+    for _ in range(num_steps):
+        with pytest.raises(Killed):
+            run(text, tmp_path / "resumed")
+    assert run(text, tmp_path / "resumed") == metrics
+    assert reached == recorded == ["merges", "report", *(f"shard-{i:05d}" for i in range(num_steps - 2))]
+    assert bytes_of(tmp_path / "resumed") == bytes_of(tmp_path / "whole")
+
+
+def test_no_held_out_text_is_an_error_before_anything_is_divided_by_it(text: Path, tmp_path: Path) -> None:
+    for split in ("val", "test"):
+        (text / f"{split}.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"text: val\.jsonl and test\.jsonl hold no document.*raise prepare\.splits"):
+        run(text, tmp_path)

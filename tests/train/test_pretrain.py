@@ -16,6 +16,7 @@ from groundup.frame.disk import DiskError
 from groundup.frame.interruption import Interruption, Terminated
 from groundup.frame.params import load_params
 from groundup.frame.params.training import ModelParams, PretrainParams
+from groundup.frame.steps import FinishedSteps
 from groundup.model.llama import build_llama
 from groundup.train.pretrain import NonFiniteLossError, PretrainModule, packed_labels, pretrain
 from groundup.train.pretrain_data import RowLoader
@@ -39,8 +40,10 @@ PRETRAIN = PARAMS.pretrain.model_copy(
 @pytest.fixture
 def inputs(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> dict[str, Path]:
     tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
-    write_shards(tiny_tokenizer, SENTENCES * 8, tmp_path / "shards", shard_tokens=10**6)
-    write_jsonl(tmp_path / "text/val.jsonl", ({"text": text, "source": "a"} for text in SENTENCES))
+    for split, repeats in (("train", 8), ("val", 1)):
+        write_jsonl(tmp_path / f"text/{split}.jsonl", ({"text": text, "source": "a"} for text in SENTENCES * repeats))
+    steps = FinishedSteps(tmp_path / "steps")
+    write_shards(tiny_tokenizer, tmp_path / "text/train.jsonl", tmp_path / "shards", 10**6, steps)
     return {"tokenizer": tmp_path / "tokenizer", "shards": tmp_path / "shards", "text": tmp_path / "text"}
 
 

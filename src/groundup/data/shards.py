@@ -1,47 +1,42 @@
 """Packed token shards: memory-mapped streams of documents with their boundaries."""
 
 import json
+import shutil
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from groundup.data.jsonl import read_jsonl
+from groundup.frame.steps import FinishedSteps
 
 MANIFEST = "manifest.json"
+BATCH_DOCUMENTS = 128  # tokenized together; what a full shard leaves of the last batch is tokenized again
 
 
 def write_shards(
-    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], out: Path, shard_tokens: int, batch_documents: int = 512
+    tokenizer: PreTrainedTokenizerFast, text: Path, out: Path, shard_tokens: int, steps: FinishedSteps
 ) -> dict[str, int]:
-    """Each document becomes bos + tokens + end; a shard is closed once it holds `shard_tokens`.
+    """Shards of the documents of a JSONL file, each a step: a document becomes bos + tokens + end.
 
-    Writes tokens as NNNNN.bin (uint16, or uint32 above 65,536 ids), the start of each document as NNNNN.idx (uint64).
+    A shard is closed once it holds `shard_tokens`. Its tokens are in NNNNN.bin (uint16, or uint32 above 65,536 ids),
+    the start of each document in NNNNN.idx (uint64).
     """
     out.mkdir(parents=True, exist_ok=True)
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
     shards: list[dict[str, int]] = []
-    tokens = array("I")
-    starts: list[int] = []
-
-    def close() -> None:
+    offset, size = 0, text.stat().st_size
+    while offset < size:
         name = f"{len(shards):05d}"
-        np.asarray(tokens, dtype=dtype).tofile(out / f"{name}.bin")
-        np.asarray(starts, dtype=np.uint64).tofile(out / f"{name}.idx")
-        shards.append({"num_tokens": len(tokens), "num_documents": len(starts)})
-        del tokens[:]
-        starts.clear()
-
-    for batch in _batches(texts, batch_documents):
-        for ids in tokenizer(batch, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
-            starts.append(len(tokens))
-            tokens.extend([tokenizer.bos_token_id, *ids, tokenizer.eos_token_id])
-            if len(tokens) >= shard_tokens:
-                close()
-    if tokens:
-        close()
+        step = f"shard-{name}"
+        shard = steps.fill(step, partial(pack, tokenizer, text, offset, shard_tokens, np.dtype(dtype)))
+        for part in ("bin", "idx"):
+            shutil.copyfile(steps.folder(step) / f"shard.{part}", out / f"{name}.{part}")
+        offset = shard["next_offset"]
+        shards.append({"num_tokens": shard["num_tokens"], "num_documents": shard["num_documents"]})
     manifest = {"dtype": np.dtype(dtype).name, "shards": shards}
     (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return {
@@ -51,25 +46,33 @@ def write_shards(
     }
 
 
-def shard_text(tokenizer: Path, text: Path, out: Path, shard_tokens: int) -> dict[str, int]:
-    """Shards of the documents of a JSONL file."""
-    return write_shards(
-        PreTrainedTokenizerFast.from_pretrained(tokenizer),
-        (row["text"] for row in read_jsonl(text)),
-        out,
-        shard_tokens,
-    )
+def pack(
+    tokenizer: PreTrainedTokenizerFast, text: Path, offset: int, shard_tokens: int, dtype: np.dtype, target: Path
+) -> dict[str, int]:
+    """One shard of the documents from `offset` bytes on; where the next one starts."""
+    tokens = array("I")
+    starts: list[int] = []
+    for end, ids in encoded(tokenizer, text, offset):
+        starts.append(len(tokens))
+        tokens.extend([tokenizer.bos_token_id, *ids, tokenizer.eos_token_id])
+        offset = end
+        if len(tokens) >= shard_tokens:
+            break
+    np.asarray(tokens, dtype=dtype).tofile(target / "shard.bin")
+    np.asarray(starts, dtype=np.uint64).tofile(target / "shard.idx")
+    return {"num_tokens": len(tokens), "num_documents": len(starts), "next_offset": offset}
 
 
-def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def encoded(tokenizer: PreTrainedTokenizerFast, text: Path, offset: int) -> Iterator[tuple[int, Sequence[int]]]:
+    """The offset after each document and its ids."""
+    with text.open("rb") as file:
+        file.seek(offset)
+        while lines := list(islice(file, BATCH_DOCUMENTS)):
+            texts = [json.loads(line)["text"] for line in lines]
+            batch = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            for line, ids in zip(lines, batch, strict=True):
+                offset += len(line)
+                yield offset, ids
 
 
 class TokenShards:

@@ -1,7 +1,8 @@
-"""Byte-level BPE: training, the chat template, and the report."""
+"""Byte-level BPE: training, the chat template, the report; the stage with its steps."""
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from groundup.data.jsonl import read_jsonl
+from groundup.data.shards import write_shards
+from groundup.frame.files import publish
 from groundup.frame.params.training import TokenizerParams
+from groundup.frame.steps import FinishedSteps
 from groundup.model.chat_format import (
     ASSISTANT,
     BOS,
@@ -21,6 +25,8 @@ from groundup.model.chat_format import (
     USER,
     encode_text,
 )
+
+BPE_FILE = "bpe.json"
 
 
 def train_bpe(texts: Iterator[str], vocab_size: int, min_frequency: int) -> Tokenizer:
@@ -79,25 +85,45 @@ def truncated_bpe(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
 
 
 def train_tokenizer(
-    text: Path, out: Path, report: Path, params: TokenizerParams, context_length: int
+    text: Path, out: Path, report: Path, shards: Path, params: TokenizerParams, context_length: int, work: Path
 ) -> dict[str, Any]:
-    """Train on the train split, check and describe on held-out documents, save to `out`."""
-    tokenizer = train_bpe(
-        (row["text"] for row in read_jsonl(text / "train.jsonl")), params.vocab_size, params.min_frequency
-    )
+    """Train on the train split, check and describe on held-out documents, pack the train split."""
+    steps = FinishedSteps(work / "steps")
+    steps.fill("merges", partial(save_bpe, text / "train.jsonl", params))
+    tokenizer = Tokenizer.from_file(str(steps.folder("merges") / BPE_FILE))
     fast = chat_tokenizer(tokenizer, context_length)
     fast.save_pretrained(out)
+    summary = steps.fill("report", partial(save_report, fast, tokenizer, text, params.curve_vocab_sizes))
+    publish(steps.folder("report"), report)
+    packed = write_shards(fast, text / "train.jsonl", shards, params.shard_tokens, steps)
+    return {key: value for key, value in summary.items() if not isinstance(value, list)} | packed
+
+
+def save_bpe(text: Path, params: TokenizerParams, target: Path) -> dict[str, int]:
+    texts = (row["text"] for row in read_jsonl(text))
+    tokenizer = train_bpe(texts, params.vocab_size, params.min_frequency)
+    tokenizer.save(str(target / BPE_FILE))
+    return {"vocab_size": tokenizer.get_vocab_size()}
+
+
+def save_report(
+    fast: PreTrainedTokenizerFast, tokenizer: Tokenizer, text: Path, curve_sizes: list[int], target: Path
+) -> dict[str, Any]:
     heldout = [row for split in ("val", "test") for row in read_jsonl(text / f"{split}.jsonl")]
-    summary = describe(fast, tokenizer, heldout, params.curve_vocab_sizes)
-    report.mkdir(parents=True, exist_ok=True)
-    (report / "report.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (report / "report.md").write_text(_markdown(summary), encoding="utf-8")
+    if not heldout:
+        raise ValueError(
+            f"{text}: val.jsonl and test.jsonl hold no document to measure the tokenizer on; raise "
+            "prepare.splits.val and prepare.splits.test or add text, then run prepare again"
+        )
+    summary = describe(fast, tokenizer, heldout, curve_sizes)
+    (target / "report.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (target / "report.md").write_text(_markdown(summary), encoding="utf-8")
     if summary["num_round_trip_failures"]:
         raise ValueError(
             f"tokenizer: {summary['num_round_trip_failures']} of {len(heldout)} held-out documents do not decode to "
             "themselves; a byte-level tokenizer must, so look for a normalizer or decoder that changes text"
         )
-    return {key: value for key, value in summary.items() if not isinstance(value, list)}
+    return summary
 
 
 def describe(
