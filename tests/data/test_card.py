@@ -41,11 +41,12 @@ def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path)
     drops.add("talk", "near_duplicate", "a | b `c`")
     pii.add("talk", "email", "[EMAIL] wrote", 3)
     outputs = {"text": {"train": {"rows": 900, "characters": 3900}}}
-    write_card(tmp_path, build_card([source], drops, pii, outputs, 5000, 1650))
+    write_card(tmp_path, build_card([source], {"talk": {"not_json": 7}}, drops, pii, outputs, 5000, 1650))
     text = (tmp_path / "report.md").read_text()
     for line in (
         "| talk | talk-data | 1.0 | MIT | 1,234 | 5,000 | 1,000 | 4,000 |",
         "- `talk/data.json` `abc`",
+        "| talk | not_json | 7 | a line is not a JSON object |",
         "| talk | near_duplicate | 1 | nearly the same as another document (MinHash) |",
         "- talk, near_duplicate: `a | b 'c'`",
         "| talk | [EMAIL] | 3 |",

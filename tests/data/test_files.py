@@ -1,5 +1,7 @@
 import gzip
 import json
+import time
+import tracemalloc
 from pathlib import Path
 
 import pyarrow
@@ -8,6 +10,7 @@ import pytest
 
 from groundup.data.files import find_files, read_files
 from groundup.data.records import Conversation, Preference, Prompt, Record, Text
+from groundup.data.rows import BadRow
 from groundup.frame.params.prepare import FilesSource
 from tests.data.made_up import files_source
 
@@ -16,8 +19,14 @@ def source(*paths: str, yields: str = "text") -> FilesSource:
     return FilesSource.model_validate(files_source("own", list(paths), yields))
 
 
-def read(data_dir: Path, *paths: str, yields: str = "text", max_characters: int = 100) -> list[Record]:
-    return list(read_files(source(*paths, yields=yields), data_dir, max_characters))
+def read_all(data_dir: Path, *paths: str, yields: str = "text", max_row_bytes: int = 10_000) -> list[Record | BadRow]:
+    return list(read_files(source(*paths, yields=yields), data_dir, 100, max_row_bytes))
+
+
+def read(data_dir: Path, *paths: str, yields: str = "text") -> list[Record]:
+    rows = read_all(data_dir, *paths, yields=yields)
+    assert not [row for row in rows if isinstance(row, BadRow)]
+    return [row for row in rows if not isinstance(row, BadRow)]
 
 
 def write_zst(path: Path, *frames: str) -> None:
@@ -85,40 +94,161 @@ def test_a_row_without_an_id_is_named_by_its_content(tmp_path: Path) -> None:
     assert read(tmp_path, "a.jsonl")[0].id == read(tmp_path, "b.jsonl")[1].id
 
 
+USER, ASSISTANT = {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}
+GOOD: dict[str, dict[str, object]] = {
+    "text": {"text": "x"},
+    "chats": {"messages": [USER, ASSISTANT]},
+    "prompts": {"prompt": "hi"},
+    "preferences": {"prompt": "a", "chosen": "b", "rejected": "c"},
+}
+
+
 @pytest.mark.parametrize(
-    ("yields", "row", "words"),
+    ("yields", "row", "reason", "words"),
     [
-        ("text", {"content": "x"}, "row 2: no column 'text', only content"),
-        ("text", {"text": 3}, "'text' must be text, got int"),
-        ("chats", {"messages": []}, "'messages' must be a text or a list of messages"),
-        ("chats", {"messages": [{"role": "bot", "content": "x"}]}, "a message needs role"),
-        ("chats", {"messages": [{"role": "assistant", "content": "x"}]}, "user and assistant must take turns"),
-        ("prompts", {"messages": [{"role": "system", "content": "x"}]}, "user and assistant must take turns"),
-        ("preferences", {"prompt": "a", "chosen": "b"}, "'rejected' must be a text or a list"),
-        ("preferences", {"prompt": "a", "chosen": "b", "rejected": "c", "margin": "big"}, "'margin' must be"),
-        ("preferences", {"prompt": "a", "chosen": "b", "rejected": "c", "margin": float("nan")}, "'margin' must be"),
+        ("text", {"content": "x"}, "missing_column", "no column 'text', only content"),
+        ("text", {"text": 3}, "wrong_type", "'text' must be text, got int"),
+        ("text", {"text": None}, "wrong_type", "'text' must be text, got NoneType"),
+        ("text", {"text": "x" * 20_000}, "too_large", "more than prepare.max_row_bytes (10000)"),
+        ("chats", {"text": "x"}, "missing_column", "no column 'messages', only text"),
+        ("chats", {"messages": {}}, "wrong_type", "'messages' must be a text or a list of messages"),
+        ("chats", {"messages": []}, "empty", "'messages' has no message"),
+        (
+            "chats",
+            {"messages": [USER, {**ASSISTANT, "content": " \n"}]},
+            "empty",
+            "a message of the assistant is empty",
+        ),
+        ("chats", {"messages": [{"role": "bot", "content": "x"}]}, "wrong_type", "a message needs role"),
+        ("chats", {"messages": [{"role": "user"}]}, "wrong_type", "a message needs role"),
+        ("chats", {"messages": ["x", "y"]}, "wrong_type", "a message needs role"),
+        ("chats", {"messages": "x"}, "one_speaker", "only user speaks"),
+        ("chats", {"messages": [USER, USER]}, "one_speaker", "only user speaks"),
+        ("chats", {"messages": [{"role": "system", "content": "x"}]}, "one_speaker", "only system speaks"),
+        ("chats", {"messages": [ASSISTANT, USER]}, "turns", "user and assistant must take turns"),
+        ("chats", {"messages": [USER, USER, ASSISTANT]}, "turns", "user and assistant must take turns"),
+        ("prompts", {"messages": [{"role": "system", "content": "x"}]}, "turns", "user and assistant must take turns"),
+        ("prompts", {"messages": [USER, ASSISTANT]}, "turns", "must end on a user message"),
+        ("prompts", {"text": "x"}, "missing_column", "no column 'prompt', only text"),
+        ("preferences", {"prompt": "a", "chosen": "b"}, "missing_column", "no column 'rejected'"),
+        ("preferences", {**GOOD["preferences"], "rejected": ""}, "empty", "a message of the assistant is empty"),
+        ("preferences", {**GOOD["preferences"], "margin": "big"}, "wrong_type", "'margin' must be"),
+        ("preferences", {**GOOD["preferences"], "margin": float("nan")}, "wrong_type", "'margin' must be"),
+        ("preferences", {**GOOD["preferences"], "chosen": [USER]}, "turns", "must take turns"),
     ],
 )
-def test_a_row_that_does_not_fit_is_named(tmp_path: Path, yields: str, row: object, words: str) -> None:
-    good = {
-        "text": {"text": "x"},
-        "chats": {"messages": "hi"},
-        "prompts": {"prompt": "hi"},
-        "preferences": {"prompt": "a", "chosen": "b", "rejected": "c"},
-    }[yields]
-    (tmp_path / "a.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(row) + "\n")
-    with pytest.raises(ValueError, match=r"data/a\.jsonl, row 2") as error:
-        read(tmp_path, "a.jsonl", yields=yields)
-    assert words in str(error.value)
+def test_a_bad_row_is_named_and_the_next_one_read(
+    tmp_path: Path, yields: str, row: dict[str, object], reason: str, words: str
+) -> None:
+    rows = [GOOD[yields], row, GOOD[yields]]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    good, bad, last = read_all(tmp_path, "a.jsonl", yields=yields)
+    assert not isinstance(good, BadRow)
+    assert good == last
+    assert isinstance(bad, BadRow)
+    assert (bad.file, bad.line, bad.reason) == ("data/a.jsonl", 2, reason)
+    assert words in bad.problem
+
+
+def test_a_bad_row_of_a_table(tmp_path: Path) -> None:
+    rows = [{"text": "one"}, {"text": None}, {"text": "x" * 20_000}, {"text": "two"}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    found = read_all(tmp_path, "a.parquet")
+    assert [row.text for row in found if isinstance(row, Text)] == ["one", "two"]
+    bad = [row for row in found if isinstance(row, BadRow)]
+    assert [(row.file, row.line, row.reason) for row in bad] == [
+        ("data/a.parquet", 2, "wrong_type"),
+        ("data/a.parquet", 3, "too_large"),
+    ]
+    assert len(bad[1].sample) == 2000
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "words"),
+    [
+        (b'{"text": ', "not_json", "not JSON (Expecting value"),
+        (b'["x"]', "not_json", "one JSON object a line, got list"),
+        (b"[" * 9000, "not_json", "brackets are nested too deeply"),
+        (b'{"text": ' + b"1" * 9000 + b"}", "not_json", "not JSON (Exceeds the limit"),
+        (b'{"text": "gr\xfc\xdfe"}', "not_utf8", "byte 13 is not UTF-8"),
+        (b"\x00\x01\x02\x7fELF", "not_json", "not JSON"),
+        (b'{"text": "' + b"x" * 10_000 + b'"}', "too_large", "more than prepare.max_row_bytes (10000)"),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_a_bad_line_is_named_and_the_next_one_read(tmp_path: Path, line: bytes, reason: str, words: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n\n' + line + b'\r\n{"text": "two"}')
+    first, bad, last = read_all(tmp_path, "a.jsonl")
+    assert isinstance(first, Text)
+    assert isinstance(last, Text)
+    assert (first.text, last.text) == ("one", "two")
+    assert isinstance(bad, BadRow)
+    assert (bad.line, bad.reason) == (3, reason)
+    assert words in bad.problem
+
+
+def test_a_line_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
+    line = b'{"text": "%s"}' % (b"x" * 988)
+    assert len(line) == 1000
+    (tmp_path / "a.jsonl").write_bytes(line + b"\r\n" + line + b"\n" + line)
+    assert [type(row) for row in read_all(tmp_path, "a.jsonl", max_row_bytes=1000)] == [Text] * 3
+    assert [type(row) for row in read_all(tmp_path, "a.jsonl", max_row_bytes=999)] == [BadRow] * 3
+
+
+def test_half_a_surrogate_pair_in_a_row_can_be_written_again(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "\\ud800", "text": "x"}\n{"text": 1, "\\udfff": "y"}\n')
+    good, bad = read_all(tmp_path, "a.jsonl")
+    assert isinstance(good, Text)
+    assert good.id.encode() == b"own/?"
+    assert isinstance(bad, BadRow)
+    assert bad.sample.encode()
+
+
+def test_a_line_of_100_mb_costs_neither_memory_nor_time(tmp_path: Path) -> None:
+    with (tmp_path / "a.jsonl").open("wb") as file:
+        file.write(b'{"text": "')
+        for _ in range(100):
+            file.write(b"x" * 2**20)
+        file.write(b'"}\n{"text": "next"}\n')
+    start = time.process_time()
+    tracemalloc.start()
+    bad, good = read_all(tmp_path, "a.jsonl", max_row_bytes=2**20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(bad, BadRow)
+    assert (bad.line, bad.reason) == (1, "too_large")
+    assert isinstance(good, Text)
+    assert peak < 8 * 2**20
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding(tmp_path: Path, name: str, encoding: str) -> None:
+    (tmp_path / name).write_text('{"text": "x"}\n', encoding=encoding)
+    with pytest.raises(ValueError, match=rf"data/{name} is {encoding.upper()}, not UTF-8: convert it with `iconv -f"):
+        read_all(tmp_path, name)
+
+
+def test_a_utf8_byte_order_mark_is_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n', encoding="utf-8-sig")
+    assert [record.text for record in read(tmp_path, "a.jsonl") if isinstance(record, Text)] == ["x"]
+
+
+def test_an_empty_file_is_passed_over_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.jsonl", "b.txt", "c.parquet", "d.jsonl.gz"):
+        (tmp_path / name).write_bytes(b"")
+        assert read_all(tmp_path, name) == []
+        assert f"data/{name} is empty" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2 is not JSON"),
-        ("a.jsonl", b'["x"]\n', "line 1: one JSON object a line, got list"),
-        ("a.txt", b"\xff\xfe\x00", "is not UTF-8"),
+        ("a.txt", b"caf\xe9", "is not UTF-8"),
+        ("a.txt", bytes(range(256)) * 100, "is not UTF-8"),
         ("a.txt.gz", gzip.compress(b"x" * 1000)[:-12], "is damaged or incomplete"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 1000)[:-12], "is damaged or incomplete"),
         ("a.txt.gz", b"not gzip", "is damaged or incomplete"),
         ("a.jsonl.zst", b"not zstandard", "is damaged or incomplete"),
         ("a.parquet", b"PAR1 not parquet PAR1", "is damaged or incomplete"),
@@ -127,7 +257,7 @@ def test_a_row_that_does_not_fit_is_named(tmp_path: Path, yields: str, row: obje
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"data/{name}") as error:
-        read(tmp_path, name)
+        read_all(tmp_path, name)
     assert words in str(error.value)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from groundup.data.hub import check_hub, read_hub
 from groundup.data.records import Text
+from groundup.data.rows import BadRow
 from groundup.frame.params.prepare import HubSource
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -40,18 +41,30 @@ def folder(tmp_path: Path) -> Path:
 def test_a_local_folder_is_streamed(folder: Path) -> None:
     stories = source("owner/stories", max_rows=3, revision="local")
     check_hub(stories, folder / "data")
-    rows = list(read_hub(stories, folder / "data", folder / "cache"))
+    rows = list(read_hub(stories, folder / "data", folder / "cache", 1000))
     assert rows == [Text(f"hub/{i}", "hub", f"story {i}") for i in range(3)]
 
 
 def test_a_column_that_is_not_there(folder: Path) -> None:
-    with pytest.raises(ValueError, match="owner/stories, row 1: no column 'text', only id, story"):
-        list(read_hub(source("owner/stories", text_column="text"), folder / "data", folder / "cache"))
+    rows = list(read_hub(source("owner/stories", text_column="text"), folder / "data", folder / "cache", 1000))
+    assert rows == [
+        BadRow(
+            "owner/stories", i + 1, "missing_column", "no column 'text', only id, story", f"id: {i}, story: story {i}"
+        )
+        for i in range(5)
+    ]
+
+
+def test_a_damaged_file_of_a_dataset_is_named_with_the_place(folder: Path) -> None:
+    with (folder / "data/owner/stories/train.jsonl").open("a") as file:
+        file.write('{"id": 5, "story": \n')
+    with pytest.raises(ValueError, match=r"source hub: owner/stories cannot be read after row \d+"):
+        list(read_hub(source("owner/stories"), folder / "data", folder / "cache", 1000))
 
 
 def test_a_split_that_is_not_there(folder: Path) -> None:
     with pytest.raises(ValueError, match="split validation"):
-        list(read_hub(source("owner/stories", split="validation"), folder / "data", folder / "cache"))
+        list(read_hub(source("owner/stories", split="validation"), folder / "data", folder / "cache", 1000))
 
 
 def test_offline_it_fails_at_once_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

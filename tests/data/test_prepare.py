@@ -106,6 +106,7 @@ def test_a_leak_in_a_users_file_does_not_reach_train(params: PrepareParams, tmp_
             assert not leaked & set(ngram_hashes(word_hashes(text), n).tolist())
 
 
+HELD_OUT = {"val": 0.97, "test": 0.01, "monitor": 0.005, "judge": 0.005}
 STEPS = [
     *("cleaned-talk", "cleaned-wiki"),
     *(f"signatures-{split}" for split in ("judge", "monitor", "test", "val", "train")),
@@ -162,6 +163,51 @@ def test_only_text_leaves_the_other_outputs_empty_and_says_so(
     assert metrics["num_chats_train"] == 0
     assert (tmp_path / "out/chats/train.jsonl").read_text() == ""
     assert "chats/train" in caplog.text
+
+
+def test_duplicates_only_leave_nothing_to_train_on(tmp_path: Path) -> None:
+    row = json.dumps({"text": sentence(random.Random(1), 40)})
+    (tmp_path / "a.jsonl").write_text(f"{row}\n" * 50)
+    params = make_params([files_source("own", ["a.jsonl"], "text")], splits=HELD_OUT)
+    with pytest.raises(
+        ValueError, match=r"no document is left to train on \(dropped: 49 exact_duplicate; val 1, test 0"
+    ):
+        run(params, tmp_path, tmp_path / "out")
+
+
+def test_a_source_of_duplicates_of_another_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rng = random.Random(1)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": sentence(rng, 40)}) + "\n" for _ in range(40)))
+    (tmp_path / "b.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes())
+    sources = [files_source(name, [f"{name}.jsonl"], "text") for name in ("a", "b")]
+    run(make_params(sources, splits=dict.fromkeys(HELD_OUT, 0.001)), tmp_path, tmp_path / "out")
+    assert "of 40 rows of b none is kept (40 exact_duplicate)" in caplog.text
+
+
+def test_no_pair_is_left_and_prepare_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rng = random.Random(1)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": sentence(rng, 40)}) + "\n" for _ in range(40)))
+    empty = {"prompt": "Hi", "chosen": "\u200b", "rejected": "No"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(empty))
+    params = make_params([files_source("a", ["a.jsonl"], "text"), files_source("p", ["p.jsonl"], "preferences")])
+    run(params, tmp_path, tmp_path / "out")
+    assert "of 1 rows of p none is kept (1 empty_message)" in caplog.text
+    assert "no rows for chats/train" in caplog.text
+    assert "preferences/train" in caplog.text
+
+
+def test_the_data_card_and_the_metrics_name_bad_rows(params: PrepareParams, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    rows = [json.dumps({"text": sentence(rng, 40)}) for _ in range(40)]
+    (tmp_path / "own.jsonl").write_text("\n".join([*rows, "junk", '{"text": 1}', "more junk of jane@example.org"]))
+    own = make_params([files_source("own", ["own.jsonl"], "text")]).sources
+    metrics = run(params.model_copy(update={"sources": [*params.sources, *own]}), tmp_path, tmp_path / "out")
+    assert (metrics["num_bad_rows"], metrics["bad_rows_not_json"], metrics["bad_rows_wrong_type"]) == (3, 2, 1)
+    card = (tmp_path / "out/report/report.md").read_text()
+    assert "| own | not_json | 2 | a line is not a JSON object |" in card
+    samples = list(read_jsonl(tmp_path / "out/report/quarantine.jsonl"))
+    assert [(row["source"], row["line"]) for row in samples] == [("own", 41), ("own", 42), ("own", 43)]
+    assert samples[2]["sample"] == "more junk of [EMAIL]"
 
 
 def test_memory_grows_by_no_more_than_the_stated_bytes_per_document(tmp_path: Path) -> None:

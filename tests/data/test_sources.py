@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from groundup.data.records import Record
+from groundup.data.rows import BadRow
 from groundup.data.sources import check_sources, describe_source, read_source
 from tests.data.made_up import PackageMaker, files_source, make_params
 
@@ -35,6 +36,7 @@ def test_files_are_described_by_their_digest(tmp_path: Path) -> None:
 def test_a_package_is_never_imported(tmp_path: Path, install_package: PackageMaker) -> None:
     source = install_package("talk", {})
     (tmp_path / "site/talk/__init__.py").write_text("raise RuntimeError('imported')")
-    (parsed,) = make_params([source]).sources
-    records: list[Record] = list(read_source(parsed, tmp_path, tmp_path, seed=1, max_characters=100))
+    params = make_params([source])
+    (parsed,) = params.sources
+    records: list[Record | BadRow] = list(read_source(parsed, tmp_path, tmp_path, params))
     assert records == []

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from groundup.data.ledger import Ledger
+from groundup.data.quarantine import QUARANTINE_FILE, REASONS
 
-REASONS = {
+DROP_REASONS = {
     "empty": "nothing left after cleaning",
     "too_short": "shorter than prepare.clean.min_characters",
     "empty_message": "a message is empty after cleaning",
@@ -29,6 +30,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 
 def build_card(
     sources: list[dict[str, Any]],
+    bad_rows: dict[str, dict[str, int]],
     drops: Ledger,
     pii: Ledger,
     outputs: dict[str, Any],
@@ -37,6 +39,7 @@ def build_card(
 ) -> dict[str, Any]:
     return {
         "sources": sources,
+        "bad_rows": bad_rows,
         "dropped": {name: drops.to_json()["counts"].get(name, {}) for name in sorted(s["name"] for s in sources)},
         "dropped_examples": drops.examples,
         "placeholders": pii.counts,
@@ -69,11 +72,20 @@ def to_markdown(card: dict[str, Any]) -> str:
     lines += [
         f"- `{path}` `{digest}`" for source in card["sources"] for path, digest in sorted(source["sha256"].items())
     ]
+    lines += ["", "## Bad rows", "", f"Rows that could not be used; samples are in {QUARANTINE_FILE}.", ""]
+    lines += table(
+        ("source", "reason", "rows", "meaning"),
+        (
+            (source, reason, count, REASONS[reason])
+            for source, counts in card["bad_rows"].items()
+            for reason, count in counts.items()
+        ),
+    )
     lines += ["", "## Dropped", ""]
     lines += table(
         ("source", "reason", "documents", "meaning"),
         (
-            (source, reason, count, REASONS[reason])
+            (source, reason, count, DROP_REASONS[reason])
             for source, counts in card["dropped"].items()
             for reason, count in sorted(counts.items())
         ),

@@ -1,9 +1,10 @@
 """Local files under data/: .txt .md .jsonl (plain, .gz or .zst) and .parquet, read piece by piece."""
 
+import codecs
 import gzip
 import hashlib
 import io
-import json
+import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,20 @@ import pyarrow.parquet
 
 from groundup.data.jsonl import Row
 from groundup.data.records import Record, Text
-from groundup.data.rows import RowError, to_record
+from groundup.data.rows import BadRow, read_row
 from groundup.frame.params.prepare import FilesSource
+
+logger = logging.getLogger(__name__)
 
 TEXT_SUFFIXES = (".txt", ".md")
 PACKED_SUFFIXES = (".gz", ".zst")
+PARQUET_ROWS = 128  # read at once
+WIDE_ENCODINGS = {  # UTF-32 first: its mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 SUFFIXES = "use .txt, .md or .jsonl (each also with .gz or .zst), or .parquet"
 
 
@@ -62,21 +72,28 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_files(source: FilesSource, data_dir: Path, max_characters: int) -> Iterator[Record]:
+def read_files(
+    source: FilesSource, data_dir: Path, max_characters: int, max_row_bytes: int
+) -> Iterator[Record | BadRow]:
     for path in find_files(source, data_dir):
         name = path.relative_to(data_dir).as_posix()
+        if path.stat().st_size == 0:
+            logger.warning("prepare: data/%s is empty", name)
+            continue
         try:
-            if file_kind(path) in TEXT_SUFFIXES:
-                with open_text(path) as lines:
+            if file_kind(path) == ".parquet":
+                for number, row in enumerate(read_parquet(path), start=1):
+                    yield read_row(source, f"data/{name}", number, row, max_row_bytes)
+                continue
+            with open_bytes(path) as file:
+                check_encoding(file, name)
+                if file_kind(path) == ".jsonl":
+                    for number, line in read_lines(file, max_row_bytes):
+                        yield read_row(source, f"data/{name}", number, line, max_row_bytes)
+                else:
+                    lines = io.TextIOWrapper(file, encoding="utf-8")
                     for part, text in enumerate(read_parts(lines, max_characters)):
                         yield Text(f"{source.name}/{name}#{part}", source.name, text)
-            else:
-                rows = read_parquet(path) if file_kind(path) == ".parquet" else read_json_lines(path)
-                for number, row in enumerate(rows, start=1):
-                    try:
-                        yield to_record(source.name, source.yields, row, source.text_column)
-                    except RowError as error:
-                        raise ValueError(f"data/{name}, row {number}: {error}") from None
         except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
             raise ValueError(
                 f"data/{name} cannot be read ({error}): it is damaged or incomplete; copy it again"
@@ -85,34 +102,42 @@ def read_files(source: FilesSource, data_dir: Path, max_characters: int) -> Iter
             raise ValueError(f"data/{name} is not UTF-8 ({error}); convert it, for example with iconv") from None
 
 
-def open_text(path: Path) -> IO[str]:
+def open_bytes(path: Path) -> io.BufferedReader:
+    """The content, decompressed."""
     match path.suffix.lower():
         case ".gz":
-            return cast(IO[str], gzip.open(path, "rt", encoding="utf-8"))
+            return io.BufferedReader(cast(io.RawIOBase, gzip.open(path)))
         case ".zst":
             # pyarrow brings zstandard, so that no further library is needed.
-            return io.TextIOWrapper(pyarrow.input_stream(str(path), compression="zstd"), encoding="utf-8")
+            return io.BufferedReader(cast(io.RawIOBase, pyarrow.input_stream(str(path), compression="zstd")))
         case _:
-            return path.open(encoding="utf-8")
+            return path.open("rb")
 
 
-def read_json_lines(path: Path) -> Iterator[Row]:
-    with open_text(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"data/{path.name}, line {number} is not JSON ({error}); one object a line") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"data/{path.name}, line {number}: one JSON object a line, got {type(row).__name__}")
-            yield row
+def check_encoding(file: io.BufferedReader, name: str) -> None:
+    start = file.peek(4)
+    for mark, encoding in WIDE_ENCODINGS.items():
+        if start.startswith(mark):
+            raise ValueError(
+                f"data/{name} is {encoding}, not UTF-8: convert it with "
+                f"`iconv -f {encoding} -t UTF-8 OLD > NEW` (as its first bytes say)"
+            )
+
+
+def read_lines(file: IO[bytes], max_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines that are not blank; of one above `max_bytes` only the beginning, still more than `max_bytes`."""
+    number = 0
+    while line := file.readline(max_bytes + 2):
+        number += 1
+        if line.strip():
+            yield number, line
+        while line and not line.endswith(b"\n"):
+            line = file.readline(max_bytes + 2)
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
     with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1024):
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
             yield from batch.to_pylist()
 
 

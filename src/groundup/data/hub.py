@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+
 from groundup.data.records import Record
-from groundup.data.rows import RowError, to_record
+from groundup.data.rows import BadRow, read_row
 from groundup.frame.params.prepare import HubSource
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -54,7 +56,7 @@ def check_hub(source: HubSource, data_dir: Path) -> None:
         ) from error
 
 
-def read_hub(source: HubSource, data_dir: Path, cache_dir: Path) -> Iterator[Record]:
+def read_hub(source: HubSource, data_dir: Path, cache_dir: Path, max_row_bytes: int) -> Iterator[Record | BadRow]:
     # Imported here: seconds that other sources do not need.
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
@@ -76,8 +78,12 @@ def read_hub(source: HubSource, data_dir: Path, cache_dir: Path) -> Iterator[Rec
         ) from None
     if source.max_rows is not None:
         rows = rows.take(source.max_rows)
-    for number, row in enumerate(rows, start=1):
-        try:
-            yield to_record(source.name, source.yields, row, source.text_column)
-        except RowError as error:
-            raise ValueError(f"source {source.name}: {source.dataset}, row {number}: {error}") from None
+    number = 0
+    try:
+        for number, row in enumerate(rows, start=1):
+            yield read_row(source, source.dataset, number, row, max_row_bytes)
+    except (DatasetsError, OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"source {source.name}: {source.dataset} cannot be read after row {number} ({error}): a file of it is "
+            "damaged, or the connection broke; run again, or copy the dataset to data/ and repair it there"
+        ) from None

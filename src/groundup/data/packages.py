@@ -10,10 +10,12 @@ from typing import Any
 
 from groundup.data.hashing import hash_integer
 from groundup.data.records import Article, Conversation, Record, Turn
+from groundup.data.rows import BadRow, RowError, sample
 from groundup.frame.params.prepare import PackageSource
 
 # The rating form of chitchat-dataset starts at 5 for every question: 5, 5, 5 says that nobody moved it.
 FORM_DEFAULT = {"witty": 5, "interesting": 5, "upbeat": 5}
+RATINGS = range(1, 11)
 NO_TOPIC = "Uncategorized"
 
 
@@ -46,25 +48,37 @@ def package_path(source: PackageSource) -> Path:
     return Path(str(distribution(source.package).locate_file(source.path)))
 
 
-def read_package(source: PackageSource, seed: int) -> Iterator[Record]:
+def read_package(source: PackageSource, seed: int) -> Iterator[Record | BadRow]:
     # Each file is one JSON object (40 MB at most), so it is parsed at once: only here does prepare hold a source.
-    entries: dict[str, Any] = json.loads(package_path(source).read_text(encoding="utf-8"))
+    entries: Any = json.loads(package_path(source).read_text(encoding="utf-8"))
+    if not isinstance(entries, dict):
+        raise ValueError(
+            f"source {source.name}: {source.path} holds a {type(entries).__name__}, not an object of named entries: "
+            f"it is not of the format {source.format}"
+        )
     names = list(entries)
     if source.max_documents is not None:
         # Not the order of the splits: the first N must have the shares of the whole.
         names = sorted(names, key=partial(hash_integer, seed, "subset"))[: source.max_documents]
-    for name in names:
-        if source.format == "rated_conversations":
-            yield to_conversation(source.name, name, entries[name])
-        else:
-            yield to_article(source.name, name, entries[name])
+    convert = to_conversation if source.format == "rated_conversations" else to_article
+    for number, name in enumerate(names, start=1):
+        try:
+            yield convert(source.name, name, entries[name])
+        except RowError as error:
+            yield BadRow(source.path, number, error.reason, str(error), sample({name: entries[name]}))
+        except KeyError as error:
+            yield BadRow(source.path, number, "missing_column", f"no {error}", sample({name: entries[name]}))
+        except (TypeError, AttributeError) as error:
+            yield BadRow(source.path, number, "wrong_type", str(error), sample({name: entries[name]}))
 
 
 def to_conversation(source: str, name: str, entry: dict[str, Any]) -> Conversation:
     messages = [message for group in entry["messages"] for message in group]
+    if not all(isinstance(message["text"], str) for message in messages):
+        raise RowError("wrong_type", "the text of a message must be text")
     speakers = {sender: i for i, sender in enumerate(dict.fromkeys(m["sender"] for m in messages))}
     turns: list[Turn] = [(speakers[message["sender"]], message["text"]) for message in messages]
-    ratings = {key: int(value) for key, value in sorted((entry.get("ratings") or {}).items())}
+    ratings = {key: to_rating(value) for key, value in sorted((entry.get("ratings") or {}).items())}
     return Conversation(
         id=f"{source}/{name}",
         source=source,
@@ -74,7 +88,17 @@ def to_conversation(source: str, name: str, entry: dict[str, Any]) -> Conversati
     )
 
 
+def to_rating(value: Any) -> int:
+    """A whole number of the form's range, also as text."""
+    rating = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if type(rating) is not int or rating not in RATINGS:
+        raise RowError("rating", f"a rating must be a whole number from 1 to 10, got {value!r:.60}")
+    return rating
+
+
 def to_article(source: str, name: str, entry: dict[str, str]) -> Article:
+    if not all(isinstance(entry[key], str) for key in ("title", "extract", "topic")):
+        raise RowError("wrong_type", "title, extract and topic must be text")
     return Article(
         id=f"{source}/{name}",
         source=source,

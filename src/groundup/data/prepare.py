@@ -6,6 +6,8 @@ Each step reads files and writes files in `work`, so a crash costs at most the s
 """
 
 import logging
+import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from groundup.data.ingest import clean_source
 from groundup.data.ledger import Ledger, merge_ledgers
 from groundup.data.outputs import Sizes, output_writers
 from groundup.data.preferences import pairing_bytes_per_conversation
+from groundup.data.quarantine import QUARANTINE_FILE
 from groundup.data.records import Record, body, read_records
 from groundup.data.sources import check_sources, describe_source
 from groundup.data.splits import SPLITS
@@ -66,6 +69,7 @@ def prepare(
         outputs[name] = steps.fill(f"output-{name}", write)
         publish(steps.folder(f"output-{name}"), targets[name])
 
+    bad_rows = {name: step["bad_rows"] for name, step in cleaned.items()}
     drops = merge_ledgers(params.card_examples, (step["dropped"] for step in (*cleaned.values(), unique, train)))
     pii = merge_ledgers(params.card_examples, (step["placeholders"] for step in cleaned.values()))
     kept = count_by_source(record for path in records.values() for record in read_records(path))
@@ -73,13 +77,12 @@ def prepare(
         describe_source(source, data_dir) | cleaned[source.name]["read"] | kept.get(source.name, NOTHING_KEPT)
         for source in params.sources
     ]
-    index_bytes, pairing_bytes = (
-        index_bytes_per_document(params.dedup),
-        pairing_bytes_per_conversation(params.preferences),
-    )
-    write_card(report, build_card(sources, drops, pii, outputs, index_bytes, pairing_bytes))
-    warn_if_empty(outputs)
-    return metrics(cleaned, drops, pii, outputs)
+    index_bytes = index_bytes_per_document(params.dedup)
+    pairing_bytes = pairing_bytes_per_conversation(params.preferences)
+    write_quarantine(steps, params, report / QUARANTINE_FILE)
+    write_card(report, build_card(sources, bad_rows, drops, pii, outputs, index_bytes, pairing_bytes))
+    check_outputs(outputs, sources, drops)
+    return metrics(cleaned, bad_rows, drops, pii, outputs)
 
 
 NOTHING_KEPT = {"documents_kept": 0, "characters_kept": 0}
@@ -130,8 +133,30 @@ def count_by_source(records: Iterable[Record]) -> dict[str, dict[str, int]]:
     return kept
 
 
-def warn_if_empty(outputs: Mapping[str, Sizes]) -> None:
-    """Own data need not feed every stage, but an empty file is worth a word."""
+def write_quarantine(steps: FinishedSteps, params: PrepareParams, path: Path) -> None:
+    """The samples of all sources in one file, empty where no row was bad."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for source in params.sources:
+            with (steps.folder(f"cleaned-{source.name}") / QUARANTINE_FILE).open("rb") as samples:
+                shutil.copyfileobj(samples, file)
+
+
+def check_outputs(outputs: Mapping[str, Sizes], sources: Iterable[StepResult], drops: Ledger) -> None:
+    """Own data need not feed every stage, but text there must be; an empty file or source is worth a word."""
+    for source in sources:
+        if not source["documents_kept"]:
+            reasons = drops.counts.get(source["name"], {})
+            logger.warning(
+                "prepare: of %d rows of %s none is kept (%s)", source["rows"], source["name"], in_words(reasons)
+            )
+    if not outputs["text"]["train"]["rows"]:
+        totals = sum((Counter(counts) for counts in drops.counts.values()), Counter())
+        raise ValueError(
+            f"prepare: no document is left to train on (dropped: {in_words(totals)}; "
+            f"val {outputs['text']['val']['rows']}, test {outputs['text']['test']['rows']}): add text to "
+            "prepare.sources, or loosen prepare.clean or prepare.splits in params.yaml"
+        )
     empty = [
         f"{name}/{split}" for name, splits in outputs.items() for split, size in splits.items() if not size["rows"]
     ]
@@ -139,8 +164,16 @@ def warn_if_empty(outputs: Mapping[str, Sizes]) -> None:
         logger.warning("prepare: no rows for %s; the stages that need them will say so", ", ".join(empty))
 
 
+def in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "nothing"
+
+
 def metrics(
-    cleaned: Mapping[str, StepResult], drops: Ledger, pii: Ledger, outputs: Mapping[str, Sizes]
+    cleaned: Mapping[str, StepResult],
+    bad_rows: Mapping[str, Mapping[str, int]],
+    drops: Ledger,
+    pii: Ledger,
+    outputs: Mapping[str, Sizes],
 ) -> dict[str, int]:
     """Flat names for metrics/prepare.json."""
     nouns = {
@@ -153,6 +186,8 @@ def metrics(
         "judge": "conversations",
     }
     found = {"num_rows_read": sum(step["read"]["rows"] for step in cleaned.values())}
+    bad = sum((Counter(counts) for counts in bad_rows.values()), Counter())
+    found |= {"num_bad_rows": bad.total(), **{f"bad_rows_{reason}": bad[reason] for reason in sorted(bad)}}
     for name, splits in outputs.items():
         found |= {f"num_{nouns[name]}_{split}": size["rows"] for split, size in splits.items()}
     found |= {f"num_characters_{split}": size["characters"] for split, size in outputs["text"].items()}

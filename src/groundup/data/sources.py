@@ -8,7 +8,8 @@ from groundup.data.files import file_digest, find_files, read_files
 from groundup.data.hub import check_hub, local_folder, read_hub
 from groundup.data.packages import package_problem, read_package
 from groundup.data.records import Record
-from groundup.frame.params.prepare import FilesSource, HubSource, PackageSource, Source
+from groundup.data.rows import BadRow
+from groundup.frame.params.prepare import FilesSource, HubSource, PackageSource, PrepareParams, Source
 
 
 def check_sources(sources: Sequence[Source], data_dir: Path) -> None:
@@ -32,14 +33,27 @@ def check_sources(sources: Sequence[Source], data_dir: Path) -> None:
         raise ValueError("prepare.sources cannot be read:\n" + "\n".join(problems))
 
 
-def read_source(source: Source, data_dir: Path, cache_dir: Path, seed: int, max_characters: int) -> Iterator[Record]:
+def read_source(source: Source, data_dir: Path, cache_dir: Path, params: PrepareParams) -> Iterator[Record | BadRow]:
     match source:
         case PackageSource():
-            return read_package(source, seed)
+            return read_package(source, params.seed)
         case FilesSource():
-            return read_files(source, data_dir, max_characters)
+            return read_files(source, data_dir, params.clean.max_characters, params.max_row_bytes)
         case HubSource():
-            return read_hub(source, data_dir, cache_dir)
+            return read_hub(source, data_dir, cache_dir, params.max_row_bytes)
+        case _:
+            assert_never(source)
+
+
+def place(source: Source) -> str:
+    """Where its rows lie, for a message."""
+    match source:
+        case PackageSource():
+            return source.path
+        case FilesSource():
+            return ", ".join(f"data/{pattern}" for pattern in source.paths)
+        case HubSource():
+            return f"{source.dataset}, split {source.split}"
         case _:
             assert_never(source)
 

@@ -116,6 +116,8 @@ class EvaluationParams(Section):
 class PrepareParams(Section):
     seed: Seed
     sources: Annotated[list[Source], Field(min_length=1)]
+    max_row_bytes: Positive  # a larger row is a bad row; no line is read further than this
+    max_bad_row_fraction: Fraction  # of the rows of a source; more of them stop the stage
     clean: CleanParams
     dedup: DedupParams
     decontaminate_ngram: Positive  # words
