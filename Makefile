@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -25,11 +26,15 @@ figures: $(VENV)/ready
 
 setup: $(VENV)/ready
 
-# torch comes first and by version: its wheels differ by platform, the lock holds everything else.
+# Nothing runs that the lock has not hashed, but torch, whose wheels differ by platform: it comes by version, when all that
+# it needs of other packages is there. One package of the lock is built here, with the setuptools installed before it.
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), 'groundup needs Python 3.11 to 3.13: make PYTHON=python3.12'"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/setuptools.lock
+	$(INSTALL) --require-hashes --no-deps --requirement $(VENV)/setuptools.lock
+	$(INSTALL) --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(VENV)/bin/python -m pip check
 	touch $@
