@@ -53,6 +53,19 @@ def test_a_pipe_gets_one_line_of_reply_a_line(
     assert not any(token in outputs[0] for token in SPECIAL_TOKENS)
 
 
+def test_bytes_that_are_no_utf_8_end_no_conversation(
+    tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    outputs = []
+    for line in (b"caf\xe9 \xed\xa0\x80?", "caf\ufffd \ufffd\ufffd\ufffd?".encode()):
+        output = io.StringIO()
+        chat_loop(tmp_path, io.TextIOWrapper(io.BytesIO(line), encoding="ascii"), output, 12, 1.0, seed=3)
+        outputs.append(output.getvalue())
+    assert outputs[0] == outputs[1] != ""
+
+
 def test_a_line_of_a_pipe_does_not_see_the_lines_before(chat: Chat) -> None:
     alone = render(chat.tokenizer, [{"role": "user", "content": "Hello"}], reply_next=True)
     converse(chat, ["I like the sea"])

@@ -38,12 +38,6 @@ def test_training_code_opens_no_config_and_no_tracker() -> None:
         assert not re.search(r"read_text\([^)]*params\.yaml|open\([^)]*params\.yaml", text), path
 
 
-def test_no_pickle_and_no_remote_code() -> None:
-    for path in SOURCES:
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"\bpickle\b|trust_remote_code|weights_only=False|\.save_model\(", text), path
-
-
 MAY_FORWARD = {"frame/stage.py:log"}  # the names are data there, those of a curve's point
 
 

@@ -70,7 +70,9 @@ def test_the_lock_is_complete(platform: str, system: str, python: str) -> None:
             continue
         seen.add(entry)
         for need in map(Requirement, distribution(name).requires or ()):
-            wanted = need.marker is None or any(need.marker.evaluate(environment | {"extra": e}) for e in ("", *extras))
+            wanted = need.marker is None or any(
+                need.marker.evaluate(environment | {"extra": e}) for e in ("", *extras)
+            )
             needed = canonicalize_name(need.name)
             if wanted and needed != "torch":
                 if needed in pins and need.specifier.contains(pins[needed], prereleases=True):

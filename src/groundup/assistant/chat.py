@@ -6,6 +6,7 @@ its own that gets one line of reply, unless `/history` asks to keep them togethe
 
 import re
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -136,6 +137,8 @@ def chat_loop(
 ) -> None:
     """Reads messages and commands from `input` until its end or /quit, writes replies to `output`."""
     chat = load_chat(model_dir, max_new_tokens, temperature, seed)
+    if isinstance(input, TextIOWrapper):
+        input.reconfigure(encoding="utf-8", errors="replace")  # a byte that is no UTF-8 must not end the conversation
     Session(chat, input, output, interactive=input.isatty() and output.isatty()).run()
 
 

@@ -35,12 +35,37 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
 
 def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], reply_next: bool) -> list[int]:
     """Token ids of a chat; with `reply_next` they end on the assistant marker, ready for a reply."""
+    _check_text(messages)
     ids: Any = tokenizer.apply_chat_template(
         list(messages), tokenize=True, add_generation_prompt=reply_next, return_dict=False
     )
     return list(ids)
 
 
+def render_trained(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+    """Token ids of a whole chat, and a 1 for each that is trained: the replies with their end-of-turn tokens."""
+    _check_text(messages)
+    encoded = tokenizer.apply_chat_template(
+        list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    return list(encoded["input_ids"]), list(encoded["assistant_masks"])
+
+
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     """Token ids of raw text, special-token strings in it as ordinary text; no bos, no end token."""
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def _check_text(messages: Sequence[Message]) -> None:
+    """ValueError naming the messages that no UTF-8 can hold; the tokenizer would only say TypeError."""
+    problems = []
+    for number, message in enumerate(messages, start=1):
+        try:
+            message["content"].encode("utf-8")
+        except UnicodeEncodeError as error:
+            problems.append(
+                f"message {number} ({message['role']}) has half a surrogate pair, "
+                f"{error.object[error.start]!a}, at character {error.start + 1}"
+            )
+    if problems:
+        raise ValueError(f"not text: {'; '.join(problems)}; read its source with the encoding that it was written in")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerFast
 
 from groundup.data.jsonl import Row
-from groundup.model.chat_format import Message, render
+from groundup.model.chat_format import Message, render, render_trained
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,7 @@ def tokenize_chats(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], max_
 
 
 def tokenize_chat(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> ChatExample:
-    encoded = tokenizer.apply_chat_template(
-        list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
-    return ChatExample(list(encoded["input_ids"]), list(encoded["assistant_masks"]))
+    return ChatExample(*render_trained(tokenizer, messages))
 
 
 def split_chat(
