@@ -50,6 +50,7 @@ def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path)
         "| talk | near_duplicate | 1 | nearly the same as another document (MinHash) |",
         "- talk, near_duplicate: `a | b 'c'`",
         "| talk | [EMAIL] | 3 |",
+        "| placeholder | planted | precision | recall |",
         "| text | train | 900 | 3,900 |",
     ):
         assert line in text.split("\n")

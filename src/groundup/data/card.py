@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from groundup.data.ledger import Ledger
+from groundup.data.pii_quality import QUALITY_HEAD, Quality, measure_pii, planted_rows, quality_rows
 from groundup.data.quarantine import QUARANTINE_FILE, REASONS
 
 DROP_REASONS = {
@@ -44,6 +46,7 @@ def build_card(
         "dropped_examples": drops.examples,
         "placeholders": pii.counts,
         "placeholder_examples": pii.examples,
+        "placeholder_quality": {kind: asdict(found) for kind, found in measure_pii(planted_rows()).items()},
         "outputs": outputs,
         "dedup_index_bytes_per_document": index_bytes,
         "pairing_bytes_per_conversation": pairing_bytes,
@@ -101,6 +104,10 @@ def to_markdown(card: dict[str, Any]) -> str:
         ),
     )
     lines += ["", "Examples:", "", *examples(card["placeholder_examples"])]
+    planted = "src/groundup/data/pii_planted.jsonl"
+    lines += ["", f"How well they are found, measured on planted items ({planted}), not on this text:", ""]
+    quality = {kind: Quality(**found) for kind, found in card["placeholder_quality"].items()}
+    lines += table(QUALITY_HEAD, quality_rows(quality))
     lines += ["", "## What came out", ""]
     lines += table(
         ("output", "split", "rows", "characters"),

@@ -7,31 +7,43 @@ from ipaddress import ip_address
 
 # Nothing that is replaced is without one of these: most lines are done after this one search.
 CANDIDATE = re.compile(
-    r"[0-9@]|PRIVATE KEY|::|\b(?:[spr]k[-_]|gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-|AKIA|ASIA|AIza|eyJ)"
+    r"[0-9@]|PRIVATE KEY|::"
+    r"|\b(?:[spr]k[-_]|gh[pousr]_|github_pat_|glpat-|hf_|npm_|pypi-|xox[abprs]-|AKIA|ASIA|AIza|SG\.|eyJ)"
 )
 
-EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
+EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}\b")
 KEY = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----)?"
-    r"|\b(?:sk|pk|rk)[-_](?:live[-_]|test[-_]|proj[-_]|ant[-_])?[A-Za-z0-9_-]{20,}"
-    r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20,}|\bhf_[A-Za-z0-9]{30,}"
-    r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{35}"
-    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
-    r"|(?<![\w+-])(?=\w*[0-9])(?=\w*[a-z])(?=\w*[A-Z])[A-Za-z0-9+_]{32,}={0,2}(?![\w-])"
-    r"|\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*[0-9])[0-9a-f]{32,}\b",
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:.{0,10000}?-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
+    r"|\b(?:"  # once: most places in a text are no start of a word
+    r"(?:sk|pk|rk)[-_](?:live[-_]|test[-_]|proj[-_]|ant[-_])?[A-Za-z0-9_-]{20,}"
+    r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}"
+    r"|pypi-[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"|AIza[\w-]{35}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
+    r"|(?<=://)[^\s/:@]{1,100}:[^\s/@]{1,100}(?=@)"  # name:password in a URL
+    # Lengths first: few words are long enough to be looked at again.
+    r"|(?<![/+-])(?=[A-Za-z0-9/+]{40}(?![\w/+=-]))(?=\w*[/+])(?=[\w/+]*[0-9])(?=[\w/+]*[a-z])[\w/+]*[A-Z][\w/+]*"
+    r"|(?<![+-])(?=[A-Za-z0-9+_]{32})(?=\w*[0-9]\w*[0-9])(?=\w*[a-z])(?=\w*[A-Z])[A-Za-z0-9+_]{32,}={0,2}(?![\w-])"
+    r"|(?=[0-9a-f]{32})(?=[0-9a-f]*[a-f])(?=[0-9a-f]*[0-9])[0-9a-f]{32,}\b"
+    r")",
     re.DOTALL,
 )
-CARD = re.compile(r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{2,6}){2,4}(?![\d]|[.-]\d)")
+CARD = re.compile(r"(?<![\d.-])[2-6]\d{3}(?:[ -]?\d{2,6}){2,4}(?![\d]|[.-]\d)")
+IPV4 = r"\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)"
+HEX = r"[0-9A-Fa-f]{0,4}"
 IP = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)|(?=[0-9A-Fa-f:]*\d)[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]))"
+    rf"(?<![\w.:+])(?:{IPV4}|{HEX}(?::{HEX}){{1,6}}:{IPV4}|(?=[0-9A-Fa-f:]*\d){HEX}(?::{HEX}){{2,7}}(?![\w:]|\.\d))"
 )
 PHONE = re.compile(
     r"(?<![\w.+-])(?:"
-    r"(?:\+|00)\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}"  # international
-    r"|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[.-]\d{4}"  # North America
-    r"|\(?0\d{2,4}\)?[ -]\d{3,4}[ -]?\d{3,4}"  # trunk prefix
+    r"(?:\+|00)[1-9]\d{0,2}(?:[ .-]?\(?\d{1,4}\)?){2,5}"  # international
+    r"|(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ ./-])[2-9]\d\d[.-]\d{4}"  # North America
+    r"|\(?0[1-9]\d{0,3}\)?[ -]\d{3,4}[ -]?\d{3,4}|0[1-9](?:[ .]\d\d){4}"  # trunk prefix
     r")(?![\w]|[.-]\d)"
 )
+# What stands right before it says that it is no address, or no secret.
+NUMBERED = re.compile(r"(?i)\b(?:version|release|firmware|build|section|chapter)s?\W{1,2}$")
+DIGEST = re.compile(r"(?i)\b(?:commit|revision|sha-?\d*|md5|hash|checksum|digest)\W{1,2}(?:(?:is|was|of)\W)?$")
+CONTEXT = 24  # characters
 PHONE_DIGITS = range(8, 16)  # E.164 allows 15
 CARD_DIGITS = range(13, 20)  # ISO/IEC 7812
 
@@ -44,8 +56,8 @@ def replace_pii(text: str) -> tuple[str, Counter[str]]:
     # Keys first: they contain what looks like the others; cards before phones for the same reason.
     for kind, pattern, is_real in RULES:
 
-        def replace(match: re.Match[str], kind: str = kind, is_real: Callable[[str], bool] = is_real) -> str:
-            if not is_real(match.group()):
+        def replace(match: re.Match[str], kind: str = kind, is_real: Callable[[re.Match[str]], bool] = is_real) -> str:
+            if not is_real(match):
                 return match.group()
             found[kind] += 1
             return f"[{kind.upper()}]"
@@ -54,32 +66,45 @@ def replace_pii(text: str) -> tuple[str, Counter[str]]:
     return text, found
 
 
+def follows(context: re.Pattern[str], match: re.Match[str]) -> bool:
+    start = match.start()
+    return context.search(match.string[max(0, start - CONTEXT) : start]) is not None
+
+
+def is_key(match: re.Match[str]) -> bool:
+    return not (re.fullmatch(r"[0-9a-f]+", match.group()) and follows(DIGEST, match))
+
+
+def is_email(match: re.Match[str]) -> bool:
+    return True
+
+
+def is_card(match: re.Match[str]) -> bool:
+    return passes_luhn(match.group())
+
+
 def passes_luhn(candidate: str) -> bool:
     digits = [int(c) for c in candidate if c.isdigit()]
     doubled = [sum(divmod(2 * d, 10)) for d in digits[-2::-2]]
     return len(digits) in CARD_DIGITS and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def is_ip(candidate: str) -> bool:
+def is_ip(match: re.Match[str]) -> bool:
     try:
-        ip_address(candidate)
+        ip_address(match.group())
     except ValueError:
         return False
-    return True
+    return not follows(NUMBERED, match)
 
 
-def is_phone(candidate: str) -> bool:
-    return sum(c.isdigit() for c in candidate) in PHONE_DIGITS
+def is_phone(match: re.Match[str]) -> bool:
+    return sum(c.isdigit() for c in match.group()) in PHONE_DIGITS
 
 
-def always(_: str) -> bool:
-    return True
-
-
-RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
-    ("key", KEY, always),
-    ("email", EMAIL, always),
+RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool]], ...] = (
+    ("key", KEY, is_key),
+    ("email", EMAIL, is_email),
     ("ip", IP, is_ip),
-    ("card", CARD, passes_luhn),
+    ("card", CARD, is_card),
     ("phone", PHONE, is_phone),
 )
