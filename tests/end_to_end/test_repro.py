@@ -17,6 +17,8 @@ from groundup.frame.params import load_params
 from groundup.frame.pipeline import StageSpec, lies_in, read_pipeline
 from tests.conftest import ROOT, copy_working_tree
 from tests.contract.metrics_page import metric_names, unnamed, unreported
+from tests.determinism.test_surroundings import ELSEWHERE, has_locale
+from tests.security.pickles import pickles_below
 
 pytestmark = pytest.mark.slow
 
@@ -50,11 +52,11 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory, first: Path) -> Path:
-    """Another copy with a DVC cache of its own, run from another folder with another hash seed and umask."""
-    root = copy_working_tree(tmp_path_factory.mktemp("second") / "elsewhere" / "copy")
+    """Another copy with a DVC cache of its own, in other surroundings: all that can differ differs at once."""
+    root = copy_working_tree(tmp_path_factory.mktemp("second") / "another folder" / "copy")
     umask = os.umask(0o077)
     try:
-        dvc(root, "repro", PYTHONHASHSEED="7", LC_ALL="C")
+        dvc(root, "repro", **ELSEWHERE, LC_ALL="tr_TR.UTF-8" if has_locale("tr_TR.UTF-8") else "C")
     finally:
         os.umask(umask)
     return root
@@ -64,10 +66,10 @@ def record(root: Path, stage: str) -> dict:
     return json.loads((root / f"metrics/{stage}.json").read_text(encoding="utf-8"))
 
 
-def outs_in_lock(root: Path) -> dict[str, str]:
+def outs_in_lock(root: Path) -> dict[str, dict[str, object]]:
     lock = YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8"))
     return {
-        out["path"]: out["md5"]
+        out["path"]: {key: value for key, value in out.items() if key != "path"}  # md5, size, number, executable bit
         for stage in lock["stages"].values()
         for out in stage["outs"]
         if not out["path"].endswith(".json")
@@ -227,6 +229,13 @@ def drop_clock(values: dict) -> dict:
         for key, value in values.items()
         if not key.endswith(CLOCK_BOUND)
     }
+
+
+def test_nothing_published_is_a_pickle(first: Path) -> None:
+    assert pickles_below(first / "artifacts") == []
+    assert pickles_below(first / "metrics") == []
+    assert pickles_below(first / "mlflow") == []
+    assert {path.parent.name for path in (first / "artifacts").rglob("model.safetensors")} >= {"base", "sft", "reward"}
 
 
 def test_no_path_of_this_machine_is_published(first: Path) -> None:

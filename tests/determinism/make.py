@@ -1,0 +1,72 @@
+"""Writes what the stages write, small and fast, below the folder of the first argument."""
+
+import random
+import sys
+from pathlib import Path
+
+import torch
+
+from groundup.data.jsonl import write_jsonl
+from groundup.data.prepare import prepare
+from groundup.data.shards import shard_text
+from groundup.data.tokenizer import train_tokenizer
+from groundup.frame.params.training import ModelParams, TokenizerParams
+from groundup.model.chat_format import load_tokenizer
+from groundup.model.llama import build_llama, save_model
+from tests.data.made_up import files_source, make_params, sentence
+
+NON_ASCII = "\u0130stanbul, \u0131\u015f\u0131k, na\u00efve caf\u00e9 \U0001f600. "  # its case depends on the language
+
+
+def make(folder: Path) -> None:
+    rng = random.Random(4)
+    write_jsonl(
+        folder / "data/own.jsonl",
+        ({"id": i, "text": NON_ASCII * (i % 3) + " ".join(sentence(rng, 9) for _ in range(4))} for i in range(120)),
+    )
+    write_jsonl(
+        folder / "data/talk.jsonl",
+        (
+            {
+                "messages": [
+                    {"role": ("user", "assistant")[turn % 2], "content": f"{sentence(rng, 9)} {NON_ASCII}{i}"}
+                    for turn in range(4)
+                ]
+            }
+            for i in range(40)
+        ),
+    )
+    names = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report")
+    outs = {name: folder / "out" / name for name in names}
+    params = make_params([files_source("own", ["own.jsonl"], "text"), files_source("talk", ["talk.jsonl"], "chats")])
+    prepare(data_dir=folder / "data", work=folder / "work", params=params, **outs)
+    tokenizer = folder / "out/tokenizer"
+    train_tokenizer(
+        outs["text"],
+        tokenizer,
+        folder / "out/tokenizer_report",
+        TokenizerParams(vocab_size=320, min_frequency=2, shard_tokens=2000, curve_vocab_sizes=[300]),
+        context_length=32,
+    )
+    shard_text(tokenizer, outs["text"] / "train.jsonl", folder / "out/shards", shard_tokens=2000)
+    torch.manual_seed(5)
+    tok = load_tokenizer(str(tokenizer))
+    model = build_llama(
+        ModelParams(
+            hidden_size=32,
+            intermediate_size=48,
+            num_layers=1,
+            num_heads=2,
+            num_kv_heads=1,
+            context_length=32,
+            rope_theta=10000.0,
+            tie_embeddings=True,
+            initializer_range=0.02,
+        ),
+        tok,
+    )
+    save_model(model, tok, folder / "out/model", f"# {NON_ASCII}\n")
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))

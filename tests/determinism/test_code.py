@@ -1,0 +1,73 @@
+"""What a stage computes with holds nothing that another machine, folder, locale or hash seed would change."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.determinism.unstable import changing, locale_bound
+
+SOURCES = sorted([*(ROOT / "src/groundup").rglob("*.py"), *(ROOT / "stages").glob("*.py")])
+# The frame changes no result: it measures time and names processes.
+RESULTS = [path for path in SOURCES if "frame" not in path.parts]
+SORTED_LATER = {"data/files.py": "data_dir.glob", "train/callbacks.py": "folder.glob"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_text_is_read_and_written_in_one_encoding(path: Path) -> None:
+    assert locale_bound(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=name_of)
+def test_nothing_that_changes_goes_into_a_result(path: Path) -> None:
+    excused = SORTED_LATER.get(path.relative_to(ROOT / "src/groundup").as_posix()) if "src" in path.parts else None
+    found = changing(path.read_text(encoding="utf-8"))
+    assert [finding for finding in found if excused is None or excused not in finding] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "hash(text)",
+        "id(text)",
+        "for p in folder.iterdir(): ...",
+        "names = list(os.listdir(folder))",
+        "random.shuffle(rows)",
+        "np.random.permutation(5)",
+        "stamp = datetime.now()",
+        "uuid.uuid4()",
+    ],
+)
+def test_what_changes_is_found(code: str) -> None:
+    assert changing(code), code
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "sorted(folder.rglob('*'))",
+        "names = sorted(p.name for p in folder.iterdir())",
+        "random.Random(seed).shuffle(rows)",
+        "np.random.default_rng([seed, step])",
+        "time.monotonic()",
+    ],
+)
+def test_what_is_stable_passes(code: str) -> None:
+    assert changing(code) == []
+
+
+@pytest.mark.parametrize("code", ["open(p)", "p.open('w')", "p.read_text()", "p.write_text(text)"])
+def test_an_encoding_left_to_the_locale_is_found(code: str) -> None:
+    assert locale_bound(code), code
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["open(p, 'rb')", "p.open(mode='wb')", "p.read_text(encoding='utf-8')", "os.open(p, flags)", "write_text(p, t)"],
+)
+def test_a_stated_encoding_and_binary_files_pass(code: str) -> None:
+    assert locale_bound(code) == []

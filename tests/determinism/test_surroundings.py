@@ -1,0 +1,71 @@
+"""The same bytes in another folder, with another hash seed, locale, encoding, time zone and umask."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from groundup.frame.files import dvc_md5, files_below, publish
+from tests.conftest import ROOT
+
+ELSEWHERE = {
+    "PYTHONHASHSEED": "4242",
+    # Python would make UTF-8 of the C locale; without that every open() is ASCII that does not say otherwise.
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "TZ": "Pacific/Kiritimati",
+    "COLUMNS": "40",
+}
+
+
+def has_locale(name: str) -> bool:
+    """Whether it is installed, however `locale -a` spells it."""
+    listed = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=True).stdout.lower().split()
+    return name.lower().replace("-", "") in {found.replace("-", "") for found in listed}
+
+
+def made(folder: Path, umask: int, **extra: str) -> Path:
+    """The folder that make.py has written."""
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-W", "ignore", "-m", "tests.determinism.make", str(folder)]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | extra
+    subprocess.run(command, cwd=folder, env=environment, umask=umask, check=True, capture_output=True, timeout=300)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("here") / "a", umask=0o022, PYTHONHASHSEED="0", LC_ALL="C.UTF-8", TZ="UTC")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files_below(folder)}
+
+
+@pytest.mark.parametrize("locale", ["C", "tr_TR.UTF-8"])
+def test_the_same_bytes_elsewhere(here: Path, tmp_path: Path, locale: str) -> None:
+    if not has_locale(locale):
+        pytest.skip(f"{locale} is not installed")
+    there = made(tmp_path / "another folder/b", umask=0o077, LC_ALL=locale, **ELSEWHERE)
+    one, two = contents(here), contents(there)
+    assert one.keys() == two.keys()
+    assert len(one) > 20
+    assert [name for name in one if one[name] != two[name]] == []
+    assert dvc_md5(here) == dvc_md5(there)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o027])
+def test_what_is_published_stays_readable_and_never_executable(tmp_path: Path, umask: int) -> None:
+    """DVC records an executable bit, so the umask must not make one; its owner must be able to read it."""
+    old = os.umask(umask)
+    try:
+        staged = tmp_path / "staged"
+        staged.mkdir()
+        (staged / "model.json").write_text("{}", encoding="utf-8")
+        publish(staged, tmp_path / "out")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o777 & ~umask
+    assert (tmp_path / "out/model.json").stat().st_mode & 0o777 == 0o666 & ~umask
