@@ -8,13 +8,18 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: repro test lint figures setup
+.PHONY: repro test test-chaos lint figures setup
 
 repro: $(VENV)/ready
 	dvc repro
 
 test: $(VENV)/ready lint
 	pytest
+
+# 78 kills of stages and of dvc, each compared with an uninterrupted run; about 40 minutes. docs/reliability.md
+test-chaos: $(VENV)/ready
+	python -m tests.chaos
+	python docs/figures.py
 
 lint: $(VENV)/ready
 	ruff format --check .

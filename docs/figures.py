@@ -1,4 +1,5 @@
-"""Refresh README's figures and samples from metrics/ and artifacts/report; --check only compares (for CI)."""
+"""Refresh README's figures and samples from metrics/ and artifacts/report, and those of docs/reliability.md from
+docs/reliability.json, which `make test-chaos` writes; --check only compares (for CI)."""
 
 import argparse
 import json
@@ -30,13 +31,20 @@ def main() -> int:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     fresh = replace_block(text, "figures", figures(metrics))
+    reliability = ROOT / "docs/reliability.md"
+    tested = reliability.read_text(encoding="utf-8")
+    results = json.loads(reliability.with_suffix(".json").read_text(encoding="utf-8"))
+    fresh_tested = replace_block(tested, "kills", kills(results))
     if not check:
         fresh = replace_block(fresh, "samples", samples(ROOT / "artifacts/report/replies.jsonl"))
         readme.write_text(fresh, encoding="utf-8")
+        reliability.write_text(fresh_tested, encoding="utf-8")
         return 0
     problems = lock_problems()
     if fresh != text:
         problems.append("README.md's figures are not those of metrics/: run `make figures`")
+    if fresh_tested != tested:
+        problems.append("docs/reliability.md's figures are not those of docs/reliability.json: run `make figures`")
     for problem in problems:
         sys.stderr.write(problem + "\n")
     return 1 if problems else 0
@@ -46,7 +54,7 @@ def replace_block(text: str, name: str, content: str) -> str:
     """Text between <!-- name --> and <!-- /name -->."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     if not re.search(pattern, text, re.DOTALL):
-        raise SystemExit(f"README.md has no block <!-- {name} --> ... <!-- /{name} -->")
+        raise SystemExit(f"the page has no block <!-- {name} --> ... <!-- /{name} -->")
     return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
 
 
@@ -103,6 +111,27 @@ def sample(row: dict[str, Any]) -> str:
     lines = [f"> **{message['role']}** {message['content']}" for message in row["messages"]]
     lines += [f"> *{model}:* {' '.join(row[model]['text'].split())}" for model in MODELS]
     return "  \n".join(lines)
+
+
+def kills(results: dict[str, Any]) -> str:
+    """One row a stage, and all together."""
+    lines = [
+        "| | kills | survived | identical | history whole | most steps lost (checkpoint every) | most seconds lost |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in (*results["stages"].items(), ("all", results["totals"])):
+        every = row.get("checkpoint_every")
+        steps = f"{row['max_steps_lost']} ({every})" if every else ""
+        counts = (row[f"num_{key}"] for key in ("kills", "survived", "identical", "histories_whole"))
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {steps} | {row['max_seconds_lost']:.1f} |")
+    total = results["totals"]
+    again = f"{total['num_trained_again_after_finish']} of {total['num_after_finish']}"
+    lines += [
+        "",
+        f"Median time lost: {total['median_seconds_lost']:.1f} s. Kills after the result was finished that led to "
+        f"training again: {again}. Seed {results['seed']}.",
+    ]
+    return "\n".join(lines)
 
 
 def lock_problems() -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.data.tokenizer import chat_tokenizer, train_bpe
+from tests.smoke_run import SmokeRun, run_stages
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,6 +53,14 @@ def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 def working_copy(tmp_path: Path) -> Path:
     """This working tree as a git repository of its own, on the smoke preset, without artifacts or metrics."""
     return copy_working_tree(tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> SmokeRun:
+    """The whole pipeline, run once; who changes `root` first puts it back to what it needs."""
+    folder = tmp_path_factory.mktemp("smoke")
+    copy_working_tree(folder / "copy")
+    return run_stages(SmokeRun(folder))
 
 
 def copy_working_tree(target: Path) -> Path:

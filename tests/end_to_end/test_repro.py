@@ -15,39 +15,20 @@ from ruamel.yaml import YAML
 from groundup.frame.lineage import TagReader, present_lineage
 from groundup.frame.params import load_params
 from groundup.frame.pipeline import StageSpec, lies_in, read_pipeline
-from tests.conftest import ROOT, copy_working_tree
+from tests.conftest import copy_working_tree
 from tests.contract.metrics_page import metric_names, unnamed, unreported
 from tests.determinism.test_surroundings import ELSEWHERE, has_locale
 from tests.security.pickles import pickles_below
+from tests.smoke_run import STAGES, SmokeRun, audit, drop_clock, dvc, environment
 
 pytestmark = pytest.mark.slow
 
-STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
-CLOCK_BOUND = ("_seconds", "_per_second", "peak_memory_mb", "mlflow_run_id")
-OUR_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "DVC_STAGE")
-
-
-def environment(**extra: str) -> dict[str, str]:
-    """Without what would lead a copy to another checkout or store."""
-    kept = {name: value for name, value in os.environ.items() if name not in OUR_VARIABLES}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return kept | {"GROUNDUP_DEVICE": "cpu", "PATH": path, "DVC_NO_ANALYTICS": "1"} | extra
-
-
-def dvc(root: Path, *arguments: str, **extra: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    result = subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, timeout=900)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
-    return result.stdout + result.stderr
-
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(smoke_run: SmokeRun) -> Path:
     """A copy in which the pipeline has run once, its file accesses noted in audit.tsv."""
-    root = copy_working_tree(tmp_path_factory.mktemp("first") / "copy")
-    audit = {"GROUNDUP_AUDIT_LOG": str(root.parent / "audit.tsv"), "PYTHONPATH": str(ROOT / "tests/end_to_end/audit")}
-    dvc(root, "repro", **audit)
-    return root
+    smoke_run.restore(smoke_run.after)
+    return smoke_run.root
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +88,14 @@ FRAME_READS = (
 FRAME_WRITES = (".work", "mlflow")
 
 
-def accesses(root: Path) -> set[tuple[str, str, str]]:
-    """(stage, mode, path relative to the copy) of audit.tsv."""
-    lines = (root.parent / "audit.tsv").read_text(encoding="utf-8").splitlines()
+def accesses(log: Path) -> set[tuple[str, str, str]]:
+    """(stage, mode, path relative to the copy) of what stages and the processes that they started did."""
+    lines = log.read_text(encoding="utf-8").splitlines()
     split = (line.split("\t") for line in lines)
     return {
-        (stage.split(":")[-1], mode, path.removeprefix(f"{root}/"))
-        for stage, mode, path in split
-        if path.startswith(f"{root}/") and "__pycache__" not in path
+        (stage, mode, path)
+        for _time, _pid, _role, stage, _event, mode, path in split
+        if stage and "__pycache__" not in path
     }
 
 
@@ -135,9 +116,9 @@ def is_declared(spec: StageSpec, mode: str, name: str) -> bool:
     return around or upstream_record or any(lies_in(name, path) for path in reads)
 
 
-def test_a_stage_touches_only_what_it_declares(first: Path) -> None:
-    pipeline = read_pipeline(first)
-    seen = accesses(first)
+def test_a_stage_touches_only_what_it_declares(smoke_run: SmokeRun) -> None:
+    pipeline = read_pipeline(smoke_run.after)
+    seen = accesses(smoke_run.log)
     assert {entry for entry in seen if not is_declared(pipeline[entry[0]], *entry[1:])} == set()
     for stage, spec in pipeline.items():
         touched = {mode: {name for s, m, name in seen if (s, m) == (stage, mode)} for mode in ("read", "write")}
@@ -192,17 +173,13 @@ os.replace("made/deep/new", "made/moved"); os.listdir("made"); list(os.scandir("
 shutil.copytree("made", "copied"); shutil.rmtree("copied"); shutil.rmtree(pathlib.Path("made"))
 """
     log = tmp_path / "audit.tsv"
-    extra = {
-        "GROUNDUP_AUDIT_LOG": str(log),
-        "DVC_STAGE": "dvc.yaml:one",
-        "PYTHONPATH": str(ROOT / "tests/end_to_end/audit"),
-    }
+    extra = audit(log) | {"DVC_STAGE": "dvc.yaml:one"}
     work = tmp_path / "work"
     work.mkdir()
-    subprocess.run([sys.executable, "-c", code], cwd=work, env=environment() | extra, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], cwd=work, env=environment(**extra), check=True, timeout=60)
     made = {"made", "made/deep", "copied", "copied/deep"}
     changed = {"made/deep/new", "made/moved", "made", "copied"}
-    assert accesses(work) - {("one", "read", "made"), ("one", "read", "copied")} == (  # rmtree opens what it deletes
+    assert accesses(log) - {("one", "read", "made"), ("one", "read", "copied")} == (  # rmtree opens what it deletes
         {("one", "make", name) for name in made}
         | {("one", "write", name) for name in changed}
         | {("one", "read", "made/deep/new"), ("one", "list", "made"), ("one", "list", "made/deep")}
@@ -221,14 +198,6 @@ def test_two_clones_give_the_same_bytes(first: Path, second: Path) -> None:
     for stage in STAGES:
         one, two = record(first, stage), record(second, stage)
         assert drop_clock(one) == drop_clock(two)
-
-
-def drop_clock(values: dict) -> dict:
-    return {
-        key: drop_clock(value) if isinstance(value, dict) else value
-        for key, value in values.items()
-        if not key.endswith(CLOCK_BOUND)
-    }
 
 
 def test_nothing_published_is_a_pickle(first: Path) -> None:

@@ -1,0 +1,103 @@
+"""`make test-chaos`: every planned kill, told as it goes, its outcomes in docs/reliability.json.
+
+With --only NUMBERS those of the plan alone, to look into one; nothing is written then.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+
+from tests.chaos.case import Outcome, strike
+from tests.chaos.compare import histories
+from tests.chaos.events import read_events, windows
+from tests.chaos.measure import checkpoint_interval
+from tests.chaos.plan import Kill, plan
+from tests.conftest import ROOT, copy_working_tree
+from tests.smoke_run import STAGES, SmokeRun, run_stages
+
+SEED = 20
+RESULTS = ROOT / "docs/reliability.json"
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def play(run: SmokeRun, kills: Iterable[tuple[int, Kill]]) -> list[Outcome]:
+    """The numbered kills, one after the other."""
+    wanted = histories(run)
+    outcomes = []
+    for number, kill in kills:
+        start = time.monotonic()
+        outcomes.append(strike(run, kill, wanted[kill.stage]))
+        say(f"{number:3} {time.monotonic() - start:4.0f} s  {outcomes[-1].line()}")
+    return outcomes
+
+
+def totals(outcomes: Iterable[Outcome]) -> dict[str, int | float]:
+    killed = [outcome for outcome in outcomes if outcome.killed]
+    finished = [outcome for outcome in killed if outcome.window in ("publish", "commit")]
+    lost = [outcome.seconds_lost for outcome in killed if outcome.seconds_lost is not None]
+    return {
+        "num_kills": len(killed),
+        "num_survived": sum(outcome.survived for outcome in killed),
+        "num_identical": sum(outcome.identical for outcome in killed),
+        "num_histories_whole": sum(outcome.history_whole for outcome in killed),
+        "num_after_finish": len(finished),
+        "num_trained_again_after_finish": sum(outcome.trained_again for outcome in finished),
+        "num_without_problem": sum(outcome.is_good for outcome in killed),
+        "median_seconds_lost": round(median(lost), 2) if lost else 0.0,
+        "max_seconds_lost": max(lost, default=0.0),
+        "max_steps_lost": max((outcome.steps_lost or 0 for outcome in killed), default=0),
+    }
+
+
+def write_results(outcomes: list[Outcome]) -> None:
+    params = ROOT / "presets/smoke.yaml"
+    results = {
+        "seed": SEED,
+        "totals": totals(outcomes),
+        "stages": {
+            stage: {"checkpoint_every": checkpoint_interval(params, stage)}
+            | totals(outcome for outcome in outcomes if outcome.stage == stage)
+            for stage in STAGES
+        },
+        "kills": [asdict(outcome) for outcome in outcomes],
+    }
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", type=int, metavar="NUMBER", help="these kills of the plan alone")
+    parser.add_argument(
+        "--in", dest="folder", type=Path, help="a folder to work in, and to keep; an old run is reused"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="groundup-chaos-") as temporary:
+        folder = arguments.folder or Path(temporary)
+        run = SmokeRun(folder)
+        if not run.after.exists():
+            say("the uninterrupted run comes first")
+            copy_working_tree(run.root)
+            run_stages(run)
+        events = read_events(run.log)
+        kills = list(enumerate(plan({stage: windows(events, stage) for stage in STAGES}, SEED)))
+        chosen = [pair for pair in kills if arguments.only is None or pair[0] in arguments.only]
+        say(f"{len(chosen)} kills, seed {SEED}")
+        outcomes = play(run, chosen)
+    say(json.dumps(totals(outcomes), indent=2))
+    if arguments.only is None:
+        write_results(outcomes)
+    return 0 if all(outcome.is_good for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
