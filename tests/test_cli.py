@@ -49,7 +49,7 @@ def test_a_checkout_is_found_from_a_folder_inside_it(checkout: Path, monkeypatch
     monkeypatch.chdir(checkout / "docs/deep")
     result, output = run("deliver")
     assert result.exit_code == 0
-    assert output == "0 of 0 waiting runs delivered"
+    assert output == "nothing waits for delivery"
 
 
 def test_lineage_before_the_first_run(checkout: Path) -> None:

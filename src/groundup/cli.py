@@ -10,8 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from groundup.frame.environment import main_root, set_environment, tracking_store
+from groundup.frame.environment import BACKEND_STORE_URI, DELIVERY, main_root, set_environment, tracking_store
+from groundup.frame.params import ParamsError
 from groundup.frame.pipeline import PipelineError
+from groundup.frame.redact import redact
+from groundup.frame.tracking.check import TrackingError, check_store
 
 app = typer.Typer(
     help="Raise a foundation model from the ground up: dvc repro trains it, these commands use it.",
@@ -50,26 +53,45 @@ def prepare_process() -> None:
     set_environment(offline=True)
 
 
+def reach_store(root: Path) -> str | None:
+    """Why MLflow cannot be asked now, None if it can; a wrong tracking URI ends the command."""
+    try:
+        return check_store(root)
+    except TrackingError as error:
+        fail(str(error))
+
+
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
     """Open the MLflow UI on this checkout's runs."""
-    uri, _ = tracking_store(find_root())
-    if not uri.startswith("sqlite:"):
-        fail(f"MLFLOW_TRACKING_URI points to {uri}: open that address in a browser")
+    root = find_root()
+    uri, _ = tracking_store(root)
+    if uri.startswith(("http:", "https:")):
+        fail(f"MLFLOW_TRACKING_URI points to {redact(uri)}: open that address in a browser")
+    if problem := reach_store(root):
+        console.print(f"MLflow: {problem}", style="yellow", highlight=False)
+    from groundup.frame.tracking.store import open_store
+
+    open_store(uri)
     console.print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
-    arguments = ["server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.environ[BACKEND_STORE_URI] = uri  # every user of the machine can read arguments
+    hosts = f"127.0.0.1:{port},localhost:{port}"  # no page of another site may ask through the browser
+    arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 
 @app.command()
 def lineage() -> None:
     """Show which run made each present output, and from which runs."""
-    from groundup.frame.lineage import TagReader, present_lineage
+    from groundup.frame.lineage import NoRuns, StoredRuns, present_lineage
 
     root = find_root()
-    nodes = present_lineage(root, TagReader(tracking_store(root)[0]))
-    if not nodes:
+    if not present_lineage(root, NoRuns()):
         fail("no stage has run yet: `dvc repro` runs them all")
+    problem = reach_store(root)
+    if problem:
+        console.print(f"MLflow cannot be asked ({problem}): the metrics files tell", style="yellow", highlight=False)
+    nodes = present_lineage(root, NoRuns() if problem else StoredRuns(tracking_store(root)[0]))
     table = Table(title="from raw text to the aligned model")
     for column in ("stage", "made by run", "from runs", "outputs", "figures"):
         table.add_column(column, overflow="fold")
@@ -98,31 +120,60 @@ def figure(value: float) -> str:
 @app.command()
 def deliver() -> None:
     """Send to MLflow what earlier runs could not deliver."""
-    from mlflow.exceptions import MlflowException
-
-    from groundup.frame.lock import locked
-    from groundup.frame.tracking.deliver import Deliverer
-    from groundup.frame.tracking.spool import EVENTS, is_delivered
+    from groundup.frame.tracking.spool import claimed, waiting
 
     root = find_root()
-    waiting = [
-        path.parent
-        for path in sorted((main_root(root) / ".work").glob(f"*/*/{EVENTS}"))
-        if not is_delivered(path.parent)
-    ]
+    works = waiting(main_root(root) / ".work")
+    if not works:
+        console.print("nothing waits for delivery", highlight=False)
+        return
+    if problem := reach_store(root):
+        fail(f"{len(works)} runs wait, and MLflow cannot take them now: {problem}")
+    os.environ.update(DELIVERY)
+    from groundup.frame.tracking.deliver import MLFLOW_ERRORS, first_line
+    from groundup.frame.tracking.deliverer import Deliverer
+    from groundup.frame.tracking.store import open_store
+
+    uri, artifact_location = tracking_store(root)
+    client = open_store(uri)
     failures = 0
-    for work in waiting:
+    for work in works:
         name = work.relative_to(main_root(root))
         try:
-            with locked(work):
-                Deliverer(work, *tracking_store(root)).deliver()
-            console.print(f"delivered {name}", highlight=False)
-        except (MlflowException, OSError, PipelineError) as error:
+            with claimed(work) as free:
+                if free:
+                    Deliverer(work, client, artifact_location).deliver()
+            console.print(f"delivered {name}" if free else f"{name} is being delivered by its stage", highlight=False)
+        except MLFLOW_ERRORS as error:
             failures += 1
-            console.print(f"{name} could not be delivered and stays: {error}", style="red", highlight=False)
-    console.print(f"{len(waiting) - failures} of {len(waiting)} waiting runs delivered", highlight=False)
+            console.print(f"{name} could not be delivered and stays: {first_line(error)}", style="red")
     if failures:
         raise typer.Exit(1)
+
+
+@app.command()
+def clean(
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be removed.")] = False,
+    undelivered: Annotated[bool, typer.Option(help="Also remove runs that MLflow has not taken.")] = False,
+) -> None:
+    """Remove work dirs that no stage needs any more."""
+    from groundup.frame.clean import clean as clean_work_dirs
+
+    root = find_root()
+    freed = 0
+    try:
+        for verdict in clean_work_dirs(root, undelivered, dry_run):
+            freed += verdict.num_bytes if verdict.stale else 0
+            action = "kept" if not verdict.stale else "would remove" if dry_run else "removed"
+            name = verdict.work.relative_to(main_root(root))
+            console.print(
+                f"{action} {name} ({verdict.num_bytes / 1e6:.1f} MB): {verdict.reason}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    except (ParamsError, PipelineError) as error:
+        fail(str(error))
+    console.print(f"{freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}", highlight=False)
 
 
 @app.command()

@@ -16,13 +16,14 @@ MODEL_TYPES = {"LlamaForCausalLM": "causal-lm", "LlamaForSequenceClassification"
 def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerprint) -> dict[str, Any]:
     """Fields of the spool's start event."""
     spec = pipeline[fingerprint.stage]
-    run_ids = {name: run_id_of(root, name) or "unknown" for name in upstream(pipeline, spec.name)}
+    made_by = {name: made(root, name) for name in upstream(pipeline, spec.name)}
     models = [path for path in spec.inputs if model_type(root / path)]
     return {
         "run_name": f"{spec.name}-{fingerprint.value[:8]}",
-        "tags": _tags(root, spec, fingerprint, run_ids),
+        "tags": _tags(root, spec, fingerprint, made_by),
         "params": {key: str(value)[:6000] for key, value in _flatten(fingerprint.params).items()},
-        "models": [[path, run_ids[name]] for path in models if (name := producer(pipeline, path))],
+        "upstream": made_by,
+        "models": [[path, name] for path in models if (name := producer(pipeline, path))],
         "datasets": [
             {"path": path, "digest": fingerprint.digests[path], "context": spec.name}
             for path in spec.inputs
@@ -31,25 +32,28 @@ def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerp
     }
 
 
-def run_id_of(root: Path, stage: str) -> str | None:
-    """The MLflow run that made the stage's present outputs; also of a stage that DVC skipped."""
+def made(root: Path, stage: str) -> dict[str, str | None]:
+    """What made the stage's present outputs: MLflow run (null if no server was there then) and fingerprint."""
     path = root / f"metrics/{stage}.json"
-    return read_json(path).get("mlflow_run_id") if path.exists() else None
+    record = read_json(path) if path.exists() else {}
+    return {"run_id": record.get("mlflow_run_id"), "fingerprint": record.get("fingerprint", "unknown")}
 
 
-def _tags(root: Path, spec: StageSpec, fingerprint: Fingerprint, run_ids: dict[str, str]) -> dict[str, str]:
+def _tags(root: Path, spec: StageSpec, fingerprint: Fingerprint, made_by: dict[str, Any]) -> dict[str, str]:
     commit = _git(root, "rev-parse", "HEAD")
     return {
         "stage": spec.name,
         "fingerprint": fingerprint.value,
         "git.commit": commit,
         "mlflow.source.git.commit": commit,
+        "mlflow.source.name": f"stages/{spec.name}.py",
+        "mlflow.source.type": "LOCAL",
         "git.dirty": str(bool(_git(root, "status", "--porcelain", "--untracked-files=no"))).lower(),
         "dvc.stage": os.environ.get(DVC_STAGE, "none"),
         "dvc.experiment": os.environ.get(DVC_EXPERIMENT, "none"),
         "device": fingerprint.device,
         **{f"input.{path}": fingerprint.digests[path] for path in spec.inputs},
-        **{f"upstream.{name}": run_id for name, run_id in run_ids.items()},
+        **{f"upstream_fingerprint.{name}": known["fingerprint"] for name, known in made_by.items()},
         **{f"version.{library}": value for library, value in fingerprint.versions.items()},
     }
 
@@ -70,7 +74,7 @@ def model_type(path: Path) -> str | None:
     return "tokenizer" if (path / "tokenizer_config.json").exists() else None
 
 
-def describe_outs(export: Path, outs: tuple[str, ...], metrics: dict[str, float]) -> list[dict[str, Any]]:
+def describe_outs(export: Path, outs: tuple[str, ...]) -> list[dict[str, Any]]:
     """One entry for each out that is a model or a tokenizer."""
     described = []
     for out in outs:
@@ -85,7 +89,6 @@ def describe_outs(export: Path, outs: tuple[str, ...], metrics: dict[str, float]
                 "md5": dvc_md5(export / out),
                 "model_type": kind,
                 "params": {key: str(config[key]) for key in shape if key in config},
-                "metrics": metrics,
             }
         )
     return described

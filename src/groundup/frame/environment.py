@@ -1,6 +1,7 @@
 """Everything the frame takes from the environment: each variable is named here and nowhere else."""
 
 import os
+import re
 from pathlib import Path
 
 TELEMETRY_OFF = {
@@ -16,8 +17,31 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "true",
 }
 TRACKING_URI = "MLFLOW_TRACKING_URI"
+TRACKING_USERNAME, TRACKING_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+TRACKING_TOKEN = "MLFLOW_TRACKING_TOKEN"
+# Ways to reach a server that only MLflow itself can use.
+TRACKING_BY_PLUGIN = (
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_AWS_SIGV4",
+    "MLFLOW_TRACKING_INSECURE_TLS",
+    "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+)
+# MLflow's own retries sleep for minutes and repeat a create_run that the server may have carried out.
+DELIVERY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+SECRETS = (
+    TRACKING_PASSWORD,
+    TRACKING_TOKEN,
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "DATABRICKS_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
 DEVICE = "GROUNDUP_DEVICE"
+DEVICES = ("cpu", "cuda", "mps")
 DVC_STAGE, DVC_EXPERIMENT = "DVC_STAGE", "DVC_EXP_NAME"
+BACKEND_STORE_URI = "MLFLOW_BACKEND_STORE_URI"  # of `mlflow server`
 OFFLINE = {"HF_HUB_OFFLINE": "1"}  # every stage but prepare
 
 
@@ -38,16 +62,19 @@ def main_root(root: Path) -> Path:
 
 def tracking_store(root: Path) -> tuple[str, str | None]:
     """(tracking URI, artifact location or None where the server decides)."""
-    if uri := os.environ.get(TRACKING_URI):
-        return uri, None
     folder = main_root(root) / "mlflow"
-    return f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+    uri = os.environ.get(TRACKING_URI)
+    if not uri:
+        return f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+    if relative := re.fullmatch(r"sqlite:///([^/:].*)", uri):  # one store, whatever the current folder is
+        return f"sqlite:///{main_root(root) / relative[1]}", None
+    return uri, None
 
 
 def resolve_device() -> str:
     """GROUNDUP_DEVICE: auto (the default), cpu, cuda or mps."""
     wanted = os.environ.get(DEVICE, "auto")
-    if wanted not in ("auto", "cpu", "cuda", "mps"):
+    if wanted not in ("auto", *DEVICES):
         raise ValueError(f"{DEVICE}={wanted}: use auto, cpu, cuda or mps")
     if wanted == "cpu":
         return wanted

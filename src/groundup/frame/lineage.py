@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from groundup.frame.files import read_json
 from groundup.frame.pipeline import read_pipeline, upstream
+
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -21,37 +23,69 @@ class Node:
 
     def stale_parents(self, nodes: dict[str, "Node"]) -> list[str]:
         """Upstream stages that have been run again since, with another result; `dvc repro` brings them together."""
-        return [name for name, run_id in self.parents.items() if name in nodes and nodes[name].run_id != run_id]
+        return [
+            name
+            for name, run_id in self.parents.items()
+            if name in nodes and run_id != UNKNOWN and nodes[name].run_id not in (None, run_id)
+        ]
 
 
-def present_lineage(root: Path, tags_of_run: "TagReader") -> dict[str, Node]:
+class Runs(Protocol):
+    """What lineage asks of the tracking store."""
+
+    def find(self, run_id: str | None, fingerprint: str) -> str | None: ...
+
+    def tags(self, run_id: str) -> dict[str, str] | None: ...
+
+
+def present_lineage(root: Path, runs: Runs) -> dict[str, Node]:
     """Stages with a metrics file, in pipeline order. Parents come from MLflow's tags, else from the metrics files."""
     pipeline = read_pipeline(root)
     records = {name: read_json(path) for name in pipeline if (path := root / f"metrics/{name}.json").exists()}
+    run_ids = {name: runs.find(record["mlflow_run_id"], record["fingerprint"]) for name, record in records.items()}
     nodes = {}
     for name, record in records.items():
-        run_id = record["mlflow_run_id"]
-        tags = tags_of_run(run_id) if run_id else None
-        parents = {
-            parent: (tags or {}).get(f"upstream.{parent}") or records.get(parent, {}).get("mlflow_run_id") or "unknown"
-            for parent in upstream(pipeline, name)
-        }
+        run_id = run_ids[name]
+        tags = (runs.tags(run_id) if run_id else None) or {}
+        parents = {}
+        for parent in upstream(pipeline, name):
+            present = records[parent]["fingerprint"] if parent in records else UNKNOWN
+            fingerprint = tags.get(f"upstream_fingerprint.{parent}", present)
+            tagged = tags.get(f"upstream.{parent}", UNKNOWN)
+            found = (
+                runs.find(None, fingerprint) if tagged == UNKNOWN and fingerprint != present else run_ids.get(parent)
+            )
+            parents[parent] = tagged if tagged != UNKNOWN else found or UNKNOWN
         nodes[name] = Node(name, run_id, record["fingerprint"], parents, pipeline[name].outs, record)
     return nodes
 
 
-class TagReader:
-    """run id -> tags from the tracking store; None where the store does not have the run."""
+class NoRuns:
+    """Without a store, the metrics files tell."""
+
+    def find(self, run_id: str | None, fingerprint: str) -> str | None:
+        return run_id
+
+    def tags(self, run_id: str) -> dict[str, str] | None:
+        return None
+
+
+class StoredRuns:
+    """The tracking store's runs."""
 
     def __init__(self, tracking_uri: str) -> None:
-        from mlflow import MlflowClient  # 3 s; only the commands that need it pay
+        from groundup.frame.tracking.store import open_store  # 3 s; only the commands that need it pay
 
-        self._client = MlflowClient(tracking_uri)
+        self._client = open_store(tracking_uri)
 
-    def __call__(self, run_id: str) -> dict[str, str] | None:
-        from mlflow.exceptions import MlflowException
+    def find(self, run_id: str | None, fingerprint: str) -> str | None:
+        """The noted run; if there is none or the store lacks it, the last one with this fingerprint."""
+        from groundup.frame.tracking.store import resolve_run
 
-        try:
-            return dict(self._client.get_run(run_id).data.tags)
-        except MlflowException:
-            return None
+        return resolve_run(self._client, run_id, fingerprint)
+
+    def tags(self, run_id: str) -> dict[str, str] | None:
+        from groundup.frame.tracking.store import find_run
+
+        run = find_run(self._client, run_id)
+        return dict(run.data.tags) if run else None

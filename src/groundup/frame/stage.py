@@ -25,6 +25,8 @@ from groundup.frame.lock import locked
 from groundup.frame.params import Params, ParamsError, load_params
 from groundup.frame.params.selection import DeclaredParams, select
 from groundup.frame.pipeline import PipelineError, StageSpec, read_pipeline
+from groundup.frame.redact import redact_streams
+from groundup.frame.tracking.check import check_store
 from groundup.frame.tracking.spool import curve_csv, read_curve
 from groundup.frame.tracking.tracker import Tracker
 from groundup.frame.workdir import EXPORT, SCRATCH, discard, note_start, read_finished, record_finished, sweep
@@ -90,6 +92,7 @@ class Stage:
 
 def run_stage(name: str, body: Body) -> None:
     """Run one stage as a process: `body` is called unless a finished result only waits to be published."""
+    redact_streams()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 uses what torch 2.13 deprecates
     set_environment(offline=name != "prepare")
@@ -123,6 +126,7 @@ def _run_listening(root: Path, name: str, body: Body, interruption: Interruption
         raise PipelineError(f"dvc.yaml has no stage {name}; it has {', '.join(pipeline)}")
     spec = pipeline[name]
     params = load_params(root / "params.yaml")
+    problem = check_store(root)
     start = time.monotonic()
     device = resolve_device() if "runtime" in spec.params else "cpu"
     device_seconds = time.monotonic() - start  # importing torch, for the most part
@@ -136,11 +140,11 @@ def _run_listening(root: Path, name: str, body: Body, interruption: Interruption
             stage = Stage(root, spec, params, fingerprint, work, interruption)
             stage.work.mkdir(exist_ok=True)
             stage.import_seconds = device_seconds
-            _run_tracked(stage, body, work, start_event(root, pipeline, fingerprint))
+            _run_tracked(stage, body, work, start_event(root, pipeline, fingerprint), problem)
 
 
-def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any]) -> None:
-    tracker = Tracker(stage.root, work, start)
+def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], problem: str | None) -> None:
+    tracker = Tracker(stage.root, work, start, problem)
     stage.track(tracker)
     status = "FAILED"
     try:
@@ -196,8 +200,8 @@ def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
     numbers = flatten(metrics)
     # MLflow shows the value of the highest step, so final figures come after the curve.
     step = 1 + max((int(row["step"]) for row in read_curve(tracker.work)), default=0)
-    tracker.spool.write("metrics", values=numbers, step=step)
-    tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs, numbers))
+    tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs))
+    tracker.spool.write("metrics", values=numbers, step=step)  # of the run and of the models that it now has
     reports = [out for out in stage.spec.outs if out.startswith("artifacts/report")]
     files = [
         (str(file.relative_to(tracker.work)), str(file.parent.relative_to(stage.export / report)).removeprefix("."))

@@ -1,14 +1,20 @@
 """The spool: an append-only file of events. Training writes it and never waits for MLflow."""
 
+import fcntl
+import hashlib
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from groundup.frame.files import write_json
+from groundup.frame.redact import redact_all
+
 EVENTS = "spool.jsonl"
-RUN = "run.json"  # run_id and the number of events delivered, written by the deliverer
+RUN = "run.json"  # whose spool, run_id and the number of events delivered, written by the deliverer
 
 Event = dict[str, Any]
 
@@ -21,12 +27,26 @@ class Delivered:
     num_events: int
 
 
+def spool_id(work: Path) -> str:
+    """Tag of the run that this spool is delivered to: a hash of its first event, which never changes."""
+    with (work / EVENTS).open("rb") as lines:
+        return hashlib.sha256(lines.readline()).hexdigest()[:16]
+
+
 def read_delivered(work: Path) -> Delivered:
+    """Nothing, if what is noted is about another spool that stood here before."""
     try:
         state = json.loads((work / RUN).read_text(encoding="utf-8"))
+        if state.get("spool", spool_id(work)) == spool_id(work):
+            return Delivered(state["run_id"], state["num_events"])
     except FileNotFoundError:
-        return Delivered(None, 0)
-    return Delivered(state["run_id"], state["num_events"])
+        pass
+    return Delivered(None, 0)
+
+
+def note_delivered(work: Path, delivered: Delivered) -> None:
+    state = {"spool": spool_id(work), "run_id": delivered.run_id, "num_events": delivered.num_events}
+    write_json(work / RUN, state)
 
 
 def is_delivered(work: Path) -> bool:
@@ -34,8 +54,26 @@ def is_delivered(work: Path) -> bool:
     return read_delivered(work).num_events >= sum(1 for _ in read_events(work / EVENTS, 0))
 
 
+def waiting(folder: Path) -> list[Path]:
+    """Work dirs with something to deliver, the oldest first: a run comes after those it was made from."""
+    works = [path.parent for path in folder.glob(f"*/*/{EVENTS}") if not is_delivered(path.parent)]
+    return sorted(works, key=lambda work: next(read_events(work / EVENTS, 0))["time_ms"])
+
+
+@contextmanager
+def claimed(work: Path) -> Iterator[bool]:
+    """One deliverer for each spool; False if another process has it. Training never takes this lock."""
+    with (work / "deliver.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
 class Spool:
-    """Writer side. Events: start, point, artifacts, outputs, metrics, finish."""
+    """Writer side. Events: start, point, outputs, metrics, artifacts, finish. None holds a secret."""
 
     def __init__(self, work: Path) -> None:
         self.path = work / EVENTS
@@ -53,7 +91,8 @@ class Spool:
                     file.truncate(whole)
 
     def write(self, kind: str, **fields: Any) -> None:
-        self._file.write(json.dumps({"kind": kind, "time_ms": int(time.time() * 1000), **fields}) + "\n")
+        event = {"kind": kind, "time_ms": int(time.time() * 1000), **redact_all(fields)}
+        self._file.write(json.dumps(event) + "\n")
         self._file.flush()
         self.num_events += 1
 
@@ -69,6 +108,21 @@ def read_events(path: Path, skip: int) -> Iterator[Event]:
         for number, line in enumerate(lines):
             if number >= skip and line.endswith("\n"):
                 yield json.loads(line)
+
+
+def offset_of(path: Path, skip: int) -> int:
+    """Where the first event after the first `skip` begins."""
+    with path.open("rb") as lines:
+        return sum(len(line) for line, _ in zip(lines, range(skip), strict=False))
+
+
+def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
+    """Whole events from `offset` on, and where the next one will begin."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
 
 
 def read_curve(work: Path) -> list[dict[str, float]]:

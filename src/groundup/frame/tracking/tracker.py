@@ -7,40 +7,51 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from groundup.frame.environment import tracking_store
-from groundup.frame.tracking.spool import Spool, read_delivered
+from groundup.frame.environment import DELIVERY, tracking_store
+from groundup.frame.redact import redact
+from groundup.frame.tracking.spool import Spool, is_delivered, read_delivered
 
 logger = logging.getLogger(__name__)
 
-EXPERIMENT = "groundup"
+LOG = "deliver.log"
 DELIVERY_SECONDS = 60.0  # how long a finished stage waits for MLflow
-SHORT_SECONDS = 10.0  # the same after SIGTERM or Ctrl-C, or if MLflow has taken nothing so far
+SHORT_SECONDS = 10.0  # the same after SIGTERM or Ctrl-C, or if MLflow was out of reach and has taken nothing since
 
 
 class Tracker:
-    """One MLflow run, fed through the spool in the work dir."""
+    """One MLflow run, fed through the spool in the work dir. `problem`: why MLflow cannot take it just now."""
 
-    def __init__(self, root: Path, work: Path, start: dict[str, Any]) -> None:
+    def __init__(self, root: Path, work: Path, start: dict[str, Any], problem: str | None) -> None:
+        self.root = root
         self.work = work
+        self.problem = problem
         self.spool = Spool(work)
-        uri, artifact_location = tracking_store(root)
-        self.spool.write("start", experiment=EXPERIMENT, **start)
-        self._log = (work / "deliver.log").open("a", encoding="utf-8")
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "groundup.frame.tracking.deliver",
-                str(work),
-                uri,
-                artifact_location or "",
-                str(os.getpid()),
-            ],
-            env=dict(os.environ, PYTHONPATH=str(root / "src")),
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,  # Ctrl-C is for the stage, which then tells the deliverer how the run ended
-        )
+        if problem:
+            logger.warning(
+                "MLflow at %s takes no runs now (%s): training goes on, its points wait in %s",
+                redact(tracking_store(root)[0]),
+                problem,
+                self.spool.path,
+            )
+        self.spool.write("start", **start)
+        self._process = self._launch()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with (self.work / LOG).open("ab") as log:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "groundup.frame.tracking.deliver",
+                    str(self.work),
+                    str(self.root),
+                    str(os.getpid()),
+                ],
+                env=DELIVERY | os.environ | {"PYTHONPATH": str(self.root / "src")},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the stage, which then tells the deliverer how the run ended
+            )
 
     def log(self, step: int, **values: float) -> None:
         """A point of the curves."""
@@ -50,18 +61,26 @@ class Tracker:
         """End the run as FINISHED, FAILED or KILLED, and wait a while for everything to arrive."""
         self.spool.write("finish", status=status)
         self.spool.close()
+        if self._process.poll() is not None:  # it was killed: it never ends by itself before the run does
+            self._process = self._launch()
+        short = status == "KILLED" or (self.problem is not None and self.run_id is None)
         try:
-            self._process.wait(SHORT_SECONDS if status == "KILLED" or self.run_id is None else DELIVERY_SECONDS)
+            self._process.wait(SHORT_SECONDS if short else DELIVERY_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.terminate()
             self._process.wait()
-        self._log.close()
-        if read_delivered(self.work).num_events < self.spool.num_events:
+        if not is_delivered(self.work):
             logger.warning(
-                "MLflow did not take all of this run: the rest is in %s (reason: %s); `groundup deliver` sends it",
+                "MLflow has not taken all of this run: the rest waits in %s for the next stage or `groundup deliver` "
+                "(last said: %s; more in %s)",
                 self.spool.path,
-                self.work / "deliver.log",
+                self._last_said(),
+                self.work / LOG,
             )
+
+    def _last_said(self) -> str:
+        lines = (self.work / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line), "nothing")
 
     @property
     def run_id(self) -> str | None:

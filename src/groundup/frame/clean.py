@@ -1,0 +1,76 @@
+"""Which work dirs nobody needs any more, and their removal."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from groundup.frame.environment import DEVICES, main_root
+from groundup.frame.files import files_below, read_json, remove
+from groundup.frame.fingerprint import take_fingerprint
+from groundup.frame.params import load_params
+from groundup.frame.params.selection import select
+from groundup.frame.pipeline import PipelineError, StageSpec, read_pipeline, recorded_outs
+from groundup.frame.stage import UNDELIVERED, locked
+from groundup.frame.tracking.spool import is_delivered
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What becomes of a work dir, and why."""
+
+    work: Path
+    num_bytes: int
+    stale: bool  # and so removed, unless this is a dry run
+    reason: str
+
+
+def clean(root: Path, undelivered: bool, dry_run: bool) -> Iterator[Verdict]:
+    """Judge every work dir and remove what is stale; `undelivered` also gives up what MLflow has not taken."""
+    pipeline = read_pipeline(root)
+    for folder in sorted(path for path in (main_root(root) / ".work").glob("*") if path.is_dir()):
+        works = sorted(path for path in folder.iterdir() if path.is_dir())
+        spec = pipeline.get(folder.name)
+        present = _present(root, spec) if spec and works else set()
+        for work in works:
+            num_bytes = sum(file.lstat().st_size for file in files_below(work))
+            stale, reason = _judge(root, work, present)
+            if stale and not undelivered and not is_delivered(work):
+                stale = False
+                reason += ", but MLflow has not taken its run: `groundup deliver` sends it, --undelivered gives it up"
+            if stale and not dry_run:
+                try:
+                    _remove(work)
+                except PipelineError as error:
+                    stale, reason = False, str(error)
+            yield Verdict(work, num_bytes, stale, reason)
+
+
+def _judge(root: Path, work: Path, present: set[str] | None) -> tuple[bool, str]:
+    """(stale, why or why not)"""
+    recorded = recorded_outs(root, work.parent.name)
+    finished = work / "finished.json"
+    if finished.exists() and all(recorded.get(out) == md5 for out, md5 in read_json(finished)["md5s"].items()):
+        return True, "dvc.lock records its result"
+    if present is None:
+        return False, "an input of this stage is missing, so whether it is needed cannot be told: `dvc repro` first"
+    if work.name in present:
+        return False, f"its inputs are the present ones: `dvc repro {work.parent.name}` goes on from here"
+    return True, "its inputs are not the present ones"
+
+
+def _remove(work: Path) -> None:
+    """PipelineError names the process that works there."""
+    with locked(work):
+        remove(work)
+    if UNDELIVERED in work.name:  # no stage locks it under this name
+        remove(work.with_name(f"{work.name}.lock"))
+
+
+def _present(root: Path, spec: StageSpec) -> set[str] | None:
+    """Names of the work dirs of the present inputs, on any device; None while an input is missing."""
+    params = select(load_params(root / "params.yaml"), spec.params)
+    try:
+        fingerprint = take_fingerprint(root, spec, params, DEVICES[0])
+    except FileNotFoundError:
+        return None
+    return {dataclasses.replace(fingerprint, device=device).value[:16] for device in DEVICES}
