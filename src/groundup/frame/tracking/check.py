@@ -28,6 +28,7 @@ from groundup.frame.redact import redact, without_userinfo
 EXPERIMENT = "groundup"
 CHECK_SECONDS = 2.0
 MAX_ANSWER = 1 << 20
+PLUGINS = "mlflow.tracking_store"
 DATABASES = ("postgresql", "mysql", "mssql")
 EXAMPLES = "sqlite:////absolute/path/mlflow.db, http://HOST:PORT or https://HOST"
 
@@ -41,23 +42,22 @@ def check_store(root: Path) -> str | None:
     uri, _ = tracking_store(root)
     if not os.environ.get(TRACKING_URI):
         (main_root(root) / "mlflow").mkdir(exist_ok=True)
-    scheme = urlsplit(uri).scheme
     if re.match(r"[\w.-]+:\d+(/|$)", uri):
         raise _wrong(uri, f"has no scheme: a server needs one, as in http://{uri}")
-    if scheme in ("", "file"):
+    scheme = uri.partition(":")[0].partition("+")[0].lower()
+    if scheme in ("http", "https"):
+        return _check_server(uri)
+    if scheme == "sqlite":
+        return _check_sqlite(uri)
+    if scheme in (*DATABASES, "databricks", *(plugin.name for plugin in entry_points(group=PLUGINS))):
+        return None
+    if scheme == "file" or ":" not in uri:
         raise _wrong(
             uri,
             "is a folder, and MLflow no longer keeps runs in folders: use sqlite:////absolute/path/mlflow.db "
             "(`mlflow migrate-filestore` brings the old runs over)",
         )
-    if scheme in ("http", "https"):
-        return _check_server(uri)
-    if scheme.split("+")[0] == "sqlite":
-        return _check_sqlite(uri)
-    plugins = {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
-    if scheme.split("+")[0] not in DATABASES and uri.split(":")[0] not in {"databricks", *plugins}:
-        raise _wrong(uri, f"has the scheme {scheme}, which MLflow does not know: use {EXAMPLES}")
-    return None
+    raise _wrong(uri, f"has the scheme {scheme}, which MLflow does not know: use {EXAMPLES}")
 
 
 def _wrong(uri: str, what: str) -> TrackingError:

@@ -25,7 +25,7 @@ from groundup.frame.tracking.store import open_store
 logger = logging.getLogger("groundup.deliver")
 
 POLL_SECONDS = 0.5
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 MLFLOW_ERRORS = (MlflowException, OSError, SQLAlchemyError)  # a later attempt may succeed
 
 
