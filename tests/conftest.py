@@ -49,6 +49,27 @@ def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store; making one takes seconds, copying it none."""
+    from mlflow import MlflowClient  # 3 s; most tests need none
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def mlflow_store(migrated_store: Path, tmp_path: Path) -> str:
+    """URI of a store of this test's own, its one experiment's artifacts in the test's folder."""
+    from mlflow import MlflowClient
+
+    path = shutil.copy(migrated_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{path}"
+    MlflowClient(uri).create_experiment("groundup", artifact_location=(tmp_path / "mlartifacts").as_uri())
+    return uri
+
+
 @pytest.fixture
 def working_copy(tmp_path: Path) -> Path:
     """This working tree as a git repository of its own, on the smoke preset, without artifacts or metrics."""

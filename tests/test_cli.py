@@ -9,7 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from groundup.cli import app
+from groundup.frame.files import write_json
+from groundup.frame.tracking.spool import claimed
 from tests.conftest import ROOT
+from tests.frame.tracking.events import write_run
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def run(*arguments: str) -> tuple[Result, str]:
     return result, " ".join(result.output.split())
 
 
-@pytest.mark.parametrize("command", ["ui", "lineage", "deliver", "chat"])
+@pytest.mark.parametrize("command", ["ui", "lineage", "deliver", "clean", "chat"])
 def test_outside_a_checkout(folder: Path, command: str) -> None:
     result, output = run(command)
     assert result.exit_code == 1
@@ -72,6 +75,67 @@ def test_ui_of_a_server_names_its_address(checkout: Path) -> None:
     assert output == "MLFLOW_TRACKING_URI points to http://127.0.0.1:9: open that address in a browser"
 
 
+def test_ui_hides_a_password(checkout: Path) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = "https://me:hunter2@tracking.example"
+    _, output = run("ui")
+    assert output == "MLFLOW_TRACKING_URI points to https://***@tracking.example: open that address in a browser"
+
+
+def test_ui_binds_to_this_machine_and_names_its_hosts(
+    checkout: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda path, arguments: started.append(arguments))
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow_store
+    result, _ = run("ui", "--port", "5001")
+    assert result.exit_code == 0
+    (arguments,) = started
+    assert arguments[1:6] == ["-m", "mlflow", "server", "--host", "127.0.0.1"]
+    assert arguments[6:] == ["--port", "5001", "--allowed-hosts", "127.0.0.1:5001,localhost:5001"]
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == mlflow_store
+
+
+@pytest.mark.parametrize("command", ["ui", "lineage", "deliver"])
+def test_a_wrong_store_is_told(checkout: Path, command: str) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = "ftp://host"
+    write_json(checkout / "metrics/prepare.json", {"fingerprint": "abc", "mlflow_run_id": None})
+    write_waiting_run(checkout)
+    result, output = run(command)
+    assert result.exit_code == 1
+    assert "MLFLOW_TRACKING_URI=ftp://host has the scheme ftp, which MLflow does not know" in output
+    assert "Traceback" not in output
+
+
+def write_waiting_run(checkout: Path) -> Path:
+    work = checkout / ".work/sft/abc"
+    write_run(work, last=3, finish=False)
+    return work
+
+
+def test_deliver_sends_what_waits(checkout: Path, mlflow_store: str) -> None:
+    work = write_waiting_run(checkout)
+    result, output = run("deliver")
+    assert result.exit_code == 1
+    assert "1 runs wait, and MLflow cannot take them now: [Errno 111] Connection refused" in output
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow_store
+    with claimed(work):
+        assert run("deliver")[1] == "sft/abc is being delivered by its stage".replace("sft", ".work/sft")
+    result, output = run("deliver")
+    assert (result.exit_code, output) == (0, "delivered .work/sft/abc")
+    assert run("deliver")[1] == "nothing waits for delivery"
+
+
+def test_clean_says_what_it_frees(checkout: Path) -> None:
+    shutil.copyfile(ROOT / "presets/smoke.yaml", checkout / "params.yaml")
+    work = checkout / ".work/gone/abc"
+    work.mkdir(parents=True)
+    (work / "checkpoint").write_bytes(bytes(2_500_000))
+    told = ".work/gone/abc (2.5 MB): its inputs are not the present ones 2.5 MB"
+    assert run("clean", "--dry-run")[1] == f"would remove {told} would be freed"
+    assert run("clean")[1] == f"removed {told} freed"
+    assert run("clean")[1] == "0.0 MB freed"
+
+
 def test_no_command_shows_the_commands() -> None:
     _, output = run()
-    assert all(name in output for name in ("ui", "lineage", "deliver", "chat"))
+    assert all(name in output for name in ("ui", "lineage", "deliver", "clean", "chat"))

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
-from groundup.frame.lineage import TagReader, present_lineage
+from groundup.frame.lineage import StoredRuns, present_lineage
 from groundup.frame.params import load_params
 from groundup.frame.pipeline import StageSpec, lies_in, read_pipeline
 from tests.conftest import copy_working_tree
@@ -247,7 +247,7 @@ def test_a_changed_value_runs_only_what_depends_on_it(first: Path) -> None:
     dvc(first, "repro")
     changed = [stage for stage in STAGES if record(first, stage)["mlflow_run_id"] != before[stage]]
     assert changed == ["align", "evaluate"]
-    nodes = present_lineage(first, TagReader(f"sqlite:///{first}/mlflow/mlflow.db"))
+    nodes = present_lineage(first, StoredRuns(f"sqlite:///{first}/mlflow/mlflow.db"))
     assert nodes["align"].parents["sft"] == before["sft"]
     assert all(not node.stale_parents(nodes) for node in nodes.values())
 
