@@ -28,7 +28,11 @@ TRACKING_BY_PLUGIN = (
     "MLFLOW_TRACKING_CLIENT_CERT_PATH",
 )
 # MLflow's own retries sleep for minutes and repeat a create_run that the server may have carried out.
-DELIVERY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+DELIVERY = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 SECRETS = (
     TRACKING_PASSWORD,
     TRACKING_TOKEN,

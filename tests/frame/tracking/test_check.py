@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from groundup.frame.stage import _run
 from groundup.frame.tracking.check import TrackingError, check_store
+from tests.conftest import ROOT
 
 EXPERIMENT = {"experiment": {"experiment_id": "7", "name": "groundup", "lifecycle_stage": "active"}}
 DELETED = {"experiment": EXPERIMENT["experiment"] | {"lifecycle_stage": "deleted"}}
@@ -234,6 +236,16 @@ def test_without_a_uri_the_folder_is_made(monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.parametrize("uri", ["postgresql://me:secret@db/mlflow", "mysql+pymysql://db/mlflow", "databricks"])
 def test_what_only_mlflow_can_judge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str) -> None:
     assert check(monkeypatch, tmp_path, uri) is None
+
+
+def test_a_stage_fails_before_it_makes_anything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    (tmp_path / "dvc.yaml").write_text("stages: {prepare: {cmd: x, deps: [data], outs: [artifacts/text]}}")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "presets/smoke.yaml").read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
+    with pytest.raises(TrackingError, match="has the scheme ftp"):
+        _run(tmp_path, "prepare", lambda stage: {})
+    assert not (tmp_path / ".work").exists()
 
 
 def test_it_needs_no_mlflow(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The MLflow store: opened so that a kill leaves it whole, and asked for runs by what made them."""
 
 import fcntl
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from groundup.frame.tracking.check import EXPERIMENT
+
+# It logs a stack trace for each exception that it raises, and what it does on the way.
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)
 
 
 def open_store(uri: str) -> MlflowClient:
