@@ -91,7 +91,7 @@ def test_ui_binds_to_this_machine_and_names_its_hosts(
     assert result.exit_code == 0
     (arguments,) = started
     assert arguments[1:6] == ["-m", "mlflow", "server", "--host", "127.0.0.1"]
-    assert arguments[6:] == ["--port", "5001", "--allowed-hosts", "127.0.0.1:5001,localhost:5001"]
+    assert arguments[6:] == ["--port", "5001", "--allowed-hosts", "127.0.0.1:5001,localhost:5001", "--workers", "1"]
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == mlflow_store
 
 
@@ -130,7 +130,7 @@ def test_clean_says_what_it_frees(checkout: Path) -> None:
     work = checkout / ".work/gone/abc"
     work.mkdir(parents=True)
     (work / "checkpoint").write_bytes(bytes(2_500_000))
-    told = ".work/gone/abc (2.5 MB): its inputs are not the present ones 2.5 MB"
+    told = ".work/gone/abc (2.5 MB): dvc.yaml has no stage gone 2.5 MB"
     assert run("clean", "--dry-run")[1] == f"would remove {told} would be freed"
     assert run("clean")[1] == f"removed {told} freed"
     assert run("clean")[1] == "0.0 MB freed"

@@ -76,7 +76,7 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
     console.print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
     os.environ[BACKEND_STORE_URI] = uri  # every user of the machine can read arguments
     hosts = f"127.0.0.1:{port},localhost:{port}"  # no page of another site may ask through the browser
-    arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
+    arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts, "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 

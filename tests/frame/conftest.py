@@ -7,7 +7,6 @@ import pytest
 from groundup.frame.files import dvc_md5
 from groundup.frame.stage import Stage
 
-
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """
 stages:

@@ -1,5 +1,6 @@
 """Work dirs that nobody needs go; all others stay, and the reason is told."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from groundup.frame.clean import clean
-from groundup.frame.files import write_json
+from groundup.frame.files import dvc_md5, write_json
 from groundup.frame.fingerprint import take_fingerprint
+from groundup.frame.lock import locked
 from groundup.frame.params import load_params
 from groundup.frame.params.selection import select
 from groundup.frame.pipeline import read_pipeline
-from groundup.frame.stage import locked
 from groundup.frame.tracking.spool import Delivered, Spool, note_delivered
 from tests.conftest import ROOT
 
@@ -91,7 +92,7 @@ def test_only_what_is_stale_goes(root: Path) -> None:
         found[here] == found[gpu] == (False, "its inputs are the present ones: `dvc repro prepare` goes on from here")
     )
     assert "already works on" in found["held"][1]
-    assert "an input of this stage is missing" in found["unknown"][1]
+    assert "tokenizer lacks an input" in found["unknown"][1]
     left = {path.name for path in (root / ".work").glob("*/*") if path.is_dir()}
     assert left == {here, gpu, "held", "unknown"}
 
@@ -101,6 +102,13 @@ def test_the_present_inputs_result_goes_once_dvc_has_it(root: Path) -> None:
     work = make(root, f"prepare/{name}", md5="not recorded")
     assert not verdicts(root)[name][0]
     write_json(work / "finished.json", {"metrics": {}, "md5s": {"artifacts/text": "recorded"}})
+    assert not verdicts(root)[name][0]  # other inputs gave the same bytes; DVC has not recorded these inputs
+    entry = {
+        "deps": [{"path": "data", "md5": dvc_md5(root / "data")}],
+        "params": {"params.yaml": {"prepare.seed": 17}},
+    }
+    outs = [{"path": "artifacts/text", "md5": "recorded"}]
+    (root / "dvc.lock").write_text(json.dumps({"stages": {"prepare": entry | {"outs": outs}}}))  # JSON is YAML
     assert verdicts(root)[name][0]
 
 

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from groundup.frame.environment import DEVICES, main_root
-from groundup.frame.files import files_below, read_json, remove
-from groundup.frame.fingerprint import take_fingerprint
+from groundup.frame.files import files_below, remove
+from groundup.frame.fingerprint import Fingerprint, take_fingerprint
+from groundup.frame.lock import locked
 from groundup.frame.params import load_params
 from groundup.frame.params.selection import select
-from groundup.frame.pipeline import PipelineError, StageSpec, read_pipeline, recorded_outs
-from groundup.frame.stage import UNDELIVERED, locked
+from groundup.frame.pipeline import PipelineError, StageSpec, read_pipeline
 from groundup.frame.tracking.spool import is_delivered
+from groundup.frame.workdir import UNDELIVERED, is_recorded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +31,10 @@ def clean(root: Path, undelivered: bool, dry_run: bool) -> Iterator[Verdict]:
     for folder in sorted(path for path in (main_root(root) / ".work").glob("*") if path.is_dir()):
         works = sorted(path for path in folder.iterdir() if path.is_dir())
         spec = pipeline.get(folder.name)
-        present = _present(root, spec) if spec and works else set()
+        present = _present(root, spec) if spec and works else None
         for work in works:
             num_bytes = sum(file.lstat().st_size for file in files_below(work))
-            stale, reason = _judge(root, work, present)
+            stale, reason = _judge(root, spec, work, present)
             if stale and not undelivered and not is_delivered(work):
                 stale = False
                 reason += ", but MLflow has not taken its run: `groundup deliver` sends it, --undelivered gives it up"
@@ -45,16 +46,28 @@ def clean(root: Path, undelivered: bool, dry_run: bool) -> Iterator[Verdict]:
             yield Verdict(work, num_bytes, stale, reason)
 
 
-def _judge(root: Path, work: Path, present: set[str] | None) -> tuple[bool, str]:
+def _present(root: Path, spec: StageSpec) -> dict[str, Fingerprint] | None:
+    """Fingerprints of the present inputs on each device, by their work dir's name; None if an input is missing."""
+    params = select(load_params(root / "params.yaml"), spec.params)
+    try:
+        fingerprint = take_fingerprint(root, spec, params, DEVICES[0])
+    except FileNotFoundError:
+        return None
+    prints = [dataclasses.replace(fingerprint, device=device) for device in DEVICES]
+    return {fingerprint.short: fingerprint for fingerprint in prints}
+
+
+def _judge(root: Path, spec: StageSpec | None, work: Path, present: dict[str, Fingerprint] | None) -> tuple[bool, str]:
     """(stale, why or why not)"""
-    recorded = recorded_outs(root, work.parent.name)
-    finished = work / "finished.json"
-    if finished.exists() and all(recorded.get(out) == md5 for out, md5 in read_json(finished)["md5s"].items()):
+    name = work.parent.name
+    if spec is None:
+        return True, f"dvc.yaml has no stage {name}"
+    if is_recorded(root, spec, work, (present or {}).get(work.name)):
         return True, "dvc.lock records its result"
     if present is None:
-        return False, "an input of this stage is missing, so whether it is needed cannot be told: `dvc repro` first"
+        return False, f"{name} lacks an input, so whether this is needed cannot be told: `dvc repro` first"
     if work.name in present:
-        return False, f"its inputs are the present ones: `dvc repro {work.parent.name}` goes on from here"
+        return False, f"its inputs are the present ones: `dvc repro {name}` goes on from here"
     return True, "its inputs are not the present ones"
 
 
@@ -64,13 +77,3 @@ def _remove(work: Path) -> None:
         remove(work)
     if UNDELIVERED in work.name:  # no stage locks it under this name
         remove(work.with_name(f"{work.name}.lock"))
-
-
-def _present(root: Path, spec: StageSpec) -> set[str] | None:
-    """Names of the work dirs of the present inputs, on any device; None while an input is missing."""
-    params = select(load_params(root / "params.yaml"), spec.params)
-    try:
-        fingerprint = take_fingerprint(root, spec, params, DEVICES[0])
-    except FileNotFoundError:
-        return None
-    return {dataclasses.replace(fingerprint, device=device).value[:16] for device in DEVICES}

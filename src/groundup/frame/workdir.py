@@ -27,17 +27,11 @@ def sweep(root: Path, folder: Path, spec: StageSpec, fingerprint: Fingerprint) -
 
     What MLflow has not taken yet stays, for `groundup deliver`.
     """
-    recorded = recorded_stage(root, spec.name)
-    for record in sorted(folder.glob(f"[0-9a-f]*/{FINISHED}")):
-        work = record.parent
+    for work in sorted(path.parent for path in folder.glob(f"[0-9a-f]*/{FINISHED}")):
         if UNDELIVERED in work.name and not is_delivered(work):
             continue
-        if any(recorded.outs.get(out) != md5 for out, md5 in read_json(record)["md5s"].items()):
+        if not is_recorded(root, spec, work, fingerprint):
             continue
-        if work.name == fingerprint.short and not _inputs_recorded(
-            root, spec, recorded.deps, recorded.params, fingerprint
-        ):
-            continue  # other inputs gave the same bytes before, and DVC has not taken this run's yet
         with locked(work):
             if is_delivered(work):
                 remove(work)
@@ -45,10 +39,17 @@ def sweep(root: Path, folder: Path, spec: StageSpec, fingerprint: Fingerprint) -
                 work.rename(work.with_name(f"{work.name}{UNDELIVERED}{time.time_ns()}"))
 
 
-def _inputs_recorded(
-    root: Path, spec: StageSpec, deps: dict[str, str], params: dict[str, Any], fingerprint: Fingerprint
-) -> bool:
-    return params == fingerprint.params and deps == {dep: dvc_md5(root / dep) for dep in spec.deps}
+def is_recorded(root: Path, spec: StageSpec, work: Path, fingerprint: Fingerprint | None) -> bool:
+    """Whether dvc.lock records the finished result in `work`. `fingerprint`: of the present inputs, if they exist."""
+    if not (work / FINISHED).exists():
+        return False
+    recorded = recorded_stage(root, spec.name)
+    if any(recorded.outs.get(out) != md5 for out, md5 in read_json(work / FINISHED)["md5s"].items()):
+        return False
+    if fingerprint is None or work.name != fingerprint.short:
+        return True
+    # other inputs may have given the same bytes before, and DVC has not taken this run's yet
+    return recorded.params == fingerprint.params and recorded.deps == {dep: dvc_md5(root / dep) for dep in spec.deps}
 
 
 def note_start(folder: Path, work: Path, fingerprint: Fingerprint) -> None:
