@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from groundup.frame.disk import DiskError
 from groundup.frame.files import files_below
 from groundup.frame.steps import FinishedSteps
+from tests.small_disk import fill, small_disk
 
 
 def test_a_finished_step_is_not_computed_again(tmp_path: Path) -> None:
@@ -68,3 +70,19 @@ def test_files_that_are_not_as_the_step_left_them_are_made_again(
     assert [file.name for file in files_below(tmp_path / "a")] == ["whole"]
     assert path.read_text() == "four"
     assert "a: its files are not as it left them; it is done again" in caplog.text
+
+
+def test_a_full_disk_names_the_step_and_after_room_is_made_it_is_done(tmp_path: Path) -> None:
+    def write(folder: Path) -> dict[str, int]:
+        (folder / "big").write_bytes(b"x" * 2**20)
+        return {"done": 1}
+
+    with small_disk(tmp_path / "disk", megabytes=4) as disk:
+        steps = FinishedSteps(disk / "steps")
+        assert steps.fill("first", write) == {"done": 1}
+        ballast = fill(disk, leave_bytes=2**19)
+        with pytest.raises(DiskError, match=r"the step second could not be written to .*steps: the disk is full"):
+            steps.fill("second", write)
+        ballast.unlink()
+        assert steps.fill("second", write) == {"done": 1}
+        assert (disk / "steps/second/big").stat().st_size == 2**20

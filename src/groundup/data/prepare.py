@@ -67,7 +67,7 @@ def prepare(
     }
     for name, write in output_writers(params, records).items():
         outputs[name] = steps.fill(f"output-{name}", write)
-        publish(steps.folder(f"output-{name}"), targets[name])
+    publish([(steps.folder(f"output-{name}"), target) for name, target in targets.items()])
 
     bad_rows = {name: step["bad_rows"] for name, step in cleaned.items()}
     drops = merge_ledgers(params.card_examples, (step["dropped"] for step in (*cleaned.values(), unique, train)))

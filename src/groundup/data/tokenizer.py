@@ -94,7 +94,7 @@ def train_tokenizer(
     fast = chat_tokenizer(tokenizer, context_length)
     fast.save_pretrained(out)
     summary = steps.fill("report", partial(save_report, fast, tokenizer, text, params.curve_vocab_sizes))
-    publish(steps.folder("report"), report)
+    publish([(steps.folder("report"), report)])
     packed = write_shards(fast, text / "train.jsonl", shards, params.shard_tokens, steps)
     return {key: value for key, value in summary.items() if not isinstance(value, list)} | packed
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
+from groundup.frame.disk import writing
 from groundup.frame.files import files_below, fsync_tree, remove, write_text
 
 logger = logging.getLogger(__name__)
@@ -26,9 +27,10 @@ class FinishedSteps:
         """The saved result, or else compute's, saved. Floats come back from JSON as they went in."""
         if self._record(name) is None:
             logger.info("%s", name)
-            result = compute(*args)
-            fsync_tree(self.folder(name))
-            write_text(self._path(name), json.dumps({"result": result, "sizes": self._sizes(name)}))
+            with writing(f"the step {name}", self.directory):
+                result = compute(*args)
+                fsync_tree(self.folder(name))
+                write_text(self._path(name), json.dumps({"result": result, "sizes": self._sizes(name)}))
         else:
             logger.info("%s: done before", name)
         record = self._record(name)
