@@ -64,7 +64,7 @@ def test_what_is_published_stays_readable_and_never_executable(tmp_path: Path, u
         staged = tmp_path / "staged"
         staged.mkdir()
         (staged / "model.json").write_text("{}", encoding="utf-8")
-        publish(staged, tmp_path / "out")
+        publish([(staged, tmp_path / "out")])
     finally:
         os.umask(old)
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o777 & ~umask
