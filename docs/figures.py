@@ -129,7 +129,8 @@ def kills(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"Median time lost: {total['median_seconds_lost']:.1f} s. Kills after the result was finished that led to "
-        f"training again: {again}. Seed {results['seed']}.",
+        f"training again: {again}. Kills after which `.dvc/tmp/rwlock` had to be deleted: {total['num_remedies']}. "
+        f"Seed {results['seed']}.",
     ]
     return "\n".join(lines)
 

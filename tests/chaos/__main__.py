@@ -52,6 +52,7 @@ def totals(outcomes: Iterable[Outcome]) -> dict[str, int | float]:
         "num_histories_whole": sum(outcome.history_whole for outcome in killed),
         "num_after_finish": len(finished),
         "num_trained_again_after_finish": sum(outcome.trained_again for outcome in finished),
+        "num_remedies": sum(outcome.remedy is not None for outcome in killed),
         "num_without_problem": sum(outcome.is_good for outcome in killed),
         "median_seconds_lost": round(median(lost), 2) if lost else 0.0,
         "max_seconds_lost": max(lost, default=0.0),

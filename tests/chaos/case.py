@@ -32,6 +32,8 @@ DVC_SECONDS = 300
 MAX_TRIES = 4
 END_SECONDS = 30  # for processes that are left over
 NOTICE_SECONDS = 15  # for a stage to notice that its dvc is gone, to write a checkpoint and to tell MLflow
+# DVC writes this file in place; after a kill in that instant it says what is wrong, not what helps.
+TORN_LOCK = "Unable to read RWLock-file"
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Outcome:
     target: str
     instant: str
     torn: str | None = None
+    remedy: str | None = None  # what a user had to do between the kill and the second dvc repro
     killed: bool = False
     survived: bool = False
     identical: bool = False
@@ -61,7 +64,8 @@ class Outcome:
         lost = "" if self.seconds_lost is None else f"  lost {self.seconds_lost:.1f} s"
         lost += "" if self.steps_lost is None else f", {self.steps_lost} steps"
         verdict = "ok  " if self.is_good else "BAD " if self.killed else "MISS"
-        text = f"{verdict} {self.stage:9} {self.window:10} {self.signal} {self.target:5} {self.instant}{lost}"
+        remedy = f"  after {self.remedy}" if self.remedy else ""
+        text = f"{verdict} {self.stage:9} {self.window:10} {self.signal} {self.target:5} {self.instant}{lost}{remedy}"
         return "\n".join([text, *(f"       {problem}" for problem in self.problems)])
 
 
@@ -103,6 +107,10 @@ class Case:
             outcome.torn = tear(self.root / ".work" / stage)
         skip = self.log.stat().st_size
         code = self._repro()
+        if code != 0 and TORN_LOCK in self._all_output():
+            outcome.remedy = "rm .dvc/tmp/rwlock"
+            (self.root / ".dvc/tmp/rwlock").unlink()
+            code = self._repro()
         outcome.survived = code == 0
         if not outcome.survived:
             outcome.problems.append(f"the second dvc repro ended with {code}: {self._last_output()}")
@@ -127,13 +135,16 @@ class Case:
                 process.kill()
                 return process.wait()
 
+    def _all_output(self) -> str:
+        return self.output.read_text(encoding="utf-8", errors="replace")
+
     def _last_output(self) -> str:
-        return " | ".join(self.output.read_text(encoding="utf-8", errors="replace").splitlines()[-6:])[-700:]
+        return " | ".join(self._all_output().splitlines()[-6:])[-700:]
 
     def _check_end(self, died: float) -> None:
         """A stage that is asked to end, or whose dvc is gone, says so: by its exit status, and in MLflow."""
         problems, signal = self.outcome.problems, self.kill.signal
-        if signal != SIGKILL and f"exited with {128 + signal}" not in self.output.read_text("utf-8", "replace"):
+        if signal != SIGKILL and f"exited with {128 + signal}" not in self._all_output():
             problems.append(f"the stage did not exit with {128 + signal}: {self._last_output()}")
         last = max(event.time for event in of_stage(read_events(self.log), self.kill.stage))
         if signal == SIGKILL and (self.kill.target == "self" or last - died < NOTICE_SECONDS):
