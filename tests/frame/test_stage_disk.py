@@ -59,7 +59,7 @@ def test_a_spool_that_cannot_be_written(
 
     line = fails_with(root, monkeypatch, caplog, fill_the_disk)
     assert line.startswith(
-        f"prepare failed: the record of prepare could not be written to {work_disk}/prepare: the disk is full"
+        f"prepare failed: the work of prepare could not be written to {work_disk}/prepare: the disk is full"
     )
     assert line.endswith("\nEarlier outputs and metrics are as they were.")
     (work_disk / "ballast").unlink()

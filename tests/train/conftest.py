@@ -1,11 +1,17 @@
-"""The signal handlers of a stage, for the time of a test."""
+"""Inputs of pretraining (test_sft.py and test_reward.py have their own), and signal handlers as they were before."""
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
+from groundup.data.jsonl import write_jsonl
+from groundup.data.shards import write_shards
 from groundup.frame.interruption import SIGNALS
+from groundup.frame.steps import FinishedSteps
+from tests.conftest import SENTENCES
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +20,13 @@ def handlers_as_before() -> Iterator[None]:
     yield
     for number, handler in zip(SIGNALS, handlers, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def inputs(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> dict[str, Path]:
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    for split, repeats in (("train", 8), ("val", 1)):
+        write_jsonl(tmp_path / f"text/{split}.jsonl", ({"text": text, "source": "a"} for text in SENTENCES * repeats))
+    steps = FinishedSteps(tmp_path / "steps")
+    write_shards(tiny_tokenizer, tmp_path / "text/train.jsonl", tmp_path / "shards", 10**6, steps)
+    return {"tokenizer": tmp_path / "tokenizer", "shards": tmp_path / "shards", "text": tmp_path / "text"}

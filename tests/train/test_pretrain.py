@@ -1,7 +1,5 @@
 """Pretraining on the tiny model: no attention across documents, exact resume, invariance, clear stops."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +7,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.data.jsonl import write_jsonl
-from groundup.data.shards import TokenShards, write_shards
-from groundup.frame.checkpoints import Checkpoints
-from groundup.frame.disk import DiskError
-from groundup.frame.interruption import Interruption, Terminated
+from groundup.data.shards import TokenShards
 from groundup.frame.params import load_params
 from groundup.frame.params.training import ModelParams, PretrainParams
-from groundup.frame.steps import FinishedSteps
 from groundup.model.llama import build_llama
 from groundup.train.pretrain import NonFiniteLossError, PretrainModule, packed_labels, pretrain
 from groundup.train.pretrain_data import RowLoader
-from tests.conftest import ROOT, SENTENCES
-from tests.small_disk import fill, make_read_only, make_writable, small_disk
+from tests.conftest import ROOT
+from tests.train.resume import Curve
 
 PARAMS = load_params(ROOT / "presets/smoke.yaml")
 MODEL = PARAMS.model.model_copy(update={"context_length": 32, "hidden_size": 16, "intermediate_size": 32})
@@ -35,49 +28,6 @@ PRETRAIN = PARAMS.pretrain.model_copy(
         "log_every": 1,
     }
 )
-
-
-@pytest.fixture
-def inputs(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> dict[str, Path]:
-    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
-    for split, repeats in (("train", 8), ("val", 1)):
-        write_jsonl(tmp_path / f"text/{split}.jsonl", ({"text": text, "source": "a"} for text in SENTENCES * repeats))
-    steps = FinishedSteps(tmp_path / "steps")
-    write_shards(tiny_tokenizer, tmp_path / "text/train.jsonl", tmp_path / "shards", 10**6, steps)
-    return {"tokenizer": tmp_path / "tokenizer", "shards": tmp_path / "shards", "text": tmp_path / "text"}
-
-
-class Crash(BaseException):
-    """Stands for kill -9: nothing catches it, and nothing of the step is saved."""
-
-
-class Curve:
-    """Keeps the rows as the frame does; crashes, or is asked to end, when a step is logged."""
-
-    def __init__(self) -> None:
-        self.rows: dict[int, dict[str, float]] = {}
-        self.crash_at: int | None = None
-        self.end_at: int | None = None
-        self.interruption = Interruption()
-
-    def __call__(self, step: int, **values: float) -> None:
-        if step == self.crash_at:
-            self.crash_at = None
-            raise Crash
-        if step == self.end_at:
-            self.end_at = None
-            self.interruption.receive(signal.SIGTERM, None)
-        self.rows.setdefault(step, {}).update(values)
-
-    def checkpoints(self, folder: Path) -> Checkpoints:
-        """As a new process has them."""
-        self.interruption = Interruption()
-        self.interruption.listen()
-        return Checkpoints(folder / "work", self.interruption)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "work").glob("checkpoint-*"))
 
 
 def run(
@@ -100,10 +50,6 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(folder / "out").state_dict()
 
 
-def saved_bytes(folder: Path) -> bytes:
-    return (folder / "out/model.safetensors").read_bytes()
-
-
 def test_it_learns_and_saves_a_model_that_loads(inputs: dict[str, Path], tmp_path: Path) -> None:
     log = Curve()
     params = PRETRAIN.model_copy(update={"num_steps": 80, "validate_every": 40, "checkpoint_every": 40})
@@ -116,102 +62,6 @@ def test_it_learns_and_saves_a_model_that_loads(inputs: dict[str, Path], tmp_pat
     assert loaded.generation_config.use_cache is True
     assert loaded.generation_config.eos_token_id == loaded.config.eos_token_id
     assert (tmp_path / "report/samples.md").read_text(encoding="utf-8").startswith("# Samples")
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "accumulate", "crash_at"), [("muon", 1, 5), ("adamw", 1, 1), ("muon", 2, 8), ("adamw", 2, 3)]
-)
-def test_a_killed_run_goes_on_to_the_same_bytes(
-    inputs: dict[str, Path], tmp_path: Path, optimizer: str, accumulate: int, crash_at: int
-) -> None:
-    params = PRETRAIN.model_copy(update={"optimizer": optimizer, "accumulate": accumulate})
-    whole, cut = Curve(), Curve()
-    expected = run(inputs, tmp_path / "whole", whole, params)
-    cut.crash_at = crash_at
-    with pytest.raises(Crash):
-        run(inputs, tmp_path / "cut", cut, params)
-    saved = [step for step in (2, 4, 6) if step < crash_at]
-    assert names(tmp_path / "cut") == [f"checkpoint-{step}" for step in saved[-2:]]
-    metrics = run(inputs, tmp_path / "cut", cut, params)
-    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
-    assert cut.rows == whole.rows
-    assert metrics["val_bits_per_byte"] == expected["val_bits_per_byte"]
-
-
-@pytest.mark.parametrize(("accumulate", "batch"), [(1, 2), (2, 4), (2, 5)])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(
-    inputs: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    accumulate: int,
-    batch: int,
-    number: signal.Signals,
-) -> None:
-    """A real signal in the middle of a forward pass, with Lightning's own handler installed by then."""
-    params = PRETRAIN.model_copy(update={"accumulate": accumulate, "checkpoint_every": 100})
-    whole, cut = Curve(), Curve()
-    run(inputs, tmp_path / "whole", whole, params)
-    training_step = PretrainModule.training_step
-
-    def interrupted(module: PretrainModule, rows: Any, batch_index: int) -> Any:
-        if batch_index == batch:
-            os.kill(os.getpid(), number)
-        return training_step(module, rows, batch_index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PretrainModule, "training_step", interrupted)
-        with pytest.raises(Terminated) as ended:
-            run(inputs, tmp_path / "cut", cut, params)
-    assert ended.value.code == 128 + number
-    assert names(tmp_path / "cut") == ["checkpoint-3"]  # the step that the batch belonged to, and all of it
-    run(inputs, tmp_path / "cut", cut, params)
-    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
-    assert cut.rows == whole.rows
-
-
-def test_a_run_killed_after_its_last_step_does_not_train_again(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(inputs, tmp_path / "whole", Curve())
-    with monkeypatch.context() as patch:
-        patch.delattr("groundup.train.pretrain.write_samples")
-        with pytest.raises(NameError):
-            run(inputs, tmp_path / "cut", Curve())
-    again = Curve()
-    run(inputs, tmp_path / "cut", again)
-    assert again.rows == {}
-    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
-
-
-@pytest.mark.parametrize("read_only", [False, True])
-def test_a_disk_that_fails_in_training_costs_nothing_but_the_steps_since_the_checkpoint(
-    inputs: dict[str, Path], tmp_path: Path, read_only: bool
-) -> None:
-    whole = Curve()
-    run(inputs, tmp_path / "whole", whole)
-    with small_disk(tmp_path / "cut/work", megabytes=4) as disk:
-
-        class CurveThatSpoilsTheDisk(Curve):
-            def __call__(self, step: int, **values: float) -> None:
-                super().__call__(step, **values)
-                if step == 5:
-                    make_read_only(disk) if read_only else fill(disk, leave_bytes=20_000)
-
-        cut = Curve()
-        spoiled = CurveThatSpoilsTheDisk()
-        with pytest.raises(DiskError, match=rf"a checkpoint could not be written to {disk}: the disk is"):
-            run(inputs, tmp_path / "cut", spoiled)
-        if read_only:
-            make_writable(disk)
-        else:
-            assert names(tmp_path / "cut") == ["checkpoint-2", "checkpoint-4"]  # nothing of the third takes room
-            with pytest.raises(DiskError, match=r"training needs .* are free: 3 checkpoints"):
-                run(inputs, tmp_path / "cut", Curve())
-            (disk / "ballast").unlink()
-        run(inputs, tmp_path / "cut", cut)
-    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
-    assert spoiled.rows | cut.rows == whole.rows
 
 
 def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: Path) -> None:

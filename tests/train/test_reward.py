@@ -17,7 +17,7 @@ from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
 from groundup.train.reward import Pair, group_by_length, load_pairs, train_reward
 from tests.conftest import ROOT
-from tests.train.test_pretrain import Crash, Curve, names, saved_bytes
+from tests.train.resume import Crash, Curve, names, saved_bytes
 
 PARAMS = load_params(ROOT / "presets/smoke.yaml")
 REWARD = PARAMS.reward.model_copy(

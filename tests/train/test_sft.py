@@ -21,7 +21,7 @@ from groundup.train.chat_examples import tokenize_chat
 from groundup.train.sft import assistant_loss, train_sft
 from tests.conftest import ROOT
 from tests.small_disk import fill, small_disk
-from tests.train.test_pretrain import Crash, Curve, names, saved_bytes
+from tests.train.resume import Crash, Curve, names, saved_bytes
 
 PARAMS = load_params(ROOT / "presets/smoke.yaml")
 SFT = PARAMS.sft.model_copy(

@@ -133,7 +133,7 @@ def _run_listening(root: Path, name: str, body: Body, interruption: Interruption
     fingerprint = take_fingerprint(root, spec, select(params, spec.params), device)
     folder = main_root(root) / ".work" / name
     work = folder / fingerprint.short
-    with writing(f"the record of {name}", folder):
+    with writing(f"the work of {name}", folder):
         sweep(root, folder, spec, fingerprint)
         with locked(work):
             note_start(folder, work, fingerprint)
