@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.assistant.chat import MAX_ATTEMPTS, Chat, Session, chat_loop, whole_sentences
 from groundup.model.chat_format import SPECIAL_TOKENS, render
+from groundup.model.llama import save_model
 
 
 @pytest.fixture
@@ -38,8 +39,7 @@ def script(chat: Chat, monkeypatch: pytest.MonkeyPatch, drawn: list[str]) -> Non
 def test_a_pipe_gets_one_line_of_reply_a_line(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    tiny_model.save_pretrained(tmp_path)
-    tiny_tokenizer.save_pretrained(tmp_path)
+    save_model(tiny_model, tiny_tokenizer, tmp_path, "card")
     outputs = []
     for _ in range(2):
         output = io.StringIO()

@@ -11,6 +11,7 @@ from groundup.data.jsonl import write_jsonl
 from groundup.evaluate.evaluate import evaluate
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
+from groundup.model.llama import save_model
 from groundup.train.runtime import draw
 
 PARAMS = EvaluateParams(
@@ -46,8 +47,7 @@ def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
         base.model.embed_tokens.weight.mul_(0.5)
     reward = LlamaForSequenceClassification(LlamaConfig(**{**tiny_model.config.to_dict(), "num_labels": 1}))
     for name, model in (("base", base), ("sft", tiny_model), ("aligned", tiny_model), ("reward", reward)):
-        model.save_pretrained(tmp_path / name)
-        tiny_tokenizer.save_pretrained(tmp_path / name)
+        save_model(model, tiny_tokenizer, tmp_path / name, "card")
     texts = ["The sea is warm.", "Do you like music?", "The old town", "Hello", "a river"]
     write_jsonl(tmp_path / "text/test.jsonl", [{"id": t, "source": "towns", "text": t} for t in texts])
     write_jsonl(
@@ -128,7 +128,10 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_models_of_different_tokenizers_are_refused(project: Path) -> None:
     path = project / "reward/tokenizer.json"
-    path.write_text(path.read_text(encoding="utf-8").replace("<|user|>", "<|human|>"), encoding="utf-8")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = values["model"]["vocab"]
+    vocabulary["ell"], vocabulary["rou"] = vocabulary["rou"], vocabulary["ell"]
+    path.write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(ValueError, match="the tokenizer of reward differs"):
         run(project, "out", Points())
 

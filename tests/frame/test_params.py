@@ -38,7 +38,7 @@ def test_presets_are_valid(preset: str) -> None:
     ("path", "value", "message"),
     [
         ("pretrain.num_steps", 0, "pretrain.num_steps: Input should be greater than or equal to 1, got 0"),
-        ("pretrain.num_steps", True, "pretrain.num_steps: Input should be a valid integer, got True"),
+        ("pretrain.num_steps", True, "pretrain.num_steps: got True; write a whole number"),
         ("pretrain.learning_rate", "1e-4", "pretrain.learning_rate: '1e-4' is text; write the number without quotes"),
         ("pretrain.learning_rate", float("inf"), "pretrain.learning_rate: Input should be a finite number"),
         ("pretrain.learning_rate", float("nan"), "pretrain.learning_rate: Input should be"),
@@ -101,7 +101,7 @@ def test_scientific_notation_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> Non
     ("content", "message"),
     [
         (b"a: [1", "is not valid YAML"),
-        (b"\xff\xfe", "is not valid YAML"),
+        (b"\xff\xfe", "is not valid UTF-8"),
         (b"- 1\n", "must hold sections"),
         (b"", "must hold"),
     ],

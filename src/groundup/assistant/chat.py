@@ -15,6 +15,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.assistant.history import fit_prompt
 from groundup.model.chat_format import END, SPECIAL_TOKENS, Message, load_tokenizer
+from groundup.model.check import CAUSAL, check_model
 from groundup.model.generation import draw, next_token_logprobs
 
 MAX_ATTEMPTS = 5
@@ -128,6 +129,7 @@ def whole_sentences(text: str) -> str:
 def load_chat(model_dir: Path, max_new_tokens: int, temperature: float, seed: int) -> Chat:
     if not (model_dir / "config.json").is_file():
         raise ValueError(f"there is no model in {model_dir}: raise one with `dvc repro`, or name another directory")
+    check_model(model_dir, CAUSAL)
     model = LlamaForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     return Chat(model.eval(), load_tokenizer(str(model_dir)), max_new_tokens, temperature, seed)
 

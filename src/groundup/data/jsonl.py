@@ -5,13 +5,27 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from groundup.frame.files import restore
+
 Row = dict[str, Any]
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
+    """Rows of a file that an earlier stage or step wrote; ValueError says where it is damaged."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing. {restore(path.parent)}")
     with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+        try:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{path}, line {number} is not JSON ({error}). {restore(path.parent)}") from None
+                if not isinstance(row, dict):
+                    raise ValueError(f"{path}, line {number} is not an object. {restore(path.parent)}")
+                yield row
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 ({error.reason}). {restore(path.parent)}") from None
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> int:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from groundup.frame.files import restore
 from groundup.frame.steps import FinishedSteps
 
 MANIFEST = "manifest.json"
@@ -75,11 +77,33 @@ def encoded(tokenizer: PreTrainedTokenizerFast, text: Path, offset: int) -> Iter
                 yield offset, ids
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """ValueError where shards are not what their manifest says: rows of a cut-off shard would be left out silently."""
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        token_bytes = np.dtype(manifest["dtype"]).itemsize
+        sizes = {
+            f"{i:05d}.{kind}": size
+            for i, shard in enumerate(manifest["shards"])
+            for kind, size in (("bin", shard["num_tokens"] * token_bytes), ("idx", shard["num_documents"] * 8))
+        }
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path / MANIFEST} cannot be read ({type(error).__name__}: {error}). {restore(path)}"
+        ) from None
+    torn = [
+        name for name, size in sizes.items() if not (path / name).is_file() or (path / name).stat().st_size != size
+    ]
+    if torn:
+        raise ValueError(f"{path}: {', '.join(torn)} missing or not of the size that {MANIFEST} says. {restore(path)}")
+    return manifest
+
+
 class TokenShards:
     """Rows of `length` tokens over all shards; a row never spans two shards, the rest of a shard is left out."""
 
     def __init__(self, path: Path, length: int) -> None:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(path)
         self.length = length
         self._tokens = [
             np.memmap(path / f"{i:05d}.bin", dtype=manifest["dtype"], mode="r") for i in range(len(manifest["shards"]))
@@ -93,6 +117,10 @@ class TokenShards:
 
     def __len__(self) -> int:
         return int(self._first_row[-1])
+
+    @property
+    def largest_token(self) -> int:
+        return max(int(tokens.max()) for tokens in self._tokens)
 
     def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(tokens [length], positions [length]); positions restart at 0 where a document starts."""

@@ -16,7 +16,7 @@ from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.frame.steps import FinishedSteps
-from groundup.model.chat_format import load_tokenizer
+from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap, wins
 from groundup.train.runtime import Log, draw, set_up
@@ -58,6 +58,9 @@ def evaluate(
     torch_device = set_up(runtime, device, params.seed)
     test_set = load_test_set(text, prompts, evaluation, params)
     paths = {"base": base, "sft": sft, "aligned": aligned}
+    for path in paths.values():
+        check_model(path, CAUSAL)
+    check_model(reward, REWARD)
     tokenizer = shared_tokenizer({**paths, "reward": reward})
     sft_model = load_model(sft, torch_device)
     scorer = RewardScorer.load(reward, torch_device)
@@ -111,19 +114,6 @@ def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateP
         tasks=tasks,
         prompts=draw(prompt_rows, params.num_prompts, params.seed),
     )
-
-
-def shared_tokenizer(paths: Mapping[str, Path]) -> PreTrainedTokenizerFast:
-    """The tokenizer of all models; they are compared on the same tokens, so it must be one."""
-    tokenizers = {name: load_tokenizer(str(path)) for name, path in paths.items()}
-    vocabulary = tokenizers["sft"].get_vocab()
-    others = [name for name, tokenizer in tokenizers.items() if tokenizer.get_vocab() != vocabulary]
-    if others:
-        raise ValueError(
-            f"the tokenizer of {', '.join(others)} differs from that of sft: run `dvc repro`, so that all models come "
-            "from one tokenizer"
-        )
-    return tokenizers["sft"]
 
 
 def load_model(path: Path, device: torch.device) -> LlamaForCausalLM:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.frame.environment import DVC_EXPERIMENT, DVC_STAGE
-from groundup.frame.files import dvc_md5, read_json
+from groundup.frame.files import dvc_md5, read_object
 from groundup.frame.fingerprint import Fingerprint
 from groundup.frame.pipeline import StageSpec, producer, upstream
 
@@ -35,7 +35,7 @@ def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerp
 def made(root: Path, stage: str) -> dict[str, str | None]:
     """What made the stage's present outputs: MLflow run (null if no server was there then) and fingerprint."""
     path = root / f"metrics/{stage}.json"
-    record = read_json(path) if path.exists() else {}
+    record = read_object(path) if path.exists() else {}
     return {"run_id": record.get("mlflow_run_id"), "fingerprint": record.get("fingerprint", "unknown")}
 
 
@@ -70,7 +70,8 @@ def _git(root: Path, *arguments: str) -> str:
 def model_type(path: Path) -> str | None:
     """causal-lm, reward-model or tokenizer for a from_pretrained directory; None for anything else."""
     if (path / "config.json").exists():
-        return MODEL_TYPES.get(read_json(path / "config.json")["architectures"][0], "model")
+        architectures = read_object(path / "config.json").get("architectures") or ["unknown"]
+        return MODEL_TYPES.get(architectures[0], "model")
     return "tokenizer" if (path / "tokenizer_config.json").exists() else None
 
 
@@ -81,7 +82,7 @@ def describe_outs(export: Path, outs: tuple[str, ...]) -> list[dict[str, Any]]:
         kind = model_type(export / out)
         if kind is None:
             continue
-        config = read_json(export / out / "config.json") if kind != "tokenizer" else {}
+        config = read_object(export / out / "config.json") if kind != "tokenizer" else {}
         shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
         described.append(
             {

@@ -3,14 +3,27 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
 from groundup.frame.disk import writing
 
 CHUNK = 1 << 20
+
+
+def restore(path: Path | str) -> str:
+    """What to do about a generated file or folder that is damaged; DVC leaves one that was changed without --force."""
+    return f"`dvc checkout --force {path}` brings back what DVC recorded, `dvc repro` makes it again."
+
+
+class DamagedFileError(ValueError):
+    """A file cannot be read; the message says which, where in it, and what to do."""
 
 
 def files_below(path: Path) -> Iterator[Path]:
@@ -81,7 +94,49 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """A generated file: what is wrong with it is put right by making it again."""
+    again = "delete it, then `dvc repro` writes it again"
+    text = _read_text(path, again)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DamagedFileError(f"{path} is not valid JSON ({error}); {again}") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DamagedFileError(
+            f"{path} is not an object but {value!r:.40}; delete it, then `dvc repro` writes it again"
+        )
+    return value
+
+
+def read_yaml(path: Path, remedy: str) -> Any:
+    """YAML 1.2, as DVC reads it (1e-4 is a number)."""
+    text = _read_text(path, "save it as UTF-8")
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        raise DamagedFileError(f"{path}{place} is not valid YAML ({said}); {remedy}") from None
+    except YAMLError as error:
+        raise DamagedFileError(f"{path} is not valid YAML ({error}); {remedy}") from None
+
+
+def _read_text(path: Path, remedy: str) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise DamagedFileError(f"{path} is a folder where a file should be; remove it") from None
+    except UnicodeDecodeError as error:
+        raise DamagedFileError(f"{path} is not valid UTF-8 ({error.reason} at byte {error.start}); {remedy}") from None
+    if conflict := re.search(r"^<{7} ", text, flags=re.MULTILINE):
+        line = text.count("\n", 0, conflict.start()) + 1
+        raise DamagedFileError(f"{path}, line {line}: git's conflict markers; resolve the conflict")
+    return text
 
 
 def remove(path: Path) -> None:

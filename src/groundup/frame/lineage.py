@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from groundup.frame.files import read_json
+from groundup.frame.files import read_object
 from groundup.frame.pipeline import read_pipeline, upstream
 
 UNKNOWN = "unknown"
@@ -41,7 +41,11 @@ class Runs(Protocol):
 def present_lineage(root: Path, runs: Runs) -> dict[str, Node]:
     """Stages with a metrics file, in pipeline order. Parents come from MLflow's tags, else from the metrics files."""
     pipeline = read_pipeline(root)
-    records = {name: read_json(path) for name in pipeline if (path := root / f"metrics/{name}.json").exists()}
+    records = {
+        name: {"mlflow_run_id": None, "fingerprint": UNKNOWN} | read_object(path)
+        for name in pipeline
+        if (path := root / f"metrics/{name}.json").exists()
+    }
     run_ids = {name: runs.find(record["mlflow_run_id"], record["fingerprint"]) for name, record in records.items()}
     nodes = {}
     for name, record in records.items():

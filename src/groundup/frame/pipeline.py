@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from groundup.frame.files import read_yaml
 
 
 class PipelineError(ValueError):
@@ -31,12 +31,19 @@ class StageSpec:
         return tuple(dep for dep in self.deps if dep not in self.code)
 
 
+RESTORE = "`git checkout HEAD -- dvc.yaml` restores the committed one"
+FORGET = "`git checkout HEAD -- dvc.lock` restores the committed one, and `dvc repro` brings it up to date"
+
+
 def read_pipeline(root: Path) -> dict[str, StageSpec]:
     """Stages in the order of dvc.yaml."""
     path = root / "dvc.yaml"
     if not path.is_file():
         raise PipelineError(f"{path} is missing: start a stage from the repository root, as `dvc repro` does")
-    stages = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))["stages"]
+    pipeline = read_yaml(path, RESTORE)
+    stages = pipeline.get("stages") if isinstance(pipeline, dict) else None
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        raise PipelineError(f"{path} has no mapping `stages`; {RESTORE}")
     return {
         name: StageSpec(
             name=name,
@@ -85,8 +92,9 @@ class Recorded:
 def recorded_stage(root: Path, stage: str) -> Recorded:
     """All empty before the stage's first success."""
     path = root / "dvc.lock"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    lock = YAML(typ="safe", pure=True).load(text) or {}
+    lock = (read_yaml(path, FORGET) if path.is_file() else None) or {}
+    if not isinstance(lock, dict) or not isinstance(lock.get("stages", {}), dict):
+        raise PipelineError(f"{path} has no mapping `stages`; {FORGET}")
     entry = lock.get("stages", {}).get(stage, {})
     return Recorded(
         outs={out["path"]: out["md5"] for out in entry.get("outs", []) if "md5" in out},

@@ -7,9 +7,12 @@ encoded with `encode_special_tokens`, so neither data nor users can make one.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
+
+from groundup.frame.files import restore
 
 BOS, END, PAD = "<|bos|>", "<|end|>", "<|pad|>"
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
@@ -30,7 +33,16 @@ Message = dict[str, str]  # role, content
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
     """The tokenizer of a model directory."""
-    return PreTrainedTokenizerFast.from_pretrained(path)
+    if not Path(path, "tokenizer.json").is_file():
+        raise ValueError(f"there is no tokenizer in {path}: tokenizer.json is missing. {restore(path)}")
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+    except Exception as error:  # the tokenizers library raises no narrower class
+        raise ValueError(f"the tokenizer in {path} cannot be read ({error}). {restore(path)}") from None
+    vocabulary = tokenizer.get_vocab()
+    if lacking := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
+        raise ValueError(f"the tokenizer in {path} lacks {', '.join(lacking)}. {restore(path)}")
+    return tokenizer
 
 
 def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], reply_next: bool) -> list[int]:

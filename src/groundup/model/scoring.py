@@ -36,4 +36,9 @@ class RewardScorer:
                 ids[row, : len(sequences[i])] = torch.tensor(sequences[i])
             ids = ids.to(self.model.device)
             mean[rows] = self.model(ids, attention_mask=(ids != pad).long()).logits[:, 0].float().cpu()
+        if broken := int((~mean.isfinite()).sum()):
+            raise ValueError(
+                f"the reward model scores {broken} of {len(sequences)} chats as NaN or infinite: train it anew with a "
+                "lower reward.learning_rate"
+            )
         return mean, torch.zeros_like(mean)

@@ -23,16 +23,12 @@ from groundup.train.callbacks import STATE, KeepCheckpoints, LogCurves, RngState
 from groundup.train.pretrain_data import ShardDataModule
 from groundup.train.pretrain_report import CARD, write_samples
 from groundup.train.progress import ProgressReport
-from groundup.train.runtime import LIGHTNING_PRECISION, Log, num_bytes, set_up
+from groundup.train.runtime import LIGHTNING_PRECISION, Log, NonFiniteLossError, num_bytes, set_up
 
 logger = logging.getLogger(__name__)
 
 IGNORED = -100  # F.cross_entropy's label that is not counted
 VALIDATION_BATCH = 16
-
-
-class NonFiniteLossError(ValueError):
-    """Training cannot go on; the message names the step."""
 
 
 def packed_labels(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
@@ -125,6 +121,7 @@ def pretrain(
     model = build_llama(model_params, tok)
     context = model_params.context_length
     documents = list(read_jsonl(text / "val.jsonl"))
+    check_inputs(tok, TokenShards(shards, context), shards, documents, text)
     tokens_per_step = params.batch_size * params.accumulate * context
     logger.info(
         "pretrain: %s parameters, %s tokens on %s (%s, %d threads)",
@@ -154,6 +151,21 @@ def pretrain(
         "train_seconds": seconds,
         "checkpoint_seconds": checkpoints.seconds,
     }
+
+
+def check_inputs(
+    tok: PreTrainedTokenizerFast, tokens: TokenShards, shards: Path, documents: list[Row], text: Path
+) -> None:
+    """ValueError for what would else come out in the middle of training."""
+    if tokens.largest_token >= len(tok):
+        raise ValueError(
+            f"{shards} holds the token {tokens.largest_token}, but the tokenizer has {len(tok)}: they come from two "
+            "runs; `dvc repro tokenizer` makes both again"
+        )
+    if not documents:
+        raise ValueError(
+            f"{text / 'val.jsonl'} is empty, so there is nothing to validate on: raise prepare.splits.val or add text"
+        )
 
 
 def _fit(

@@ -21,6 +21,7 @@ from groundup.data.jsonl import read_jsonl
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.training import RewardParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer, render
+from groundup.model.check import CAUSAL, check_model
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap, wins
@@ -65,6 +66,7 @@ def train_reward(
 ) -> dict[str, Any]:
     """Train, or go on from the newest checkpoint; heldout_* figures are on test pairs, computed once."""
     torch_device = set_up(runtime, device, params.seed)
+    check_model(sft, CAUSAL)
     tokenizer = load_tokenizer(str(sft))
     pairs, num_too_long = {}, {}
     for split in ("train", "val", "test"):

@@ -16,6 +16,10 @@ T = TypeVar("T")
 LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
+class NonFiniteLossError(ValueError):
+    """Training cannot go on; the message names the step."""
+
+
 class Log(Protocol):
     """Receives the curves of a stage: one call a point, metric names as in docs/metrics.md."""
 

@@ -15,6 +15,7 @@ from groundup.data.jsonl import Row, read_jsonl, write_jsonl
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.training import RuntimeParams, SftParams
 from groundup.model.chat_format import load_tokenizer, render
+from groundup.model.check import CAUSAL, check_model
 from groundup.model.generation import sample_replies
 from groundup.model.llama import save_model
 from groundup.train.adapters import add_adapter, merge_adapter
@@ -48,6 +49,7 @@ def train_sft(
 ) -> dict[str, Any]:
     """Fine-tune, or go on from the newest checkpoint; val_loss is per assistant token."""
     torch_device = set_up(runtime, device, params.seed)
+    check_model(base, CAUSAL)
     tokenizer = load_tokenizer(str(base))
     rows = {
         "train": draw(list(read_jsonl(chats / "train.jsonl")), params.max_chats, params.seed),

@@ -11,7 +11,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from groundup.frame.checkpoints import Checkpoints
 from groundup.train.progress import ProgressReport
-from groundup.train.runtime import Log
+from groundup.train.runtime import Log, NonFiniteLossError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Curves(TrainerCallback):
     def _check_finite(self, step: int, values: dict[str, float]) -> None:
         bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            raise ValueError(
+            raise NonFiniteLossError(
                 f"{self.stage}: {', '.join(bad)} at step {step}, or up to {self.stage}.log_every steps before it; "
                 f"lower {self.stage}.learning_rate, or look for non-finite weights in the model it started from"
             )

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from groundup.frame.interruption import Terminated
 from groundup.train.ppo.module import Ppo
+from groundup.train.runtime import NonFiniteLossError
 from tests.train.ppo.conftest import AlignRun, align_params
 
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
@@ -152,7 +153,7 @@ def test_hard_stop(run_align: AlignRun) -> None:
 
 
 def test_a_loss_that_is_not_finite_names_its_iteration(run_align: AlignRun) -> None:
-    with pytest.raises(FloatingPointError, match=r"iteration 2 .*align.learning_rate"):
+    with pytest.raises(NonFiniteLossError, match=r"iteration 2 .*align.learning_rate"):
         run_align("run", value_learning_rate=1e30, num_epochs=1, minibatch_size=8)  # one step an iteration
 
 

@@ -5,9 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from groundup.frame.files import DamagedFileError, read_yaml
 from groundup.frame.params.align import AlignParams
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.prepare import PrepareParams
@@ -86,11 +85,11 @@ def cross_section_problems(p: Params) -> list[str]:
         ),
         (
             p.sft.max_length <= context,
-            f"sft.max_length {p.sft.max_length} is above model.context_length {context}",
+            f"sft.max_length {p.sft.max_length} is above model.context_length {context}: lower it",
         ),
         (
             p.reward.max_length <= context,
-            f"reward.max_length {p.reward.max_length} is above model.context_length {context}",
+            f"reward.max_length {p.reward.max_length} is above model.context_length {context}: lower it",
         ),
         *(
             (
@@ -103,11 +102,13 @@ def cross_section_problems(p: Params) -> list[str]:
         (
             p.align.max_prompt_tokens + p.align.max_new_tokens < context,
             f"align.max_prompt_tokens + align.max_new_tokens = {p.align.max_prompt_tokens + p.align.max_new_tokens} "
-            f"must be below model.context_length {context}: a reply that did not end is scored with an end token",
+            f"must be below model.context_length {context}, for a reply that did not end is scored with an end token: "
+            "lower one of them",
         ),
         (
             p.evaluate.max_new_tokens < context,
-            f"evaluate.max_new_tokens {p.evaluate.max_new_tokens} must be below model.context_length {context}",
+            f"evaluate.max_new_tokens {p.evaluate.max_new_tokens} must be below model.context_length {context}: "
+            "lower it",
         ),
         (
             p.align.rollout_batch_size % p.align.minibatch_size == 0,
@@ -118,6 +119,11 @@ def cross_section_problems(p: Params) -> list[str]:
             p.align.kl_target <= p.align.kl_budget <= p.align.kl_stop,
             "align.kl_target <= align.kl_budget <= align.kl_stop must hold, got "
             f"{p.align.kl_target}, {p.align.kl_budget}, {p.align.kl_stop}",
+        ),
+        (
+            p.prepare.clean.min_characters <= p.prepare.clean.max_characters,
+            f"prepare.clean.max_characters {p.prepare.clean.max_characters} is below prepare.clean.min_characters "
+            f"{p.prepare.clean.min_characters}, so every document would be dropped: raise it",
         ),
         (
             held_out < 1,
@@ -140,25 +146,38 @@ def cross_section_problems(p: Params) -> list[str]:
     return [problem for holds, problem in checks if not holds]
 
 
+# pydantic's names of errors -> what to write instead
+WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text, numbers in quotes",
+    "list_type": "a list: [...]",
+    "model_type": "keys and values, indented below it",
+    "model_attributes_type": "keys and values, indented below it",
+}
+
+
 def load_params(path: Path) -> Params:
     """Validated params; ParamsError names every problem."""
-    return parse_params(read_yaml(path), str(path))
+    return parse_params(read_params(path), str(path))
 
 
-def read_yaml(path: Path) -> Any:
-    """YAML 1.2, as DVC reads it (1e-4 is a number)."""
+def read_params(path: Path) -> Any:
+    if not path.exists():
+        raise ParamsError(f"{path} is missing: restore it with `git checkout -- {path.name}`")
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(f"{path} is missing: restore it with `git checkout -- {path.name}`") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}\nCorrect the line that is named.") from None
+        return read_yaml(path, "correct that line")
+    except DamagedFileError as error:
+        raise ParamsError(str(error)) from None
 
 
 def parse_params(values: Any, origin: str) -> Params:
     if not isinstance(values, dict):
+        got = "nothing" if values is None else f"{values!r:.40}"
         raise ParamsError(
-            f"{origin} must hold sections ({', '.join(Params.model_fields)}), got {type(values).__name__}"
+            f"{origin} must hold sections ({', '.join(Params.model_fields)}), got {got}: presets/laptop.yaml has them"
         )
     try:
         return Params.model_validate(values)
@@ -169,15 +188,25 @@ def parse_params(values: Any, origin: str) -> Params:
 
 
 def _explain(detail: ErrorDetails) -> list[str]:
+    # The kind of a source stands in its place as a part of its own.
     where = ".".join(str(part) for part in detail["loc"])
+    got = "nothing" if detail["input"] is None else f"{detail['input']!r:.60}"
     match detail["type"]:
         case "missing":
             return [f"{where}: missing; add it (presets/laptop.yaml shows every key)"]
+        case "union_tag_not_found":
+            return [f"{where}.kind: missing; add it (data/README.md shows the kinds)"]
+        case "union_tag_invalid":
+            tag, expected = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
+            return [f"{where}.kind: {tag!r} is no kind of source; use {expected}"]
         case "extra_forbidden":
             return [f"{where}: unknown key; remove it or correct its spelling"]
-        case "value_error" if not where:
-            return str(detail["ctx"]["error"]).split("\n")
+        case "value_error":
+            problems = str(detail["ctx"]["error"]).split("\n")
+            return [f"{where}: {problem}; change the value" for problem in problems] if where else problems
         case "float_type" | "int_type" if isinstance(detail["input"], str):
             return [f"{where}: {detail['input']!r} is text; write the number without quotes"]
+        case kind if kind in WANTED:
+            return [f"{where}: got {got}; write {WANTED[kind]}"]
         case _:
-            return [f"{where}: {detail['msg']}, got {detail['input']!r}; change the value"]
+            return [f"{where}: {detail['msg']}, got {got}; change the value"]

@@ -37,7 +37,7 @@ class FilesSource(Section):
 
     kind: Literal["files"]
     name: SourceName
-    paths: list[str]  # globs relative to data/
+    paths: Annotated[list[str], Field(min_length=1)]  # globs relative to data/
     yields: Literal["text", "chats", "preferences", "prompts"]
     text_column: str  # of .jsonl and .parquet files that yield text
     licence: str
@@ -62,7 +62,7 @@ Source = Annotated[PackageSource | FilesSource | HubSource, Field(discriminator=
 
 
 class CleanParams(Section):
-    languages: list[str]
+    languages: Annotated[list[str], Field(min_length=1)]
     min_language_probability: Fraction  # of all `languages` together
     min_language_characters: Positive  # shorter documents skip language identification
     language_sample_characters: Positive  # the start of a document that it looks at
@@ -96,13 +96,15 @@ class ChatParams(Section):
 
 class PreferenceParams(Section):
     min_rating_gap: PositiveFloat
-    excerpt_turns: list[Positive]  # pairs are made of first turns of each length, even: they end on a reply
+    excerpt_turns: Annotated[
+        list[Positive], Field(min_length=1)
+    ]  # pairs are made of first turns of each length, even: they end on a reply
     margin_scale: PositiveFloat  # margin = rating gap x scale
     max_pairs_per_conversation: Positive  # at each length
 
 
 class PromptParams(Section):
-    turns: list[Positive]  # lengths of the prefixes, odd: they end on a user turn
+    turns: Annotated[list[Positive], Field(min_length=1)]  # lengths of the prefixes, odd: they end on a user turn
     max_per_conversation: Positive
 
 

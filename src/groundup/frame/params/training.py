@@ -1,6 +1,8 @@
 """Params of model, tokenizer, pretrain, sft, reward and runtime."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from groundup.frame.params.section import (
     Count,
@@ -72,7 +74,7 @@ class LoraParams(Section):
     rank: Positive
     alpha: PositiveFloat
     dropout: Fraction
-    target_modules: list[str]
+    target_modules: Annotated[list[str], Field(min_length=1)]
 
 
 class SftParams(Section):

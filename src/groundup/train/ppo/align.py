@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.align import AlignParams
 from groundup.frame.params.training import RuntimeParams
-from groundup.model.chat_format import load_tokenizer
+from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap
@@ -55,7 +55,9 @@ def align(
 ) -> Metrics:
     """Train, keep the best policy, save it to `out`, measure it."""
     torch_device = set_up(runtime, device, params.seed)
-    tokenizer = load_tokenizer(str(sft))
+    check_model(sft, CAUSAL)
+    check_model(reward, REWARD)
+    tokenizer = shared_tokenizer({"sft": sft, "reward": reward})
     train, val, test = (
         load_prompts(prompts / f"{split}.jsonl", tokenizer, params.max_prompt_tokens)
         for split in ("train", "val", "test")

@@ -25,7 +25,7 @@ from groundup.train.ppo.objective import (
 )
 from groundup.train.ppo.rollout import Rollout, RolloutWorker
 from groundup.train.ppo.tokens import TokenBatch, token_logprobs, token_values
-from groundup.train.runtime import seed_everything
+from groundup.train.runtime import NonFiniteLossError, seed_everything
 
 
 def derived_seed(*path: int) -> int:
@@ -151,7 +151,7 @@ class Ppo(L.LightningModule):
         totals = {name: (x * batch.mask).sum() for name, x in by_token.items()}
         loss = totals["policy_loss"] + totals["value_loss"] - params.entropy_coefficient * totals["entropy"]
         if not loss.isfinite():
-            raise FloatingPointError(
+            raise NonFiniteLossError(
                 f"align: the loss of iteration {self.iteration} is {loss.item()} (policy "
                 f"{totals['policy_loss'].item()}, value {totals['value_loss'].item()}); lower align.learning_rate or "
                 "align.value_learning_rate, or look for non-finite weights in the SFT or reward model"

@@ -1,0 +1,175 @@
+"""A checkout in which every stage has run, small enough to copy for each case."""
+
+import hashlib
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from ruamel.yaml import YAML
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+
+from groundup.data.jsonl import write_jsonl
+from groundup.data.shards import write_shards
+from groundup.frame.files import digest_path, dvc_md5, write_json
+from groundup.frame.pipeline import read_pipeline
+from groundup.model.llama import save_model
+from tests.conftest import ROOT, SENTENCES
+from tests.data.made_up import OPENINGS, make_conversation, make_params
+
+EARLIER = "0123456789abcdef"  # a work dir of other inputs
+STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
+SMALL: dict[str, dict[str, Any]] = {
+    "tokenizer": {"vocab_size": 300, "min_frequency": 1, "curve_vocab_sizes": [280, 300]},
+    "model": {"num_layers": 1},
+    "pretrain": {
+        "num_steps": 4, "batch_size": 2, "warmup_steps": 1, "log_every": 1, "validate_every": 2,
+        "checkpoint_every": 2, "sample_tokens": 4,
+    },
+    "sft": {"accumulate": 1, "log_every": 1, "sample_tokens": 4},
+    "reward": {"batch_size": 4, "log_every": 1, "bootstrap_samples": 10},
+    "align": {
+        "max_new_tokens": 4, "num_iterations": 2, "rollout_batch_size": 4, "minibatch_size": 4,
+        "num_validation_prompts": 2, "num_test_prompts": 2, "bootstrap_samples": 10,
+    },
+    "evaluate": {"max_new_tokens": 4, "num_prompts": 2, "num_documents": 2, "bootstrap_samples": 10},
+    "runtime": {"num_threads": 1},
+}  # fmt: skip
+
+
+def build_checkout(root: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    for name in ("src", "stages"):
+        (root / name).symlink_to(ROOT / name)
+    shutil.copyfile(ROOT / "dvc.yaml", root / "dvc.yaml")
+    shutil.copyfile(ROOT / "data/README.md", make(root / "data/README.md"))
+    package = add_package(root, "talk", conversations())
+    params = YAML(typ="safe").load((ROOT / "presets/smoke.yaml").read_text(encoding="utf-8"))
+    for section, values in SMALL.items():
+        params[section] |= values
+    params["prepare"] = make_params([package]).model_dump(mode="json")
+    write_params(root, params)
+    _write_data(root / "artifacts/data")
+    tokenizer.save_pretrained(root / "artifacts/tokenizer")
+    write_shards(tokenizer, SENTENCES * 4, root / "artifacts/shards", shard_tokens=1000)
+    _write_models(root / "artifacts", tokenizer)
+    for stage in STAGES:
+        report = root / ("artifacts/report" if stage == "evaluate" else f"artifacts/reports/{stage}")
+        make(report / "report.md").write_text(f"# {stage}\n", encoding="utf-8")
+        make(root / f"metrics/{stage}.csv").write_text("step,loss\n1,2.5\n2,2.0\n", encoding="utf-8")
+        write_json(root / f"metrics/{stage}.json", {"loss": 2.0, "fingerprint": "f" * 64, "mlflow_run_id": "e" * 32})
+        make(root / f".work/{stage}/{EARLIER}/scratch/checkpoint").write_text("step 2", encoding="utf-8")
+    _write_lock(root)
+    return root
+
+
+def make(path: Path) -> Path:
+    """The path, its folder made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_params(root: Path, params: dict[str, Any]) -> None:
+    with (root / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(params, file)
+
+
+def read_params(root: Path) -> dict[str, Any]:
+    return YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8"))
+
+
+def conversations() -> dict[str, Any]:
+    rng = random.Random(1)
+    return {f"c{i:02}": make_conversation(rng, 2 + i % 5, 1 + i % 10, OPENINGS[i % 2]) for i in range(60)}
+
+
+def add_package(root: Path, name: str, content: Any) -> dict[str, Any]:
+    """An installed data package, where root/site is on the path; returns its source for params."""
+    make(root / f"site/{name}-1.0.dist-info/METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8"
+    )
+    path = make(root / f"site/{name}/data.json")
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return {
+        "kind": "package",
+        "name": name,
+        "package": name,
+        "version": "1.0",
+        "path": f"{name}/data.json",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "format": "rated_conversations",
+        "max_documents": None,
+        "licence": "MIT",
+    }
+
+
+def chat(*contents: str) -> list[dict[str, str]]:
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": content} for i, content in enumerate(contents)]
+
+
+def _write_data(data: Path) -> None:
+    for split in ("train", "val", "test"):
+        names = [f"{split}{i}" for i in range(8)]
+        write_jsonl(
+            data / f"text/{split}.jsonl",
+            ({"id": n, "source": "talk", "text": t} for n, t in zip(names, SENTENCES * 2, strict=True)),
+        )
+        write_jsonl(
+            data / f"chats/{split}.jsonl",
+            ({"id": n, "source": "talk", "messages": chat(f"hello {n}", "yes I like music")} for n in names),
+        )
+        write_jsonl(data / f"preferences/{split}.jsonl", map(preference, names))
+        write_jsonl(
+            data / f"prompts/{split}.jsonl",
+            ({"id": n, "conversation_id": n, "source": "talk", "messages": chat("How are you?")} for n in names),
+        )
+    item = {"query": chat("The sea"), "choices": ["is warm", "is green"], "gold": 0}
+    write_jsonl(data / "evaluation/topic.jsonl", ({**item, "group_id": f"g{i}"} for i in range(4)))
+    for name in ("monitor", "judge"):
+        write_jsonl(data / f"{name}/conversations.jsonl", [])
+
+
+def preference(name: str) -> dict[str, Any]:
+    sides = {"chosen": chat(f"question {name}", "yes I like music"), "rejected": chat(f"question {name}", "no")}
+    return {"id": name, "source": "talk", **sides, "margin": 0.2, "chosen_id": f"{name}a", "rejected_id": f"{name}b"}
+
+
+def _write_models(artifacts: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    config = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 128,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.1,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    for name in ("base", "sft", "aligned"):
+        save_model(LlamaForCausalLM(LlamaConfig(**config)), tokenizer, artifacts / name, f"# {name}\n")
+    reward = LlamaForSequenceClassification(LlamaConfig(**config, num_labels=1))
+    save_model(reward, tokenizer, artifacts / "reward", "# reward\n")
+
+
+def _write_lock(root: Path) -> None:
+    """dvc.lock as if DVC had recorded the outputs that are there."""
+    stages = {
+        stage: {"outs": [{"path": out, "md5": dvc_md5(root / out)} for out in spec.outs if (root / out).exists()]}
+        for stage, spec in read_pipeline(root).items()
+    }
+    with (root / "dvc.lock").open("w", encoding="utf-8") as file:
+        YAML().dump({"schema": "2.0", "stages": stages}, file)
+
+
+def snapshot(root: Path, but: tuple[str, ...] = ()) -> dict[str, tuple[str, int]]:
+    """Every file's digest and time of change; `but` names folders whose files may come and go."""
+    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    return {
+        name: (digest_path(path), path.stat().st_mtime_ns) for name, path in found.items() if not name.startswith(but)
+    }

@@ -1,0 +1,178 @@
+"""The checkout of a case, how a stage is run in it, and what must hold afterwards."""
+
+import importlib
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import traceback
+import types
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from transformers import PreTrainedTokenizerFast
+
+from groundup.frame import stage as frame
+from groundup.frame.tracking import tracker
+from groundup.frame.tracking.deliver import Deliverer
+from tests.bad_input.checkout import EARLIER, build_checkout, snapshot
+from tests.bad_input.forks import ForkServer, Outcome
+from tests.bad_input.spoil import Spoil
+
+FIGURES = "GROUNDUP_BAD_INPUT_FIGURES"  # where to write how many cases were tried and how many were clear
+TRIED: Counter[str] = Counter()
+CLEAR: Counter[str] = Counter()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A spoilt checkout and what the stage must say: what is wrong, where, and what to do."""
+
+    name: str
+    stage: str
+    spoil: Spoil
+    what: str
+    where: str
+    remedy: str
+
+
+def case_id(case: Case) -> str:
+    return case.name.replace(" ", "_")
+
+
+@dataclass
+class Checkout:
+    root: Path
+    store: str
+    earlier_run: str
+
+    def earlier(self, stage: str) -> tuple[dict[str, tuple[str, int]], dict[str, Any]]:
+        """All files but the stage's new work dir, and MLflow's earlier run."""
+        names = {path.name for path in (self.root / f".work/{stage}").glob("*")} - {EARLIER}
+        new = tuple(f".work/{stage}/{name}" for name in names)
+        return snapshot(self.root, new), MlflowClient(self.store).get_run(self.earlier_run).to_dictionary()
+
+    def new_statuses(self, stage: str) -> list[str]:
+        """How MLflow says that the stage's new runs ended."""
+        records = [path for path in (self.root / f".work/{stage}").glob("*/run.json") if path.parent.name != EARLIER]
+        runs = [json.loads(path.read_text(encoding="utf-8"))["run_id"] for path in records]
+        return [MlflowClient(self.store).get_run(run).info.status for run in runs]
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    server = ForkServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def session_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """(URI of a store, id of the one run in it)."""
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("groundup", artifact_location=(folder / "artifacts").as_uri())
+    run = client.create_run(experiment, run_name="earlier").info.run_id
+    client.log_metric(run, "loss", 2.0, step=1)
+    client.set_terminated(run)
+    return uri, run
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> Path:
+    return build_checkout(tmp_path_factory.mktemp("template"), tiny_tokenizer)
+
+
+@pytest.fixture
+def checkout(
+    template: Path, tmp_path: Path, session_store: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Checkout]:
+    """A copy of the template; environment, signals and modules are as before afterwards."""
+    root = shutil.copytree(template, tmp_path / "checkout", symlinks=True)
+    before = dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.syspath_prepend(str(root / "site"))
+    monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", session_store[0])
+    yield Checkout(root, *session_store)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class DeliveredHere:
+    """Stands in for the deliverer's process: the same code sends the same spool, without importing MLflow anew."""
+
+    def __init__(self, command: list[str], **unused: Any) -> None:
+        self.command = command
+
+    def wait(self, timeout: float | None = None) -> int:
+        work, uri, location, _ = self.command[3:]
+        Deliverer(Path(work), uri, location or None).deliver()
+        return 0
+
+
+def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    """run_stage in this process; what it logs is what a user would read."""
+    here = types.SimpleNamespace(Popen=DeliveredHere, TimeoutExpired=TimeoutError)
+    monkeypatch.setattr(tracker, "subprocess", here)
+    monkeypatch.chdir(checkout.root)
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("groundup")
+    logger.addHandler(handler)
+    body = importlib.import_module(f"stages.{stage}").main
+    try:
+        frame.run_stage(stage, body)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except Exception:
+        lines.append(traceback.format_exc())
+        code = 1
+    finally:
+        logger.removeHandler(handler)
+    return Outcome(code, "\n".join(lines), "torch" in sys.modules)
+
+
+def assert_clear(case: Case, outcome: Outcome) -> None:
+    """Exit code 1; what, where and remedy in a message that one can read."""
+    assert "Traceback" not in outcome.message, outcome.message
+    assert outcome.code == 1, outcome
+    for words in (case.what, case.where, case.remedy):
+        assert words in outcome.message, f"{words!r} is not in:\n{outcome.message}"
+    assert len(outcome.message) < 4000
+
+
+def check_failure(case: Case, checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage fails clearly, all that was there stays, and MLflow says FAILED where a run had begun."""
+    case.spoil(checkout.root)
+    before = checkout.earlier(case.stage)
+    outcome = run_here(checkout, case.stage, monkeypatch)
+    assert_clear(case, outcome)
+    assert checkout.earlier(case.stage) == before
+    assert set(checkout.new_statuses(case.stage)) <= {"FAILED"}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    for name, kind in report.user_properties:
+        if name == "bad_input" and report.when == "call":
+            TRIED[kind] += 1
+            CLEAR[kind] += report.passed
+
+
+def pytest_sessionfinish() -> None:
+    if path := os.environ.get(FIGURES):
+        kinds = {kind: {"tried": TRIED[kind], "clear": CLEAR[kind]} for kind in sorted(TRIED)}
+        figures = {"tried": TRIED.total(), "clear": CLEAR.total(), "kinds": kinds}
+        Path(path).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

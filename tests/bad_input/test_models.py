@@ -1,0 +1,329 @@
+"""Damaged models, tokenizers and shards, each in the stages that read them."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.bad_input.conftest import Case, Checkout, case_id, check_failure, run_here
+from tests.bad_input.spoil import (
+    Spoil,
+    both,
+    delete,
+    edit_json,
+    edit_weights,
+    empty_folder,
+    nan_weights,
+    replace,
+    rows,
+    set_param,
+    truncate,
+    write,
+)
+
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+
+
+def restored(path: str) -> str:
+    """The command that brings back what DVC recorded."""
+    return f"{path}` brings back what DVC recorded"
+
+
+def damaged(stage: str, folder: str, name: str, spoil: Spoil, what: str) -> Case:
+    return Case(
+        f"{stage}, {folder}, {name}", stage, spoil, what, f"artifacts/{folder}", restored(f"artifacts/{folder}")
+    )
+
+
+def edit_tokenizer(folder: str, edit: Callable[[dict[str, Any]], None]) -> Spoil:
+    def spoil(root: Path) -> None:
+        path = root / "artifacts" / folder / TOKENIZER
+        values = json.loads(path.read_text(encoding="utf-8"))
+        edit(values)
+        path.write_text(json.dumps(values), encoding="utf-8")
+
+    return spoil
+
+
+def grow_vocabulary(folder: str) -> Spoil:
+    """Tokenizer of another run: one token more."""
+    return edit_tokenizer(
+        folder, lambda t: t["added_tokens"].append({**t["added_tokens"][-1], "id": 300, "content": "<|more|>"})
+    )
+
+
+def swap_tokens(folder: str) -> Spoil:
+    """Tokenizer of another run, of the same size."""
+
+    def edit(values: dict[str, Any]) -> None:
+        vocabulary = values["model"]["vocab"]
+        vocabulary["ell"], vocabulary["rou"] = vocabulary["rou"], vocabulary["ell"]
+
+    return edit_tokenizer(folder, edit)
+
+
+def huge_scores(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: weight.sign() * 3e38 if "score" in name else weight for name, weight in weights.items()}
+
+
+def half_dropped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: weight for name, weight in weights.items() if "mlp" not in name}
+
+
+def of_another_size(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([weight, weight]) for name, weight in weights.items()}
+
+
+MODELS = [("sft", "base"), ("reward", "sft"), ("align", "reward"), ("evaluate", "aligned")]
+CASES = [
+    case
+    for stage, folder in MODELS
+    for case in (
+        damaged(stage, folder, "weights cut off", truncate(f"artifacts/{folder}/{WEIGHTS}"), "damaged or incomplete"),
+        damaged(stage, folder, "NaN weights", nan_weights(f"artifacts/{folder}"), "weights are not finite"),
+        damaged(stage, folder, "tokenizer of another run", grow_vocabulary(folder), "they come from two runs"),
+    )
+]
+CASES += [
+    damaged(
+        "sft",
+        "base",
+        "empty folder",
+        empty_folder("artifacts/base"),
+        "it has no config.json; it has no generation_config.json",
+    ),
+    damaged("sft", "base", "no weights", delete(f"artifacts/base/{WEIGHTS}"), "it has no weights"),
+    damaged("sft", "base", "weights empty", write(f"artifacts/base/{WEIGHTS}", b""), "damaged or incomplete"),
+    damaged(
+        "sft",
+        "base",
+        "weights junk",
+        write(f"artifacts/base/{WEIGHTS}", b"\x80\x02junk" * 99),
+        "damaged or incomplete",
+    ),
+    damaged(
+        "sft",
+        "base",
+        "some weights missing",
+        edit_weights("artifacts/base", half_dropped),
+        "missing or have another shape",
+    ),
+    damaged(
+        "sft",
+        "base",
+        "weights of another size",
+        edit_weights("artifacts/base", of_another_size),
+        "missing or have another shape",
+    ),
+    damaged(
+        "sft",
+        "base",
+        "config of another size",
+        edit_json(f"artifacts/base/{CONFIG}", hidden_size=64),
+        "missing or have another shape",
+    ),
+    damaged(
+        "sft",
+        "base",
+        "config of another vocabulary",
+        edit_json(f"artifacts/base/{CONFIG}", vocab_size=999),
+        "they come from two runs",
+    ),
+    damaged(
+        "sft",
+        "base",
+        "no generation config",
+        delete("artifacts/base/generation_config.json"),
+        "it has no generation_config.json",
+    ),
+    damaged(
+        "sft",
+        "base",
+        "wrong architecture",
+        edit_json(f"artifacts/base/{CONFIG}", architectures=["BertModel"]),
+        "config.json is of ['BertModel'], not of LlamaForCausalLM",
+    ),
+    damaged(
+        "sft", "base", "no architecture", edit_json(f"artifacts/base/{CONFIG}", architectures=None), "config.json"
+    ),
+    damaged("sft", "base", "no tokenizer", delete(f"artifacts/base/{TOKENIZER}"), "tokenizer.json is missing"),
+    damaged("sft", "base", "tokenizer cut off", truncate(f"artifacts/base/{TOKENIZER}"), "the tokenizer in"),
+    damaged(
+        "sft",
+        "base",
+        "tokenizer without roles",
+        replace(f"artifacts/base/{TOKENIZER}", "<|user|>", "<|human|>"),
+        "they come from two runs",
+    ),
+    Case(
+        "sft, base, config cut off",
+        "sft",
+        truncate(f"artifacts/base/{CONFIG}"),
+        "not valid JSON",
+        f"artifacts/base/{CONFIG}",
+        "`dvc repro` writes it again",
+    ),
+    Case(
+        "sft, base, config a list",
+        "sft",
+        write(f"artifacts/base/{CONFIG}", "[]"),
+        "not an object",
+        f"artifacts/base/{CONFIG}",
+        "`dvc repro` writes it again",
+    ),
+    damaged(
+        "align",
+        "reward",
+        "a language model",
+        both(delete("artifacts/reward"), lambda root: (root / "artifacts/base").rename(root / "artifacts/reward")),
+        "config.json is of ['LlamaForCausalLM'], not of LlamaForSequenceClassification",
+    ),
+    damaged("align", "sft", "no model card", delete("artifacts/sft/README.md"), "it has no README.md"),
+    Case(
+        "align, another vocabulary of the same size",
+        "align",
+        swap_tokens("reward"),
+        "differs from that of sft",
+        "the tokenizer of reward",
+        "run `dvc repro`",
+    ),
+    Case(
+        "evaluate, another vocabulary of the same size",
+        "evaluate",
+        swap_tokens("base"),
+        "differs from that of sft",
+        "the tokenizer of base",
+        "run `dvc repro`",
+    ),
+    damaged("pretrain", "tokenizer", "empty folder", empty_folder("artifacts/tokenizer"), "tokenizer.json is missing"),
+    damaged("pretrain", "tokenizer", "cut off", truncate(f"artifacts/tokenizer/{TOKENIZER}"), "the tokenizer in"),
+    damaged(
+        "pretrain", "shards", "no manifest", delete("artifacts/shards/manifest.json"), "manifest.json cannot be read"
+    ),
+    damaged(
+        "pretrain",
+        "shards",
+        "manifest cut off",
+        truncate("artifacts/shards/manifest.json"),
+        "manifest.json cannot be read",
+    ),
+    damaged("pretrain", "shards", "a shard missing", delete("artifacts/shards/00000.bin"), "00000.bin missing"),
+    damaged(
+        "pretrain",
+        "shards",
+        "a shard cut off",
+        truncate("artifacts/shards/00000.bin"),
+        "00000.bin missing or not of the size",
+    ),
+    damaged(
+        "pretrain",
+        "shards",
+        "an index cut off",
+        truncate("artifacts/shards/00000.idx"),
+        "00000.idx missing or not of the size",
+    ),
+    Case(
+        "pretrain, shards of another tokenizer",
+        "pretrain",
+        lambda root: (p := root / "artifacts/shards/00000.bin").write_bytes(b"\xff\xff" + p.read_bytes()[2:]),
+        "token 65535",
+        "artifacts/shards",
+        "`dvc repro tokenizer`",
+    ),
+    Case(
+        "fewer rows than a batch",
+        "pretrain",
+        set_param("pretrain.batch_size", 999),
+        "fewer than pretrain.batch_size 999",
+        "the shards hold",
+        "lower it or add text",
+    ),
+    Case(
+        "no shard as long as the context",
+        "pretrain",
+        both(set_param("model.context_length", 4096), set_param("pretrain.seed", 2)),
+        "fewer than 4096 tokens in every shard",
+        "artifacts/shards",
+        "add text or lower the context length",
+    ),
+    Case(
+        "no val text",
+        "pretrain",
+        rows("artifacts/data/text/val.jsonl", []),
+        "is empty",
+        "artifacts/data/text/val.jsonl",
+        "raise prepare.splits.val",
+    ),
+    Case(
+        "cuda where there is none",
+        "sft",
+        lambda root: os.environ.update(GROUNDUP_DEVICE="mps"),
+        "no such device",
+        "GROUNDUP_DEVICE=mps",
+        "use cpu or auto",
+    ),
+    Case(
+        "pretrain diverges",
+        "pretrain",
+        both(set_param("pretrain.learning_rate", 1e30), set_param("pretrain.muon_learning_rate", 1e30)),
+        "the loss is nan",
+        "at step",
+        "lower pretrain.learning_rate or pretrain.muon_learning_rate",
+    ),
+    Case(
+        "sft diverges",
+        "sft",
+        both(set_param("sft.learning_rate", 1e30), set_param("sft.num_epochs", 8.0)),
+        "is nan",
+        "at step",
+        "lower sft.learning_rate",
+    ),
+    Case(
+        "reward diverges",
+        "reward",
+        both(set_param("reward.learning_rate", 1e30), set_param("reward.num_epochs", 8.0)),
+        "is nan",
+        "at step",
+        "lower reward.learning_rate",
+    ),
+    Case(
+        "align diverges",
+        "align",
+        set_param("align.value_learning_rate", 1e30),
+        "the loss of iteration 1 is",
+        "align failed",
+        "lower align.learning_rate or align.value_learning_rate",
+    ),
+    Case(
+        "rewards overflow",
+        "align",
+        edit_weights("artifacts/reward", huge_scores),
+        "as NaN or infinite",
+        "the reward model scores",
+        "lower reward.learning_rate",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_it_is_said_and_nothing_is_lost(
+    case: Case, checkout: Checkout, monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
+    record_property("bad_input", "models")
+    check_failure(case, checkout, monkeypatch)
+
+
+def test_replies_of_no_words_are_no_failure(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Any
+) -> None:
+    """A policy that always ends its turn at once is measured as such."""
+    end = tiny_tokenizer.eos_token_id
+    monkeypatch.setattr("groundup.model.generation.draw", lambda logprobs, uniforms: torch.full((len(logprobs),), end))
+    for stage in ("align", "evaluate"):
+        outcome = run_here(checkout, stage, monkeypatch)
+        assert outcome.code == 0, outcome.message
+    assert '"reply_length": 1.0' in (checkout.root / "metrics/align.json").read_text(encoding="utf-8")

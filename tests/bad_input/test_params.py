@@ -1,0 +1,216 @@
+"""params.yaml that cannot be used: said before torch is imported, and nothing at all is touched."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from groundup.frame.params import load_params
+from tests.bad_input.checkout import snapshot
+from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id
+from tests.bad_input.forks import ForkServer
+from tests.bad_input.spoil import append, both, delete, drop_param, replace, set_param, write
+
+P = "params.yaml"
+ADD, UNKNOWN, CHANGE = "missing; add it", "unknown key; remove it or correct its spelling", "change the value"
+NUMBER, SYNTAX = "write the number without quotes", "correct that line"
+LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["q_proj"]}
+PACKAGE = "prepare.sources.0.package."
+
+
+def wrong(path: str, value: Any, what: str, remedy: str = CHANGE, where: str = "", stage: str = "prepare") -> Case:
+    """A value of the wrong kind; the message must name its place."""
+    return Case(f"{path} is {value!r:.30}", stage, set_param(path, value), what, (where or path) + ":", remedy)
+
+
+def contradiction(path: str, value: Any, what: str, where: str, remedy: str) -> Case:
+    """A value that is fine alone."""
+    return Case(f"{path} {value!r:.30} contradicts", "align", set_param(path, value), what, where, remedy)
+
+
+def text(name: str, spoil: Callable[..., Any], what: str, where: str = P, remedy: str = SYNTAX) -> Case:
+    return Case(name, "prepare", spoil, what, where, remedy)
+
+
+CASES = [
+    Case("a section is missing", "prepare", drop_param("align"), "missing", "align:", ADD),
+    Case("a key is missing", "sft", drop_param("sft.seed"), "missing", "sft.seed:", ADD),
+    Case(
+        "a key of a source is missing",
+        "prepare",
+        drop_param("prepare.sources.0.licence"),
+        "missing",
+        PACKAGE + "licence:",
+        ADD,
+    ),
+    Case(
+        "the kind of a source is missing",
+        "prepare",
+        drop_param("prepare.sources.0.kind"),
+        "kind",
+        "prepare.sources.0",
+        ADD,
+    ),
+    Case("an unknown section", "prepare", set_param("surprise", {}), "unknown key", "surprise:", UNKNOWN),
+    Case(
+        "an unknown key", "pretrain", set_param("pretrain.momentum", 0.9), "unknown key", "pretrain.momentum:", UNKNOWN
+    ),
+    Case(
+        "an unknown key of a source",
+        "prepare",
+        set_param("prepare.sources.0.url", "x"),
+        "unknown key",
+        PACKAGE + "url:",
+        UNKNOWN,
+    ),
+    Case(
+        "an unknown nested key",
+        "prepare",
+        set_param("prepare.splits.train", 0.5),
+        "unknown key",
+        "prepare.splits.train:",
+        UNKNOWN,
+    ),
+    wrong("pretrain.learning_rate", "1e-4", "'1e-4' is text", NUMBER),
+    wrong("align.kl_coefficient", "0,1", "'0,1' is text", NUMBER),
+    wrong("pretrain.num_steps", "750", "'750' is text", NUMBER),
+    wrong("pretrain.num_steps", 7.5, "7.5", "write a whole number"),
+    wrong("pretrain.num_steps", True, "True", "write a whole number"),
+    wrong("pretrain.num_steps", None, "nothing", "write a whole number"),
+    wrong("sft.learning_rate", None, "nothing", "write a number"),
+    wrong("model.tie_embeddings", "yes", "'yes'", "write true or false"),
+    wrong("model.tie_embeddings", 1, "got 1", "write true or false"),
+    wrong("prepare.prompts.turns", 3, "got 3", "write a list"),
+    wrong("tokenizer.curve_vocab_sizes", [280, "300"], "'300' is text", NUMBER, "tokenizer.curve_vocab_sizes.1"),
+    wrong("prepare.splits", [0.1, 0.2], "[0.1, 0.2]", "write keys and values"),
+    wrong("evaluate", None, "nothing", "write keys and values"),
+    wrong("reward.batch_size", {"a": 1}, "{'a': 1}", "write a whole number"),
+    wrong("prepare.sources.0.version", 1.0, "got 1.0", "numbers in quotes", PACKAGE + "version"),
+    wrong("pretrain.num_steps", 0, "greater than or equal to 1"),
+    wrong("pretrain.learning_rate", -0.1, "greater than 0"),
+    wrong("pretrain.learning_rate", float("inf"), "finite"),
+    wrong("align.kl_target", float("nan"), "nan"),
+    wrong("sft.warmup_fraction", 1.5, "less than or equal to 1"),
+    wrong("prepare.splits.val", 0.0, "greater than 0"),
+    wrong("pretrain.beta2", 1.0, "less than 1"),
+    wrong("align.seed", 2**31, "less than 2147483648"),
+    wrong("prepare.sources", [], "at least 1 item"),
+    wrong("prepare.sources.0.sha256", "abc", "pattern", where=PACKAGE + "sha256"),
+    wrong("prepare.sources.0.name", "My Source", "pattern", where=PACKAGE + "name"),
+    wrong("prepare.sources.0.kind", "web", "'web'", "'package', 'files', 'hub'", "prepare.sources.0.kind"),
+    wrong("prepare.evaluation.num_choices", 1, "greater than or equal to 2"),
+    wrong("pretrain.optimizer", "sgd", "'sgd'", "'adamw' or 'muon'"),
+    wrong("align.method", "dpo", "'dpo'", "'ppo'"),
+    wrong("runtime.precision", "fp16", "'fp16'", "'fp32' or 'bf16'"),
+    wrong("align.lora", {**LORA, "dropout": 0.1}, "dropout must be 0"),
+    wrong("sft.lora", {**LORA, "target_modules": []}, "at least 1 item", where="sft.lora.target_modules"),
+    wrong("prepare.clean.languages", [], "at least 1 item"),
+    wrong("prepare.prompts.turns", [], "at least 1 item"),
+    wrong("prepare.preferences.excerpt_turns", [], "at least 1 item"),
+    contradiction("tokenizer.vocab_size", 100, "bytes and special tokens alone", "tokenizer.vocab_size", "raise it"),
+    contradiction(
+        "tokenizer.curve_vocab_sizes", [9], "between 262 and", "tokenizer.curve_vocab_sizes [9]", "must lie"
+    ),
+    contradiction(
+        "tokenizer.curve_vocab_sizes",
+        [999],
+        "tokenizer.vocab_size 300",
+        "tokenizer.curve_vocab_sizes [999]",
+        "must lie",
+    ),
+    contradiction("model.num_heads", 3, "multiple of 2 x model.num_heads", "model.hidden_size 32", "must be"),
+    contradiction("model.num_kv_heads", 3, "model.num_heads 2", "model.num_kv_heads 3", "must divide"),
+    contradiction("pretrain.warmup_steps", 4, "leave no room", "pretrain.warmup_steps", "lower one of them"),
+    contradiction("sft.max_length", 999, "above model.context_length 128", "sft.max_length 999", "lower it"),
+    contradiction("reward.max_length", 999, "above model.context_length 128", "reward.max_length 999", "lower it"),
+    contradiction("align.max_new_tokens", 64, "below model.context_length 128", "align.max_new_tokens = 128", "lower"),
+    contradiction(
+        "evaluate.max_new_tokens", 128, "below model.context_length 128", "evaluate.max_new_tokens 128", "lower"
+    ),
+    contradiction("align.minibatch_size", 3, "align.rollout_batch_size 4", "align.minibatch_size 3", "must divide"),
+    contradiction("align.kl_budget", 1.0, "4.0, 1.0, 20.0", "align.kl_budget", "must hold"),
+    contradiction("prepare.splits.test", 0.95, "nothing is left for train", "prepare.splits", "keep the sum below 1"),
+    contradiction("prepare.prompts.turns", [1, 2], "ends on a user turn", "prepare.prompts.turns", "use odd numbers"),
+    contradiction("prepare.preferences.excerpt_turns", [3], "assistant turn", "excerpt_turns [3]", "use even numbers"),
+    contradiction("prepare.clean.max_characters", 10, "min_characters 20", "prepare.clean.max_characters 10", "raise"),
+    Case(
+        "two sources of one name",
+        "prepare",
+        replace(
+            P,
+            "sources:",
+            "sources:\n  - {kind: files, name: talk, paths: [a.txt], yields: text, text_column: text, licence: own}",
+        ),
+        "names must differ",
+        "prepare.sources",
+        "got talk, talk",
+    ),
+    text("an open bracket", append(P, "\nbroken: [1, 2"), "not valid YAML"),
+    text("a wrong indentation", replace(P, "  seed: 4", "   seed: 4"), "not valid YAML"),
+    text("a tab", append(P, "\nextra:\n\tseed: 1\n"), "'\\t'"),
+    text(
+        "a key twice", append(P, "\nruntime:\n  num_threads: 2\n  precision: fp32\n"), 'found duplicate key "runtime"'
+    ),
+    text(
+        "a nested key twice",
+        replace(P, "  num_layers: 1", "  num_layers: 1\n  num_layers: 2"),
+        'found duplicate key "num_layers"',
+    ),
+    text(
+        "conflict markers",
+        replace(P, "  num_layers: 1", "<<<<<<< HEAD\n  num_layers: 1\n=======\n  num_layers: 2\n>>>>>>> other"),
+        "line 66",
+        remedy="resolve the conflict",
+    ),
+    text("an alias of nothing", append(P, "\nextra: *base\n"), "undefined alias 'base'"),
+    text(
+        "a tag of Python",
+        append(P, "\nextra: !!python/object/apply:os.system [id]\n"),
+        "python/object/apply:os.system",
+    ),
+    text("two documents", append(P, "\n---\na: 1\n"), "another document"),
+    text("an empty file", write(P, ""), "got nothing", remedy="presets/laptop.yaml"),
+    text("only comments", write(P, "# later\n"), "got nothing", remedy="presets/laptop.yaml"),
+    text("a list", write(P, "- 1\n"), "got [1]", remedy="must hold sections"),
+    text("one word", write(P, "later\n"), "got 'later'", remedy="must hold sections"),
+    text("Latin-1", write(P, b"# gr\xfc\xdfe\n"), "not valid UTF-8", remedy="save it as UTF-8"),
+    text("UTF-16", write(P, "a: 1".encode("utf-16")), "not valid UTF-8", remedy="save it as UTF-8"),
+    text("binary junk", write(P, bytes(range(8)) * 40), "not valid YAML"),
+    text("no file", delete(P), "is missing", remedy="git checkout -- params.yaml"),
+    text("a folder", both(delete(P), lambda root: (root / P).mkdir()), "is a folder", remedy="remove it"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_it_is_said_before_anything_is_touched(
+    case: Case, checkout: Checkout, forks: ForkServer, record_property: Any
+) -> None:
+    record_property("bad_input", "params")
+    case.spoil(checkout.root)
+    before = snapshot(checkout.root)
+    outcome = forks.run(case.stage, checkout.root)
+    assert_clear(case, outcome)
+    assert outcome.message.startswith(f"{case.stage} failed: ")
+    assert not outcome.heavy
+    assert snapshot(checkout.root) == before
+
+
+def test_all_problems_at_once(checkout: Checkout, forks: ForkServer) -> None:
+    """Values, keys and contradictions of several sections; a contradiction needs values that are fine alone."""
+    for spoil in (set_param("sft.max_length", 999), set_param("align.minibatch_size", 3)):
+        spoil(checkout.root)
+    outcome = forks.run("prepare", checkout.root)
+    assert "2 problems in" in outcome.message
+    for spoil in (set_param("surprise", 1), drop_param("sft.seed"), set_param("reward.batch_size", -1)):
+        spoil(checkout.root)
+    outcome = forks.run("prepare", checkout.root)
+    assert "3 problems in" in outcome.message
+    for place in ("surprise:", "sft.seed:", "reward.batch_size:"):
+        assert place in outcome.message
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4"])
+def test_scientific_notation_is_a_number(checkout: Checkout, number: str) -> None:
+    """In YAML 1.1 the first two are text; DVC and groundup read YAML 1.2."""
+    replace(P, "kl_coefficient: 0.1", f"kl_coefficient: {number}")(checkout.root)
+    assert load_params(checkout.root / P).align.kl_coefficient == 1e-4
