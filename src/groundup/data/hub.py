@@ -74,7 +74,8 @@ def read_hub(source: HubSource, data_dir: Path, cache_dir: Path, max_row_bytes: 
     except (DatasetsError, OSError, ValueError) as error:
         raise ValueError(
             f"source {source.name}: {source.dataset} (config {source.config}, split {source.split}) cannot be opened: "
-            f"{error}"
+            f"{error}. Correct `dataset`, `config` and `split`; a local folder needs the files of the dataset (`hf "
+            "download --repo-type dataset`)"
         ) from None
     if source.max_rows is not None:
         rows = rows.take(source.max_rows)

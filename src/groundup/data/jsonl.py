@@ -10,7 +10,7 @@ from groundup.frame.files import restore
 Row = dict[str, Any]
 
 
-def read_jsonl(path: Path) -> Iterator[Row]:
+def read_jsonl(path: Path, columns: tuple[str, ...] = ()) -> Iterator[Row]:
     """Rows of a file that an earlier stage or step wrote; ValueError says where it is damaged."""
     if not path.is_file():
         raise ValueError(f"{path} is missing. {restore(path.parent)}")
@@ -23,6 +23,8 @@ def read_jsonl(path: Path) -> Iterator[Row]:
                     raise ValueError(f"{path}, line {number} is not JSON ({error}). {restore(path.parent)}") from None
                 if not isinstance(row, dict):
                     raise ValueError(f"{path}, line {number} is not an object. {restore(path.parent)}")
+                if lacking := [column for column in columns if column not in row]:
+                    raise ValueError(f"{path}, line {number} lacks {', '.join(lacking)}. {restore(path.parent)}")
                 yield row
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 ({error.reason}). {restore(path.parent)}") from None

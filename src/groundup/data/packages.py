@@ -29,6 +29,8 @@ def package_problem(source: PackageSource) -> str | None:
         return f"source {source.name}: the package {source.package} is not installed; {remedy}"
     if version != source.version:
         return f"source {source.name}: {source.package} is {version}, params.yaml pins {source.version}; {remedy}"
+    if Path(source.path).is_absolute() or ".." in Path(source.path).parts:
+        return f"source {source.name}: path {source.path} leads out of the package; correct `path`"
     path = package_path(source)
     if not path.is_file():
         return (
@@ -50,11 +52,14 @@ def package_path(source: PackageSource) -> Path:
 
 def read_package(source: PackageSource, seed: int) -> Iterator[Record | BadRow]:
     # Each file is one JSON object (40 MB at most), so it is parsed at once: only here does prepare hold a source.
-    entries: Any = json.loads(package_path(source).read_text(encoding="utf-8"))
+    try:
+        entries: Any = json.loads(package_path(source).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"source {source.name}: {source.path} is not JSON ({error}); correct `path`") from None
     if not isinstance(entries, dict):
         raise ValueError(
             f"source {source.name}: {source.path} holds a {type(entries).__name__}, not an object of named entries: "
-            f"it is not of the format {source.format}"
+            f"it is not of the format {source.format}; correct `format` or `path`"
         )
     names = list(entries)
     if source.max_documents is not None:

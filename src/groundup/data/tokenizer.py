@@ -100,7 +100,9 @@ def train_tokenizer(
 
 
 def save_bpe(text: Path, params: TokenizerParams, target: Path) -> dict[str, int]:
-    texts = (row["text"] for row in read_jsonl(text))
+    if next(read_jsonl(text), None) is None:
+        raise ValueError(f"{text} is empty, so there is nothing to learn a vocabulary from; add text")
+    texts = (row["text"] for row in read_jsonl(text, ("text",)))
     tokenizer = train_bpe(texts, params.vocab_size, params.min_frequency)
     tokenizer.save(str(target / BPE_FILE))
     return {"vocab_size": tokenizer.get_vocab_size()}
@@ -109,8 +111,8 @@ def save_bpe(text: Path, params: TokenizerParams, target: Path) -> dict[str, int
 def save_report(
     fast: PreTrainedTokenizerFast, tokenizer: Tokenizer, text: Path, curve_sizes: list[int], target: Path
 ) -> dict[str, Any]:
-    heldout = [row for split in ("val", "test") for row in read_jsonl(text / f"{split}.jsonl")]
-    if not heldout:
+    heldout = [row for split in ("val", "test") for row in read_jsonl(text / f"{split}.jsonl", ("text", "source"))]
+    if not any(row["text"].strip() for row in heldout):
         raise ValueError(
             f"{text}: val.jsonl and test.jsonl hold no document to measure the tokenizer on; raise "
             "prepare.splits.val and prepare.splits.test or add text, then run prepare again"

@@ -13,6 +13,7 @@ from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
 from groundup.evaluate.choices import check_items, score_choices
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
+from groundup.evaluate.report.curves import read_columns
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.frame.steps import FinishedSteps
@@ -65,6 +66,9 @@ def evaluate(
     sft_model = load_model(sft, torch_device)
     scorer = RewardScorer.load(reward, torch_device)
     fitted = fit_prompts(tokenizer, test_set.prompts, sft_model.config.max_position_embeddings, params.max_new_tokens)
+    curves = {stage: path for stage, path in curves.items() if path.exists()}
+    for path in curves.values():
+        read_columns(path)  # a damaged one is said now, not after the measuring
     steps = FinishedSteps(work / "finished")
     scores: dict[str, dict[str, float]] = {}
     replies: dict[str, ModelReplies] = {}
@@ -89,7 +93,7 @@ def evaluate(
             num_documents_in_split=test_set.num_documents_in_split,
             prompts=fitted,
             replies=replies,
-            curves={stage: path for stage, path in curves.items() if path.exists()},
+            curves=curves,
             cards={stage: path for stage, path in cards.items() if path.exists()},
             params=params,
         ),
@@ -100,11 +104,11 @@ def evaluate(
 
 def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateParams) -> TestSet:
     text, prompts = text / "test.jsonl", prompts / "test.jsonl"
-    documents = list(read_jsonl(text))
+    documents = list(read_jsonl(text, ("text", "source")))
     tasks = {path.stem: list(read_jsonl(path)) for path in sorted(evaluation.glob("*.jsonl"))}
     for name, items in tasks.items():
         check_items(items, name)
-    prompt_rows = list(read_jsonl(prompts))
+    prompt_rows = list(read_jsonl(prompts, ("conversation_id", "messages")))
     for path, rows in ((text, documents), (prompts, prompt_rows)):
         if not rows:
             raise ValueError(f"{path} is empty: raise prepare.splits.test or add data, then run prepare again")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from groundup.frame.files import restore
@@ -48,9 +49,12 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
 def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], reply_next: bool) -> list[int]:
     """Token ids of a chat; with `reply_next` they end on the assistant marker, ready for a reply."""
     _check_text(messages)
-    ids: Any = tokenizer.apply_chat_template(
-        list(messages), tokenize=True, add_generation_prompt=reply_next, return_dict=False
-    )
+    try:
+        ids: Any = tokenizer.apply_chat_template(
+            list(messages), tokenize=True, add_generation_prompt=reply_next, return_dict=False
+        )
+    except TemplateError as error:
+        raise ValueError(f"a chat cannot be rendered: {error}") from None
     return list(ids)
 
 

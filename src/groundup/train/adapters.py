@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel
 
 from groundup.frame.params.training import LoraParams
@@ -10,6 +11,11 @@ from groundup.frame.params.training import LoraParams
 
 def add_adapter(model: PreTrainedModel, lora: LoraParams) -> PeftModel:
     """Puts a trainable adapter into `model` itself and freezes the rest."""
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    unknown = [t for t in lora.target_modules if not any(name == t or name.endswith(f".{t}") for name in layers)]
+    if unknown:  # peft passes over a name as long as another one is found
+        known = sorted({name.rpartition(".")[2] for name in layers})
+        raise ValueError(f"lora.target_modules: no layer is called {', '.join(unknown)}; use {', '.join(known)}")
     model.name_or_path = model.config.name_or_path = ""  # peft would write it down: a path of this machine
     return get_peft_model(
         model,

@@ -120,7 +120,7 @@ def pretrain(
     tok = load_tokenizer(str(tokenizer))
     model = build_llama(model_params, tok)
     context = model_params.context_length
-    documents = list(read_jsonl(text / "val.jsonl"))
+    documents = list(read_jsonl(text / "val.jsonl", ("text", "source")))
     check_inputs(tok, TokenShards(shards, context), shards, documents, text)
     tokens_per_step = params.batch_size * params.accumulate * context
     logger.info(

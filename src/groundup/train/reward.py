@@ -141,7 +141,7 @@ def load_pairs(path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) 
             margin=row["margin"],
             conversations=(row["chosen_id"], row["rejected_id"]),
         )
-        for row in read_jsonl(path)
+        for row in read_jsonl(path, ("chosen", "rejected", "margin", "chosen_id", "rejected_id"))
     ]
     kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= max_length]
     if not kept:

@@ -52,8 +52,8 @@ def train_sft(
     check_model(base, CAUSAL)
     tokenizer = load_tokenizer(str(base))
     rows = {
-        "train": draw(list(read_jsonl(chats / "train.jsonl")), params.max_chats, params.seed),
-        "val": draw(list(read_jsonl(chats / "val.jsonl")), params.num_validation_chats, params.seed),
+        "train": draw(list(read_jsonl(chats / "train.jsonl", ("messages",))), params.max_chats, params.seed),
+        "val": draw(list(read_jsonl(chats / "val.jsonl", ("messages",))), params.num_validation_chats, params.seed),
     }
     train = tokenize_chats(tokenizer, rows["train"], params.max_length)
     val = tokenize_chats(tokenizer, rows["val"], params.max_length)

@@ -55,17 +55,33 @@ class Panel:
         return f"{self.stage}_{self.measure}.png"
 
 
+def read_columns(path: Path) -> dict[str, list[float]]:
+    """Column -> values, NaN where a metric was not measured; ValueError names the line that is no row of numbers."""
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    columns: dict[str, list[float]] = {name: [] for name in header}
+    for number, row in enumerate(rows, start=2):
+        try:
+            for name, cell in zip(header, row, strict=True):
+                columns[name].append(float(cell) if cell else math.nan)
+        except ValueError:
+            raise ValueError(
+                f"{path}, line {number} is not a row of numbers: {','.join(row)!r:.60}; delete the file, then `dvc "
+                "repro` writes it again"
+            ) from None
+    return columns
+
+
 def read_panels(stage: str, path: Path) -> list[Panel]:
     """The panels of one stage: columns x, train_x, val_x and heldout_x share one."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    columns = read_columns(path)
     by_measure: dict[str, list[Curve]] = {}
-    for column in rows[0] if rows else ():
+    for column in columns:
         if column in ("step", "epoch") or "learning_rate" in column:  # what was set says nothing of what came out
             continue
         split, _, rest = column.partition("_")
         split, measure = (split, rest) if split in COLORS and rest else ("", column)
-        points = [(float(row["step"]), float(row[column])) for row in rows if row[column] not in ("", None)]
+        points = list(zip(columns["step"], columns[column], strict=True))
         points = [(step, value) for step, value in points if math.isfinite(value)]
         if len({step for step, _ in points}) > 1:
             curve = Curve(split, [step for step, _ in points], [value for _, value in points])

@@ -25,13 +25,13 @@ def load_prompts(path: Path, tokenizer: PreTrainedTokenizerFast, max_prompt_toke
     """All prompts of a file that are short enough; ValueError if none is."""
     prompts = [
         Prompt(row["conversation_id"], row["messages"], render(tokenizer, row["messages"], reply_next=True))
-        for row in read_jsonl(path)
+        for row in read_jsonl(path, ("conversation_id", "messages"))
     ]
     short = [prompt for prompt in prompts if len(prompt.ids) <= max_prompt_tokens]
     if not short:
         raise ValueError(
             f"{path.name}: none of its {len(prompts)} prompts has at most {max_prompt_tokens} tokens; "
-            "raise align.max_prompt_tokens or lower prepare.prompts.turns"
+            "raise align.max_prompt_tokens, lower prepare.prompts.turns or add chats"
         )
     logger.info("align: %s: %d prompts, %d too long", path.name, len(short), len(prompts) - len(short))
     return short
