@@ -43,7 +43,8 @@ def find_root() -> Path:
 
 
 def fail(message: str) -> NoReturn:
-    console.print(message, style="red", highlight=False)
+    # Whole lines, so that a command can be copied; brackets in it are no markup.
+    console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(1)
 
 
@@ -86,7 +87,11 @@ def lineage() -> None:
     from groundup.frame.lineage import NoRuns, StoredRuns, present_lineage
 
     root = find_root()
-    if not present_lineage(root, NoRuns()):
+    try:
+        present = present_lineage(root, NoRuns())
+    except ValueError as error:
+        fail(str(error))
+    if not present:
         fail("no stage has run yet: `dvc repro` runs them all")
     problem = reach_store(root)
     if problem:

@@ -267,6 +267,20 @@ CASES += [
         "use cpu or auto",
     ),
     Case(
+        "pretrain diverges in its last step",
+        "pretrain",
+        both(
+            set_param("pretrain.learning_rate", 1e30),
+            set_param("pretrain.weight_decay", 1e30),
+            set_param("pretrain.num_steps", 1),
+            set_param("pretrain.warmup_steps", 0),
+            set_param("pretrain.decay_fraction", 0.0),
+        ),
+        "as NaN or infinite",
+        "pretrain: val_bits_per_byte",
+        "lower pretrain's learning rate",
+    ),
+    Case(
         "pretrain diverges",
         "pretrain",
         both(set_param("pretrain.learning_rate", 1e30), set_param("pretrain.muon_learning_rate", 1e30)),

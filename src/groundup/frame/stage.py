@@ -1,6 +1,7 @@
 """The stage contract: validate, fingerprint, lock, track, run, check, publish."""
 
 import logging
+import math
 import os
 import resource
 import sys
@@ -182,6 +183,7 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     missing = [out for out in stage.spec.outs if not (stage.export / out).exists()]
     if missing:
         raise PipelineError(f"{stage.spec.name} declares {', '.join(missing)} but did not write them")
+    check_finite(stage.spec.name, metrics)
     metrics |= {
         "fingerprint": stage.fingerprint.value,
         "work_seconds": round(seconds, 2),
@@ -221,6 +223,15 @@ def flatten(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             flat[prefix + key] = value
     return flat
+
+
+def check_finite(name: str, metrics: dict[str, Any]) -> None:
+    """A last step that diverged shows in the figures alone."""
+    if bad := [key for key, value in flatten(metrics).items() if not math.isfinite(value)]:
+        raise ValueError(
+            f"{name}: {', '.join(bad)} came out as NaN or infinite, so nothing is published; lower {name}'s "
+            "learning rate"
+        )
 
 
 def check_origin(root: Path) -> None:
