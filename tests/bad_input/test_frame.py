@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from groundup.frame.stage import locked
+from groundup.frame.lock import locked
 from tests.bad_input.checkout import snapshot
 from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id, run_here
 from tests.bad_input.forks import ForkServer, Outcome
@@ -150,7 +150,14 @@ EARLY = [
         "metrics/prepare.json",
         "remove it",
     ),
-    Case("a file for .work", "tokenizer", file_for_folder(".work"), "ile exists", ".work", "remove it"),
+    Case(
+        "a file for .work",
+        "tokenizer",
+        file_for_folder(".work"),
+        "Not a directory",
+        ".work/tokenizer",
+        "in the place of a folder",
+    ),
 ]
 
 
@@ -214,9 +221,7 @@ def test_a_work_dir_that_another_process_holds(
     record_property("bad_input", "frame")
     assert run_here(checkout, "tokenizer", monkeypatch).code == 0
     (work,) = (path for path in (checkout.root / ".work/tokenizer").iterdir() if (path / "finished.json").exists())
-    case = Case(
-        "held", "tokenizer", bool, f"process {os.getpid()} already works", str(work), "wait for it, or end it first"
-    )
+    case = Case("held", "tokenizer", bool, f"process {os.getpid()}, since", str(work), "wait for it, or end it first")
     before = checkout.earlier("tokenizer")
     with locked(work):
         assert_clear(case, run_here(checkout, "tokenizer", monkeypatch))

@@ -1,6 +1,5 @@
 """Checkpoints of a training loop: written, then sealed; a run goes on from the newest one that is what was sealed."""
 
-import json
 import logging
 import re
 import time
@@ -9,7 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from groundup.frame.disk import DiskError, free_bytes, megabytes, writing
-from groundup.frame.files import files_below, fsync_path, fsync_tree, hash_file, read_json, remove, write_json
+from groundup.frame.files import (
+    DamagedFileError,
+    files_below,
+    fsync_path,
+    fsync_tree,
+    hash_file,
+    read_json,
+    remove,
+    write_json,
+)
 from groundup.frame.interruption import Interruption
 
 logger = logging.getLogger(__name__)
@@ -116,7 +124,7 @@ def _fault(path: Path) -> str | None:
         sealed = read_json(path / SEAL)["files"]
     except FileNotFoundError:
         return "it was not written to its end"
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (DamagedFileError, KeyError, TypeError):
         return f"its {SEAL} cannot be read"
     present = _digests(path)
     differing = sorted(name for name in sealed.keys() | present.keys() if sealed.get(name) != present.get(name))

@@ -103,8 +103,18 @@ def run_stage(name: str, body: Body) -> None:
     except USER_ERRORS as error:
         if logger.isEnabledFor(logging.DEBUG) or not str(error):
             raise
-        logger.error("%s failed: %s\n%s", name, error, _recovery(name))
+        logger.error("%s failed: %s\n%s", name, _explain(error), _recovery(name))
         sys.exit(1)
+
+
+def _explain(error: Exception) -> str:
+    """The error's own words; what the operating system says lacks a remedy."""
+    if isinstance(error, OSError) and error.filename:
+        return (
+            f"{error.filename}: {error.strerror}. Check that it is there, that you may write there, and that no file "
+            "stands in the place of a folder"
+        )
+    return str(error)
 
 
 def _recovery(name: str) -> str:

@@ -126,7 +126,13 @@ def draw(log_distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor
     """Inverse transform sampling: log-probabilities [B, V] and numbers in [0, 1) [B] -> tokens [B]."""
     cumulative = log_distribution.exp().cumsum(-1, dtype=torch.float64)
     threshold = uniforms[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, threshold, right=True)[:, 0]
+    tokens = torch.searchsorted(cumulative, threshold, right=True)[:, 0]
+    if bool((tokens == cumulative.shape[1]).any()):  # past the end: what NaN looks like here
+        raise ValueError(
+            "the model gives no finite probabilities, so its weights have diverged: lower the learning rate it is "
+            "trained with"
+        )
+    return tokens
 
 
 def distinct_2(replies: Sequence[Sequence[int]]) -> float:

@@ -139,6 +139,11 @@ def pretrain(
     )
     model.to(torch_device)  # Lightning's teardown puts it on the CPU
     final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
+    if not math.isfinite(final.overall):
+        raise NonFiniteLossError(
+            f"pretrain: val_bits_per_byte is {final.overall} at the end: the last steps diverged; lower "
+            "pretrain.learning_rate or pretrain.muon_learning_rate"
+        )
     save_model(model, tok, out, CARD)
     write_samples(model, tok, documents, report, params)
     return {
