@@ -13,8 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from groundup.data.jsonl import write_jsonl
 from groundup.data.shards import write_shards
-from groundup.frame.files import digest_path, dvc_md5, write_json
+from groundup.frame.files import digest_path, dvc_md5, remove, write_json
 from groundup.frame.pipeline import read_pipeline
+from groundup.frame.steps import FinishedSteps
 from groundup.model.llama import save_model
 from tests.conftest import ROOT, SENTENCES
 from tests.data.made_up import OPENINGS, make_conversation, make_params
@@ -52,7 +53,7 @@ def build_checkout(root: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     write_params(root, params)
     _write_data(root / "artifacts/data")
     tokenizer.save_pretrained(root / "artifacts/tokenizer")
-    write_shards(tokenizer, SENTENCES * 4, root / "artifacts/shards", shard_tokens=1000)
+    _write_shards(root, tokenizer)
     _write_models(root / "artifacts", tokenizer)
     for stage in STAGES:
         report = root / ("artifacts/report" if stage == "evaluate" else f"artifacts/reports/{stage}")
@@ -134,6 +135,14 @@ def _write_data(data: Path) -> None:
 def preference(name: str) -> dict[str, Any]:
     sides = {"chosen": chat(f"question {name}", "yes I like music"), "rejected": chat(f"question {name}", "no")}
     return {"id": name, "source": "talk", **sides, "margin": 0.2, "chosen_id": f"{name}a", "rejected_id": f"{name}b"}
+
+
+def _write_shards(root: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    text, steps = root / "text.jsonl", root / "steps"
+    write_jsonl(text, ({"text": sentence} for sentence in SENTENCES * 4))
+    write_shards(tokenizer, text, root / "artifacts/shards", 1000, FinishedSteps(steps))
+    remove(text)
+    remove(steps)
 
 
 def _write_models(artifacts: Path, tokenizer: PreTrainedTokenizerFast) -> None:

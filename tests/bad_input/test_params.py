@@ -159,7 +159,7 @@ CASES = [
     text(
         "conflict markers",
         replace(P, "  num_layers: 1", "<<<<<<< HEAD\n  num_layers: 1\n=======\n  num_layers: 2\n>>>>>>> other"),
-        "line 66",
+        "line 68",
         remedy="resolve the conflict",
     ),
     text("an alias of nothing", append(P, "\nextra: *base\n"), "undefined alias 'base'"),
