@@ -195,8 +195,8 @@ def test_a_signal_ends_the_run_as_killed(root: Path, mlflow_store: str, number: 
     )
     environment = os.environ | {"PYTHONPATH": str(root / "src")}
     process = subprocess.Popen([sys.executable, "-c", script], cwd=root, env=environment, stderr=subprocess.PIPE)
-    for _ in range(200):
-        if (root / "started").exists():
+    for _ in range(600):
+        if (root / "started").exists() and any(root.glob(".work/prepare/*/run.json")):  # MLflow has the run
             break
         time.sleep(0.1)
     process.send_signal(number)

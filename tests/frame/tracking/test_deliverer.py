@@ -9,6 +9,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from groundup.frame.tracking import deliverer as module
@@ -80,6 +81,8 @@ def test_a_kill_between_sending_and_noting(
     assert Deliverer(work, client, None).deliver()
     assert is_delivered(work)
     assert_whole(client)
+    experiment = client.get_experiment_by_name("groundup")
+    assert not client.search_runs([experiment.experiment_id], run_view_type=ViewType.DELETED_ONLY)
 
 
 def test_a_kill_while_the_model_is_made(monkeypatch: pytest.MonkeyPatch, client: MlflowClient, tmp_path: Path) -> None:
