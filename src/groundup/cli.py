@@ -128,7 +128,10 @@ def deliver() -> None:
     from groundup.frame.tracking.spool import claimed, waiting
 
     root = find_root()
-    works = waiting(main_root(root) / ".work")
+    try:
+        works = waiting(main_root(root) / ".work")
+    except ValueError as error:
+        fail(str(error))
     if not works:
         console.print("nothing waits for delivery", highlight=False)
         return

@@ -20,8 +20,11 @@ from mlflow import MlflowClient
 from transformers import PreTrainedTokenizerFast
 
 from groundup.frame import stage as frame
+from groundup.frame.environment import tracking_store
 from groundup.frame.tracking import tracker
-from groundup.frame.tracking.deliver import Deliverer
+from groundup.frame.tracking.deliverer import Deliverer
+from groundup.frame.tracking.spool import claimed
+from groundup.frame.tracking.store import open_store
 from tests.bad_input.checkout import EARLIER, build_checkout, snapshot
 from tests.bad_input.forks import ForkServer, Outcome
 from tests.bad_input.spoil import Spoil
@@ -115,9 +118,14 @@ class DeliveredHere:
     def __init__(self, command: list[str], **unused: Any) -> None:
         self.command = command
 
+    def poll(self) -> int | None:
+        return None
+
     def wait(self, timeout: float | None = None) -> int:
-        work, uri, location, _ = self.command[3:]
-        Deliverer(Path(work), uri, location or None).deliver()
+        work, root, _ = self.command[3:]
+        uri, location = tracking_store(Path(root))
+        with claimed(Path(work)):
+            Deliverer(Path(work), open_store(uri), location).deliver()
         return 0
 
 
@@ -125,6 +133,7 @@ def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch) ->
     """run_stage in this process; what it logs is what a user would read."""
     here = types.SimpleNamespace(Popen=DeliveredHere, TimeoutExpired=TimeoutError)
     monkeypatch.setattr(tracker, "subprocess", here)
+    monkeypatch.setattr(frame, "redact_streams", lambda: None)  # pytest has put its own in their place
     monkeypatch.chdir(checkout.root)
     lines: list[str] = []
     handler = logging.Handler()

@@ -147,14 +147,21 @@ CASES = [
         "dvc.yaml, line",
         "git checkout HEAD",
     ),
-    command("deliver", "a spool of junk", both(write(f"{WORK}/spool.jsonl", "junk\n")), "1 of 1", f"{WORK}", "delete"),
+    command(
+        "deliver",
+        "a spool of junk",
+        write(f"{WORK}/spool.jsonl", "junk\n"),
+        "not valid JSON",
+        f"{WORK}/spool.jsonl, line 1",
+        "remove the folder",
+    ),
     command(
         "deliver",
         "a delivery record cut off",
-        both(write(f"{WORK}/spool.jsonl", '{"kind": "start"}\n'), write(f"{WORK}/run.json", "{")),
+        both(write(f"{WORK}/spool.jsonl", '{"kind": "start", "time_ms": 1}\n'), write(f"{WORK}/run.json", "{")),
         "not valid JSON",
         f"{WORK}/run.json",
-        "delete it",
+        "remove the folder",
     ),
 ]
 

@@ -11,16 +11,23 @@ from typing import Any
 import pytest
 
 from groundup.frame.lock import locked
-from tests.bad_input.checkout import snapshot
+from tests.bad_input.checkout import EARLIER, snapshot
 from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id, run_here
 from tests.bad_input.forks import ForkServer, Outcome
-from tests.bad_input.spoil import append, both, delete, edit_json, file_for_folder, replace, truncate, write
+from tests.bad_input.spoil import Spoil, append, both, delete, edit_json, file_for_folder, replace, truncate, write
 from tests.conftest import ROOT
 
 COMMITTED = "`git checkout HEAD -- dvc.yaml`"
 LOCK = "`git checkout HEAD -- dvc.lock`"
 AGAIN = "delete it, then `dvc repro` writes it again"
 NOT_A_MODEL = "`dvc checkout"
+
+
+def lock(content: str) -> Spoil:
+    """A dvc.lock, and a finished result of which it would say whether DVC has it."""
+    finished = write(f".work/tokenizer/{EARLIER}/finished.json", '{"md5s": {"a": "b"}, "metrics": {}}')
+    return both(write("dvc.lock", content), finished)
+
 
 # Said before torch is imported, and nothing is touched.
 EARLY = [
@@ -100,12 +107,12 @@ EARLY = [
         "sft failed",
         "use auto, cpu, cuda or mps",
     ),
-    Case("dvc.lock broken", "tokenizer", write("dvc.lock", "stages: ["), "not valid YAML", "dvc.lock, line", LOCK),
-    Case("dvc.lock a list", "tokenizer", write("dvc.lock", "- 1"), "no mapping `stages`", "dvc.lock", LOCK),
+    Case("dvc.lock broken", "tokenizer", lock("stages: ["), "not valid YAML", "dvc.lock, line", LOCK),
+    Case("dvc.lock a list", "tokenizer", lock("- 1"), "no mapping `stages`", "dvc.lock", LOCK),
     Case(
         "dvc.lock with conflict markers",
         "tokenizer",
-        write("dvc.lock", "stages:\n<<<<<<< HEAD\n  a: 1\n"),
+        lock("stages:\n<<<<<<< HEAD\n  a: 1\n"),
         "conflict markers",
         "dvc.lock, line 2",
         "resolve the conflict",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from groundup.frame.files import write_json
+from groundup.frame.files import DamagedFileError, write_json
 from groundup.frame.redact import redact_all
 
 EVENTS = "spool.jsonl"
@@ -36,7 +36,7 @@ def spool_id(work: Path) -> str:
 def read_delivered(work: Path) -> Delivered:
     """Nothing, if what is noted is about another spool that stood here before."""
     try:
-        state = json.loads((work / RUN).read_text(encoding="utf-8"))
+        state = _parse((work / RUN).read_text(encoding="utf-8"), work / RUN, 1)
         if state.get("spool", spool_id(work)) == spool_id(work):
             return Delivered(state["run_id"], state["num_events"])
     except FileNotFoundError:
@@ -107,7 +107,18 @@ def read_events(path: Path, skip: int) -> Iterator[Event]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines):
             if number >= skip and line.endswith("\n"):
-                yield json.loads(line)
+                yield _parse(line, path, number + 1)
+
+
+def _parse(text: str, path: Path, line: int) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DamagedFileError(
+            f"{path}, line {line} is not valid JSON ({error}); remove the folder {path.parent}: what MLflow has of "
+            "its run stays"
+        ) from None
+    return value
 
 
 def offset_of(path: Path, skip: int) -> int:
