@@ -42,6 +42,7 @@ def make_params(sources: list[dict[str, Any]], **sections: Any) -> PrepareParams
         "sources": sources,
         "max_row_bytes": 100_000,
         "max_bad_row_fraction": 0.1,
+        "quarantine_rows": 100,
         "clean": {
             "languages": ["en"],
             "min_language_probability": 0.0,  # the made-up words are no language

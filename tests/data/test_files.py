@@ -1,5 +1,7 @@
+import errno
 import gzip
 import json
+import os
 import time
 import tracemalloc
 from pathlib import Path
@@ -8,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from groundup.data import files
 from groundup.data.files import find_files, read_files
 from groundup.data.records import Conversation, Preference, Prompt, Record, Text
 from groundup.data.rows import BadRow
@@ -30,11 +33,21 @@ def read(data_dir: Path, *paths: str, yields: str = "text") -> list[Record]:
 
 
 def write_zst(path: Path, *frames: str) -> None:
-    with path.open("wb") as file:
-        for frame in frames:
-            with pyarrow.output_stream(buffer := pyarrow.BufferOutputStream(), compression="zstd") as out:
-                out.write(frame.encode())
-            file.write(buffer.getvalue().to_pybytes())
+    path.write_bytes(b"".join(map(zst, frames)))
+
+
+def zst(frame: str) -> bytes:
+    with pyarrow.output_stream(buffer := pyarrow.BufferOutputStream(), compression="zstd") as out:
+        out.write(frame.encode())
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content
+
+
+def parquet_with_a_damaged_page() -> bytes:
+    table = pyarrow.Table.from_pylist([{"text": f"{i} {i * i}"} for i in range(2000)])
+    pyarrow.parquet.write_table(table, buffer := pyarrow.BufferOutputStream())
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content[:300] + b"\xff" * 200 + content[500:]
 
 
 def test_every_kind_of_text_file_gives_the_same_text(tmp_path: Path) -> None:
@@ -94,62 +107,6 @@ def test_a_row_without_an_id_is_named_by_its_content(tmp_path: Path) -> None:
     assert read(tmp_path, "a.jsonl")[0].id == read(tmp_path, "b.jsonl")[1].id
 
 
-USER, ASSISTANT = {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}
-GOOD: dict[str, dict[str, object]] = {
-    "text": {"text": "x"},
-    "chats": {"messages": [USER, ASSISTANT]},
-    "prompts": {"prompt": "hi"},
-    "preferences": {"prompt": "a", "chosen": "b", "rejected": "c"},
-}
-
-
-@pytest.mark.parametrize(
-    ("yields", "row", "reason", "words"),
-    [
-        ("text", {"content": "x"}, "missing_column", "no column 'text', only content"),
-        ("text", {"text": 3}, "wrong_type", "'text' must be text, got int"),
-        ("text", {"text": None}, "wrong_type", "'text' must be text, got NoneType"),
-        ("text", {"text": "x" * 20_000}, "too_large", "more than prepare.max_row_bytes (10000)"),
-        ("chats", {"text": "x"}, "missing_column", "no column 'messages', only text"),
-        ("chats", {"messages": {}}, "wrong_type", "'messages' must be a text or a list of messages"),
-        ("chats", {"messages": []}, "empty", "'messages' has no message"),
-        (
-            "chats",
-            {"messages": [USER, {**ASSISTANT, "content": " \n"}]},
-            "empty",
-            "a message of the assistant is empty",
-        ),
-        ("chats", {"messages": [{"role": "bot", "content": "x"}]}, "wrong_type", "a message needs role"),
-        ("chats", {"messages": [{"role": "user"}]}, "wrong_type", "a message needs role"),
-        ("chats", {"messages": ["x", "y"]}, "wrong_type", "a message needs role"),
-        ("chats", {"messages": "x"}, "one_speaker", "only user speaks"),
-        ("chats", {"messages": [USER, USER]}, "one_speaker", "only user speaks"),
-        ("chats", {"messages": [{"role": "system", "content": "x"}]}, "one_speaker", "only system speaks"),
-        ("chats", {"messages": [ASSISTANT, USER]}, "turns", "user and assistant must take turns"),
-        ("chats", {"messages": [USER, USER, ASSISTANT]}, "turns", "user and assistant must take turns"),
-        ("prompts", {"messages": [{"role": "system", "content": "x"}]}, "turns", "user and assistant must take turns"),
-        ("prompts", {"messages": [USER, ASSISTANT]}, "turns", "must end on a user message"),
-        ("prompts", {"text": "x"}, "missing_column", "no column 'prompt', only text"),
-        ("preferences", {"prompt": "a", "chosen": "b"}, "missing_column", "no column 'rejected'"),
-        ("preferences", {**GOOD["preferences"], "rejected": ""}, "empty", "a message of the assistant is empty"),
-        ("preferences", {**GOOD["preferences"], "margin": "big"}, "wrong_type", "'margin' must be"),
-        ("preferences", {**GOOD["preferences"], "margin": float("nan")}, "wrong_type", "'margin' must be"),
-        ("preferences", {**GOOD["preferences"], "chosen": [USER]}, "turns", "must take turns"),
-    ],
-)
-def test_a_bad_row_is_named_and_the_next_one_read(
-    tmp_path: Path, yields: str, row: dict[str, object], reason: str, words: str
-) -> None:
-    rows = [GOOD[yields], row, GOOD[yields]]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    good, bad, last = read_all(tmp_path, "a.jsonl", yields=yields)
-    assert not isinstance(good, BadRow)
-    assert good == last
-    assert isinstance(bad, BadRow)
-    assert (bad.file, bad.line, bad.reason) == ("data/a.jsonl", 2, reason)
-    assert words in bad.problem
-
-
 def test_a_bad_row_of_a_table(tmp_path: Path) -> None:
     rows = [{"text": "one"}, {"text": None}, {"text": "x" * 20_000}, {"text": "two"}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
@@ -193,15 +150,6 @@ def test_a_line_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(line + b"\r\n" + line + b"\n" + line)
     assert [type(row) for row in read_all(tmp_path, "a.jsonl", max_row_bytes=1000)] == [Text] * 3
     assert [type(row) for row in read_all(tmp_path, "a.jsonl", max_row_bytes=999)] == [BadRow] * 3
-
-
-def test_half_a_surrogate_pair_in_a_row_can_be_written_again(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"id": "\\ud800", "text": "x"}\n{"text": 1, "\\udfff": "y"}\n')
-    good, bad = read_all(tmp_path, "a.jsonl")
-    assert isinstance(good, Text)
-    assert good.id.encode() == b"own/?"
-    assert isinstance(bad, BadRow)
-    assert bad.sample.encode()
 
 
 def test_a_line_of_100_mb_costs_neither_memory_nor_time(tmp_path: Path) -> None:
@@ -252,6 +200,8 @@ def test_an_empty_file_is_passed_over_with_a_word(tmp_path: Path, caplog: pytest
         ("a.txt.gz", b"not gzip", "is damaged or incomplete"),
         ("a.jsonl.zst", b"not zstandard", "is damaged or incomplete"),
         ("a.parquet", b"PAR1 not parquet PAR1", "is damaged or incomplete"),
+        ("a.parquet", parquet_with_a_damaged_page(), "is damaged or incomplete"),
+        ("a.jsonl.zst", zst('{"text": "x"}\n' * 1000)[:-4], "is damaged or incomplete"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -259,6 +209,24 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, word
     with pytest.raises(ValueError, match=f"data/{name}") as error:
         read_all(tmp_path, name)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_what_the_system_says_is_no_damage(
+    tmp_path: Path, name: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"content")
+
+    def fail(*args: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "open_bytes", fail)
+    monkeypatch.setattr(files, "read_parquet", fail)
+    with pytest.raises(OSError, match=os.strerror(number)) as error:
+        read_all(tmp_path, name)
+    assert (error.value.errno, error.value.filename) == (number, str(tmp_path / name))
+    assert "damaged" not in str(error.value)
 
 
 def test_all_paths_that_cannot_be_used_are_listed_at_once(tmp_path: Path) -> None:

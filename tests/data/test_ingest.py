@@ -38,6 +38,13 @@ def test_bad_rows_below_the_share_are_counted_and_the_rest_is_used(
     assert "2 bad rows of own left out" in caplog.text
 
 
+def test_the_file_holds_as_many_rows_of_a_reason_as_the_params_say(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join([*["junk"] * 5, *lines(40)]))
+    params = make_params([files_source("own", ["a.jsonl"], "text")], quarantine_rows=2, max_bad_row_fraction=0.5)
+    assert ingest(tmp_path, params)["bad_rows"] == {"not_json": 5}
+    assert len((tmp_path / "target/quarantine.jsonl").read_text().splitlines()) == 2
+
+
 def test_too_many_bad_rows_stop_the_stage(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join([*lines(40), *["junk"] * 5]))
     params = make_params([files_source("own", ["a.jsonl"], "text")])

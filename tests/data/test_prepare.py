@@ -145,11 +145,13 @@ def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
     assert digests(tmp_path / "resumed") == digests(tmp_path / "whole")
 
 
-def test_a_finished_step_whose_files_were_cut_is_done_again(params: PrepareParams, tmp_path: Path) -> None:
+def test_a_finished_step_whose_files_were_cut_or_zeroed_is_done_again(params: PrepareParams, tmp_path: Path) -> None:
     run(params, tmp_path, tmp_path / "out")
     before = digests(tmp_path / "out")
     for name in ("signatures-train/signatures.bin", "output-text/train.jsonl", "cleaned-talk/val.jsonl"):
         os.truncate(tmp_path / "out/work/steps" / name, 100)
+    zeroed = tmp_path / "out/work/steps/unique/train.jsonl"
+    zeroed.write_bytes(b"\0" * zeroed.stat().st_size)
     run(params, tmp_path, tmp_path / "out")
     assert digests(tmp_path / "out") == before
 

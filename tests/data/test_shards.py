@@ -76,7 +76,7 @@ def test_packing_goes_on_at_the_first_shard_that_is_not_there(
     assert len(shards) == 2 * counts["num_shards"] > 6
     match damage:
         case "cut":
-            os.truncate(tmp_path / "steps/shard-00001/shard.bin", 10)
+            os.truncate(tmp_path / "steps/shard-00001/00001.bin", 10)
         case "gone":
             for path in (tmp_path / "steps").glob("shard-0000[2-9].json"):
                 path.unlink()

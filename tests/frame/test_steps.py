@@ -52,7 +52,7 @@ def test_a_folder_cut_off_in_the_middle_is_filled_afresh(tmp_path: Path) -> None
     assert (tmp_path / "w/a/sub/whole").read_text() == "four"
 
 
-@pytest.mark.parametrize("damage", ["cut", "removed", "added"])
+@pytest.mark.parametrize("damage", ["cut", "zeros", "removed", "added"])
 def test_files_that_are_not_as_the_step_left_them_are_made_again(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -62,6 +62,8 @@ def test_files_that_are_not_as_the_step_left_them_are_made_again(
     match damage:
         case "cut":
             path.write_text("fou")
+        case "zeros":
+            path.write_bytes(b"\0" * 4)
         case "removed":
             path.unlink()
         case "added":
@@ -70,6 +72,62 @@ def test_files_that_are_not_as_the_step_left_them_are_made_again(
     assert [file.name for file in files_below(tmp_path / "a")] == ["whole"]
     assert path.read_text() == "four"
     assert "a: its files are not as it left them; it is done again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "torn", [b"", b'{"result": {"done"', b"\xff\x00", b"[]", b"{}", b'{"result": {"done": 9}, "sizes": {}}']
+)
+def test_a_step_whose_record_cannot_be_read_is_done_again(
+    tmp_path: Path, torn: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps = FinishedSteps(tmp_path)
+    steps.fill("a", write_whole)
+    steps.get("b", dict, {"x": 1.0})
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_bytes(torn)
+    assert steps.fill("a", write_whole) == {"done": 1}
+    assert steps.get("b", dict, {"x": 2.0}) == {"x": 2.0}
+    assert "a: its record cannot be read; it is done again" in caplog.text
+    assert steps.fill("a", write_half_then_fail) == {"done": 1}
+
+
+def test_a_record_is_gone_before_its_files_are_replaced(tmp_path: Path) -> None:
+    steps = FinishedSteps(tmp_path)
+    steps.fill("a", write_whole)
+    (tmp_path / "a/sub/whole").write_text("fou")
+
+    def write(folder: Path) -> dict[str, int]:
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+        return write_whole(folder)
+
+    assert steps.fill("a", write) == {"done": 1}
+    assert (tmp_path / "a.json").exists()
+
+
+def test_the_first_result_is_as_the_saved_one(tmp_path: Path) -> None:
+    first = FinishedSteps(tmp_path).get("a", lambda: {"pair": (1, 2)})
+    assert first == FinishedSteps(tmp_path).get("a", lambda: {}) == {"pair": [1, 2]}
+
+
+def test_copies_stand_beside_each_other(tmp_path: Path) -> None:
+    steps = FinishedSteps(tmp_path / "w")
+    steps.fill("a", write_whole)
+    target = tmp_path / "export/out"
+    target.mkdir(parents=True)
+    (target / "other").write_text("x")
+    steps.copy("a", target)
+    assert [path.relative_to(target).as_posix() for path in files_below(target)] == ["other", "sub/whole"]
+    (target / "sub/whole").write_text("changed")
+    assert (tmp_path / "w/a/sub/whole").read_text() == "four"
+
+
+def test_a_copy_that_finds_no_room_says_so(tmp_path: Path) -> None:
+    steps = FinishedSteps(tmp_path / "w")
+    steps.fill("a", write_whole)
+    with small_disk(tmp_path / "disk", megabytes=4) as disk:
+        (tmp_path / "w/a/sub/whole").write_bytes(b"x" * 2**23)
+        with pytest.raises(DiskError, match=r"out could not be written to .*export: the disk is full"):
+            steps.copy("a", disk / "export/out")
 
 
 def test_a_full_disk_names_the_step_and_after_room_is_made_it_is_done(tmp_path: Path) -> None:

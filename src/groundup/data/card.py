@@ -1,6 +1,5 @@
 """The data card: where every document came from, what was dropped and why, what came out."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from groundup.data.ledger import Ledger
 from groundup.data.pii_quality import QUALITY_HEAD, Quality, measure_pii, planted_rows, quality_rows
 from groundup.data.quarantine import QUARANTINE_FILE, REASONS
+from groundup.frame.files import write_json, write_text
 
 DROP_REASONS = {
     "empty": "nothing left after cleaning",
@@ -24,10 +24,8 @@ DROP_REASONS = {
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(card, indent=2, ensure_ascii=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8", newline="\n")
-    (folder / "report.md").write_text(to_markdown(card), encoding="utf-8", newline="\n")
+    write_json(folder / "report.json", card)
+    write_text(folder / "report.md", to_markdown(card))
 
 
 def build_card(

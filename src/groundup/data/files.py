@@ -2,7 +2,6 @@
 
 import codecs
 import gzip
-import hashlib
 import io
 import logging
 import zlib
@@ -67,11 +66,6 @@ def file_kind(path: Path) -> str | None:
     return suffix if suffix in (*TEXT_SUFFIXES, ".jsonl", ".parquet") else None
 
 
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_files(
     source: FilesSource, data_dir: Path, max_characters: int, max_row_bytes: int
 ) -> Iterator[Record | BadRow]:
@@ -95,6 +89,9 @@ def read_files(
                     for part, text in enumerate(read_parts(lines, max_characters)):
                         yield Text(f"{source.name}/{name}#{part}", source.name, text)
         except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # gzip and pyarrow give theirs no number
+                error.filename = str(path)
+                raise
             raise ValueError(
                 f"data/{name} cannot be read ({error}): it is damaged or incomplete; copy it again"
             ) from None

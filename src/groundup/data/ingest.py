@@ -24,7 +24,7 @@ def clean_source(
     """<split>.jsonl of cleaned records, and the quarantine; ValueError where a source is no use."""
     drops, pii = Ledger(params.card_examples), Ledger(params.card_examples)
     cleaner = Cleaner(params.clean, lambda name, kind, count, text: pii.add(name, kind, text, count))
-    quarantine = Quarantine(source.name, target / QUARANTINE_FILE, params.max_bad_row_fraction)
+    quarantine = Quarantine(source.name, target / QUARANTINE_FILE, params.max_bad_row_fraction, params.quarantine_rows)
     size = {"rows": 0, "characters": 0}
     with ExitStack() as stack:
         files = {

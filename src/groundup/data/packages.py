@@ -1,6 +1,5 @@
 """Data packages from the package index: files found through importlib.metadata, never imported."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 from groundup.data.hashing import hash_integer
 from groundup.data.records import Article, Conversation, Record, Turn
 from groundup.data.rows import BadRow, RowError, sample
+from groundup.frame.files import hash_file
 from groundup.frame.params.prepare import PackageSource
 
 # The rating form of chitchat-dataset starts at 5 for every question: 5, 5, 5 says that nobody moved it.
@@ -36,8 +36,7 @@ def package_problem(source: PackageSource) -> str | None:
         return (
             f"source {source.name}: {source.package} {version} has no file {source.path}; correct `path`, or {again}"
         )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = hash_file(path)
     if found != source.sha256:
         return (
             f"source {source.name}: sha256 of {source.path} is {found}, params.yaml pins {source.sha256}: "
@@ -97,7 +96,7 @@ def to_rating(value: Any) -> int:
     """A whole number of the form's range, also as text."""
     rating = int(value) if isinstance(value, str) and value.isdecimal() else value
     if type(rating) is not int or rating not in RATINGS:
-        raise RowError("rating", f"a rating must be a whole number from 1 to 10, got {value!r:.60}")
+        raise RowError("rating", f"a rating must be a whole number from 1 to 10, got {value!r}")
     return rating
 
 

@@ -24,7 +24,6 @@ from groundup.data.quarantine import QUARANTINE_FILE
 from groundup.data.records import Record, body, read_records
 from groundup.data.sources import check_sources, describe_source
 from groundup.data.splits import SPLITS
-from groundup.frame.files import publish
 from groundup.frame.params.prepare import PrepareParams
 from groundup.frame.steps import FinishedSteps
 
@@ -67,7 +66,7 @@ def prepare(
     }
     for name, write in output_writers(params, records).items():
         outputs[name] = steps.fill(f"output-{name}", write)
-    publish([(steps.folder(f"output-{name}"), target) for name, target in targets.items()])
+        steps.copy(f"output-{name}", targets[name])
 
     bad_rows = {name: step["bad_rows"] for name, step in cleaned.items()}
     drops = merge_ledgers(params.card_examples, (step["dropped"] for step in (*cleaned.values(), unique, train)))

@@ -10,7 +10,6 @@ from groundup.data.pii import replace_pii
 from groundup.data.rows import BadRow
 
 QUARANTINE_FILE = "quarantine.jsonl"
-SAMPLES = 100  # in the file, of each source and reason: the first ones
 HOPELESS = 1000  # so many rows and not one of them good: the source is not what params.yaml says
 
 REASONS = {
@@ -27,12 +26,13 @@ REASONS = {
 
 
 class Quarantine:
-    """The bad rows of one source."""
+    """The bad rows of one source, the first `num_samples` of each reason in the file."""
 
-    def __init__(self, source: str, path: Path, max_fraction: float) -> None:
+    def __init__(self, source: str, path: Path, max_fraction: float, num_samples: int) -> None:
         self.source = source
         self.path = path
         self.max_fraction = max_fraction
+        self.num_samples = num_samples
         self.counts: Counter[str] = Counter()
         self.first: dict[str, BadRow] = {}
         path.touch()
@@ -40,14 +40,13 @@ class Quarantine:
     def add(self, row: BadRow) -> None:
         self.counts[row.reason] += 1
         self.first.setdefault(row.reason, row)
-        if self.counts[row.reason] <= SAMPLES:
-            text, _ = replace_pii(row.sample)
+        if self.counts[row.reason] <= self.num_samples:
             entry = {
                 "source": self.source,
                 "file": row.file,
                 "line": row.line,
                 "reason": row.reason,
-                "sample": shorten(text),
+                "sample": redacted(row.sample),
             }
             with self.path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
@@ -60,7 +59,7 @@ class Quarantine:
             return
         lines = [
             f"  {count} {reason}, the first: {self.first[reason].file}, line {self.first[reason].line}: "
-            f"{self.first[reason].problem}"
+            f"{redacted(self.first[reason].problem)}"
             for reason, count in sorted(self.counts.items())
         ]
         raise ValueError(
@@ -75,3 +74,8 @@ class Quarantine:
 
     def to_json(self) -> dict[str, Any]:
         return dict(sorted(self.counts.items()))
+
+
+def redacted(text: str) -> str:
+    """Short, and without personal data: shortened last, so that none is cut in two and missed."""
+    return shorten(replace_pii(text)[0])

@@ -11,14 +11,14 @@ from groundup.data.records import Conversation, Message, Preference, Prompt, Rec
 from groundup.frame.params.prepare import FilesSource, HubSource
 
 ROLES = ("system", "user", "assistant")
-SAMPLE_CHARACTERS = 2000  # of a bad row; the quarantine shortens it after personal data is replaced
+SAMPLE_CHARACTERS = 2000  # of a bad row or its problem; the quarantine shortens it after personal data is replaced
 
 
 class RowError(ValueError):
     """What a row lacks; the reader adds where it stands."""
 
     def __init__(self, reason: str, problem: str) -> None:
-        super().__init__(problem)
+        super().__init__(start_of(problem))
         self.reason = reason  # one of quarantine.REASONS
 
 
@@ -43,7 +43,7 @@ def read_row(
             record = to_record(source.name, source.yields, row, source.text_column)
         except RecursionError:
             raise RowError("not_json", "brackets are nested too deeply") from None
-        if len(body(record)) > max_bytes:
+        if len(body(record).encode(errors="surrogatepass")) > max_bytes:
             raise RowError("too_large", f"more than prepare.max_row_bytes ({max_bytes})")
     except RowError as error:
         return BadRow(file, line, error.reason, str(error), sample(raw))
@@ -54,7 +54,11 @@ def sample(raw: bytes | Row) -> str:
     if isinstance(raw, bytes):
         return raw[: 4 * SAMPLE_CHARACTERS].decode(errors="replace").strip()[:SAMPLE_CHARACTERS]
     values = (f"{column}: {str(value)[:SAMPLE_CHARACTERS]}" for column, value in raw.items())
-    return ", ".join(values)[:SAMPLE_CHARACTERS].encode(errors="replace").decode()
+    return start_of(", ".join(values))
+
+
+def start_of(text: str) -> str:
+    return text[:SAMPLE_CHARACTERS].encode(errors="replace").decode()  # JSON can hold half a surrogate pair
 
 
 def parse_line(line: bytes, max_bytes: int) -> Row:
@@ -106,19 +110,22 @@ def _conversation(identity: str, source: str, row: Row) -> Conversation:
     return Conversation(identity, source, opening, turns, ratings=None)
 
 
-def _string(row: Row, column: str) -> str:
+def _value(row: Row, column: str) -> Any:
     if column not in row:
         raise RowError("missing_column", f"no column {column!r}, only {', '.join(row) or 'none'}")
-    if not isinstance(row[column], str):
-        raise RowError("wrong_type", f"{column!r} must be text, got {type(row[column]).__name__}")
-    return str(row[column])
+    return row[column]
+
+
+def _string(row: Row, column: str) -> str:
+    value = _value(row, column)
+    if not isinstance(value, str):
+        raise RowError("wrong_type", f"{column!r} must be text, got {type(value).__name__}")
+    return value
 
 
 def _messages(row: Row, column: str, role_of_text: str) -> list[Message]:
     """A list of messages as it stands, or a text as one message."""
-    if column not in row:
-        raise RowError("missing_column", f"no column {column!r}, only {', '.join(row) or 'none'}")
-    value: Any = row[column]
+    value = _value(row, column)
     if isinstance(value, str):
         value = [{"role": role_of_text, "content": value}]
     if not isinstance(value, list):
@@ -135,7 +142,7 @@ def _messages(row: Row, column: str, role_of_text: str) -> list[Message]:
             or message.get("role") not in ROLES
         ):
             raise RowError(
-                "wrong_type", f"{column!r}: a message needs role ({', '.join(ROLES)}) and content, got {message!r:.60}"
+                "wrong_type", f"{column!r}: a message needs role ({', '.join(ROLES)}) and content, got {message!r}"
             )
         if not message["content"].strip():
             raise RowError("empty", f"{column!r}: a message of the {message['role']} is empty")

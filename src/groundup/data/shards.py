@@ -1,7 +1,6 @@
 """Packed token shards: memory-mapped streams of documents with their boundaries."""
 
 import json
-import shutil
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from groundup.frame.files import restore
+from groundup.frame.files import restore, write_json
 from groundup.frame.steps import FinishedSteps
 
 MANIFEST = "manifest.json"
@@ -34,13 +33,12 @@ def write_shards(
     while offset < size:
         name = f"{len(shards):05d}"
         step = f"shard-{name}"
-        shard = steps.fill(step, partial(pack, tokenizer, text, offset, shard_tokens, np.dtype(dtype)))
-        for part in ("bin", "idx"):
-            shutil.copyfile(steps.folder(step) / f"shard.{part}", out / f"{name}.{part}")
+        shard = steps.fill(step, partial(pack, tokenizer, text, offset, shard_tokens, np.dtype(dtype), name))
+        steps.copy(step, out)
         offset = shard["next_offset"]
         shards.append({"num_tokens": shard["num_tokens"], "num_documents": shard["num_documents"]})
     manifest = {"dtype": np.dtype(dtype).name, "shards": shards}
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_json(out / MANIFEST, manifest)
     return {
         "num_tokens": sum(shard["num_tokens"] for shard in shards),
         "num_documents": sum(shard["num_documents"] for shard in shards),
@@ -49,9 +47,15 @@ def write_shards(
 
 
 def pack(
-    tokenizer: PreTrainedTokenizerFast, text: Path, offset: int, shard_tokens: int, dtype: np.dtype, target: Path
+    tokenizer: PreTrainedTokenizerFast,
+    text: Path,
+    offset: int,
+    shard_tokens: int,
+    dtype: np.dtype,
+    name: str,
+    target: Path,
 ) -> dict[str, int]:
-    """One shard of the documents from `offset` bytes on; where the next one starts."""
+    """The shard `name` of the documents from `offset` bytes on; where the next one starts."""
     tokens = array("I")
     starts: list[int] = []
     for end, ids in encoded(tokenizer, text, offset):
@@ -60,8 +64,8 @@ def pack(
         offset = end
         if len(tokens) >= shard_tokens:
             break
-    np.asarray(tokens, dtype=dtype).tofile(target / "shard.bin")
-    np.asarray(starts, dtype=np.uint64).tofile(target / "shard.idx")
+    np.asarray(tokens, dtype=dtype).tofile(target / f"{name}.bin")
+    np.asarray(starts, dtype=np.uint64).tofile(target / f"{name}.idx")
     return {"num_tokens": len(tokens), "num_documents": len(starts), "next_offset": offset}
 
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
-from groundup.data.files import file_digest, find_files, read_files
+from groundup.data.files import find_files, read_files
 from groundup.data.hub import check_hub, local_folder, read_hub
 from groundup.data.packages import package_problem, read_package
 from groundup.data.records import Record
 from groundup.data.rows import BadRow
+from groundup.frame.files import hash_file
 from groundup.frame.params.prepare import FilesSource, HubSource, PackageSource, PrepareParams, Source
 
 
@@ -65,14 +66,12 @@ def describe_source(source: Source, data_dir: Path) -> dict[str, Any]:
         case PackageSource():
             origin = {"package": source.package, "version": source.version, "sha256": {source.path: source.sha256}}
         case FilesSource():
-            digests = {
-                path.relative_to(data_dir).as_posix(): file_digest(path) for path in find_files(source, data_dir)
-            }
+            digests = {path.relative_to(data_dir).as_posix(): hash_file(path) for path in find_files(source, data_dir)}
             origin = {"package": None, "version": None, "sha256": digests}
         case HubSource():
             folder = local_folder(source, data_dir)
             files = [] if folder is None else sorted(path for path in folder.rglob("*") if path.is_file())
-            digests = {path.relative_to(data_dir).as_posix(): file_digest(path) for path in files}
+            digests = {path.relative_to(data_dir).as_posix(): hash_file(path) for path in files}
             origin = {"package": source.dataset, "version": source.revision, "sha256": digests}
         case _:
             assert_never(source)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.data.jsonl import read_jsonl
 from groundup.data.shards import write_shards
-from groundup.frame.files import publish
+from groundup.frame.files import write_json, write_text
 from groundup.frame.params.training import TokenizerParams
 from groundup.frame.steps import FinishedSteps
 from groundup.model.chat_format import (
@@ -94,7 +94,7 @@ def train_tokenizer(
     fast = chat_tokenizer(tokenizer, context_length)
     fast.save_pretrained(out)
     summary = steps.fill("report", partial(save_report, fast, tokenizer, text, params.curve_vocab_sizes))
-    publish([(steps.folder("report"), report)])
+    steps.copy("report", report)
     packed = write_shards(fast, text / "train.jsonl", shards, params.shard_tokens, steps)
     return {key: value for key, value in summary.items() if not isinstance(value, list)} | packed
 
@@ -118,8 +118,8 @@ def save_report(
             "prepare.splits.val and prepare.splits.test or add text, then run prepare again"
         )
     summary = describe(fast, tokenizer, heldout, curve_sizes)
-    (target / "report.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (target / "report.md").write_text(_markdown(summary), encoding="utf-8")
+    write_json(target / "report.json", summary)
+    write_text(target / "report.md", _markdown(summary))
     if summary["num_round_trip_failures"]:
         raise ValueError(
             f"tokenizer: {summary['num_round_trip_failures']} of {len(heldout)} held-out documents do not decode to "

@@ -69,7 +69,7 @@ def evaluate(
     curves = {stage: path for stage, path in curves.items() if path.exists()}
     for path in curves.values():
         read_columns(path)  # a damaged one is said now, not after the measuring
-    steps = FinishedSteps(work / "finished")
+    steps = FinishedSteps(work / "steps")
     scores: dict[str, dict[str, float]] = {}
     replies: dict[str, ModelReplies] = {}
     for name, path in paths.items():

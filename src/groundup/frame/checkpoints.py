@@ -10,10 +10,10 @@ from pathlib import Path
 from groundup.frame.disk import DiskError, free_bytes, megabytes, writing
 from groundup.frame.files import (
     DamagedFileError,
+    file_digests,
     files_below,
     fsync_path,
     fsync_tree,
-    hash_file,
     read_json,
     remove,
     write_json,
@@ -115,7 +115,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def _digests(path: Path) -> dict[str, str]:
-    return {file.relative_to(path).as_posix(): hash_file(file) for file in files_below(path) if file.name != SEAL}
+    return {name: digest for name, digest in file_digests(path).items() if name != SEAL}
 
 
 def _fault(path: Path) -> str | None:

@@ -43,13 +43,18 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
     return digest.hexdigest()
 
 
+def file_digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file, by its relative POSIX path."""
+    return {file.relative_to(folder).as_posix(): hash_file(file) for file in files_below(folder)}
+
+
 def digest_path(path: Path) -> str:
     """sha256 of a file, or of a folder's relative paths and contents."""
     if path.is_file():
         return hash_file(path)
     digest = hashlib.sha256()
-    for file in files_below(path):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{hash_file(file)}\n".encode())
+    for name, of_file in file_digests(path).items():
+        digest.update(f"{name}\0{of_file}\n".encode())
     return digest.hexdigest()
 
 

@@ -2,12 +2,13 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
 from groundup.frame.disk import writing
-from groundup.frame.files import files_below, fsync_tree, remove, write_text
+from groundup.frame.files import DamagedFileError, file_digests, fsync_tree, read_object, remove, write_text
 
 logger = logging.getLogger(__name__)
 Arguments = TypeVarTuple("Arguments")
@@ -17,7 +18,8 @@ T = TypeVar("T", bound=Mapping[str, Any])  # plain values only: they go through 
 class FinishedSteps:
     """Results by name in a directory that belongs to these inputs and params alone.
 
-    The record of a step, <name>.json, is written last: where it stands, the step is whole.
+    The record of a step, <name>.json, is written last and holds the sha256 of the step's files: where it stands and
+    they are still those, the step is whole.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -25,26 +27,36 @@ class FinishedSteps:
 
     def get(self, name: str, compute: Callable[[*Arguments], T], *args: *Arguments) -> T:
         """The saved result, or else compute's, saved. Floats come back from JSON as they went in."""
-        if self._record(name) is None:
+        record = self._record(name)
+        if record is None:
             logger.info("%s", name)
             with writing(f"the step {name}", self.directory):
+                remove(self._path(name))
                 result = compute(*args)
                 fsync_tree(self.folder(name))
-                write_text(self._path(name), json.dumps({"result": result, "sizes": self._sizes(name)}))
+                text = json.dumps({"result": result, "files": file_digests(self.folder(name))})
+                write_text(self._path(name), text)
+            record = json.loads(text)
         else:
             logger.info("%s: done before", name)
-        record = self._record(name)
-        assert record is not None
         saved: T = record["result"]
         return saved
 
     def fill(self, name: str, write: Callable[[Path], T]) -> T:
         """As `get`, for a step that leaves files: `write` gets the empty folder(name)."""
-        folder = self.folder(name)
-        if self._record(name) is None:
+
+        def write_afresh() -> T:
+            folder = self.folder(name)
             remove(folder)  # what a killed process left of it
             folder.mkdir(parents=True)
-        return self.get(name, write, folder)
+            return write(folder)
+
+        return self.get(name, write_afresh)
+
+    def copy(self, name: str, target: Path) -> None:
+        """The files of a finished step into the folder `target`, beside what is there."""
+        with writing(target.name, target.parent):
+            shutil.copytree(self.folder(name), target, dirs_exist_ok=True)
 
     def folder(self, name: str) -> Path:
         return self.directory / name
@@ -54,14 +66,16 @@ class FinishedSteps:
 
     def _record(self, name: str) -> dict[str, Any] | None:
         """None where the step is to be done, also if its files are no longer those it left."""
-        if not self._path(name).exists():
+        try:
+            record = read_object(self._path(name))
+        except FileNotFoundError:
             return None
-        record: dict[str, Any] = json.loads(self._path(name).read_text(encoding="utf-8"))
-        if record["sizes"] != self._sizes(name):
+        except DamagedFileError:
+            record = {}
+        if not record.keys() >= {"result", "files"}:
+            logger.warning("%s: its record cannot be read; it is done again", name)
+            return None
+        if record["files"] != file_digests(self.folder(name)):
             logger.warning("%s: its files are not as it left them; it is done again", name)
             return None
         return record
-
-    def _sizes(self, name: str) -> dict[str, int]:
-        folder = self.folder(name)
-        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files_below(folder)}

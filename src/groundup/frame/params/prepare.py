@@ -118,8 +118,9 @@ class EvaluationParams(Section):
 class PrepareParams(Section):
     seed: Seed
     sources: Annotated[list[Source], Field(min_length=1)]
-    max_row_bytes: Positive  # a larger row is a bad row; no line is read further than this
+    max_row_bytes: Positive  # a larger row is a bad row; no more of a line is held
     max_bad_row_fraction: Fraction  # of the rows of a source; more of them stop the stage
+    quarantine_rows: Positive  # in quarantine.jsonl, of each source and reason: the first so many
     clean: CleanParams
     dedup: DedupParams
     decontaminate_ngram: Positive  # words
