@@ -10,13 +10,14 @@ from tests.contract.closure import ROOT, imported_modules
 
 SOURCES = sorted((ROOT / "src/groundup").rglob("*.py"))
 STAGES = sorted((ROOT / "stages").glob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def test_the_mlflow_folder_is_no_package() -> None:
     assert not (ROOT / "mlflow/__init__.py").exists(), "it would hide the installed mlflow"
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *STAGES], ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", [*SOURCES, *STAGES, *TESTS], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_file_is_short_and_ascii(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= (45 if path in STAGES else 300)

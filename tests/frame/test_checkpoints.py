@@ -107,7 +107,7 @@ def test_a_checkpoint_that_is_awaited_ends_the_stage_once_it_is_sealed(checkpoin
     with raised as ended, checkpoints.training():
         save(checkpoints, 1)
         checkpoints.interruption.receive(signal.SIGTERM, None)
-        assert checkpoints.are_awaited
+        assert checkpoints.is_end_requested
         save(checkpoints, 2, 3)
     assert ended.value.code == 143
     assert checkpoints.newest() == checkpoints.folder / "checkpoint-2"

@@ -38,7 +38,7 @@ def test_in_a_loop_it_waits_until_the_loop_ends(interruption: Interruption) -> N
     raised = pytest.raises(Terminated)
     with raised as ended, interruption.deferred():
         os.kill(os.getpid(), signal.SIGINT)
-        assert interruption.number == signal.SIGINT
+        assert interruption.signal_number == signal.SIGINT
         steps.append("the step was finished")
     assert steps
     assert ended.value.code == 130

@@ -11,8 +11,9 @@ from groundup.data.shards import TokenShards
 from groundup.frame.params import load_params
 from groundup.frame.params.training import ModelParams, PretrainParams
 from groundup.model.llama import build_llama
-from groundup.train.pretrain import NonFiniteLossError, PretrainModule, packed_labels, pretrain
+from groundup.train.pretrain import PretrainModule, packed_labels, pretrain
 from groundup.train.pretrain_data import RowLoader
+from groundup.train.runtime import NonFiniteLossError
 from tests.conftest import ROOT
 from tests.train.resume import Curve
 
@@ -57,6 +58,7 @@ def test_it_learns_and_saves_a_model_that_loads(inputs: dict[str, Path], tmp_pat
     losses = [row["loss"] for row in log.rows.values()]
     assert losses[-1] < 0.7 * losses[0]
     assert metrics["num_tokens"] == 80 * 2 * 32
+    assert metrics["num_epochs"] == 80 * 2 / len(TokenShards(inputs["shards"], 32))
     assert 0 < metrics["val_bits_per_byte"] < 8
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert loaded.generation_config.use_cache is True

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 SEAL = "sealed.json"  # sha256 of every file beside it; written last, so its presence means that all was written
 NUM_KEPT = 2
+_NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class Checkpoints:
@@ -35,9 +36,9 @@ class Checkpoints:
         self.seconds = 0.0  # that this process has spent on saving
 
     @property
-    def are_awaited(self) -> bool:
+    def is_end_requested(self) -> bool:
         """Whether SIGTERM or Ctrl-C waits for a checkpoint: save one at the next step that can be gone on from."""
-        return self.interruption.number is not None
+        return self.interruption.signal_number is not None
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -71,7 +72,7 @@ class Checkpoints:
         for old in [path for path in self._all() if (path / SEAL).exists()][:-NUM_KEPT]:
             remove(old)
         self.seconds += time.monotonic() - start
-        if self.are_awaited:
+        if self.is_end_requested:
             logger.info("%s is saved: the next run goes on from it", path.name)
             self.interruption.end_if_asked()
 
@@ -103,9 +104,6 @@ class Checkpoints:
         """Oldest first, sealed or not."""
         found = {int(match[1]): path for path in self.folder.glob("*") if (match := _NAME.fullmatch(path.name))}
         return [found[step] for step in sorted(found)]
-
-
-_NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def step_of(checkpoint: Path) -> int:

@@ -26,7 +26,7 @@ class Interruption:
     """The wish that the stage end. A second signal ends it at once, wherever it is."""
 
     def __init__(self) -> None:
-        self.number: int | None = None  # of a signal that waits for a checkpoint
+        self.signal_number: int | None = None  # of a signal that waits for a checkpoint
         self._deferring = False
 
     def listen(self) -> None:
@@ -35,13 +35,13 @@ class Interruption:
             signal.signal(number, self.receive)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        if not self._deferring or self.number is not None:
+        if not self._deferring or self.signal_number is not None:
             raise Terminated(128 + number)
-        self.number = number
+        self.signal_number = number
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """In here the first signal only waits; the loop looks at `number` and calls `end_if_asked` when it may end."""
+        """In here the first signal only waits; the loop looks at `signal_number`, and calls `end_if_asked` to end."""
         self._deferring = True
         try:
             yield
@@ -53,8 +53,8 @@ class Interruption:
         self.end_if_asked()
 
     def end_if_asked(self) -> None:
-        if self.number is not None:
-            raise Terminated(128 + self.number)
+        if self.signal_number is not None:
+            raise Terminated(128 + self.signal_number)
 
 
 @contextmanager

@@ -121,22 +121,22 @@ def pretrain(
     model = build_llama(model_params, tok)
     context = model_params.context_length
     documents = list(read_jsonl(text / "val.jsonl", ("text", "source")))
-    check_inputs(tok, TokenShards(shards, context), shards, documents, text)
-    tokens_per_step = params.batch_size * params.accumulate * context
+    rows = TokenShards(shards, context)
+    check_inputs(tok, rows, shards, documents, text)
+    data = ShardDataModule(rows, params)
     logger.info(
         "pretrain: %s parameters, %s tokens on %s (%s, %d threads)",
         f"{num_parameters(model):,}",
-        f"{tokens_per_step * params.num_steps:,}",
+        f"{data.num_tokens:,}",
         device,
         runtime.precision,
         runtime.num_threads,
     )
-    checkpoints.require_space(
-        3 * num_bytes(model.parameters()), num_bytes(model.parameters())
-    )  # with two moments each
-    seconds, steps = _fit(
-        model, tok, documents, shards, context, tokens_per_step, params, runtime, device, checkpoints, log
-    )
+    model_bytes = num_bytes(model.parameters())
+    checkpoint_bytes = 3 * model_bytes  # with two moments each
+    checkpoints.require_space(checkpoint_bytes, model_bytes)
+    callbacks = _callbacks(tok, documents, data, params, checkpoints, log)
+    seconds, steps = _fit(PretrainModule(model, params), data, callbacks, runtime, device, checkpoints)
     model.to(torch_device)  # Lightning's teardown puts it on the CPU
     final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
     if not math.isfinite(final.overall):
@@ -150,9 +150,9 @@ def pretrain(
         "val_bits_per_byte": final.overall,
         "val_bits_per_byte_by_domain": final.by_source,
         "num_parameters": num_parameters(model),
-        "num_tokens": tokens_per_step * params.num_steps,
-        "num_epochs": tokens_per_step * params.num_steps / (len(TokenShards(shards, context)) * context),
-        "tokens_per_second": steps * tokens_per_step / seconds if steps else 0.0,
+        "num_tokens": data.num_tokens,
+        "num_epochs": data.num_epochs,
+        "tokens_per_second": steps * data.tokens_per_step / seconds if steps else 0.0,
         "train_seconds": seconds,
         "checkpoint_seconds": checkpoints.seconds,
     }
@@ -173,21 +173,35 @@ def check_inputs(
         )
 
 
-def _fit(
-    model: LlamaForCausalLM,
+def _callbacks(
     tok: PreTrainedTokenizerFast,
     documents: list[Row],
-    shards: Path,
-    context: int,
-    tokens_per_step: int,
+    data: ShardDataModule,
     params: PretrainParams,
+    checkpoints: Checkpoints,
+    log: Log,
+) -> list[L.Callback]:
+    """In the order in which they run; KeepCheckpoints is last, so that what it follows on has been logged."""
+    subset = documents[:: max(1, len(documents) // params.num_validation_documents)][: params.num_validation_documents]
+    return [
+        LogCurves(log, params.log_every),
+        Validate(subset, tok, data.loader.shards.length, params.validate_every, log),
+        ShowProgress(ProgressReport("pretrain", params.num_steps, "tokens"), data.tokens_per_step),
+        RngState(),
+        KeepCheckpoints(checkpoints, params.checkpoint_every),
+    ]
+
+
+def _fit(
+    module: PretrainModule,
+    data: ShardDataModule,
+    callbacks: list[L.Callback],
     runtime: RuntimeParams,
     device: str,
     checkpoints: Checkpoints,
-    log: Log,
 ) -> tuple[float, int]:
     """(seconds of training, optimizer steps), both of this process."""
-    subset = documents[:: max(1, len(documents) // params.num_validation_documents)][: params.num_validation_documents]
+    params = module.params
     trainer = L.Trainer(
         accelerator=device,
         devices=1,
@@ -200,22 +214,10 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=checkpoints.folder,
-        callbacks=[
-            LogCurves(log, params.log_every),
-            Validate(subset, tok, context, params.validate_every, log),
-            ShowProgress(ProgressReport("pretrain", params.num_steps, "tokens"), tokens_per_step),
-            RngState(),
-            KeepCheckpoints(checkpoints, params.checkpoint_every),
-        ],
+        callbacks=callbacks,
     )
-    data = ShardDataModule(shards, context, params.batch_size, params.seed, params.num_steps * params.accumulate)
     newest = checkpoints.newest()
     start = time.monotonic()
     with checkpoints.training():
-        trainer.fit(
-            PretrainModule(model, params),
-            datamodule=data,
-            ckpt_path=newest / STATE if newest else None,
-            weights_only=True,
-        )
+        trainer.fit(module, datamodule=data, ckpt_path=newest / STATE if newest else None, weights_only=True)
     return time.monotonic() - start, params.num_steps - (step_of(newest) if newest else 0)

@@ -1,12 +1,12 @@
 """Batches for pretraining: a LightningDataModule over the token shards."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import lightning as L
 import torch
 
 from groundup.data.shards import TokenShards
+from groundup.frame.params.training import PretrainParams
 
 
 class RowLoader:
@@ -57,9 +57,12 @@ class RowLoader:
 
 
 class ShardDataModule(L.LightningDataModule):
-    def __init__(self, shards: Path, context_length: int, batch_size: int, seed: int, num_batches: int) -> None:
+    def __init__(self, shards: TokenShards, params: PretrainParams) -> None:
         super().__init__()
-        self.loader = RowLoader(TokenShards(shards, context_length), batch_size, seed, num_batches)
+        self.loader = RowLoader(shards, params.batch_size, params.seed, params.num_steps * params.accumulate)
+        self.tokens_per_step = params.batch_size * params.accumulate * shards.length
+        self.num_tokens = self.tokens_per_step * params.num_steps
+        self.num_epochs = self.num_tokens / (len(shards) * shards.length)
 
     def train_dataloader(self) -> RowLoader:
         return self.loader

@@ -112,9 +112,9 @@ def train_reward(
         ],
     )
     trainer.remove_callback(PrinterCallback)  # Curves speaks for it
-    checkpoints.require_space(
-        3 * num_bytes(model.parameters()), num_bytes(model.parameters())
-    )  # with two moments each
+    model_bytes = num_bytes(model.parameters())
+    checkpoint_bytes = 3 * model_bytes  # with two moments each
+    checkpoints.require_space(checkpoint_bytes, model_bytes)
     start = time.monotonic()
     run_trainer(trainer, checkpoints)
     seconds = time.monotonic() - start

@@ -106,7 +106,8 @@ def train_sft(
     )
     trainer.remove_callback(PrinterCallback)  # Curves speaks for it
     trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
-    checkpoints.require_space(3 * num_bytes(trained), num_bytes(trainer.model.parameters()))  # with two moments each
+    checkpoint_bytes = 3 * num_bytes(trained)  # with two moments each
+    checkpoints.require_space(checkpoint_bytes, num_bytes(trainer.model.parameters()))
     start = time.monotonic()
     run_trainer(trainer, checkpoints)
     seconds = time.monotonic() - start

@@ -89,13 +89,14 @@ class KeepCheckpoints(TrainerCallback):
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
+        self._start = 0.0  # of the saving that may follow the step, time.monotonic
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
     ) -> None:
         if state.global_step == state.max_steps:
             control.should_log = True
-        if self.checkpoints.are_awaited and control.should_log:
+        if self.checkpoints.is_end_requested and control.should_log:
             control.should_save = True
         self._start = time.monotonic()
 

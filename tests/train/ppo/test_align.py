@@ -152,6 +152,61 @@ def test_hard_stop(run_align: AlignRun) -> None:
     assert metrics["stopped_early"] == f"KL {curve.points[last]['kl']:.2f} above kl_stop 0.02 in iteration {last}"
 
 
+def stop_early(run_align: AlignRun, name: str, log: Recorder | None = None) -> dict[str, Any]:
+    """With what training leaves above the KL budget, and no checkpoint of its own before the stop."""
+    return run_align(name, log, kl_target=0.01, kl_budget=0.01, kl_stop=0.02, learning_rate=3e-2, checkpoint_every=100)
+
+
+def test_a_run_that_stopped_early_and_is_killed_before_it_measures_only_measures(
+    run_align: AlignRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = stop_early(run_align, "whole")
+    assert expected["stopped_early"] != "no"
+    with monkeypatch.context() as patch:
+        patch.delattr("groundup.train.ppo.align._heldout_metrics")
+        with pytest.raises(NameError):
+            stop_early(run_align, "broken")
+    again = Recorder()
+    metrics = stop_early(run_align, "broken", again)
+    assert not again.points
+    assert without_clock(metrics) == without_clock(expected)
+    assert run_align.weights("broken") == run_align.weights("whole")
+
+
+def test_a_signal_in_the_iteration_that_stops_early_loses_nothing(
+    run_align: AlignRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = Recorder(), Recorder()
+    expected = stop_early(run_align, "whole", whole)
+    last = max(whole.points)
+    training_step = Ppo.training_step
+
+    def interrupted(ppo: Ppo, *arguments: Any) -> None:
+        if ppo.iteration == last - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        training_step(ppo, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ppo, "training_step", interrupted)
+        with pytest.raises(Terminated):
+            stop_early(run_align, "broken", broken)
+    assert [path.name for path in (run_align.root / "broken/work").iterdir()] == [f"checkpoint-{last}"]
+    assert broken.points == whole.points
+    again = Recorder()
+    metrics = stop_early(run_align, "broken", again)
+    assert not again.points
+    assert without_clock(metrics) == without_clock(expected)
+    assert run_align.weights("broken") == run_align.weights("whole")
+    for name in ("samples.jsonl", "samples.md"):
+        assert (run_align.root / "broken/report" / name).read_bytes() == (
+            run_align.root / "whole/report" / name
+        ).read_bytes()
+
+
+def test_no_more_test_prompts_are_measured_than_asked_for(run_align: AlignRun) -> None:
+    assert run_align("run", num_iterations=1, num_test_prompts=4)["num_test_prompts"] == 4
+
+
 def test_a_loss_that_is_not_finite_names_its_iteration(run_align: AlignRun) -> None:
     with pytest.raises(NonFiniteLossError, match=r"iteration 2 .*align.learning_rate"):
         run_align("run", value_learning_rate=1e30, num_epochs=1, minibatch_size=8)  # one step an iteration

@@ -1,6 +1,6 @@
 """Which prompts an iteration sees."""
 
-from groundup.train.ppo.prompts import Prompt, PromptBatches, choose
+from groundup.train.ppo.prompts import Prompt, PromptBatches
 
 PROMPTS = [Prompt(f"c{i}", [], [i]) for i in range(10)]
 
@@ -23,10 +23,3 @@ def test_an_iteration_does_not_depend_on_where_one_starts() -> None:
 def test_a_batch_may_span_several_epochs() -> None:
     (batch,) = batches(range(1, 2), batch_size=25)
     assert [batch.count(i) for i in range(10)] in ([[2, 3][i in batch[20:]] for i in range(10)],)
-
-
-def test_choose_keeps_the_order_of_the_file() -> None:
-    chosen = [prompt.ids[0] for prompt in choose(PROMPTS, 5, seed=3)]
-    assert len(chosen) == 5
-    assert chosen == sorted(chosen)
-    assert choose(PROMPTS, 50, seed=3) == PROMPTS

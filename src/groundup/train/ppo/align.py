@@ -17,11 +17,11 @@ from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap
 from groundup.train.ppo.models import Policy, ValueModel
 from groundup.train.ppo.module import Ppo, derived_seed
-from groundup.train.ppo.prompts import Prompt, PromptBatches, choose, load_prompts
+from groundup.train.ppo.prompts import Prompt, PromptBatches, load_prompts
 from groundup.train.ppo.rollout import Rollout, RolloutWorker
 from groundup.train.ppo.samples import SampleTable
 from groundup.train.ppo.schedule import Schedule
-from groundup.train.runtime import LIGHTNING_PRECISION, Log, num_bytes, set_up
+from groundup.train.runtime import LIGHTNING_PRECISION, Log, draw, num_bytes, set_up
 
 logger = logging.getLogger(__name__)
 
@@ -69,16 +69,16 @@ def align(
     worker = RolloutWorker(policy, RewardScorer.load(reward, torch_device), tokenizer, params)
     ppo = Ppo(worker, value_model, params)
 
-    val = choose(val, params.num_validation_prompts, derived_seed(params.seed, *VALIDATION))
+    val = draw(val, params.num_validation_prompts, derived_seed(params.seed, *VALIDATION))
     samples = SampleTable(val[: params.num_samples], tokenizer, report)
     validation_prompts = [prompt.ids for prompt in val]
     schedule = Schedule(validation_prompts, derived_seed(params.seed, *VALIDATION), samples, params, checkpoints, log)
     trained, value = num_bytes(policy.trainable().values()), num_bytes(value_model.parameters())
-    # Each with two moments, and the best policy so far.
-    checkpoints.require_space(4 * trained + 3 * value, num_bytes(model.parameters()))
+    checkpoint_bytes = 4 * trained + 3 * value  # each with two moments, and the best policy so far
+    checkpoints.require_space(checkpoint_bytes, num_bytes(model.parameters()))
     schedule.start(ppo)
     iterations = range(ppo.iteration + 1, params.num_iterations + 1)  # a finished run that is called again has none
-    if iterations:
+    if iterations and not ppo.stopped_early:
         batches = PromptBatches(train, params.rollout_batch_size, params.seed, iterations)
         _train(ppo, schedule, batches, runtime, torch_device, checkpoints)
         policy.to(torch_device)  # Lightning's teardown puts it on the CPU
@@ -145,7 +145,7 @@ def _training_metrics(ppo: Ppo, schedule: Schedule) -> Metrics:
 
 def _heldout_metrics(worker: RolloutWorker, test: list[Prompt], params: AlignParams) -> Metrics:
     """One reply a test prompt, before and after, from the same random numbers."""
-    chosen = choose(test, params.num_test_prompts, derived_seed(params.seed, *TEST))
+    chosen = draw(test, params.num_test_prompts, derived_seed(params.seed, *TEST))
     ids = [prompt.ids for prompt in chosen]
     seed = derived_seed(params.seed, *TEST)
     with worker.policy.reference() as reference:

@@ -163,6 +163,7 @@ class Ppo(L.LightningModule):
         """All that the next iteration depends on."""
         return {
             "iteration": self.iteration,
+            "stopped_early": self.stopped_early,
             "kl_coefficient": self.controller.coefficient,
             "policy": self.policy.weights(),
             "value_model": self.value_model.state_dict(),
@@ -171,6 +172,7 @@ class Ppo(L.LightningModule):
 
     def load_full_state(self, state: dict[str, Any]) -> None:
         self.iteration = state["iteration"]
+        self.stopped_early = state["stopped_early"]
         self.controller.coefficient = state["kl_coefficient"]
         self.policy.load_weights(state["policy"])
         self.value_model.load_state_dict(state["value_model"])

@@ -37,12 +37,6 @@ def load_prompts(path: Path, tokenizer: PreTrainedTokenizerFast, max_prompt_toke
     return short
 
 
-def choose(prompts: list[Prompt], num_prompts: int, seed: int) -> list[Prompt]:
-    """A random subset, in the order of the file; all if there are no more."""
-    chosen = np.random.default_rng(seed).permutation(len(prompts))[:num_prompts]
-    return [prompts[i] for i in sorted(chosen)]
-
-
 class PromptBatches:
     """Prompt ids for each of some iterations (counted from 1): epoch after epoch through all, each in its own order.
 

@@ -52,6 +52,7 @@ class Schedule(L.Callback):
         self.explained_variances: list[float] = []
         self.num_samples = 0
         self.train_seconds = 0.0  # of this process, validation left out
+        self.started = 0.0  # the present iteration, time.perf_counter
 
     def start(self, ppo: Ppo) -> None:
         """Continue from the newest checkpoint, or start with the SFT model as the first candidate."""
@@ -79,8 +80,9 @@ class Schedule(L.Callback):
         self.num_samples += len(batch)
         iteration, params = ppo.iteration, self.params
         self.record(iteration, **ppo.metrics)
-        if ppo.stopped_early:
+        if ppo.stopped_early:  # before the update: there is no new policy to look at
             logger.warning("align: stopped early: %s", ppo.stopped_early)
+            self._save(ppo)  # training is over, and a run that is ended here must not do it again
             return
         self.explained_variances.append(ppo.metrics["explained_variance"])
         is_last = iteration == params.num_iterations
@@ -88,7 +90,7 @@ class Schedule(L.Callback):
             self._validate(ppo)
         if iteration % params.sample_every == 0 or is_last:
             self._sample(ppo)
-        if iteration % params.checkpoint_every == 0 or is_last or self.checkpoints.are_awaited:
+        if iteration % params.checkpoint_every == 0 or is_last or self.checkpoints.is_end_requested:
             self._save(ppo)
 
     def _validate(self, ppo: Ppo) -> None:
