@@ -16,7 +16,7 @@ repro: $(VENV)/ready
 test: $(VENV)/ready lint
 	pytest
 
-# 78 kills of stages and of dvc, each compared with an uninterrupted run; about 40 minutes. docs/reliability.md
+# 82 kills of stages and of dvc, each compared with an uninterrupted run; about 40 minutes. docs/reliability.md
 test-chaos: $(VENV)/ready
 	python -m tests.chaos
 	python docs/figures.py

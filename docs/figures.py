@@ -1,5 +1,4 @@
-"""Refresh README's figures and samples from metrics/ and artifacts/report, and those of docs/reliability.md from
-docs/reliability.json, which `make test-chaos` writes; --check only compares (for CI)."""
+"""Refresh the figures and samples of README and docs/reliability.md; --check only compares (for CI)."""
 
 import argparse
 import json
@@ -12,6 +11,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+
+import reliability_figures  # noqa: E402
 
 from groundup.frame.files import hash_file  # noqa: E402
 from groundup.frame.params import load_params  # noqa: E402
@@ -32,19 +33,29 @@ def main() -> int:
     text = readme.read_text(encoding="utf-8")
     fresh = replace_block(text, "figures", figures(metrics))
     reliability = ROOT / "docs/reliability.md"
-    tested = reliability.read_text(encoding="utf-8")
-    results = json.loads(reliability.with_suffix(".json").read_text(encoding="utf-8"))
-    fresh_tested = replace_block(tested, "kills", kills(results))
+    fresh_tested = tested = reliability.read_text(encoding="utf-8")
+    blocks, missing = reliability_figures.blocks(ROOT, metrics)
+    for name, content in blocks.items():
+        fresh_tested = replace_block(fresh_tested, name, content)
     if not check:
-        fresh = replace_block(fresh, "samples", samples(ROOT / "artifacts/report/replies.jsonl"))
+        replies = ROOT / "artifacts/report/replies.jsonl"
+        if replies.exists():
+            fresh = replace_block(fresh, "samples", samples(replies))
+        else:
+            missing.append("artifacts/report/replies.jsonl is missing: run `dvc repro`")
         readme.write_text(fresh, encoding="utf-8")
         reliability.write_text(fresh_tested, encoding="utf-8")
-        return 0
-    problems = lock_problems()
+        return tell(missing)
+    problems = lock_problems() + missing
     if fresh != text:
         problems.append("README.md's figures are not those of metrics/: run `make figures`")
     if fresh_tested != tested:
-        problems.append("docs/reliability.md's figures are not those of docs/reliability.json: run `make figures`")
+        problems.append("docs/reliability.md's figures are not those that were measured: run `make figures`")
+    return tell(problems)
+
+
+def tell(problems: list[str]) -> int:
+    """The exit status."""
     for problem in problems:
         sys.stderr.write(problem + "\n")
     return 1 if problems else 0
@@ -111,28 +122,6 @@ def sample(row: dict[str, Any]) -> str:
     lines = [f"> **{message['role']}** {message['content']}" for message in row["messages"]]
     lines += [f"> *{model}:* {' '.join(row[model]['text'].split())}" for model in MODELS]
     return "  \n".join(lines)
-
-
-def kills(results: dict[str, Any]) -> str:
-    """One row a stage, and all together."""
-    lines = [
-        "| | kills | survived | identical | history whole | most steps lost (checkpoint every) | most seconds lost |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, row in (*results["stages"].items(), ("all", results["totals"])):
-        every = row.get("checkpoint_every")
-        steps = f"{row['max_steps_lost']} ({every})" if every else ""
-        counts = (row[f"num_{key}"] for key in ("kills", "survived", "identical", "histories_whole"))
-        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {steps} | {row['max_seconds_lost']:.1f} |")
-    total = results["totals"]
-    again = f"{total['num_trained_again_after_finish']} of {total['num_after_finish']}"
-    lines += [
-        "",
-        f"Median time lost: {total['median_seconds_lost']:.1f} s. Kills after the result was finished that led to "
-        f"training again: {again}. Kills after which `.dvc/tmp/rwlock` had to be deleted: {total['num_remedies']}. "
-        f"Seed {results['seed']}.",
-    ]
-    return "\n".join(lines)
 
 
 def lock_problems() -> list[str]:

@@ -41,23 +41,41 @@ def play(run: SmokeRun, kills: Iterable[tuple[int, Kill]]) -> list[Outcome]:
     return outcomes
 
 
-def totals(outcomes: Iterable[Outcome]) -> dict[str, int | float]:
+def totals(outcomes: list[Outcome]) -> dict[str, int | float]:
     killed = [outcome for outcome in outcomes if outcome.killed]
     finished = [outcome for outcome in killed if outcome.window in ("publish", "commit")]
     lost = [outcome.seconds_lost for outcome in killed if outcome.seconds_lost is not None]
     return {
+        "num_planned": len(outcomes),
         "num_kills": len(killed),
-        "num_survived": sum(outcome.survived for outcome in killed),
+        "num_survived": sum(outcome.survived and outcome.remedy is None for outcome in killed),
+        "num_survived_with_remedy": sum(outcome.survived and outcome.remedy is not None for outcome in killed),
         "num_identical": sum(outcome.identical for outcome in killed),
         "num_histories_whole": sum(outcome.history_whole for outcome in killed),
         "num_after_finish": len(finished),
         "num_trained_again_after_finish": sum(outcome.trained_again for outcome in finished),
-        "num_remedies": sum(outcome.remedy is not None for outcome in killed),
         "num_without_problem": sum(outcome.is_good for outcome in killed),
         "median_seconds_lost": round(median(lost), 2) if lost else 0.0,
         "max_seconds_lost": max(lost, default=0.0),
         "max_steps_lost": max((outcome.steps_lost or 0 for outcome in killed), default=0),
     }
+
+
+def changed_since(run: SmokeRun) -> list[str]:
+    """What now differs of the code and the params that the uninterrupted run was made with."""
+    then = run.before(STAGES[0])
+    paths = {"dvc.yaml", "presets/smoke.yaml"} | {
+        path.relative_to(root).as_posix()
+        for root in (ROOT, then)
+        for folder in ("src", "stages")
+        for path in (root / folder).rglob("*")
+        if path.suffix in (".py", ".j2", ".jsonl")
+    }
+    return sorted(path for path in paths if content(ROOT / path) != content(then / path))
+
+
+def content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def write_results(outcomes: list[Outcome]) -> None:
@@ -67,7 +85,7 @@ def write_results(outcomes: list[Outcome]) -> None:
         "totals": totals(outcomes),
         "stages": {
             stage: {"checkpoint_every": checkpoint_interval(params, stage)}
-            | totals(outcome for outcome in outcomes if outcome.stage == stage)
+            | totals([outcome for outcome in outcomes if outcome.stage == stage])
             for stage in STAGES
         },
         "kills": [asdict(outcome) for outcome in outcomes],
@@ -79,7 +97,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", type=int, metavar="NUMBER", help="these kills of the plan alone")
     parser.add_argument(
-        "--in", dest="folder", type=Path, help="a folder to work in, and to keep; an old run is reused"
+        "--in", dest="folder", type=Path, help="a folder to work in, and to keep; an old run of this code is reused"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="groundup-chaos-") as temporary:
@@ -89,6 +107,8 @@ def main() -> int:
             say("the uninterrupted run comes first")
             copy_working_tree(run.root)
             run_stages(run)
+        elif changed := changed_since(run):
+            parser.error(f"the run in {folder} is of other code, {', '.join(changed)}: name another folder")
         events = read_events(run.log)
         kills = list(enumerate(plan({stage: windows(events, stage) for stage in STAGES}, SEED)))
         chosen = [pair for pair in kills if arguments.only is None or pair[0] in arguments.only]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field, replace
-from signal import SIGKILL, Signals
+from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
 import psutil
@@ -14,6 +14,7 @@ from groundup.frame.pipeline import StageSpec, read_pipeline
 from tests.chaos.compare import differing_files, differing_history, runs_now
 from tests.chaos.events import Event, of_stage, read_events
 from tests.chaos.measure import (
+    allowed_steps,
     checkpoint_interval,
     curve_steps,
     death,
@@ -144,7 +145,8 @@ class Case:
     def _check_end(self, died: float) -> None:
         """A stage that is asked to end, or whose dvc is gone, says so: by its exit status, and in MLflow."""
         problems, signal = self.outcome.problems, self.kill.signal
-        if signal != SIGKILL and f"exited with {128 + signal}" not in self._all_output():
+        dvc_died = (signal, self.kill.target) == (SIGTERM, "group")  # without a word on the stage's exit status
+        if signal != SIGKILL and not dvc_died and f"exited with {128 + signal}" not in self._all_output():
             problems.append(f"the stage did not exit with {128 + signal}: {self._last_output()}")
         last = max(event.time for event in of_stage(read_events(self.log), self.kill.stage))
         if signal == SIGKILL and (self.kill.target == "self" or last - died < NOTICE_SECONDS):
@@ -158,20 +160,20 @@ class Case:
     def _measure(
         self, killed: list[Event], kill: Event, resumed: list[Event], before: list[tuple[int, float]]
     ) -> None:
-        """What was done twice, and whether it was more than one checkpoint interval."""
+        """What was done twice, and whether it was more than the kill excuses."""
         stage, outcome = self.kill.stage, self.outcome
         outcome.trained_again = trained(resumed, stage)
         if self.kill.window in ("publish", "commit") and outcome.trained_again:
             outcome.problems.append("it trained again although its result was finished")
         went_on_at = None
-        interval = checkpoint_interval(self.run.after / "params.yaml", stage)
-        if interval is not None:
+        params = self.run.after / "params.yaml"
+        if checkpoint_interval(params, stage) is not None:
             logged = dict(before)
             after = [step for step, _ in points(self.root, stage)[len(before) :]]
             step = went_on_from(curve_steps(self.run.after, stage), list(logged), after)
             went_on_at = logged.get(step, 0.0)
             outcome.steps_lost = max(0, max(logged, default=0) - step)
-            allowed = interval * (2 if self.kill.torn else 1)
+            allowed = allowed_steps(params, self.kill)
             if outcome.steps_lost > allowed:
                 outcome.problems.append(f"{outcome.steps_lost} steps were done again, more than {allowed}")
         outcome.seconds_lost = seconds_lost(killed, kill, stage, went_on_at) if outcome.trained_again else 0.0

@@ -4,9 +4,11 @@ import csv
 import json
 import re
 from pathlib import Path
+from signal import SIGKILL
 
 from groundup.frame.params import load_params
 from tests.chaos.events import Event, is_counted, of_stage
+from tests.chaos.plan import Kill
 
 MIN_TORN_BYTES = 1000  # smaller files are notes about a checkpoint, not the checkpoint
 
@@ -78,6 +80,14 @@ def checkpoint_interval(params: Path, stage: str) -> int | None:
     """Steps (align: iterations); None for a stage that has none."""
     interval: int | None = load_params(params).model_dump()[stage].get("checkpoint_every")
     return interval
+
+
+def allowed_steps(params: Path, kill: Kill) -> int:
+    """Steps that may be done again: a stage that is asked to end saves first."""
+    of_stage = load_params(params).model_dump()[kill.stage]
+    if kill.signal != SIGKILL:
+        return of_stage["log_every"] - 1 if kill.stage in ("sft", "reward") else 0
+    return of_stage["checkpoint_every"] * (2 if kill.torn else 1)
 
 
 def tear(work: Path) -> str:

@@ -43,6 +43,7 @@ def plan(found: dict[str, dict[str, list[Instant]]], seed: int) -> list[Kill]:
             kills.append(draw(rng, stage, "training", of_stage, signal=SIGINT, target="group"))
             first = of_stage["export"][0]  # by then there are two checkpoints
             kills.append(Kill(stage, "export", first.role, first.number, 0.0, torn=True))
+            kills.append(draw(rng, stage, "training", of_stage, signal=SIGTERM, target="group"))
     return kills
 
 

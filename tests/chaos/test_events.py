@@ -83,6 +83,7 @@ def test_the_plan_covers_every_stage_and_is_the_same_again() -> None:
         (SIGKILL, "self"),
         (SIGKILL, "dvc"),
         (SIGTERM, "self"),
+        (SIGTERM, "group"),
         (SIGINT, "group"),
     }
 

@@ -8,7 +8,6 @@ import torch
 
 from groundup.data.jsonl import write_jsonl
 from groundup.data.prepare import prepare
-from groundup.data.shards import shard_text
 from groundup.data.tokenizer import train_tokenizer
 from groundup.frame.params.training import ModelParams, TokenizerParams
 from groundup.model.chat_format import load_tokenizer
@@ -45,10 +44,11 @@ def make(folder: Path) -> None:
         outs["text"],
         tokenizer,
         folder / "out/tokenizer_report",
+        folder / "out/shards",
         TokenizerParams(vocab_size=320, min_frequency=2, shard_tokens=2000, curve_vocab_sizes=[300]),
         context_length=32,
+        work=folder / "tokenizer_work",
     )
-    shard_text(tokenizer, outs["text"] / "train.jsonl", folder / "out/shards", shard_tokens=2000)
     torch.manual_seed(5)
     tok = load_tokenizer(str(tokenizer))
     model = build_llama(

@@ -18,7 +18,10 @@ def locale_bound(source: str) -> list[str]:
     return [
         f"{call.lineno}: {name} without encoding: it is the locale's"
         for call, name in _calls(ast.parse(source))
-        if (name == "open" or (name.endswith((".open", ".read_text", ".write_text")) and name != "os.open"))
+        if (
+            name == "open"
+            or (name.endswith((".open", ".read_text", ".write_text")) and name not in ("os.open", "gzip.open"))
+        )
         and "encoding" not in {keyword.arg for keyword in call.keywords}
         and not _is_binary(call)
     ]

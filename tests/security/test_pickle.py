@@ -23,8 +23,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from groundup.data.jsonl import write_jsonl
 from groundup.data.shards import write_shards
 from groundup.frame.params.training import LoraParams
+from groundup.frame.steps import FinishedSteps
 from groundup.model.llama import save_model
 from groundup.train.adapters import add_adapter, merge_adapter
 from tests.conftest import SENTENCES
@@ -101,7 +103,9 @@ def test_saved_models_and_shards_hold_no_pickle(
     save_model(reward, tiny_tokenizer, tmp_path / "reward", "# card\n")
     adapted = add_adapter(tiny_model, LoraParams(rank=2, alpha=2, dropout=0.0, target_modules=["q_proj"]))
     save_model(merge_adapter(adapted, tmp_path / "sft/adapter"), tiny_tokenizer, tmp_path / "sft", "# card\n")
-    write_shards(tiny_tokenizer, SENTENCES, tmp_path / "shards", shard_tokens=64)
+    write_jsonl(tmp_path / "text.jsonl", [{"text": text} for text in SENTENCES])
+    steps = FinishedSteps(tmp_path / "steps")
+    write_shards(tiny_tokenizer, tmp_path / "text.jsonl", tmp_path / "shards", shard_tokens=64, steps=steps)
     assert pickles_below(tmp_path) == []
     weights = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.safetensors")}
     assert weights == {f"{name}/model.safetensors" for name in ("base", "reward", "sft")} | {

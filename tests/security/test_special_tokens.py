@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from groundup.data.jsonl import write_jsonl
 from groundup.data.shards import TokenShards, write_shards
 from groundup.evaluate.choices import choice_branches
 from groundup.evaluate.replies import fit_prompts
+from groundup.frame.steps import FinishedSteps
 from groundup.model.chat_format import (
     ASSISTANT,
     BOS,
@@ -198,7 +200,9 @@ def in_evaluation(
 def in_shards(
     tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str
 ) -> list[tuple[list[int], list[str]]]:
-    counts = write_shards(tokenizer, [said, reply], folder / "shards", shard_tokens=ROOM)
+    write_jsonl(folder / "text.jsonl", [{"text": said}, {"text": reply}])
+    with TemporaryDirectory(dir=folder) as steps:  # hypothesis keeps the folder from one example to the next
+        counts = write_shards(tokenizer, folder / "text.jsonl", folder / "shards", ROOM, FinishedSteps(Path(steps)))
     tokens, _ = TokenShards(folder / "shards", counts["num_tokens"]).row(0)
     return [(tokens.tolist(), [BOS, END, BOS, END])]
 

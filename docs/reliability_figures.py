@@ -1,0 +1,70 @@
+"""The tables of docs/reliability.md, as Markdown."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from groundup.data.pii_quality import QUALITY_HEAD, measure_pii, planted_rows, quality_rows
+
+CHECKPOINTED = ("pretrain", "sft", "reward", "align")
+NOT_MEASURED = "not measured"
+# Block -> (the file its figures are in, what writes that file).
+MEASURED = {
+    "kills": ("docs/reliability.json", "`make test-chaos`"),
+    "bad-input": ("docs/bad_input.json", "`GROUNDUP_BAD_INPUT_FIGURES=docs/bad_input.json pytest tests/bad_input`"),
+}
+
+
+def blocks(root: Path, metrics: dict[str, dict[str, Any]]) -> tuple[dict[str, str], list[str]]:
+    """The tables by name of their block, and what is missing for the others."""
+    found = {
+        "checkpoints": checkpoints(metrics),
+        "pii": table(QUALITY_HEAD, quality_rows(measure_pii(planted_rows()))),
+    }
+    missing = []
+    for (name, (path, command)), render in zip(MEASURED.items(), (kills, bad_input), strict=True):
+        if (root / path).exists():
+            found[name] = render(json.loads((root / path).read_text(encoding="utf-8")))
+        else:
+            missing.append(f"{path} is missing: {command} writes it")
+    return found, missing
+
+
+def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [" | ".join(map(str, cells)) for cells in (head, *rows)]
+    rule = "|".join("---" for _ in head)
+    return "\n".join(f"| {line} |" if i != 1 else f"|{rule}|\n| {line} |" for i, line in enumerate(lines))
+
+
+def kills(results: dict[str, Any]) -> str:
+    """One row a stage, and all together."""
+    total = results["totals"]
+    again = f"{total['num_trained_again_after_finish']} of {total['num_after_finish']}"
+    rows = [kill_row(name, row) for name, row in (*results["stages"].items(), ("all", total))]
+    head = ("", "planned", "kills", "survived", "with one remedy", "identical", "history whole")
+    return table((*head, "most steps lost (checkpoint every)", "most seconds lost"), rows) + (
+        f"\n\nMedian time lost: {total['median_seconds_lost']:.1f} s. Kills after the result was finished that led to "
+        f"training again: {again}. Planned kills that the stage outran: {total['num_planned'] - total['num_kills']}. "
+        f"Seed {results['seed']}."
+    )
+
+
+def kill_row(name: str, row: dict[str, Any]) -> tuple[Any, ...]:
+    counts = ("planned", "kills", "survived", "survived_with_remedy", "identical", "histories_whole")
+    every = row.get("checkpoint_every")
+    steps = f"{row['max_steps_lost']} ({every})" if every else ""
+    return (name, *(row[f"num_{key}"] for key in counts), steps, f"{row['max_seconds_lost']:.1f}")
+
+
+def checkpoints(metrics: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for stage in CHECKPOINTED:
+        train, saving = metrics[stage]["train_seconds"], metrics[stage].get("checkpoint_seconds")
+        cost = (NOT_MEASURED, NOT_MEASURED) if saving is None else (f"{saving:.1f}", f"{saving / train:.2%}")
+        rows.append((stage, f"{train:.1f}", *cost))
+    return table(("stage", "training, seconds", "saving checkpoints, seconds", "share"), rows)
+
+
+def bad_input(results: dict[str, Any]) -> str:
+    rows = [(kind, counts["tried"], counts["clear"]) for kind, counts in results["kinds"].items()]
+    return table(("bad input", "tried", "clear error"), [*rows, ("all", results["tried"], results["clear"])])
