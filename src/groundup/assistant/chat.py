@@ -130,7 +130,7 @@ def load_chat(model_dir: Path, max_new_tokens: int, temperature: float, seed: in
     if not (model_dir / "config.json").is_file():
         raise ValueError(f"there is no model in {model_dir}: raise one with `dvc repro`, or name another directory")
     check_model(model_dir, CAUSAL)
-    model = LlamaForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    model = LlamaForCausalLM.from_pretrained(model_dir, dtype=torch.float32, use_safetensors=True)
     return Chat(model.eval(), load_tokenizer(str(model_dir)), max_new_tokens, temperature, seed)
 
 

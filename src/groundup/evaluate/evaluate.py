@@ -121,7 +121,7 @@ def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateP
 
 
 def load_model(path: Path, device: torch.device) -> LlamaForCausalLM:
-    model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32)
+    model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
     return model.to(device).eval()
 
 

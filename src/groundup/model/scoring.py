@@ -16,7 +16,7 @@ class RewardScorer:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "RewardScorer":
-        model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1)
+        model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, use_safetensors=True)
         return cls(model.to(device).requires_grad_(False))
 
     @torch.no_grad()

@@ -80,7 +80,11 @@ def train_reward(
         params.max_length,
     )
     model = AutoModelForSequenceClassification.from_pretrained(
-        sft, num_labels=1, attention_dropout=params.dropout, pad_token_id=tokenizer.pad_token_id
+        sft,
+        num_labels=1,
+        attention_dropout=params.dropout,
+        pad_token_id=tokenizer.pad_token_id,
+        use_safetensors=True,
     ).to(torch_device)
     trainer = RewardTrainer(
         model=model,

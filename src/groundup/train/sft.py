@@ -71,7 +71,7 @@ def train_sft(
         train.num_dropped_exchanges,
         params.max_length,
     )
-    model = AutoModelForCausalLM.from_pretrained(base).to(torch_device)
+    model = AutoModelForCausalLM.from_pretrained(base, use_safetensors=True).to(torch_device)
     before = assistant_loss(model, val.examples, tokenizer.pad_token_id)
     trainer = SFTTrainer(
         model=add_adapter(model, params.lora) if params.lora else model,
@@ -113,7 +113,7 @@ def train_sft(
     seconds = time.monotonic() - start
     save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
     # The trainer's model keeps TRL's patched forward, so figures and samples come from what was saved.
-    model = AutoModelForCausalLM.from_pretrained(out).to(torch_device).eval()
+    model = AutoModelForCausalLM.from_pretrained(out, use_safetensors=True).to(torch_device).eval()
     write_samples(model, tokenizer, rows["val"], report, params)
     return {
         "val_loss": assistant_loss(model, val.examples, tokenizer.pad_token_id),

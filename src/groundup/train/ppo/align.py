@@ -62,7 +62,7 @@ def align(
         load_prompts(prompts / f"{split}.jsonl", tokenizer, params.max_prompt_tokens)
         for split in ("train", "val", "test")
     )
-    model = LlamaForCausalLM.from_pretrained(sft, dtype=torch.float32).to(torch_device)
+    model = LlamaForCausalLM.from_pretrained(sft, dtype=torch.float32, use_safetensors=True).to(torch_device)
     _check_lengths(model, params)
     value_model = ValueModel(model).to(torch_device)
     policy = Policy(model, params.lora).to(torch_device)
