@@ -31,7 +31,8 @@ def artifacts_disk(root: Path) -> Iterator[Path]:
 
 def fails_with(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, body: Any) -> str:
     monkeypatch.chdir(root)
-    monkeypatch.setattr(frame, "set_environment", lambda offline: None)  # it would stay for other tests
+    monkeypatch.setattr(frame, "set_environment", lambda offline: None)  # both would stay for other tests
+    monkeypatch.setattr(frame, "redact_streams", lambda: None)
     caplog.clear()
     with pytest.raises(SystemExit) as ended:
         run_stage("prepare", body)
