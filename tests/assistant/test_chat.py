@@ -56,8 +56,7 @@ def test_a_pipe_gets_one_line_of_reply_a_line(
 def test_bytes_that_are_no_utf_8_end_no_conversation(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    tiny_model.save_pretrained(tmp_path)
-    tiny_tokenizer.save_pretrained(tmp_path)
+    save_model(tiny_model, tiny_tokenizer, tmp_path, "card")
     outputs = []
     for line in (b"caf\xe9 \xed\xa0\x80?", "caf\ufffd \ufffd\ufffd\ufffd?".encode()):
         output = io.StringIO()
