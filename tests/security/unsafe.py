@@ -8,6 +8,7 @@ RUNNING = {"eval", "exec", "compile", "__import__"}
 YAML_LOADERS = {"load", "load_all", "full_load", "unsafe_load"}
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 RESUMING = {"fit", "validate", "test", "predict"}  # of Lightning's Trainer
+MODELS = ("LM.from_pretrained", "Classification.from_pretrained", "AutoModel.from_pretrained")
 EVERYWHERE = {"0.0.0.0", "::", "0"}
 NAMES_A_HOST = {"host", "hostname", "address", "bind", "server_name"}
 
@@ -57,6 +58,8 @@ def _of_call(call: ast.Call) -> Iterator[str]:
         yield f"{name} without weights_only=True"
     if "pickle_module" in given:
         yield "chooses a pickle module"
+    if name.endswith(MODELS) and constant.get("use_safetensors") is not True:
+        yield f"{name} may load a pickled file: say use_safetensors=True"
     if last == "save_model" and name != "save_model":
         yield "the Trainer's save_model adds a pickled training_args.bin: use groundup.model.llama.save_model"
     if name.startswith(("yaml.", "pyyaml.")) and last in YAML_LOADERS:
