@@ -62,6 +62,13 @@ def test_what_only_looks_alike_stays(text: str) -> None:
     assert replace_pii(text) == (text, {})
 
 
+@pytest.mark.parametrize("end_of_line", ["\n", "\\n", "\r\n"], ids=["text", "json", "windows"])
+def test_a_private_key_whose_end_was_cut_off_is_replaced_to_the_cut(end_of_line: str) -> None:
+    lines = ["-----BEGIN PRIVATE KEY-----", *["MIIBVgIBADANBgkqhkiG9w0BAQEF"] * 5, "AASCAUAwgg"]
+    assert replace_pii("so: " + end_of_line.join(lines)) == ("so: [KEY]", Counter(key=1))
+    assert replace_pii("-----BEGIN PRIVATE KEY----- is how one begins")[0] == "[KEY] is how one begins"
+
+
 def test_placeholders_are_counted_by_kind() -> None:
     text, found = replace_pii("a@b.org c@d.org 801-555-0123")
     assert text == "[EMAIL] [EMAIL] [PHONE]"

@@ -13,7 +13,9 @@ CANDIDATE = re.compile(
 
 EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}\b")
 KEY = re.compile(
-    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:.{0,10000}?-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----"
+    # To its end; where that was cut off, over all lines of base64 (in JSON their ends are written out).
+    r"(?:.{0,10000}?-----END [A-Z ]{0,30}PRIVATE KEY-----|(?:(?:\\[rn]|\s){1,4}[A-Za-z0-9+/=]{8,}(?![^\s\\]))*)"
     r"|\b(?:"  # once: most places in a text are no start of a word
     r"(?:sk|pk|rk)[-_](?:live[-_]|test[-_]|proj[-_]|ant[-_])?[A-Za-z0-9_-]{20,}"
     r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}"
