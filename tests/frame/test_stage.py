@@ -17,6 +17,7 @@ from groundup.frame.fingerprint import InputsChangedError, take_fingerprint
 from groundup.frame.lock import locked
 from groundup.frame.pipeline import PipelineError, read_pipeline
 from groundup.frame.stage import Stage, flatten
+from groundup.frame.tracking.tracker import Tracker
 from groundup.frame.workdir import sweep
 from tests.frame.conftest import work_dirs, write_dvc_lock, write_outs
 
@@ -128,13 +129,61 @@ def test_an_input_edited_during_the_run_is_named(root: Path, edited: str) -> Non
         (root / edited).write_text("edited")
         return write_outs(stage)
 
-    with pytest.raises(InputsChangedError, match=edited.split("/")[0]):
+    with pytest.raises(InputsChangedError, match=rf"^prepare: {edited.split('/')[0]}.* was removed, checkpoints incl"):
         frame._run(root, "prepare", body)
     assert not (root / "artifacts").exists()
     (root / edited).write_text(before)
     called: list[bool] = []
     frame._run(root, "prepare", lambda stage: called.append(True) or write_outs(stage))
     assert called == [True]  # what was made of the edited file is not published as the old one's
+
+
+def never_called(stage: Stage) -> dict[str, Any]:
+    raise AssertionError("it trained again")
+
+
+KEPT = "not recorded, but kept: undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts afresh$"
+
+
+def test_params_edited_during_the_run_cost_no_training(root: Path) -> None:
+    """They were read at the start, so the result is that of the params of then."""
+    before = (root / "params.yaml").read_text()
+
+    def body(stage: Stage) -> dict[str, Any]:
+        (root / "params.yaml").write_text(before.replace("seed: 17", "seed: 18"))
+        return write_outs(stage)
+
+    with pytest.raises(InputsChangedError, match=rf"^prepare: params.yaml changed while the stage ran.* {KEPT}"):
+        frame._run(root, "prepare", body)
+    assert not (root / "artifacts").exists()
+    (root / "params.yaml").write_text(before)
+    frame._run(root, "prepare", never_called)
+    assert (root / "artifacts/text/train.txt").read_text() == "hello"
+
+
+@pytest.mark.usefixtures("no_deliverer")
+@pytest.mark.parametrize("edit", ["edited", "deleted", "params.yaml"])
+def test_an_edit_while_the_stage_waits_for_mlflow_is_not_recorded(
+    root: Path, monkeypatch: pytest.MonkeyPatch, edit: str
+) -> None:
+    path = root / ("params.yaml" if edit == "params.yaml" else "data/a.txt")
+    before = path.read_text()
+    finish = Tracker.finish
+
+    def edit_and_finish(tracker: Tracker, status: str) -> None:
+        finish(tracker, status)
+        if edit == "deleted":
+            path.unlink()
+        else:
+            path.write_text(before.replace("seed: 17", "seed: 18").replace("hello", "other"))
+
+    with monkeypatch.context() as patched, pytest.raises(InputsChangedError, match=KEPT):
+        patched.setattr(Tracker, "finish", edit_and_finish)
+        frame._run(root, "prepare", write_outs)
+    assert not (root / "metrics/prepare.json").exists()
+    path.write_text(before)
+    frame._run(root, "prepare", never_called)
+    assert (root / "metrics/prepare.json").exists()
 
 
 def test_undeclared_paths_and_params_are_refused(root: Path) -> None:

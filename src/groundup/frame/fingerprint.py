@@ -55,13 +55,8 @@ def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device
     )
 
 
-def check_unchanged(before: Fingerprint, after: Fingerprint) -> None:
-    """DVC hashes deps after the command, so an edit during the run would be recorded as what was read."""
-    changed = [dep for dep, digest in before.digests.items() if after.digests[dep] != digest]
-    if before.params != after.params:
-        changed.append("params.yaml")
-    if changed:
-        raise InputsChangedError(
-            f"{before.stage}: {', '.join(changed)} changed while the stage ran, so its result was not published; "
-            "`dvc repro` starts it afresh"
-        )
+def changed_deps(root: Path, before: Fingerprint) -> list[str]:
+    """Deps that are no longer what they were when the fingerprint was taken."""
+    return [
+        dep for dep, digest in before.digests.items() if not (root / dep).exists() or digest_path(root / dep) != digest
+    ]

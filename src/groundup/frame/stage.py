@@ -20,7 +20,7 @@ from groundup.frame.describe import describe_outs, start_event
 from groundup.frame.disk import DiskError, writing
 from groundup.frame.environment import DVC_STAGE, main_root, resolve_device, set_environment
 from groundup.frame.files import publish, remove, write_json, write_text
-from groundup.frame.fingerprint import Fingerprint, InputsChangedError, check_unchanged, take_fingerprint
+from groundup.frame.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
 from groundup.frame.interruption import Interruption, Terminated, end_with_dvc, listening
 from groundup.frame.lock import locked
 from groundup.frame.params import Params, ParamsError, load_params
@@ -160,7 +160,7 @@ def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], pr
     status = "FAILED"
     try:
         metrics = read_finished(work) or _train(stage, body, work)
-        _check_inputs(stage, work)
+        _check_kept(stage, _changed_params(stage))
         _publish(stage, tracker, metrics)
         status = "FINISHED"
     except Terminated:
@@ -168,20 +168,36 @@ def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], pr
         raise
     finally:
         tracker.finish(status)
+    # It may have waited for MLflow; DVC hashes deps after the command and would record an edit as what was read.
+    _check_kept(stage, changed_deps(stage.root, stage.fingerprint) + _changed_params(stage))
     write_json(
         stage.root / f"metrics/{stage.spec.name}.json",
         metrics | {"stage_seconds": _process_seconds(), "mlflow_run_id": tracker.run_id},
     )
 
 
-def _check_inputs(stage: Stage, work: Path) -> None:
-    """What was made of inputs that changed half-way belongs to no fingerprint: remove it, checkpoints included."""
-    params = select(load_params(stage.root / "params.yaml"), stage.spec.params)
-    try:
-        check_unchanged(stage.fingerprint, take_fingerprint(stage.root, stage.spec, params, stage.device))
-    except InputsChangedError:
+def _check_deps(stage: Stage, work: Path) -> None:
+    """What was made of deps that changed half-way belongs to no fingerprint: remove it, checkpoints included."""
+    if changed := changed_deps(stage.root, stage.fingerprint):
         discard(work)
-        raise
+        raise InputsChangedError(
+            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so what it made may be of either "
+            "version and was removed, checkpoints included; `dvc repro` starts it afresh"
+        )
+
+
+def _changed_params(stage: Stage) -> list[str]:
+    params = select(load_params(stage.root / "params.yaml"), stage.spec.params)
+    return [] if params == stage.fingerprint.params else ["params.yaml"]
+
+
+def _check_kept(stage: Stage, changed: list[str]) -> None:
+    """A result that is whole stays that of its fingerprint, whatever was edited since."""
+    if changed:
+        raise InputsChangedError(
+            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so its result is not recorded, but "
+            "kept: undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts afresh"
+        )
 
 
 def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
@@ -194,6 +210,7 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     if missing:
         raise PipelineError(f"{stage.spec.name} declares {', '.join(missing)} but did not write them")
     check_finite(stage.spec.name, metrics)
+    _check_deps(stage, work)
     metrics |= {
         "fingerprint": stage.fingerprint.value,
         "work_seconds": round(seconds, 2),
