@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from groundup.frame.interruption import SIGNALS, Interruption, Terminated
+from groundup.frame.interruption import SIGNALS, Interruption, Terminated, end_with_dvc
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
@@ -82,10 +82,16 @@ from pathlib import Path
 from groundup.frame.interruption import Interruption, end_with_dvc
 interruption = Interruption()
 interruption.listen()
-end_with_dvc()
+end_with_dvc(interruption)
 folder = Path(sys.argv[1])
 (folder / "stage").write_text(str(__import__("os").getpid()))
 try:
+    if sys.argv[2] == "trains":
+        with interruption.deferred():
+            while interruption.number is None:
+                time.sleep(0.1)
+            time.sleep(2)  # the step that is under way, longer than the watcher looks away
+            (folder / "checkpoint").write_text("saved")
     time.sleep(60)
 except SystemExit as error:
     (folder / "code").write_text(str(error.code))
@@ -114,7 +120,15 @@ def test_a_stage_ends_with_the_dvc_that_started_it(
     """And not with a process of another name."""
     for file, text in ((name, DVC), ("stage.py", STAGE)):
         (tmp_path / file).write_text(text)
-    command = [sys.executable, str(tmp_path / name), *shell, sys.executable, str(tmp_path / "stage.py"), str(tmp_path)]
+    command = [
+        sys.executable,
+        str(tmp_path / name),
+        *shell,
+        sys.executable,
+        str(tmp_path / "stage.py"),
+        str(tmp_path),
+        "waits",
+    ]
     parent = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SRC)})
     stage = psutil.Process(int(wait_for(tmp_path / "stage")))
     try:
@@ -129,3 +143,42 @@ def test_a_stage_ends_with_the_dvc_that_started_it(
     finally:
         if stage.is_running():
             stage.kill()
+
+
+def test_a_signal_to_the_whole_process_group_leaves_time_for_a_checkpoint(tmp_path: Path) -> None:
+    """As `timeout`, `docker stop` and batch systems send it: dvc ends at once, which is no second signal."""
+    for file, text in (("dvc", DVC), ("stage.py", STAGE)):
+        (tmp_path / file).write_text(text)
+    command = [sys.executable, str(tmp_path / "dvc"), sys.executable, str(tmp_path / "stage.py"), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(SRC)}
+    parent = subprocess.Popen([*command, "trains"], env=environment, start_new_session=True)
+    wait_for(tmp_path / "stage")
+    time.sleep(0.5)
+    os.killpg(parent.pid, signal.SIGTERM)
+    parent.wait(10)
+    assert wait_for(tmp_path / "code") == "143"
+    assert (tmp_path / "checkpoint").exists()
+
+
+def test_outside_a_loop_too_the_signal_is_noted(interruption: Interruption) -> None:
+    """So that the watcher of dvc does not disturb the end that is under way."""
+    with pytest.raises(Terminated):
+        interruption.receive(signal.SIGTERM, None)
+    assert interruption.number == signal.SIGTERM
+
+
+@pytest.mark.parametrize("stage", ["dvc.yaml:prepare", None])
+def test_a_dvc_that_ended_while_the_stage_was_starting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stage: str | None
+) -> None:
+    monkeypatch.setattr(psutil.Process, "parents", lambda process: [])
+    if stage is None:
+        monkeypatch.delenv("DVC_STAGE", raising=False)
+        end_with_dvc(Interruption())
+        assert caplog.messages == []
+        return
+    monkeypatch.setenv("DVC_STAGE", stage)
+    with pytest.raises(Terminated) as ended:
+        end_with_dvc(Interruption())
+    assert ended.value.code == 143
+    assert "is gone already, so this stage does not start; the next `dvc repro` runs it" in caplog.text

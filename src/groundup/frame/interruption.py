@@ -12,6 +12,8 @@ from types import FrameType
 
 import psutil
 
+from groundup.frame.environment import DVC_STAGE
+
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -26,7 +28,7 @@ class Interruption:
     """The wish that the stage end. A second signal ends it at once, wherever it is."""
 
     def __init__(self) -> None:
-        self.signal_number: int | None = None  # of a signal that waits for a checkpoint
+        self.signal_number: int | None = None  # of the first signal
         self._deferring = False
 
     def listen(self) -> None:
@@ -35,9 +37,10 @@ class Interruption:
             signal.signal(number, self.receive)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        if not self._deferring or self.signal_number is not None:
+        is_first = self.signal_number is None
+        self.signal_number = self.signal_number or number
+        if not self._deferring or not is_first:
             raise Terminated(128 + number)
-        self.signal_number = number
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -70,14 +73,22 @@ def listening() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
-def end_with_dvc() -> None:
+def end_with_dvc(interruption: Interruption) -> None:
     """Under `dvc`, end as on SIGTERM once it is gone: SIGTERM or a crash ends dvc alone and leaves the stage running.
 
     A stage that was started by hand has no dvc above it and is left alone.
     """
     dvc = next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
     if dvc is not None:
-        threading.Thread(target=_end_after, args=(dvc,), daemon=True).start()
+        threading.Thread(target=_end_after, args=(dvc, interruption), daemon=True).start()
+    elif DVC_STAGE in os.environ:
+        logger.warning(
+            "dvc set %s and is gone already, so this stage does not start; the next `dvc repro` runs it "
+            "(to run it by hand, unset %s)",
+            DVC_STAGE,
+            DVC_STAGE,
+        )
+        raise Terminated(128 + signal.SIGTERM)
 
 
 def _is_dvc(process: psutil.Process) -> bool:
@@ -88,11 +99,12 @@ def _is_dvc(process: psutil.Process) -> bool:
         return False
 
 
-def _end_after(dvc: psutil.Process) -> None:
+def _end_after(dvc: psutil.Process, interruption: Interruption) -> None:
     while _is_alive(dvc):
         time.sleep(POLL_SECONDS)
     logger.warning("dvc (process %d) is gone, so this stage ends too; the next `dvc repro` goes on", dvc.pid)
-    os.kill(os.getpid(), signal.SIGTERM)
+    if interruption.signal_number is None:  # else the signal that ended dvc came here too, and a second means: at once
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _is_alive(process: psutil.Process) -> bool:
