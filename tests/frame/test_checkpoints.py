@@ -120,3 +120,18 @@ def test_too_little_space_is_said_before_training(checkpoints: Checkpoints, monk
         checkpoints.require_space(10_000_000, 5_000_000)
     save(checkpoints, 1)  # what is there already need not fit again
     checkpoints.require_space(10_000_000, 5_000_000)
+
+
+def test_a_half_deleted_old_one_is_removed(checkpoints: Checkpoints) -> None:
+    """A kill in the middle of its removal, which took the seal first."""
+    save(checkpoints, 1, 2)
+    (checkpoints.folder / "checkpoint-1" / SEAL).unlink()
+    save(checkpoints, 3)
+    assert names(checkpoints) == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_the_points_of_the_curve_reach_the_disk_before_the_seal(checkpoints: Checkpoints) -> None:
+    sealed: list[bool] = []
+    checkpoints.sync_points = lambda: sealed.append((checkpoints.folder / "checkpoint-1" / SEAL).exists())
+    save(checkpoints, 1)
+    assert sealed == [False]

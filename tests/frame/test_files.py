@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from groundup.frame import files
 from groundup.frame.files import digest_path, dvc_md5, files_below, publish, write_json, write_text
 
 
@@ -74,3 +75,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_write_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
     write_text(tmp_path / "t", "\u00e9\n")
     assert (tmp_path / "t").read_bytes() == b"\xc3\xa9\n"
+
+
+def test_folders_reach_the_disk_after_what_is_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(files, "fsync_path", lambda path: synced.append(path.relative_to(tmp_path).as_posix()))
+    files.fsync_tree(make_tree(tmp_path / "t", {"a.txt": "1", "b/c/d.txt": "2"}))
+    assert synced == ["t/a.txt", "t/b/c/d.txt", "t/b/c", "t/b", "t"]
+    synced.clear()
+    write_text(tmp_path / "folder/file", "x")
+    assert synced == ["folder"]

@@ -88,7 +88,7 @@ folder = Path(sys.argv[1])
 try:
     if sys.argv[2] == "trains":
         with interruption.deferred():
-            while interruption.number is None:
+            while interruption.signal_number is None:
                 time.sleep(0.1)
             time.sleep(2)  # the step that is under way, longer than the watcher looks away
             (folder / "checkpoint").write_text("saved")
@@ -164,7 +164,7 @@ def test_outside_a_loop_too_the_signal_is_noted(interruption: Interruption) -> N
     """So that the watcher of dvc does not disturb the end that is under way."""
     with pytest.raises(Terminated):
         interruption.receive(signal.SIGTERM, None)
-    assert interruption.number == signal.SIGTERM
+    assert interruption.signal_number == signal.SIGTERM
 
 
 @pytest.mark.parametrize("stage", ["dvc.yaml:prepare", None])

@@ -77,3 +77,12 @@ def test_logs_warnings_and_tracebacks_show_none(tmp_path: Path) -> None:
     # a traceback quotes the line of a file; here there is none to quote
     assert "hunter2" not in done.stderr
     assert "tok-4711" not in done.stderr
+
+
+def test_a_password_that_is_a_word_changes_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "report")
+    spool = Spool(tmp_path)
+    spool.write("artifacts", files=[["export/artifacts/report/a.md", ""]])
+    spool.close()
+    assert json.loads((tmp_path / EVENTS).read_text())["files"] == [["export/artifacts/report/a.md", ""]]
+    assert redact("password report, reports/reported") == "password ***, reports/reported"

@@ -115,8 +115,32 @@ def test_under_dvc_the_error_says_how_to_bring_back_what_dvc_removed(
     root: Path, artifacts_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(DVC_STAGE, "dvc.yaml:prepare")
+    monkeypatch.setattr(frame, "end_with_dvc", lambda interruption: None)  # there is no dvc
     make_read_only(artifacts_disk)
     line = fails_with(root, monkeypatch, caplog, write_outs)
     assert line.endswith(
         "\nThe last outputs: `dvc checkout prepare`, the last metrics: `git checkout -- 'metrics/prepare.*'`."
     )
+
+
+def raised_in_a_library(stage: Stage) -> dict[str, Any]:
+    json.loads("{")
+    raise AssertionError
+
+
+def unexpected(stage: Stage) -> dict[str, Any]:
+    raise KeyError("loss")
+
+
+@pytest.mark.parametrize("body", [raised_in_a_library, unexpected])
+def test_an_unexpected_error_keeps_its_traceback_and_names_the_recovery(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, body: Any
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(frame, "redact_streams", lambda: None)
+    monkeypatch.setattr(frame, "set_environment", lambda offline: None)
+    with pytest.raises((ValueError, KeyError)):
+        run_stage("prepare", body)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith("prepare failed unexpectedly")
+    assert line.endswith("\nEarlier outputs and metrics are as they were.")

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from groundup.frame import stage as frame
-from groundup.frame.fingerprint import Fingerprint
+from groundup.frame.fingerprint import Fingerprint, take_fingerprint
+from groundup.frame.lock import locked
+from groundup.frame.pipeline import read_pipeline
 from groundup.frame.stage import Stage
-from groundup.frame.workdir import difference, read_finished, record_finished
+from groundup.frame.workdir import difference, read_finished, record_finished, sweep
 from tests.frame.conftest import work_dirs, write_dvc_lock, write_outs
 
 pytestmark = pytest.mark.usefixtures("no_deliverer")
@@ -74,7 +76,7 @@ def test_every_part_of_a_fingerprint_can_be_named() -> None:
         device="cuda",
     )
     assert difference(before, now) == (
-        "sft.lora is {'rank': 4}, not None, and src/a.py changed and src/b.py changed and torch is 2.13, not 2.12, "
+        "sft.lora.rank is 4, not None, and src/a.py changed and src/b.py changed and torch is 2.13, not 2.12, "
         "and the device is cuda, not cpu"
     )
 
@@ -162,3 +164,16 @@ def test_bytes_that_dvc_knows_from_other_inputs_are_not_yet_recorded(root: Path,
 
     frame._run(root, "prepare", same_bytes)
     frame._run(root, "prepare", never_called)
+
+
+def test_a_finished_result_that_another_experiment_holds_is_left_to_it(root: Path) -> None:
+    frame._run(root, "prepare", write_outs)
+    write_dvc_lock(root)
+    (work,) = work_dirs(root)
+    spec = read_pipeline(root)["prepare"]
+    now = take_fingerprint(root, spec, {"prepare.seed": 17}, "cpu")
+    with locked(work):
+        sweep(root, work.parent, spec, now)
+        assert work_dirs(root) == [work]
+    sweep(root, work.parent, spec, now)
+    assert work not in work_dirs(root)

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Checkpoints:
         self.folder = folder
         self.interruption = interruption
         self.seconds = 0.0  # that this process has spent on saving
+        self.sync_points: Callable[[], None] = _nothing  # points logged so far outlast a power cut after this
 
     @property
     def is_end_requested(self) -> bool:
@@ -65,12 +66,15 @@ class Checkpoints:
     def seal(self, step: int, start: float) -> None:
         """The checkpoint, whose writing began at `start` (time.monotonic), is whole: say so, drop what it replaces."""
         path = self.folder / f"checkpoint-{step}"
+        self.sync_points()
         fsync_tree(path)
         write_json(path / SEAL, {"files": _digests(path)})
         fsync_path(path)
         fsync_path(self.folder)
-        for old in [path for path in self._all() if (path / SEAL).exists()][:-NUM_KEPT]:
-            remove(old)
+        oldest = [path for path in self._all() if (path / SEAL).exists()][-NUM_KEPT:][0]
+        for old in self._all():
+            if step_of(old) < step_of(oldest):  # sealed or not: a kill may have left half of one
+                remove(old)
         self.seconds += time.monotonic() - start
         if self.is_end_requested:
             logger.info("%s is saved: the next run goes on from it", path.name)
@@ -104,6 +108,10 @@ class Checkpoints:
         """Oldest first, sealed or not."""
         found = {int(match[1]): path for path in self.folder.glob("*") if (match := _NAME.fullmatch(path.name))}
         return [found[step] for step in sorted(found)]
+
+
+def _nothing() -> None:
+    """Of a loop without a tracker."""
 
 
 def step_of(checkpoint: Path) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from groundup.frame.environment import DVC_EXPERIMENT, DVC_STAGE
 from groundup.frame.files import dvc_md5, read_object
 from groundup.frame.fingerprint import Fingerprint
+from groundup.frame.nested import flatten
 from groundup.frame.pipeline import StageSpec, producer, upstream
 
 MODEL_TYPES = {"LlamaForCausalLM": "causal-lm", "LlamaForSequenceClassification": "reward-model"}
@@ -16,12 +17,12 @@ MODEL_TYPES = {"LlamaForCausalLM": "causal-lm", "LlamaForSequenceClassification"
 def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerprint) -> dict[str, Any]:
     """Fields of the spool's start event."""
     spec = pipeline[fingerprint.stage]
-    made_by = {name: made(root, name) for name in upstream(pipeline, spec.name)}
+    made_by = {name: provenance(root, name) for name in upstream(pipeline, spec.name)}
     models = [path for path in spec.inputs if model_type(root / path)]
     return {
         "run_name": f"{spec.name}-{fingerprint.value[:8]}",
         "tags": _tags(root, spec, fingerprint, made_by),
-        "params": {key: str(value)[:6000] for key, value in _flatten(fingerprint.params).items()},
+        "params": {key: str(value)[:6000] for key, value in flatten(fingerprint.params).items()},
         "upstream": made_by,
         "models": [[path, name] for path in models if (name := producer(pipeline, path))],
         "datasets": [
@@ -32,7 +33,7 @@ def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerp
     }
 
 
-def made(root: Path, stage: str) -> dict[str, str | None]:
+def provenance(root: Path, stage: str) -> dict[str, str | None]:
     """What made the stage's present outputs: MLflow run (null if no server was there then) and fingerprint."""
     path = root / f"metrics/{stage}.json"
     record = read_object(path) if path.exists() else {}
@@ -93,13 +94,3 @@ def describe_outs(export: Path, outs: tuple[str, ...]) -> list[dict[str, Any]]:
             }
         )
     return described
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

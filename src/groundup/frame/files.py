@@ -77,9 +77,12 @@ def fsync_path(path: Path) -> None:
 
 
 def fsync_tree(path: Path) -> None:
+    """Every file, then every folder, the deepest first: a folder's entries are its own to lose."""
     for file in files_below(path):
         fsync_path(file)
     if path.is_dir():
+        for folder in sorted((folder for folder in path.rglob("*") if folder.is_dir()), reverse=True):
+            fsync_path(folder)
         fsync_path(path)
 
 
@@ -92,6 +95,7 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+    fsync_path(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -124,9 +128,9 @@ def read_yaml(path: Path, remedy: str) -> Any:
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        location = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        raise DamagedFileError(f"{path}{place} is not valid YAML ({said}); {remedy}") from None
+        raise DamagedFileError(f"{path}{location} is not valid YAML ({said}); {remedy}") from None
     except YAMLError as error:
         raise DamagedFileError(f"{path} is not valid YAML ({error}); {remedy}") from None
 

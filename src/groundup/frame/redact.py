@@ -11,6 +11,7 @@ from groundup.frame.environment import SECRETS, TRACKING_URI
 
 HIDDEN = "***"
 MIN_LENGTH = 4  # a shorter secret cannot be told from ordinary text
+MIN_LENGTH_INSIDE = 8  # a shorter one may be part of an ordinary word, and is looked for as a word of its own
 USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]+(?=@)")
 PARAMETER = re.compile(
     r"([?&#;][\w.%-]*(?:token|password|passwd|pwd|secret|signature|sig|key|credential)[\w.%-]*=)[^&#;\s'\"]+", re.I
@@ -20,7 +21,10 @@ PARAMETER = re.compile(
 def redact(text: str) -> str:
     """`text` without the secrets of the environment, user:password@ of any URL and ?token= and the like in it."""
     for secret in _secrets():
-        text = text.replace(secret, HIDDEN)
+        if len(secret) >= MIN_LENGTH_INSIDE:
+            text = text.replace(secret, HIDDEN)
+        else:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
     return PARAMETER.sub(rf"\1{HIDDEN}", USERINFO.sub(HIDDEN, text))
 
 

@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from groundup.frame.files import publish, remove, write_json, write_text
 from groundup.frame.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
 from groundup.frame.interruption import Interruption, Terminated, end_with_dvc, listening
 from groundup.frame.lock import locked
+from groundup.frame.nested import flatten
 from groundup.frame.params import Params, ParamsError, load_params
 from groundup.frame.params.selection import DeclaredParams, select
 from groundup.frame.pipeline import PipelineError, StageSpec, read_pipeline
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
 
 Body = Callable[["Stage"], dict[str, Any]]
-USER_ERRORS = (ParamsError, PipelineError, OSError, DiskError, InputsChangedError, ValueError)
+USER_ERRORS = (ParamsError, PipelineError, OSError, DiskError, InputsChangedError)
 
 
 class Stage:
@@ -89,6 +91,7 @@ class Stage:
 
     def track(self, tracker: Tracker) -> None:
         self._tracker = tracker
+        self.checkpoints.sync_points = tracker.spool.sync
 
 
 def run_stage(name: str, body: Body) -> None:
@@ -97,14 +100,21 @@ def run_stage(name: str, body: Body) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 uses what torch 2.13 deprecates
     set_environment(offline=name != "prepare")
-    end_with_dvc()
     try:
         _run(Path.cwd(), name, body)
-    except USER_ERRORS as error:
-        if logger.isEnabledFor(logging.DEBUG) or not str(error):
-            raise
-        logger.error("%s failed: %s\n%s", name, _explain(error), _recovery(name))
-        sys.exit(1)
+    except Exception as error:
+        if _tells_all(error):
+            logger.error("%s failed: %s\n%s", name, _explain(error), _recovery(name))
+            sys.exit(1)
+        logger.error("%s failed unexpectedly, as the traceback below shows.\n%s", name, _recovery(name))
+        raise
+
+
+def _tells_all(error: Exception) -> bool:
+    """Whether the message is made for the user; a ValueError from inside a library says little without traceback."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    is_ours = frame.f_globals["__name__"].partition(".")[0] in ("groundup", "stages", "__main__")
+    return bool(str(error)) and (isinstance(error, USER_ERRORS) or (isinstance(error, ValueError) and is_ours))
 
 
 def _explain(error: Exception) -> str:
@@ -126,6 +136,7 @@ def _recovery(name: str) -> str:
 
 def _run(root: Path, name: str, body: Body) -> None:
     with listening() as interruption:
+        end_with_dvc(interruption)
         _run_listening(root, name, body, interruption)
     logger.info("%s done in %.0f s", name, _process_seconds())
 
@@ -217,6 +228,7 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
         "import_seconds": round(stage.import_seconds, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB, 1),
     }
+    stage.checkpoints.sync_points()
     record_finished(work, stage.spec.outs, metrics)
     return metrics
 
@@ -226,11 +238,10 @@ def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
     for path in stage.spec.plots:
         write_text(stage.export / path, curve_csv(read_curve(tracker.work)))
     publish([(stage.export / path, stage.root / path) for path in (*stage.spec.outs, *stage.spec.plots)])
-    numbers = flatten(metrics)
     # MLflow shows the value of the highest step, so final figures come after the curve.
     step = 1 + max((int(row["step"]) for row in read_curve(tracker.work)), default=0)
     tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs))
-    tracker.spool.write("metrics", values=numbers, step=step)  # of the run and of the models that it now has
+    tracker.spool.write("metrics", values=numbers(metrics), step=step)  # of the run and of the models that it now has
     reports = [out for out in stage.spec.outs if out.startswith("artifacts/report")]
     files = [
         (str(file.relative_to(tracker.work)), str(file.parent.relative_to(stage.export / report)).removeprefix("."))
@@ -241,20 +252,15 @@ def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
     tracker.spool.write("artifacts", files=files)
 
 
-def flatten(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Numbers of a nested dict under dotted names; text is left out."""
-    flat: dict[str, float] = {}
-    for key, value in metrics.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            flat[prefix + key] = value
-    return flat
+def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a nested dict under dotted names; text is left out."""
+    leaves = flatten(metrics).items()
+    return {key: value for key, value in leaves if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
 def check_finite(name: str, metrics: dict[str, Any]) -> None:
     """A last step that diverged shows in the figures alone."""
-    if bad := [key for key, value in flatten(metrics).items() if not math.isfinite(value)]:
+    if bad := [key for key, value in numbers(metrics).items() if not math.isfinite(value)]:
         raise ValueError(
             f"{name}: {', '.join(bad)} came out as NaN or infinite, so nothing is published; lower {name}'s "
             "learning rate"

@@ -9,7 +9,8 @@ from typing import Any
 
 from groundup.frame.files import dvc_md5, fsync_tree, read_json, remove, write_json
 from groundup.frame.fingerprint import Fingerprint
-from groundup.frame.lock import locked
+from groundup.frame.lock import lock_path, try_lock
+from groundup.frame.nested import flatten
 from groundup.frame.pipeline import StageSpec, recorded_stage
 from groundup.frame.tracking.spool import is_delivered
 
@@ -30,9 +31,9 @@ def sweep(root: Path, folder: Path, spec: StageSpec, fingerprint: Fingerprint) -
     for work in sorted(path.parent for path in folder.glob(f"[0-9a-f]*/{FINISHED}")):
         if UNDELIVERED in work.name and not is_delivered(work):
             continue
-        if not is_recorded(root, spec, work, fingerprint):
-            continue
-        with locked(work):
+        with try_lock(lock_path(work)) as free:
+            if not free or not is_recorded(root, spec, work, fingerprint):
+                continue  # another experiment that runs at the same time may hold it
             if is_delivered(work):
                 remove(work)
             else:
@@ -77,26 +78,21 @@ def _is_unfinished(work: Path) -> bool:
 def difference(before: dict[str, Any], now: Fingerprint) -> str:
     """What changed between the parts of a fingerprint, as text."""
     after = asdict(now)
-    changes = [f"{key} is {new}, not {old}," for key, old, new in _leaves(before["params"], after["params"])]
-    changes += [f"{dep} changed" for dep, _, _ in _leaves(before["digests"], after["digests"])]
+    changes = [f"{key} is {new}, not {old}," for key, old, new in _differing(before["params"], after["params"])]
+    changes += [f"{dep} changed" for dep, _, _ in _differing(before["digests"], after["digests"])]
     changes += [
-        f"{library} is {new}, not {old}," for library, old, new in _leaves(before["versions"], after["versions"])
+        f"{library} is {new}, not {old}," for library, old, new in _differing(before["versions"], after["versions"])
     ]
     if before["device"] != after["device"]:
         changes.append(f"the device is {after['device']}, not {before['device']}")
     return " and ".join(changes).removesuffix(",")
 
 
-def _leaves(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(dotted key, old value, new value) wherever two nested dicts differ; None for what one of them lacks."""
-    found: list[tuple[str, Any, Any]] = []
-    for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _leaves(old, new, f"{prefix}{key}.")
-        elif old != new:
-            found.append((prefix + key, old, new))
-    return found
+    old, new = flatten(before), flatten(after)
+    keys = sorted(old.keys() | new.keys())
+    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def record_finished(work: Path, outs: tuple[str, ...], metrics: dict[str, Any]) -> None:

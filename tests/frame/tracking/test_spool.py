@@ -1,6 +1,9 @@
 """The spool: whole events in order, curves without gaps or doubles."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from groundup.frame.tracking.spool import EVENTS, Spool, curve_csv, is_delivered, read_curve, read_events
 
@@ -35,3 +38,10 @@ def test_a_step_logged_again_after_a_resume_counts_once(tmp_path: Path) -> None:
     spool.write("point", step=20, values={"val_loss": 2.5})
     spool.close()
     assert curve_csv(read_curve(tmp_path)) == "step,loss,val_loss\n10,3,\n20,2,2.5\n30,1,\n"
+
+
+def test_sync_reaches_the_file_and_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inodes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: inodes.append(os.fstat(descriptor).st_ino))
+    Spool(tmp_path).sync()
+    assert inodes == [(tmp_path / EVENTS).stat().st_ino, tmp_path.stat().st_ino]

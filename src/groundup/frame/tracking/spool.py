@@ -1,8 +1,8 @@
 """The spool: an append-only file of events. Training writes it and never waits for MLflow."""
 
-import fcntl
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from groundup.frame.files import DamagedFileError, write_json
+from groundup.frame.files import DamagedFileError, fsync_path, write_json
+from groundup.frame.lock import try_lock
 from groundup.frame.redact import redact_all
 
 EVENTS = "spool.jsonl"
+FREE_TEXT = ("params", "tags")  # fields of events that may hold a secret; the others are paths, names and numbers
 RUN = "run.json"  # whose spool, run_id and the number of events delivered, written by the deliverer
 
 Event = dict[str, Any]
@@ -63,13 +65,8 @@ def waiting(folder: Path) -> list[Path]:
 @contextmanager
 def claimed(work: Path) -> Iterator[bool]:
     """One deliverer for each spool; False if another process has it. Training never takes this lock."""
-    with (work / "deliver.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with try_lock(work / "deliver.lock") as free:
+        yield free
 
 
 class Spool:
@@ -91,10 +88,16 @@ class Spool:
                     file.truncate(whole)
 
     def write(self, kind: str, **fields: Any) -> None:
-        event = {"kind": kind, "time_ms": int(time.time() * 1000), **redact_all(fields)}
+        shown = {key: redact_all(value) if key in FREE_TEXT else value for key, value in fields.items()}
+        event = {"kind": kind, "time_ms": int(time.time() * 1000), **shown}
         self._file.write(json.dumps(event) + "\n")
         self._file.flush()
         self.num_events += 1
+
+    def sync(self) -> None:
+        """What was written outlasts a power cut: a checkpoint must not, if its points do not."""
+        os.fsync(self._file.fileno())
+        fsync_path(self.path.parent)
 
     def close(self) -> None:
         self._file.close()
