@@ -120,3 +120,21 @@ def test_a_publication_that_does_not_fit_changes_no_target(disk: Path, tmp_path:
     publish(copies)
     assert [path.relative_to(disk).as_posix() for path in files_below(disk)] == ["a/new", "b/new"]
     assert (staged[0] / "new").exists()
+
+
+def test_the_disk_that_the_error_names(disk: Path, tmp_path: Path) -> None:
+    """Not the one of the work dir, which has room."""
+    elsewhere = OSError(errno.ENOSPC, "No space left on device", str(disk / "a/state"))
+    raised = pytest.raises(DiskError, match=rf"^x could not be written to {disk}/a: the disk is full")
+    with raised, writing("x", tmp_path / "work"):
+        raise elsewhere
+    raised = pytest.raises(
+        DiskError, match=rf"^x could not be written: the disk is full, .* not the one of {tmp_path}"
+    )
+    with raised, writing("x", tmp_path / "work"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_number_in_the_text_of_another_error_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="os error 28"), writing("x", tmp_path):
+        raise ValueError("row 7: 'os error 28' is no label")

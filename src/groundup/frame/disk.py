@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 TROUBLE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -29,11 +31,21 @@ def writing(what: str, folder: Path) -> Iterator[None]:
     except DiskError:
         raise
     except Exception as error:
-        if number := _disk_errno(error) or _probe(folder):
+        probed = _probe(folder)
+        number, place = _disk_errno(error, folder)
+        number = number or probed
+        if number is None:
+            raise
+        if place is None and number != probed:  # of a disk that nothing names: /tmp, /dev/shm
             raise DiskError(
-                f"{what} could not be written to {folder}: {TROUBLE[number]} {_remedy(folder, number)}"
+                f"{what} could not be written: {TROUBLE[number]}, and it is not the one of {folder}; make room on the "
+                "others (`df -h` shows them, /tmp and /dev/shm among them), then start again: the stage goes on where "
+                "it was."
             ) from error
-        raise
+        folder = folder if place is None or place.is_relative_to(folder) else place
+        raise DiskError(
+            f"{what} could not be written to {folder}: {TROUBLE[number]} {_remedy(folder, number)}"
+        ) from error
 
 
 def megabytes(num_bytes: float) -> str:
@@ -45,16 +57,19 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(_existing(folder)).free
 
 
-def _disk_errno(error: BaseException) -> int | None:
-    """safetensors and shutil.copytree give the number in their text only; torch.save hides the OSError."""
+def _disk_errno(error: BaseException, folder: Path) -> tuple[int | None, Path | None]:
+    """(number, folder if the error names one). safetensors and copytree have it in their text, torch.save hides it."""
     seen: BaseException | None = error
     while seen is not None:
-        numbers = [seen.errno] if isinstance(seen, OSError) else []
-        numbers += [int(number) for number in re.findall(r"(?:os error|Errno) (\d+)", str(seen))]
-        if found := next((number for number in numbers if number in TROUBLE), None):
-            return found
+        if isinstance(seen, OSError) and seen.errno in TROUBLE:
+            return seen.errno, Path(seen.filename).absolute().parent if isinstance(seen.filename, str) else None
+        if isinstance(seen, OSError | SafetensorError):  # shutil.Error is an OSError
+            numbers = [int(number) for number in re.findall(r"(?:os error|Errno) (\d+)", str(seen))]
+            if found := next((number for number in numbers if number in TROUBLE), None):
+                # safetensors writes nothing but the model, and has removed what was half written
+                return found, folder if isinstance(seen, SafetensorError) else None
         seen = seen.__cause__ or seen.__context__
-    return None
+    return None, None
 
 
 def _probe(folder: Path) -> int | None:
