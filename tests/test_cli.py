@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner, Result
 
 from groundup.cli import app
@@ -104,6 +105,31 @@ def test_a_wrong_store_is_told(checkout: Path, command: str) -> None:
     assert result.exit_code == 1
     assert "MLFLOW_TRACKING_URI=ftp://host has the scheme ftp, which MLflow does not know" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("command", ["ui", "lineage", "deliver"])
+def test_a_store_that_fails_is_told(
+    checkout: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def fail(uri: str) -> None:
+        raise OperationalError("SELECT 1", {}, Exception("database is locked"))
+
+    monkeypatch.setattr("groundup.frame.tracking.store.open_store", fail)
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow_store
+    write_json(checkout / "metrics/prepare.json", {"fingerprint": "abc", "mlflow_run_id": None})
+    write_waiting_run(checkout)
+    result, output = run(command)
+    assert result.exit_code == 1
+    assert output == "MLflow: (builtins.Exception) database is locked"
+
+
+def test_what_the_user_has_set_stays(checkout: Path, mlflow_store: str) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow_store
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "7"
+    write_waiting_run(checkout)
+    assert run("deliver")[0].exit_code == 0
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
 
 
 def write_waiting_run(checkout: Path) -> Path:

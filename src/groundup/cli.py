@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -10,7 +12,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from groundup.frame.environment import BACKEND_STORE_URI, DELIVERY, main_root, set_environment, tracking_store
+from groundup.frame.environment import (
+    BACKEND_STORE_URI,
+    DELIVERY,
+    main_root,
+    set_defaults,
+    set_environment,
+    tracking_store,
+)
 from groundup.frame.params import ParamsError
 from groundup.frame.pipeline import PipelineError
 from groundup.frame.redact import redact
@@ -62,6 +71,17 @@ def reach_store(root: Path) -> str | None:
         fail(str(error))
 
 
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """A store that answered and then fails, as a locked database does, ends the command with one line."""
+    from groundup.frame.tracking.deliver import MLFLOW_ERRORS, first_line
+
+    try:
+        yield
+    except MLFLOW_ERRORS as error:
+        fail(f"MLflow: {first_line(error)}")
+
+
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
     """Open the MLflow UI on this checkout's runs."""
@@ -73,7 +93,8 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
         console.print(f"MLflow: {problem}", style="yellow", highlight=False)
     from groundup.frame.tracking.store import open_store
 
-    open_store(uri)
+    with store_errors():
+        open_store(uri)
     console.print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
     os.environ[BACKEND_STORE_URI] = uri  # every user of the machine can read arguments
     hosts = f"127.0.0.1:{port},localhost:{port}"  # no page of another site may ask through the browser
@@ -84,19 +105,22 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
 @app.command()
 def lineage() -> None:
     """Show which run made each present output, and from which runs."""
-    from groundup.frame.lineage import NoRuns, StoredRuns, present_lineage
+    from groundup.frame.lineage import NoRuns, StoredRuns, present_lineage, read_records
 
     root = find_root()
     try:
-        present = present_lineage(root, NoRuns())
+        records = read_records(root)
     except ValueError as error:
         fail(str(error))
-    if not present:
+    if not records:
         fail("no stage has run yet: `dvc repro` runs them all")
     problem = reach_store(root)
     if problem:
         console.print(f"MLflow cannot be asked ({problem}): the metrics files tell", style="yellow", highlight=False)
-    nodes = present_lineage(root, NoRuns() if problem else StoredRuns(tracking_store(root)[0]))
+        nodes = present_lineage(root, NoRuns())
+    else:
+        with store_errors():
+            nodes = present_lineage(root, StoredRuns(tracking_store(root)[0]))
     table = Table(title="from raw text to the aligned model")
     for column in ("stage", "made by run", "from runs", "outputs", "figures"):
         table.add_column(column, overflow="fold")
@@ -137,13 +161,14 @@ def deliver() -> None:
         return
     if problem := reach_store(root):
         fail(f"{len(works)} runs wait, and MLflow cannot take them now: {problem}")
-    os.environ.update(DELIVERY)
+    set_defaults(DELIVERY)
     from groundup.frame.tracking.deliver import MLFLOW_ERRORS, first_line
     from groundup.frame.tracking.deliverer import Deliverer
     from groundup.frame.tracking.store import open_store
 
     uri, artifact_location = tracking_store(root)
-    client = open_store(uri)
+    with store_errors():
+        client = open_store(uri)
     failures = 0
     for work in works:
         name = work.relative_to(main_root(root))

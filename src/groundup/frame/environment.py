@@ -51,7 +51,11 @@ OFFLINE = {"HF_HUB_OFFLINE": "1"}  # every stage but prepare
 
 def set_environment(offline: bool) -> None:
     """Telemetry off, libraries quiet; what the user has set stays."""
-    for name, value in (TELEMETRY_OFF | QUIET | (OFFLINE if offline else {})).items():
+    set_defaults(TELEMETRY_OFF | QUIET | (OFFLINE if offline else {}))
+
+
+def set_defaults(values: dict[str, str]) -> None:
+    for name, value in values.items():
         os.environ.setdefault(name, value)
 
 

@@ -38,14 +38,19 @@ class Runs(Protocol):
     def tags(self, run_id: str) -> dict[str, str] | None: ...
 
 
+def read_records(root: Path) -> dict[str, dict[str, Any]]:
+    """The metrics files that there are, in pipeline order."""
+    return {
+        name: {"mlflow_run_id": None, "fingerprint": UNKNOWN} | read_object(path)
+        for name in read_pipeline(root)
+        if (path := root / f"metrics/{name}.json").exists()
+    }
+
+
 def present_lineage(root: Path, runs: Runs) -> dict[str, Node]:
     """Stages with a metrics file, in pipeline order. Parents come from MLflow's tags, else from the metrics files."""
     pipeline = read_pipeline(root)
-    records = {
-        name: {"mlflow_run_id": None, "fingerprint": UNKNOWN} | read_object(path)
-        for name in pipeline
-        if (path := root / f"metrics/{name}.json").exists()
-    }
+    records = read_records(root)
     run_ids = {name: runs.find(record["mlflow_run_id"], record["fingerprint"]) for name, record in records.items()}
     nodes = {}
     for name, record in records.items():
