@@ -7,7 +7,6 @@ from typing import Any
 from groundup.data.pii_quality import QUALITY_HEAD, measure_pii, planted_rows, quality_rows
 
 CHECKPOINTED = ("pretrain", "sft", "reward", "align")
-NOT_MEASURED = "not measured"
 # Block -> (the file its figures are in, what writes that file).
 MEASURED = {
     "kills": ("docs/reliability.json", "`make test-chaos`"),
@@ -59,9 +58,8 @@ def kill_row(name: str, row: dict[str, Any]) -> tuple[Any, ...]:
 def checkpoints(metrics: dict[str, dict[str, Any]]) -> str:
     rows = []
     for stage in CHECKPOINTED:
-        train, saving = metrics[stage]["train_seconds"], metrics[stage].get("checkpoint_seconds")
-        cost = (NOT_MEASURED, NOT_MEASURED) if saving is None else (f"{saving:.1f}", f"{saving / train:.2%}")
-        rows.append((stage, f"{train:.1f}", *cost))
+        train, saving = metrics[stage]["train_seconds"], metrics[stage]["checkpoint_seconds"]
+        rows.append((stage, f"{train:.1f}", f"{saving:.2f}", f"{saving / train:.2%}"))
     return table(("stage", "training, seconds", "saving checkpoints, seconds", "share"), rows)
 
 

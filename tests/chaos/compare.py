@@ -83,9 +83,8 @@ class Store:
             points = sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
             measured = key.endswith(CLOCK_BOUND)
             found[f"metric {key}"] = [(step, None if measured else value) for step, value in points]
-        found["tags"] = {
-            key: value for key, value in run.data.tags.items() if not key.startswith(("model.", "mlflow."))
-        }
+        ids = ("model.", "mlflow.", "spool")  # drawn anew in every run
+        found["tags"] = {key: value for key, value in run.data.tags.items() if not key.startswith(ids)}
         found["datasets"] = sorted((d.dataset.name, d.dataset.digest) for d in run.inputs.dataset_inputs)
         found["input models"] = sorted(model.model_id for model in run.inputs.model_inputs)
         found["number of output models"] = len(run.outputs.model_outputs)

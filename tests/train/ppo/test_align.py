@@ -101,8 +101,17 @@ def test_the_seed_decides(run_align: AlignRun) -> None:
 def test_curve_and_metrics_have_their_names(run_align: AlignRun) -> None:
     curve = Recorder()
     metrics = run_align("run", curve)
-    training = {"reward", "score", "kl", "kl_coefficient", "entropy", "policy_loss", "value_loss", "clip_fraction"}
-    training |= {"approximate_kl", "explained_variance", "reply_length", "end_of_turn_rate", "distinct_2"}
+    training = {
+        "reward",
+        "score",
+        "kl",
+        "kl_coefficient",
+        "length_coefficient",
+        "policy_loss",
+        "value_loss",
+        "clip_fraction",
+    }
+    training |= {"entropy", "approximate_kl", "explained_variance", "reply_length", "end_of_turn_rate", "distinct_2"}
     validation = {f"val_{x}" for x in ("reward", "score", "kl", "reply_length", "end_of_turn_rate", "distinct_2")}
     assert curve.points.keys() == {0, 1, 2, 3, 4}
     assert curve.points[0].keys() == validation

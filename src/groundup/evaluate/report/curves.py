@@ -26,6 +26,7 @@ TITLES = {
     "kl": "KL to the SFT model (nats a reply)",
     "kl_to_reference": "KL to the SFT model (nats a reply)",
     "kl_coefficient": "KL coefficient",
+    "length_coefficient": "Length coefficient",
     "entropy": "Entropy (nats a token)",
     "explained_variance": "Explained variance of the value model",
     "reply_length": "Length of a reply (tokens)",

@@ -44,6 +44,10 @@ class AlignParams(Section):
     kl_horizon: PositiveFloat  # replies after which the coefficient may have changed by a factor of about e^0.2
     kl_budget: PositiveFloat  # nats per reply: checkpoints above it are not kept
     kl_stop: PositiveFloat  # nats per reply: training stops
+    # By how much the reward of a reply of twice SFT's mean length rises for each share by which the mean is below it.
+    length_control_gain: NonNegativeFloat  # while it is
+    length_control_rate: NonNegativeFloat  # with every iteration in which it is
+    length_budget: PositiveFloat  # share of SFT's mean length by which that of a kept checkpoint may differ
     missing_eos_penalty: NonNegativeFloat  # subtracted from the reward of a reply that did not end
     validate_every: Positive  # iterations
     num_validation_prompts: Positive

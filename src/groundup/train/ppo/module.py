@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from groundup.frame.params.align import AlignParams
-from groundup.train.ppo.controller import AdaptiveKl
+from groundup.train.ppo.controller import AdaptiveKl, LengthControl
 from groundup.train.ppo.models import ValueModel
 from groundup.train.ppo.objective import (
     approximate_kl,
@@ -58,6 +58,7 @@ class Ppo(L.LightningModule):
         self.worker = worker
         self.params = params
         self.controller = AdaptiveKl(params.kl_coefficient, params.kl_target, params.kl_horizon)
+        self.length_control = LengthControl(params.length_control_gain, params.length_control_rate)
         self.iteration = 0
         self.metrics: dict[str, float] = {}  # of the last iteration
         self.stopped_early = ""  # the reason
@@ -79,7 +80,10 @@ class Ppo(L.LightningModule):
         seed = derived_seed(self.params.seed, self.iteration)
         seed_everything(seed)  # for what a library may draw from the global generators
         rollout = self.worker.roll_out(self.policy.model, prompts, seed)
-        self.metrics = rollout.summary() | {"kl_coefficient": self.controller.coefficient}
+        self.metrics = rollout.summary() | {
+            "kl_coefficient": self.controller.coefficient,
+            "length_coefficient": self.length_control.coefficient,
+        }
         kl = self.metrics["kl"]
         if kl > self.params.kl_stop:
             self.stopped_early = f"KL {kl:.2f} above kl_stop {self.params.kl_stop} in iteration {self.iteration}"
@@ -91,6 +95,7 @@ class Ppo(L.LightningModule):
         self.metrics |= {"explained_variance": experience.explained_variance}
         self.metrics |= self.learn(experience, torch.Generator().manual_seed(seed))
         self.controller.update(kl, len(prompts))
+        self.length_control.update(self.metrics["reply_length"])
 
     @torch.no_grad()
     def appraise(self, rollout: Rollout) -> Experience:
@@ -99,7 +104,8 @@ class Ppo(L.LightningModule):
         values = torch.zeros(mask.shape)
         for rows, batch in rollout.conversations.batches(range(len(mask)), params.forward_batch_size, self.device):
             values[rows] = token_values(self.value_model, batch).cpu()
-        rewards = token_rewards(rollout.rewards, rollout.kl, mask, self.controller.coefficient)
+        wanted = rollout.rewards + self.length_control.bonus(mask.sum(1))
+        rewards = token_rewards(wanted, rollout.kl, mask, self.controller.coefficient)
         advantages, returns = generalized_advantages(rewards, values, mask, params.discount, params.gae_lambda)
         # Against the rewards that came, not `returns`: those hold values themselves and would flatter the value model.
         _, rewards_to_come = generalized_advantages(rewards, values, mask, params.discount, gae_lambda=1.0)
@@ -165,6 +171,7 @@ class Ppo(L.LightningModule):
             "iteration": self.iteration,
             "stopped_early": self.stopped_early,
             "kl_coefficient": self.controller.coefficient,
+            "length_control": dict(vars(self.length_control)),
             "policy": self.policy.weights(),
             "value_model": self.value_model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -174,6 +181,7 @@ class Ppo(L.LightningModule):
         self.iteration = state["iteration"]
         self.stopped_early = state["stopped_early"]
         self.controller.coefficient = state["kl_coefficient"]
+        vars(self.length_control).update(state["length_control"])
         self.policy.load_weights(state["policy"])
         self.value_model.load_state_dict(state["value_model"])
         self.optimizer.load_state_dict(state["optimizer"])

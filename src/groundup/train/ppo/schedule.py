@@ -23,7 +23,7 @@ STATE = "state.pt"
 
 @dataclass
 class Kept:
-    """The policy of the highest validation reward among those within the KL budget."""
+    """The policy of the highest validation reward among those within the budgets of KL and of reply length."""
 
     iteration: int = 0
     reward: float = -math.inf
@@ -58,7 +58,9 @@ class Schedule(L.Callback):
         """Continue from the newest checkpoint, or start with the SFT model as the first candidate."""
         newest = self.checkpoints.newest()
         if newest is None:
-            self._validate(ppo)
+            summary = self._validate(ppo)
+            ppo.length_control.target = summary["reply_length"]
+            self._keep_if_best(ppo, summary)
             self._sample(ppo)
             return
         state = torch.load(newest / STATE, map_location="cpu", weights_only=True)
@@ -87,13 +89,13 @@ class Schedule(L.Callback):
         self.explained_variances.append(ppo.metrics["explained_variance"])
         is_last = iteration == params.num_iterations
         if iteration % params.validate_every == 0 or is_last:
-            self._validate(ppo)
+            self._keep_if_best(ppo, self._validate(ppo))
         if iteration % params.sample_every == 0 or is_last:
             self._sample(ppo)
         if iteration % params.checkpoint_every == 0 or is_last or self.checkpoints.is_end_requested:
             self._save(ppo)
 
-    def _validate(self, ppo: Ppo) -> None:
+    def _validate(self, ppo: Ppo) -> dict[str, float]:
         """Same prompts and random numbers every time, so that what differs is the policy."""
         rollout = ppo.worker.roll_out(ppo.policy.model, self.validation_prompts, self.validation_seed)
         summary = rollout.summary()
@@ -107,7 +109,12 @@ class Schedule(L.Callback):
             summary["reply_length"],
             summary["end_of_turn_rate"],
         )
-        if summary["kl"] <= self.params.kl_budget and summary["reward"] > self.kept.reward:
+        return summary
+
+    def _keep_if_best(self, ppo: Ppo, summary: dict[str, float]) -> None:
+        length_change = abs(summary["reply_length"] / ppo.length_control.target - 1)
+        is_allowed = summary["kl"] <= self.params.kl_budget and length_change <= self.params.length_budget
+        if is_allowed and summary["reward"] > self.kept.reward:
             self.kept = Kept(ppo.iteration, summary["reward"], ppo.policy.weights())
 
     def _sample(self, ppo: Ppo) -> None:
