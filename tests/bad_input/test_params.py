@@ -159,7 +159,8 @@ CASES = [
     text(
         "conflict markers",
         replace(P, "  num_layers: 1", "<<<<<<< HEAD\n  num_layers: 1\n=======\n  num_layers: 2\n>>>>>>> other"),
-        "line 68",
+        "git's conflict markers",
+        where="params.yaml, line ",
         remedy="resolve the conflict",
     ),
     text("an alias of nothing", append(P, "\nextra: *base\n"), "undefined alias 'base'"),

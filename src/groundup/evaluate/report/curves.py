@@ -26,11 +26,11 @@ TITLES = {
     "kl": "KL to the SFT model (nats a reply)",
     "kl_to_reference": "KL to the SFT model (nats a reply)",
     "kl_coefficient": "KL coefficient",
-    "length_coefficient": "Length coefficient",
     "entropy": "Entropy (nats a token)",
     "explained_variance": "Explained variance of the value model",
     "reply_length": "Length of a reply (tokens)",
     "end_of_turn_rate": "Replies that end by themselves",
+    "length_coefficient": "Length coefficient",
 }
 # Legible on white and on black, for the pictures are transparent.
 INK, GRID = "#767d88", "#8a919c"
