@@ -45,8 +45,8 @@ def seconds_lost(events: list[Event], kill: Event, stage: str, went_on_at: float
 
 
 def trained(events: list[Event], stage: str) -> bool:
-    """Whether the stage made its export, which comes after the training."""
-    export = re.compile(rf"\.work/{stage}/[^/]+/export/")
+    """Whether the stage made its outs, which comes after the training; the curve is written whenever it publishes."""
+    export = re.compile(rf"\.work/{stage}/[^/]+/export/artifacts/")
     return any(
         event.event == "open" and event.mode == "write" and export.match(event.path)
         for event in of_stage(events, stage)
