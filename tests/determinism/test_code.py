@@ -10,10 +10,7 @@ from tests.determinism.unstable import changing, locale_bound
 SOURCES = sorted([*(ROOT / "src/groundup").rglob("*.py"), *(ROOT / "stages").glob("*.py")])
 # The frame changes no result: it measures time and names processes.
 RESULTS = [path for path in SOURCES if "frame" not in path.parts]
-NO_TEXT = {
-    "src/groundup/frame/tracking/check.py": "build_opener",
-    "src/groundup/frame/tracking/spool.py": "deliver.lock",
-}
+NO_TEXT = {"src/groundup/frame/tracking/check.py": "build_opener"}
 SORTED_LATER = {"src/groundup/data/files.py": "data_dir.glob"}
 
 

@@ -135,6 +135,13 @@ def test_the_disk_that_the_error_names(disk: Path, tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_of_a_copy_the_disk_that_was_written_to(disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"x" * 8_000_000)
+    raised = pytest.raises(DiskError, match=rf"could not be written to {disk}: the disk is full")
+    with raised, writing("a copy", disk):
+        shutil.copyfile(tmp_path / "source", disk / "copy")
+
+
 def test_a_number_in_the_text_of_another_error_is_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="os error 28"), writing("x", tmp_path):
         raise ValueError("row 7: 'os error 28' is no label")

@@ -62,7 +62,8 @@ def _disk_errno(error: BaseException, folder: Path) -> tuple[int | None, Path | 
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in TROUBLE:
-            return seen.errno, Path(seen.filename).absolute().parent if isinstance(seen.filename, str) else None
+            written = seen.filename2 or seen.filename  # of a copy the second one, the first was read
+            return seen.errno, Path(written).absolute().parent if isinstance(written, str) else None
         if isinstance(seen, OSError | SafetensorError):  # shutil.Error is an OSError
             numbers = [int(number) for number in re.findall(r"(?:os error|Errno) (\d+)", str(seen))]
             if found := next((number for number in numbers if number in TROUBLE), None):
