@@ -51,9 +51,13 @@ def find_root() -> Path:
     return root or fail("no groundup checkout here: change into the folder that holds dvc.yaml")
 
 
-def fail(message: str) -> NoReturn:
+def say_wrong(message: str) -> None:
     # Whole lines, so that a command can be copied; brackets in it are no markup.
     console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def fail(message: str) -> NoReturn:
+    say_wrong(message)
     raise typer.Exit(1)
 
 
@@ -152,13 +156,12 @@ def deliver() -> None:
     from groundup.frame.tracking.spool import claimed, waiting
 
     root = find_root()
-    try:
-        works = waiting(main_root(root) / ".work")
-    except ValueError as error:
-        fail(str(error))
+    works, damaged = waiting(main_root(root) / ".work")
+    for damage in damaged:
+        say_wrong(str(damage))
     if not works:
-        console.print("nothing waits for delivery", highlight=False)
-        return
+        console.print("nothing else waits for delivery" if damaged else "nothing waits for delivery", highlight=False)
+        raise typer.Exit(1 if damaged else 0)
     if problem := reach_store(root):
         fail(f"{len(works)} runs wait, and MLflow cannot take them now: {problem}")
     set_defaults(DELIVERY)
@@ -169,7 +172,7 @@ def deliver() -> None:
     uri, artifact_location = tracking_store(root)
     with store_errors():
         client = open_store(uri)
-    failures = 0
+    failures = len(damaged)
     for work in works:
         name = work.relative_to(main_root(root))
         try:
@@ -179,7 +182,7 @@ def deliver() -> None:
             console.print(f"delivered {name}" if free else f"{name} is being delivered by its stage", highlight=False)
         except MLFLOW_ERRORS as error:
             failures += 1
-            console.print(f"{name} could not be delivered and stays: {first_line(error)}", style="red")
+            say_wrong(f"{name} could not be delivered and stays: {first_line(error)}")
     if failures:
         raise typer.Exit(1)
 

@@ -1,7 +1,5 @@
 """A checkout in which every stage has run, small enough to copy for each case."""
 
-import hashlib
-import json
 import random
 import shutil
 from pathlib import Path
@@ -18,7 +16,7 @@ from groundup.frame.pipeline import read_pipeline
 from groundup.frame.steps import FinishedSteps
 from groundup.model.llama import save_model
 from tests.conftest import ROOT, SENTENCES
-from tests.data.made_up import OPENINGS, make_conversation, make_params
+from tests.data.made_up import OPENINGS, add_package, make_conversation, make_params
 
 EARLIER = "0123456789abcdef"  # a work dir of other inputs
 STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
@@ -45,7 +43,7 @@ def build_checkout(root: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
         (root / name).symlink_to(ROOT / name)
     shutil.copyfile(ROOT / "dvc.yaml", root / "dvc.yaml")
     shutil.copyfile(ROOT / "data/README.md", make(root / "data/README.md"))
-    package = add_package(root, "talk", conversations())
+    package = add_package(root / "site", "talk", conversations())
     params = YAML(typ="safe").load((ROOT / "presets/smoke.yaml").read_text(encoding="utf-8"))
     for section, values in SMALL.items():
         params[section] |= values
@@ -83,26 +81,6 @@ def read_params(root: Path) -> dict[str, Any]:
 def conversations() -> dict[str, Any]:
     rng = random.Random(1)
     return {f"c{i:02}": make_conversation(rng, 2 + i % 5, 1 + i % 10, OPENINGS[i % 2]) for i in range(60)}
-
-
-def add_package(root: Path, name: str, content: Any) -> dict[str, Any]:
-    """An installed data package, where root/site is on the path; returns its source for params."""
-    make(root / f"site/{name}-1.0.dist-info/METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8"
-    )
-    path = make(root / f"site/{name}/data.json")
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return {
-        "kind": "package",
-        "name": name,
-        "package": name,
-        "version": "1.0",
-        "path": f"{name}/data.json",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "format": "rated_conversations",
-        "max_documents": None,
-        "licence": "MIT",
-    }
 
 
 def chat(*contents: str) -> list[dict[str, str]]:

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from groundup.data.jsonl import write_jsonl
-from tests.bad_input.checkout import add_package, make, read_params, write_params
-from tests.data.made_up import files_source
+from tests.bad_input.checkout import make, read_params, write_params
+from tests.data.made_up import add_package, files_source
 
 Spoil = Callable[[Path], Any]
 
@@ -130,4 +130,4 @@ def own_rows(*rows: Any, yields: str) -> Spoil:
 
 def package(content: Any, **changes: Any) -> Spoil:
     """params.yaml reads a package of this content, its sha256 pinned, and nothing else."""
-    return lambda root: set_param("prepare.sources", [add_package(root, "talk", content) | changes])(root)
+    return lambda root: set_param("prepare.sources", [add_package(root / "site", "talk", content) | changes])(root)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.bad_input.checkout import chat
 from tests.bad_input.conftest import Case, Checkout, case_id, check_failure, run_here
+from tests.bad_input.sources import FIX, SENTENCE, prepare
 from tests.bad_input.spoil import (
-    Spoil,
     both,
     files,
     own,
@@ -21,29 +21,6 @@ from tests.bad_input.spoil import (
     write,
 )
 from tests.data.made_up import sentence
-
-SOURCES = "prepare.sources"
-FIX = "Correct or remove them"
-SENTENCE = "This is a perfectly fine sentence about nothing much."
-
-
-def prepare(name: str, spoil: Spoil, what: str, where: str, remedy: str) -> Case:
-    return Case(name, "prepare", spoil, what, where, remedy)
-
-
-def link_outside(root: Path) -> None:
-    (root.parent / "outside.txt").write_text("secret", encoding="utf-8")
-    (root / "data/link.txt").symlink_to(root.parent / "outside.txt")
-    files("link.txt")(root)
-
-
-def hub(dataset: str, revision: str = "a" * 40, **changes: Any) -> Spoil:
-    source = {
-        "kind": "hub", "name": "web", "dataset": dataset, "config": None, "split": "train", "revision": revision,
-        "yields": "text", "text_column": "text", "max_rows": None, "licence": "x",
-    }  # fmt: skip
-    return set_param(SOURCES, [source | changes])
-
 
 CASES = [
     prepare("an empty .txt", own("a.txt", ""), "there is no row", "source own", "put data there"),

@@ -1,14 +1,12 @@
 """Conversations, articles, and packages installed into a temporary folder."""
 
-import hashlib
-import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.data.made_up import OPENINGS, PackageMaker, make_conversation, sentence
+from tests.data.made_up import OPENINGS, PackageMaker, add_package, make_conversation, sentence
 
 
 @pytest.fixture
@@ -48,23 +46,6 @@ def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackageM
     monkeypatch.syspath_prepend(str(site))
 
     def install(name: str, content: Any) -> dict[str, Any]:
-        (site / f"{name}-1.0.dist-info").mkdir(parents=True, exist_ok=True)
-        (site / f"{name}-1.0.dist-info" / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
-        )
-        path = site / name / "data.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(content), encoding="utf-8")
-        return {
-            "kind": "package",
-            "name": name,
-            "package": name,
-            "version": "1.0",
-            "path": f"{name}/data.json",
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "format": "rated_conversations",
-            "max_documents": None,
-            "licence": "MIT",
-        }
+        return add_package(site, name, content)
 
     return install

@@ -1,7 +1,10 @@
 """Made-up text in the formats of the sources, and params by literal values."""
 
+import hashlib
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from groundup.frame.params.prepare import PrepareParams
@@ -66,3 +69,25 @@ def make_params(sources: list[dict[str, Any]], **sections: Any) -> PrepareParams
         "card_examples": 2,
     }  # fmt: skip
     return PrepareParams.model_validate(values | sections)
+
+
+def add_package(site: Path, name: str, content: Any) -> dict[str, Any]:
+    """Puts a data package with one JSON file into a folder that is on the path; returns its source for params."""
+    about, path = site / f"{name}-1.0.dist-info/METADATA", site / name / "data.json"
+    for file, text in (
+        (about, f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"),
+        (path, content if isinstance(content, str) else json.dumps(content)),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return {
+        "kind": "package",
+        "name": name,
+        "package": name,
+        "version": "1.0",
+        "path": f"{name}/data.json",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "format": "rated_conversations",
+        "max_documents": None,
+        "licence": "MIT",
+    }

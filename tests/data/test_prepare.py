@@ -12,9 +12,8 @@ from groundup.data.dedup import index_bytes_per_document
 from groundup.data.jsonl import read_jsonl
 from groundup.data.prepare import prepare
 from groundup.data.words import ngram_hashes, word_hashes
-from groundup.frame import steps
-from groundup.frame.files import files_below, write_text
 from groundup.frame.params.prepare import PrepareParams
+from tests.data.killed_steps import KillBeforeEachRecord, Killed
 from tests.data.made_up import OPENINGS, PackageMaker, files_source, make_params, sentence
 
 FOLDERS = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report")
@@ -115,33 +114,17 @@ STEPS = [
 ]
 
 
-class Killed(BaseException):
-    """As abrupt as a test can be: nothing catches it."""
-
-
 def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
     params: PrepareParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(params, tmp_path, tmp_path / "whole")
-    recorded: list[str] = []
 
-    def kill_before_the_next_record(path: Path, text: str) -> None:
-        """The files of the step are there, cut in half, but not its record; the step before is recorded."""
-        if path.stem not in reached:
-            reached.append(path.stem)
-            for file in files_below(path.with_suffix("")):
-                os.truncate(file, file.stat().st_size // 2)
-            raise Killed
-        recorded.append(path.stem)
-        write_text(path, text)
-
-    reached: list[str] = []
-    monkeypatch.setattr(steps, "write_text", kill_before_the_next_record)
+    kills = KillBeforeEachRecord(monkeypatch)
     for _ in STEPS:
         with pytest.raises(Killed):
             run(params, tmp_path, tmp_path / "resumed")
     run(params, tmp_path, tmp_path / "resumed")
-    assert reached == recorded == STEPS  # every step was finished once
+    assert kills.reached == kills.recorded == STEPS  # every step was finished once
     assert digests(tmp_path / "resumed") == digests(tmp_path / "whole")
 
 

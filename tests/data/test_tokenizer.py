@@ -1,7 +1,6 @@
 """Byte-level BPE: exact round trips, inert special tokens, nested vocabularies."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.data.jsonl import write_jsonl
 from groundup.data.tokenizer import train_bpe, train_tokenizer, truncated_bpe
-from groundup.frame import steps
-from groundup.frame.files import files_below, write_text
 from groundup.frame.params.training import TokenizerParams
 from groundup.model.chat_format import SPECIAL_TOKENS, encode_text
+from tests.data.killed_steps import KillBeforeEachRecord, Killed
 
 TEXT = ["the cat sat on the mat and the dog sat on the log", "a cat and a dog and a bird sang the song of the sea"] * 5
 
@@ -87,34 +85,19 @@ def test_the_report_measures_held_out_documents(text: Path, tmp_path: Path) -> N
     assert report["bytes_per_token_by_domain"]["b"] == round(5 / len(encode_text(fast, "a \u4f60")), 4)
 
 
-class Killed(BaseException):
-    """As abrupt as a test can be: nothing catches it."""
-
-
 def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metrics = run(text, tmp_path / "whole")
     num_steps = 2 + metrics["num_shards"]
     assert num_steps > 5
-    reached: list[str] = []
-    recorded: list[str] = []
 
-    def kill_before_the_next_record(path: Path, record: str) -> None:
-        if path.stem not in reached:
-            reached.append(path.stem)
-            for file in files_below(path.with_suffix("")):
-                os.truncate(file, file.stat().st_size // 2)
-            raise Killed
-        recorded.append(path.stem)
-        write_text(path, record)
-
-    monkeypatch.setattr(steps, "write_text", kill_before_the_next_record)
+    kills = KillBeforeEachRecord(monkeypatch)
     for _ in range(num_steps):
         with pytest.raises(Killed):
             run(text, tmp_path / "resumed")
     assert run(text, tmp_path / "resumed") == metrics
-    assert reached == recorded == ["merges", "report", *(f"shard-{i:05d}" for i in range(num_steps - 2))]
+    assert kills.reached == kills.recorded == ["merges", "report", *(f"shard-{i:05d}" for i in range(num_steps - 2))]
     assert bytes_of(tmp_path / "resumed") == bytes_of(tmp_path / "whole")
 
 

@@ -194,6 +194,8 @@ def test_earlier_stages_are_delivered_first_and_then_found(client: MlflowClient,
     write_run(folder / "sft/1", stage="sft")
     (folder / "broken/1").mkdir(parents=True)
     (folder / f"broken/1/{EVENTS}").write_text('{"kind": "start", "time_ms": 1}\n')
+    (folder / "torn/1").mkdir(parents=True)
+    (folder / f"torn/1/{EVENTS}").write_bytes(b'{"kind": "sta\x00\xff\n')
     write_run(folder / "held/1", stage="held")
     own = folder / "align/1"
     own.mkdir(parents=True)
@@ -201,10 +203,12 @@ def test_earlier_stages_are_delivered_first_and_then_found(client: MlflowClient,
     known = {"run_id": None, "fingerprint": "print-sft"}
     upstream = {"sft": known, "reward": known | {"fingerprint": "nobody"}}
     spool.write("start", **start("align", upstream, [["artifacts/sft", "sft"]]))
-    assert [work.parent.name for work in waiting(folder)] == ["broken", "sft", "held", "align"]
+    works, damaged = waiting(folder)
+    assert [work.parent.name for work in works] == ["broken", "sft", "held", "align"]
+    assert [str(error).partition(" is ")[0] for error in damaged] == [f"{folder}/torn/1/{EVENTS}, line 1"]
     with claimed(folder / "held/1"):
         deliver_left(folder, own, client, None, os.getppid())
-    assert [work.parent.name for work in waiting(folder)] == ["broken", "held", "align"]
+    assert [work.parent.name for work in waiting(folder)[0]] == ["broken", "held", "align"]
     deliverer = Deliverer(own, client, None)
     deliverer.deliver()
     sft = read_delivered(folder / "sft/1").run_id

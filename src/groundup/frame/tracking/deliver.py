@@ -31,7 +31,10 @@ MLFLOW_ERRORS = (MlflowException, OSError, SQLAlchemyError)  # a later attempt m
 
 def deliver_left(folder: Path, own: Path, client: MlflowClient, artifact_location: str | None, parent: int) -> None:
     """What earlier stages could not deliver; what cannot be delivered now either stays for the next stage."""
-    for work in waiting(folder):
+    works, damaged = waiting(folder)
+    for error in damaged:
+        logger.warning("%s", error)
+    for work in works:
         if work == own or os.getppid() != parent:
             continue
         try:

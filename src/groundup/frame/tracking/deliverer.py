@@ -71,7 +71,7 @@ class Deliverer:
 
     def deliver(self) -> bool:
         """Send what is new; True once the run has ended."""
-        events, self.offset = read_from(self.work / EVENTS, self.offset)
+        events, self.offset = read_from(self.work / EVENTS, self.offset, self.num_events)
         points: list[Event] = []
         ended = False
         for event in events:

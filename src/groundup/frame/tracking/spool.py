@@ -38,7 +38,7 @@ def spool_id(work: Path) -> str:
 def read_delivered(work: Path) -> Delivered:
     """Nothing, if what is noted is about another spool that stood here before."""
     try:
-        state = _parse((work / RUN).read_text(encoding="utf-8"), work / RUN, 1)
+        state = _parse((work / RUN).read_bytes(), work / RUN, 1)
         if state.get("spool", spool_id(work)) == spool_id(work):
             return Delivered(state["run_id"], state["num_events"])
     except FileNotFoundError:
@@ -56,10 +56,20 @@ def is_delivered(work: Path) -> bool:
     return read_delivered(work).num_events >= sum(1 for _ in read_events(work / EVENTS, 0))
 
 
-def waiting(folder: Path) -> list[Path]:
-    """Work dirs with something to deliver, the oldest first: a run comes after those it was made from."""
-    works = [path.parent for path in folder.glob(f"*/*/{EVENTS}") if not is_delivered(path.parent)]
-    return sorted(works, key=lambda work: next(read_events(work / EVENTS, 0))["time_ms"])
+def waiting(folder: Path) -> tuple[list[Path], list[DamagedFileError]]:
+    """Work dirs with something to deliver, and what is wrong with spools that cannot be.
+
+    The oldest first: a run comes after those it was made from.
+    """
+    since: dict[Path, int] = {}
+    damaged = []
+    for path in sorted(folder.glob(f"*/*/{EVENTS}")):
+        try:
+            if not is_delivered(path.parent):
+                since[path.parent] = next(read_events(path, 0))["time_ms"]
+        except DamagedFileError as error:  # no other run waits for it
+            damaged.append(error)
+    return sorted(since, key=lambda work: since[work]), damaged
 
 
 @contextmanager
@@ -107,16 +117,16 @@ def read_events(path: Path, skip: int) -> Iterator[Event]:
     """Whole events after the first `skip`."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines):
-            if number >= skip and line.endswith("\n"):
+            if number >= skip and line.endswith(b"\n"):
                 yield _parse(line, path, number + 1)
 
 
-def _parse(text: str, path: Path, line: int) -> dict[str, Any]:
+def _parse(text: bytes, path: Path, line: int) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise DamagedFileError(
             f"{path}, line {line} is not valid JSON ({error}); remove the folder {path.parent}: what MLflow has of "
             "its run stays"
@@ -130,13 +140,14 @@ def offset_of(path: Path, skip: int) -> int:
         return sum(len(line) for line, _ in zip(lines, range(skip), strict=False))
 
 
-def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
-    """Whole events from `offset` on, and where the next one will begin."""
+def read_from(path: Path, offset: int, skip: int) -> tuple[list[Event], int]:
+    """Whole events from `offset` on, which `skip` events precede, and where the next one will begin."""
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read()
     whole = data[: data.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+    lines = enumerate(whole.splitlines(), start=skip + 1)
+    return [_parse(line, path, number) for number, line in lines], offset + len(whole)
 
 
 def read_curve(work: Path) -> list[dict[str, float]]:
