@@ -41,7 +41,8 @@ def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path)
     drops.add("talk", "near_duplicate", "a | b `c`")
     pii.add("talk", "email", "[EMAIL] wrote", 3)
     outputs = {"text": {"train": {"rows": 900, "characters": 3900}}}
-    write_card(tmp_path, build_card([source], {"talk": {"not_json": 7}}, drops, pii, outputs, 5000, 1650))
+    pairing = {"rated": 1650, "relevance": 780}
+    write_card(tmp_path, build_card([source], {"talk": {"not_json": 7}}, drops, pii, outputs, 5000, pairing))
     text = (tmp_path / "report.md").read_text()
     for line in (
         "| talk | talk-data | 1.0 | MIT | 1,234 | 5,000 | 1,000 | 4,000 |",
@@ -55,5 +56,5 @@ def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path)
     ):
         assert line in text.split("\n")
     assert "5000 bytes" in text
-    assert "at most 1650 bytes" in text
+    assert "at most 1650 bytes for each rated conversation of a split, and 780 for each dialogue" in text
     assert json.loads((tmp_path / "report.json").read_text())["dropped"] == {"talk": {"near_duplicate": 1}}

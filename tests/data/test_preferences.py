@@ -9,9 +9,15 @@ from groundup.data.dedup import index_bytes_per_document
 from groundup.data.jsonl import Row
 from groundup.data.preferences import pairing_bytes_per_conversation, preferences, systematic_sample
 from groundup.data.records import Conversation, Preference, Record, write_records
-from groundup.frame.params.prepare import DedupParams, PreferenceParams
+from groundup.frame.params.prepare import DedupParams, PreferenceParams, RelevanceParams
 
-PARAMS = PreferenceParams(min_rating_gap=2.0, excerpt_turns=[2], margin_scale=0.1, max_pairs_per_conversation=3)
+PARAMS = PreferenceParams(
+    min_rating_gap=2.0,
+    excerpt_turns=[2],
+    margin_scale=0.1,
+    max_pairs_per_conversation=3,
+    relevance=RelevanceParams(turns=[2], min_characters=1, earlier_turn_fraction=0.0),
+)
 
 
 def rated(name: str, *ratings: int, opening: str = "Topic?", num_turns: int = 3) -> Conversation:
@@ -30,6 +36,7 @@ def test_a_pair_by_hand(tmp_path: Path) -> None:
     (row,) = pair_up(tmp_path, [rated("low", 1, 2, 4), rated("high", 9, 9, 10)])
     assert row == {
         "id": "high>low@3",
+        "kind": "rating",
         "source": "s",
         "chosen": [
             {"role": "system", "content": "Topic?"},

@@ -24,19 +24,17 @@ def test_shares_of_rated_conversations() -> None:
     }
 
 
-def test_only_rated_dialogues_with_an_opening_go_to_the_judges_and_the_rest_of_their_share_to_train() -> None:
-    unfit: list[Record] = []
+def test_only_dialogues_go_to_the_judges_and_the_rest_of_their_share_to_train() -> None:
     for i in range(400):
         name, turns = f"c{i}", [(0, "hi"), (1, "hello")]
-        unfit += [
+        share = split_of(rated(name), PARAMS, 1)
+        assert split_of(Conversation(name, "s", None, turns, None), PARAMS, 1) == share  # unrated, no opening
+        unfit: list[Record] = [
             Text(name, "s", "text"),
-            Conversation(name, "s", "Topic?", turns, None),
-            Conversation(name, "s", None, turns, RATINGS),
             Conversation(name, "s", "Topic?", [*turns, (2, "a third")], RATINGS),
         ]
-    for record in unfit:
-        fit = split_of(rated(record.id), PARAMS, 1)
-        assert split_of(record, PARAMS, 1) == ("train" if fit in ("monitor", "judge") else fit)
+        for record in unfit:
+            assert split_of(record, PARAMS, 1) == ("train" if share in ("monitor", "judge") else share)
 
 
 def test_the_split_depends_on_id_and_seed_only() -> None:

@@ -35,7 +35,7 @@ def build_card(
     pii: Ledger,
     outputs: dict[str, Any],
     index_bytes: int,
-    pairing_bytes: int,
+    pairing_bytes: dict[str, int],
 ) -> dict[str, Any]:
     return {
         "sources": sources,
@@ -115,12 +115,13 @@ def to_markdown(card: dict[str, Any]) -> str:
             for split, size in splits.items()
         ),
     )
+    pairing = card["pairing_bytes_per_conversation"]
     lines += [
         "",
         f"The index of duplicates takes about {card['dedup_index_bytes_per_document']} bytes of memory for each "
         "document it keeps. Pairing, after it, takes at most "
-        f"{card['pairing_bytes_per_conversation']} bytes for each rated conversation of a split. Texts are read from "
-        "disk as they are needed.",
+        f"{pairing['rated']} bytes for each rated conversation of a split, and {pairing['relevance']} for each "
+        "dialogue. Texts are read from disk as they are needed.",
         "",
     ]
     return "\n".join(lines)

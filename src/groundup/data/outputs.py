@@ -9,7 +9,8 @@ from groundup.data.evaluation_sets import evaluation_sets
 from groundup.data.jsonl import Row, write_jsonl
 from groundup.data.preferences import preferences
 from groundup.data.prompts import prompts
-from groundup.data.records import Conversation, Record, read_records, to_messages
+from groundup.data.records import Conversation, Record, mean_rating, read_records, to_messages
+from groundup.data.relevance import relevance_pairs
 from groundup.data.splits import DATA_SPLITS
 from groundup.data.texts import texts
 from groundup.frame.params.prepare import PrepareParams
@@ -23,6 +24,10 @@ def output_writers(params: PrepareParams, records: Mapping[str, Path]) -> dict[s
     def of_splits(rows: Callable[[Path], Iterable[Row]], target: Path) -> Sizes:
         return {split: write_rows(target / f"{split}.jsonl", rows(records[split])) for split in DATA_SPLITS}
 
+    def all_pairs(path: Path) -> Iterator[Row]:
+        yield from preferences(path, params.preferences, params.seed)
+        yield from relevance_pairs(path, params.preferences.relevance, params.seed)
+
     def of_tasks(target: Path) -> Sizes:
         tasks = evaluation_sets(params.evaluation, params.chats.max_answer_characters, params.seed)
         return {
@@ -31,12 +36,12 @@ def output_writers(params: PrepareParams, records: Mapping[str, Path]) -> dict[s
         }
 
     def of_judge(name: str, target: Path) -> Sizes:
-        return {name: write_rows(target / "conversations.jsonl", rated_conversations(read_records(records[name])))}
+        return {name: write_rows(target / "conversations.jsonl", whole_conversations(read_records(records[name])))}
 
     return {
         "text": partial(of_splits, lambda path: texts(read_records(path), params.clean.max_characters)),
         "chats": partial(of_splits, lambda path: chats(read_records(path), params.chats, params.seed)),
-        "preferences": partial(of_splits, lambda path: preferences(path, params.preferences, params.seed)),
+        "preferences": partial(of_splits, all_pairs),
         "prompts": partial(of_splits, lambda path: prompts(read_records(path), params.prompts)),
         "evaluation": of_tasks,
         "monitor": partial(of_judge, "monitor"),
@@ -44,15 +49,15 @@ def output_writers(params: PrepareParams, records: Mapping[str, Path]) -> dict[s
     }
 
 
-def rated_conversations(records: Iterable[Record]) -> Iterator[Row]:
-    """{id, source, rating, ratings, messages}: whole conversations, what their judge learns from."""
+def whole_conversations(records: Iterable[Record]) -> Iterator[Row]:
+    """{id, source, rating, ratings, messages}: what a judge learns from; nobody need have rated it."""
     for record in records:
         assert isinstance(record, Conversation)  # split_of sees to it
-        assert record.ratings is not None
+        rating = mean_rating(record)
         yield {
             "id": record.id,
             "source": record.source,
-            "rating": round(sum(record.ratings.values()) / len(record.ratings), 6),
+            "rating": None if rating is None else round(rating, 6),
             "ratings": record.ratings,
             "messages": to_messages(record, len(record.turns)),
         }

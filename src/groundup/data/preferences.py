@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from groundup.data.hashing import hash_integer
 from groundup.data.jsonl import Row
-from groundup.data.records import Conversation, Message, Preference, from_row, mean_rating, to_messages
-from groundup.data.splits import can_judge
+from groundup.data.records import Conversation, Message, Preference, from_row, is_dialogue, mean_rating, to_messages
 from groundup.frame.params.prepare import PreferenceParams
 
 # Partners proposed to each conversation, as a multiple of the pairs that it may be in: some are taken when its turn
@@ -54,9 +53,7 @@ def preferences(path: Path, params: PreferenceParams, seed: int) -> Iterator[Row
             record = from_row(json.loads(line))
             if isinstance(record, Preference):
                 yield given_pair(record)
-            elif isinstance(record, Conversation) and can_judge(record):
-                rating = mean_rating(record)
-                assert rating is not None  # can_judge sees to it
+            elif isinstance(record, Conversation) and (rating := comparable_rating(record)) is not None:
                 key = blake2b(f"{record.source}\n{record.opening}".encode(), digest_size=16).digest()
                 openings.setdefault(key, []).append(Rated(record.id, rating, len(record.turns), offset))
             offset += len(line)
@@ -64,6 +61,11 @@ def preferences(path: Path, params: PreferenceParams, seed: int) -> Iterator[Row
             for num_turns in params.excerpt_turns:
                 long_enough = [rated for rated in openings[key] if rated.num_turns >= num_turns]
                 yield from pairs(file, long_enough, num_turns, params, seed)
+
+
+def comparable_rating(conversation: Conversation) -> float | None:
+    """None where a rating cannot be set against others: who talked about nothing given, or not in twos."""
+    return mean_rating(conversation) if conversation.opening is not None and is_dialogue(conversation) else None
 
 
 def pairing_bytes_per_conversation(params: PreferenceParams) -> int:
@@ -85,6 +87,7 @@ def pairs(
             used.update((better.id, worse.id))
             yield {
                 "id": f"{better.id}>{worse.id}@{len(chosen.messages)}",
+                "kind": "rating",
                 "source": chosen.source,
                 "chosen": chosen.messages,
                 "rejected": rejected.messages,
@@ -144,6 +147,7 @@ def given_pair(record: Preference) -> Row:
     """Both sides carry the id of the row: it is the unit of resampling."""
     return {
         "id": record.id,
+        "kind": "given",
         "source": record.source,
         "chosen": record.prompt + record.chosen,
         "rejected": record.prompt + record.rejected,

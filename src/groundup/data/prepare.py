@@ -22,6 +22,7 @@ from groundup.data.outputs import Sizes, output_writers
 from groundup.data.preferences import pairing_bytes_per_conversation
 from groundup.data.quarantine import QUARANTINE_FILE
 from groundup.data.records import Record, body, read_records
+from groundup.data.relevance import relevance_bytes_per_conversation
 from groundup.data.sources import check_sources, describe_source
 from groundup.data.splits import SPLITS
 from groundup.frame.params.prepare import PrepareParams
@@ -77,7 +78,10 @@ def prepare(
         for source in params.sources
     ]
     index_bytes = index_bytes_per_document(params.dedup)
-    pairing_bytes = pairing_bytes_per_conversation(params.preferences)
+    pairing_bytes = {
+        "rated": pairing_bytes_per_conversation(params.preferences),
+        "relevance": relevance_bytes_per_conversation(params.preferences.relevance),
+    }
     write_quarantine(steps, params, report / QUARANTINE_FILE)
     write_card(report, build_card(sources, bad_rows, drops, pii, outputs, index_bytes, pairing_bytes))
     check_outputs(outputs, sources, drops)

@@ -1,7 +1,7 @@
 """Which split a record belongs to: a pure function of its id, so it stays when the corpus grows."""
 
 from groundup.data.hashing import hash_fraction
-from groundup.data.records import Conversation, Record, is_dialogue, mean_rating
+from groundup.data.records import Conversation, Record, is_dialogue
 from groundup.frame.params.prepare import SplitParams
 
 # Held-out splits first: a duplicate is dropped from whichever comes later, so train never holds a held-out text.
@@ -24,10 +24,5 @@ def split_of(record: Record, params: SplitParams, seed: int) -> str:
 
 
 def can_judge(record: Record) -> bool:
-    """Judges learn from human ratings: other records are worth more in train."""
-    return (
-        isinstance(record, Conversation)
-        and record.opening is not None
-        and is_dialogue(record)
-        and mean_rating(record) is not None
-    )
+    """Judges learn from who replied what to whom: other records are worth more in train."""
+    return isinstance(record, Conversation) and is_dialogue(record)

@@ -142,6 +142,11 @@ def cross_section_problems(p: Params) -> list[str]:
             f"prepare.preferences.excerpt_turns {p.prepare.preferences.excerpt_turns}: an excerpt ends on an "
             "assistant turn, so use even numbers",
         ),
+        (
+            all(turns % 2 == 0 for turns in p.prepare.preferences.relevance.turns),
+            f"prepare.preferences.relevance.turns {p.prepare.preferences.relevance.turns}: an excerpt ends on an "
+            "assistant turn, so use even numbers",
+        ),
     ]
     return [problem for holds, problem in checks if not holds]
 

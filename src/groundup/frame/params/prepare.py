@@ -94,6 +94,14 @@ class ChatParams(Section):
     max_answer_characters: Positive  # of an encyclopedia answer: whole sentences up to this length
 
 
+class RelevanceParams(Section):
+    """Pairs of the reply that was given and one that does not belong there."""
+
+    turns: Annotated[list[Positive], Field(min_length=1)]  # lengths of the excerpts, even: they end on a reply
+    min_characters: Positive  # of the reply
+    earlier_turn_fraction: Fraction  # share whose wrong reply is an earlier turn: on the topic, but said before
+
+
 class PreferenceParams(Section):
     min_rating_gap: PositiveFloat
     excerpt_turns: Annotated[
@@ -101,6 +109,7 @@ class PreferenceParams(Section):
     ]  # pairs are made of first turns of each length, even: they end on a reply
     margin_scale: PositiveFloat  # margin = rating gap x scale
     max_pairs_per_conversation: Positive  # at each length
+    relevance: RelevanceParams
 
 
 class PromptParams(Section):
