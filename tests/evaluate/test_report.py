@@ -158,3 +158,18 @@ def test_smoothing_keeps_a_straight_line() -> None:
 
 def test_a_stage_without_a_report_has_no_card(tmp_path: Path) -> None:
     assert read_cards({"prepare": tmp_path}, {}) == []
+
+
+def test_pictures_beside_a_report_come_into_the_page(tmp_path: Path) -> None:
+    card = tmp_path / "reward"
+    card.mkdir()
+    (card / "bins.png").write_bytes(b"made up")
+    said = '![Bins & "more"](bins.png)\n\n![other](../x.png) ![third](http://a.b/c.png)\n'
+    (card / "report.md").write_text(said, encoding="utf-8")
+    write_report(inputs(cards={"reward": card}), tmp_path / "out")
+    html = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert '<img src="data:image/png;base64,bWFkZSB1cA==" alt="Bins &amp; &quot;more&quot;">' in html
+    assert html.count("<img") == 1
+    assert "other third" in html
+    assert "(reward_report_bins.png)" in (tmp_path / "out/report.md").read_text(encoding="utf-8")
+    assert (tmp_path / "out/reward_report_bins.png").read_bytes() == b"made up"

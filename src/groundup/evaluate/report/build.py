@@ -44,6 +44,10 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
     pictures = draw_panels(inputs.curves)
     for panel, png in pictures:
         (out / panel.file_name).write_bytes(png)
+    cards = read_cards(inputs.cards, STAGES)
+    for card in cards:
+        for name, png in card.pictures.items():
+            (out / name).write_bytes(png)
     stages = {panel.stage: STAGES.get(panel.stage, panel.stage) for panel, _ in pictures}
     context = {
         "models": MODELS,
@@ -63,7 +67,7 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
             for stage, title in stages.items()
         ],
         "samples": _samples(inputs),
-        "cards": read_cards(inputs.cards, STAGES),
+        "cards": cards,
         "method": _method(inputs),
     }
     environment = Environment(

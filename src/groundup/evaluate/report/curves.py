@@ -2,16 +2,16 @@
 
 import base64
 import csv
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from groundup.plots import BLUE, ORANGE, TEAL, legend, style, to_png
 
 MAX_PANELS = 6  # a stage; MLflow shows the rest
 SMOOTHING_SHARE = 1 / 30  # of the points: what a dense, noisy curve is averaged over
@@ -32,9 +32,7 @@ TITLES = {
     "end_of_turn_rate": "Replies that end by themselves",
     "length_coefficient": "Length coefficient",
 }
-# Legible on white and on black, for the pictures are transparent.
-INK, GRID = "#767d88", "#8a919c"
-COLORS = {"train": "#3b82f6", "val": "#e8713c", "heldout": "#14a38b", "": "#3b82f6"}
+COLORS = {"train": BLUE, "val": ORANGE, "heldout": TEAL, "": BLUE}
 
 
 @dataclass(frozen=True)
@@ -97,16 +95,15 @@ def read_panels(stage: str, path: Path) -> list[Panel]:
 
 def draw_panels(curves: Mapping[str, Path]) -> list[tuple[Panel, bytes]]:
     """Every panel with its PNG, the same bytes each time."""
-    # A matplotlibrc of the user's must not change the bytes.
-    with mpl.rc_context({key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}):
-        return [(panel, _png(panel)) for stage, path in curves.items() for panel in read_panels(stage, path)]
+    return [
+        (panel, to_png(partial(_paint, panel), 4.4, 2.6))
+        for stage, path in curves.items()
+        for panel in read_panels(stage, path)
+    ]
 
 
-def _png(panel: Panel) -> bytes:
-    figure = Figure(figsize=(4.4, 2.6), dpi=160, layout="constrained")
-    figure.patch.set_alpha(0)
+def _paint(panel: Panel, figure: Figure) -> None:
     axes = figure.add_subplot()
-    axes.patch.set_alpha(0)
     for curve in panel.curves:
         color = COLORS[curve.split]
         label = curve.split or "train"  # stages log what they train on without a prefix
@@ -118,21 +115,11 @@ def _png(panel: Panel) -> bytes:
             axes.plot(
                 curve.steps, curve.values, color=color, linewidth=1.9, label=label, marker=marker, markersize=3.2
             )
-    axes.set_title(panel.title, loc="left", fontsize=10.5, color=INK, fontweight="bold", pad=8)
-    axes.set_xlabel("step", fontsize=9, color=INK, loc="right", labelpad=1)
-    axes.tick_params(colors=INK, labelsize=9, length=0)
+    style(axes, panel.title, "step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.grid(axis="y", color=GRID, alpha=0.28, linewidth=0.7)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
     if len(panel.curves) > 1:
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4)
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+        legend(axes)
 
 
 def data_uri(png: bytes) -> str:
