@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from groundup.statistics import cluster_bootstrap, wins
+from groundup.statistics import cluster_bootstrap, resampled_weights, spearman, spearman_interval, wins
 
 
 def test_constant_values_have_no_spread() -> None:
@@ -53,3 +53,48 @@ def test_a_value_of_one_conversation_counts_once_however_often_it_is_named() -> 
 
 def test_a_tie_counts_half() -> None:
     assert wins([1.0, 2.0, 3.0], [0.5, 2.0, 4.0]) == [1.0, 0.5, 0.0]
+
+
+def test_spearman_by_hand() -> None:
+    assert spearman([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1.0)
+    assert spearman([1, 2, 3, 4], [9, 7, 5, -100]) == pytest.approx(-1.0)
+    assert spearman([1, 2, 3, 4], [2, 1, 4, 3]) == pytest.approx(1 - 6 * 4 / (4 * 15))
+    # A tie has the mean rank: ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4.
+    assert spearman([1, 5, 5, 9], [1, 2, 3, 4]) == pytest.approx(4.5 / np.sqrt(4.5 * 5))
+
+
+def test_spearman_of_a_constant_is_no_number() -> None:
+    assert np.isnan(spearman([3, 3, 3], [1, 2, 3]))
+    assert np.isnan(spearman([1], [1]))
+    assert np.isnan(spearman_interval([0.1, 0.1, 0.1], [1, 2, 3], [["a"], ["b"], ["c"]], 50, seed=0)).all()
+
+
+def test_the_interval_of_spearman_is_that_of_repeated_rows() -> None:
+    """Weights stand for rows drawn more than once: the same resamples, written out."""
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=30), rng.integers(0, 4, size=30)
+    clusters = [[str(i % 11)] for i in range(30)]
+    written_out = []
+    for weights in resampled_weights(clusters, 300, seed=6):
+        rows = np.repeat(np.arange(30), weights)
+        written_out.append(spearman(x[rows], y[rows]))
+    low, high = np.quantile(written_out, [0.025, 0.975])
+    assert spearman_interval(x, y, clusters, 300, seed=6) == pytest.approx((low, high))
+
+
+def test_the_interval_of_spearman_covers_and_narrows() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=800)
+    y = x + rng.normal(size=800)
+    widths = []
+    for n in (50, 800):
+        low, high = spearman_interval(x[:n], y[:n], [[str(i)] for i in range(n)], 400, seed=0)
+        assert low < spearman(x[:n], y[:n]) < high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2
+
+
+def test_no_resample_with_a_value_is_no_number_and_no_warning() -> None:
+    """A pair counts only where both of its conversations were drawn: with this seed, never."""
+    low, high = cluster_bootstrap([1.0], [["a", "b"]], 1, seed=0)
+    assert np.isnan([low, high]).all()

@@ -1,8 +1,10 @@
 """Confidence intervals with the conversation as the unit of resampling."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
 def cluster_bootstrap(
@@ -18,6 +20,13 @@ def cluster_bootstrap(
     """
     if not values:
         raise ValueError("cluster_bootstrap needs at least one value")
+    array = np.asarray(values, dtype=np.float64)
+    drawn = (weights for weights in resampled_weights(clusters, num_samples, seed) if weights.any())
+    return percentile_interval([float((weights * array).sum() / weights.sum()) for weights in drawn])
+
+
+def resampled_weights(clusters: Sequence[Sequence[str]], num_samples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """For each resample, how often each value counts: [N]."""
     groups = [sorted(set(group)) for group in clusters]
     names = sorted({name for group in groups for name in group})
     index = {name: i for i, name in enumerate(names)}
@@ -25,16 +34,54 @@ def cluster_bootstrap(
     members = np.full((len(groups), max(len(group) for group in groups)), len(names))
     for row, group in enumerate(groups):
         members[row, : len(group)] = [index[name] for name in group]
-    array = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    means = np.full(num_samples, np.nan)
-    for sample in range(num_samples):
+    for _ in range(num_samples):
         counts = np.append(np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)), 1)
-        weights = counts[members].prod(axis=1)
-        if weights.sum() > 0:
-            means[sample] = (weights * array).sum() / weights.sum()
-    low, high = np.nanquantile(means, [0.025, 0.975])
+        yield counts[members].prod(axis=1)
+
+
+def percentile_interval(resampled: Sequence[float]) -> tuple[float, float]:
+    """95 %; NaN where no resample had a value."""
+    if not resampled:
+        return math.nan, math.nan
+    low, high = np.quantile(resampled, [0.025, 0.975])
     return float(low), float(high)
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> float:
+    """Rank correlation, ties at their mean rank; NaN where x or y is constant."""
+    codes = (_codes(x), _codes(y))
+    return _rank_correlation(*codes, np.ones(len(codes[0]), dtype=np.int64))
+
+
+def spearman_interval(
+    x: ArrayLike, y: ArrayLike, clusters: Sequence[Sequence[str]], num_samples: int, seed: int
+) -> tuple[float, float]:
+    """95 % percentile interval of `spearman`, resampling clusters; NaN where x or y is constant in all resamples."""
+    codes = (_codes(x), _codes(y))
+    drawn = (
+        _rank_correlation(*codes, weights)
+        for weights in resampled_weights(clusters, num_samples, seed)
+        if weights.any()
+    )
+    return percentile_interval([value for value in drawn if not math.isnan(value)])
+
+
+def _codes(values: ArrayLike) -> NDArray[np.int64]:
+    """[N]: the place of each value among the distinct ones."""
+    return np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)[1]
+
+
+def _rank_correlation(x: NDArray[np.int64], y: NDArray[np.int64], weights: NDArray[np.int64]) -> float:
+    """Spearman of values given by their places, each counted weights[i] times."""
+    deviations = []
+    for codes in (x, y):
+        counts = np.bincount(codes, weights=weights)
+        ranks = (np.cumsum(counts) - counts / 2)[codes]
+        deviations.append(ranks - (weights * ranks).sum() / weights.sum())
+    a, b = deviations
+    scale = math.sqrt((weights * a * a).sum() * (weights * b * b).sum())
+    return float((weights * a * b).sum() / scale) if scale > 0 else math.nan
 
 
 def wins(values: Sequence[float], against: Sequence[float]) -> list[float]:
