@@ -44,6 +44,8 @@ def pair(i: int, good: str = "yes I like music very much", bad: str = "no the ol
         "margin": 0.2,
         "chosen_id": f"c{i % 7}",
         "rejected_id": f"r{i % 5}",
+        "chosen_rating": 8.0,
+        "rejected_rating": 6.0,
     }
 
 
@@ -122,7 +124,7 @@ def test_a_score_does_not_depend_on_the_batch(
 
 
 def test_batches_hold_pairs_of_like_length_in_random_order() -> None:
-    pairs = [Pair([0] * (1 + i * 37 % 100), [0], 0.0, ("a", "b")) for i in range(103)]
+    pairs = [Pair([0] * (1 + i * 37 % 100), [0], 0.0, {}) for i in range(103)]
     ordered = group_by_length(pairs, 10, seed=1)
     assert sorted(len(p.chosen) for p in ordered) == sorted(len(p.chosen) for p in pairs)
     spans = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -17,21 +18,23 @@ from transformers import (
 )
 from trl import RewardConfig, RewardTrainer
 
-from groundup.data.jsonl import read_jsonl
+from groundup.data.jsonl import Row, read_jsonl
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.training import RewardParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer, render
 from groundup.model.check import CAUSAL, check_model
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
-from groundup.statistics import cluster_bootstrap, wins
-from groundup.train.reward_report import write_report
+from groundup.statistics import wins
+from groundup.train.reward_figures import PairTable
+from groundup.train.reward_report import reward_report
 from groundup.train.runtime import Log, draw, num_bytes, set_up, trl_runtime
 from groundup.train.trl_callbacks import Curves, KeepCheckpoints, run_trainer
 
 logger = logging.getLogger(__name__)
 
 BATCHES_PER_STRETCH = 16
+COLUMNS = ("source", "chosen", "rejected", "margin", "chosen_id", "rejected_id", "chosen_rating", "rejected_rating")
 CARD = """---
 library_name: transformers
 ---
@@ -45,12 +48,12 @@ often it is right on conversations it has not seen; it is often wrong.
 
 @dataclass(frozen=True)
 class Pair:
-    """Both sides rendered, and the two conversations they come from."""
+    """Both sides rendered, and what they come from."""
 
     chosen: list[int]
     rejected: list[int]
     margin: float
-    conversations: tuple[str, str]
+    row: Row  # of the file, with its texts, ratings and the two conversations
 
 
 def train_reward(
@@ -124,15 +127,10 @@ def train_reward(
     seconds = time.monotonic() - start
     trainer.model.config.attention_dropout = 0.0
     save_model(trainer.model, tokenizer, out, CARD)
-    metrics = heldout_figures(RewardScorer.load(out, torch_device), pairs["test"], params)
-    metrics |= {
-        "val_accuracy": accuracy(trainer.model, pairs["val"]),
-        "train_accuracy": accuracy(trainer.model, pairs["train"]),
-        **{f"num_pairs_{split}": len(pairs[split]) for split in pairs},
-        "num_pairs_too_long": sum(num_too_long.values()),
-        "num_steps": trainer.state.global_step,
-    }
-    write_report(metrics, report)
+    scorer = RewardScorer.load(out, torch_device)
+    tables = {split: score_table(scorer, pairs[split]) for split in pairs}
+    metrics = reward_report(tables, sum(num_too_long.values()), params, report)
+    metrics["num_steps"] = trainer.state.global_step
     return metrics | {"train_seconds": seconds, "checkpoint_seconds": checkpoints.seconds}
 
 
@@ -143,9 +141,9 @@ def load_pairs(path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) 
             chosen=render(tokenizer, row["chosen"], reply_next=False),
             rejected=render(tokenizer, row["rejected"], reply_next=False),
             margin=row["margin"],
-            conversations=(row["chosen_id"], row["rejected_id"]),
+            row=row,
         )
-        for row in read_jsonl(path, ("chosen", "rejected", "margin", "chosen_id", "rejected_id"))
+        for row in read_jsonl(path, COLUMNS)
     ]
     kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= max_length]
     if not kept:
@@ -192,16 +190,7 @@ def accuracy(model: PreTrainedModel, pairs: Sequence[Pair]) -> float:
     return sum(values) / len(values)
 
 
-def heldout_figures(scorer: RewardScorer, pairs: Sequence[Pair], params: RewardParams) -> dict[str, Any]:
-    """Accuracy of the model and of preferring the longer side, with intervals over conversations."""
-    conversations = [pair.conversations for pair in pairs]
-    rules = {
-        "heldout_accuracy": wins(*score_pairs(scorer, pairs)),
-        "length_only_accuracy": wins([len(p.chosen) for p in pairs], [len(p.rejected) for p in pairs]),
-    }
-    figures: dict[str, Any] = {}
-    for name, values in rules.items():
-        low, high = cluster_bootstrap(values, conversations, params.bootstrap_samples, params.seed)
-        figures |= {name: sum(values) / len(values), f"{name}_ci_low": low, f"{name}_ci_high": high}
-    figures["beats_length_only"] = figures["heldout_accuracy_ci_low"] > figures["length_only_accuracy"]
-    return figures
+def score_table(scorer: RewardScorer, pairs: Sequence[Pair]) -> PairTable:
+    rewards = np.array(score_pairs(scorer, pairs), dtype=np.float64).T
+    lengths = np.array([(len(pair.chosen), len(pair.rejected)) for pair in pairs], dtype=np.float64)
+    return PairTable.from_rows([pair.row for pair in pairs], lengths, rewards)

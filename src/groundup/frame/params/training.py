@@ -1,8 +1,9 @@
 """Params of model, tokenizer, pretrain, sft, reward and runtime."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from groundup.frame.params.section import (
     Count,
@@ -98,6 +99,25 @@ class SftParams(Section):
     lora: LoraParams | None
 
 
+def _increasing(edges: list[float]) -> list[float]:
+    if any(low >= high for low, high in pairwise(edges)):
+        raise ValueError("edges must increase: from each to below the next is one bucket")
+    return edges
+
+
+Edges = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1), AfterValidator(_increasing)]
+
+
+class RewardReportParams(Section):
+    """What the reward model's report breaks down and compares with."""
+
+    margin_edges: Edges  # between the buckets of pairs by margin
+    length_difference_edges: Edges  # the same by tokens of chosen minus tokens of rejected
+    calibration_bins: Positive
+    # Inverse L2 penalties of the bag-of-words baseline; the one with the best val accuracy is taken.
+    bag_of_words_strengths: Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
 class RewardParams(Section):
     seed: Seed
     head: Literal["linear"]
@@ -115,3 +135,4 @@ class RewardParams(Section):
     validate_every: Positive
     checkpoint_every: Positive
     bootstrap_samples: Positive
+    report: RewardReportParams

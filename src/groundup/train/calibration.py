@@ -1,0 +1,91 @@
+"""Whether a reward model is right as often as it claims: its probability that the chosen side is the better one.
+
+That probability is sigmoid((reward of chosen - reward of rejected) / temperature), as Bradley-Terry has it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Where the likelihood has no maximum the temperature stops here: every val pair right, or no more right than wrong.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
+BISECTIONS = 100  # of the logarithm of that range: to the last bit
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Pairs whose confidence is from low to below high; the last bin holds 1.0 too."""
+
+    low: float
+    high: float
+    num_pairs: int
+    confidence: float | None  # mean; None without pairs
+    accuracy: float | None
+
+
+def sigmoid(x: Floats) -> Floats:
+    return np.exp(-np.logaddexp(0.0, -x))
+
+
+def fit_temperature(differences: Floats) -> float | None:
+    """The temperature of least negative log-likelihood (Guo et al. 2017); None if the scores tell no pair apart.
+
+    differences: reward of chosen minus that of rejected, [N].
+    """
+    if not differences.any():
+        return None
+
+    def slope(inverse: float) -> float:
+        """Of the negative log-likelihood along 1 / temperature, in which it is convex."""
+        return float(-(differences * sigmoid(-inverse * differences)).sum())
+
+    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
+    if slope(math.exp(-low)) <= 0:
+        return MIN_TEMPERATURE
+    if slope(math.exp(-high)) >= 0:
+        return MAX_TEMPERATURE
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(math.exp(-middle)) <= 0 else (middle, high)
+    return math.exp((low + high) / 2)
+
+
+def brier_scores(differences: Floats, temperature: float) -> Floats:
+    """Squared distance of each pair's probability from 1, [N]; 0.25 is what saying one half scores."""
+    return np.square(1 - sigmoid(differences / temperature))
+
+
+def reliability(differences: Floats, temperature: float, num_bins: int) -> list[Bin]:
+    """Bins of equal width by confidence, the probability of the side that scores higher: 0.5 to 1.
+
+    Which side of a pair comes first carries nothing, so a pair counts by the confidence of the model's choice and by
+    whether that was right; a tie is half right.
+    """
+    confidence = sigmoid(np.abs(differences) / temperature)
+    right = (np.sign(differences) + 1) / 2
+    edges = np.linspace(0.5, 1.0, num_bins + 1)
+    places = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, num_bins - 1)
+    bins = []
+    for place in range(num_bins):
+        here = places == place
+        bins.append(
+            Bin(
+                low=float(edges[place]),
+                high=float(edges[place + 1]),
+                num_pairs=int(here.sum()),
+                confidence=float(confidence[here].mean()) if here.any() else None,
+                accuracy=float(right[here].mean()) if here.any() else None,
+            )
+        )
+    return bins
+
+
+def expected_calibration_error(bins: list[Bin]) -> float:
+    """Distance of mean confidence and accuracy, averaged over pairs (Guo et al. 2017)."""
+    total = sum(bin.num_pairs for bin in bins)
+    filled = ((bin.num_pairs, bin.confidence, bin.accuracy) for bin in bins)
+    return sum(n * abs(c - a) for n, c, a in filled if c is not None and a is not None) / total
