@@ -111,6 +111,8 @@ def test_a_single_pair(difference: float, error: float, temperature: float | Non
     assert saved["not_measured"]["rating_spearman"].startswith("people rated no test excerpt by itself")
     assert "people rated no test excerpt by itself" in markdown
     assert metrics["reward_length_spearman"] is None
+    assert saved["not_measured"]["heldout_accuracy_ci_low"] == "the test pairs have fewer than 10 conversations"
+    assert "It cannot be said whether it beats bag of words: it has no interval." in markdown
     assert metrics["temperature"] == temperature
     assert ("temperature" in saved["not_measured"]) == (temperature is None) == (metrics["brier_score_scaled"] is None)
     assert metrics["expected_calibration_error"] == pytest.approx(error, abs=1e-6)
@@ -129,12 +131,12 @@ def test_constant_ratings(tmp_path: Path) -> None:
 
 
 def test_an_interval_without_a_resample_is_null(tmp_path: Path) -> None:
-    """One resample in which the pair of two conversations does not occur."""
-    params = PARAMS.model_copy(update={"bootstrap_samples": 1, "seed": 0})
-    one = table([row("a", "b")], [[1, 0]], [[5, 6]])
+    """One resample, in which none of the five pairs has both of its conversations."""
+    five = table([row(f"a{i}", f"b{i}") for i in range(5)], [[i, 2] for i in range(5)], [[5, 6]] * 5)
+    params = PARAMS.model_copy(update={"bootstrap_samples": 1, "seed": 13})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        metrics = reward_report({"train": one, "val": one, "test": one}, 0, params, tmp_path)
+        metrics = reward_report({"train": five, "val": five, "test": five}, 0, params, tmp_path)
     assert metrics["heldout_accuracy_ci_low"] is metrics["brier_score_ci_high"] is None
     assert metrics["beats_length_only"] is False
 

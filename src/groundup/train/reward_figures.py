@@ -19,6 +19,7 @@ Figures = dict[str, float | None]
 
 RULES = ("heldout_accuracy", "length_only_accuracy", "bag_of_words_accuracy")
 BASELINES = ("length_only", "bag_of_words")
+MIN_CONVERSATIONS = 10  # a bootstrap of fewer shows less doubt than there is: of one pair, none at all
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,15 @@ def rule_outcomes(table: PairTable, bag_of_words: Floats) -> dict[str, Floats]:
 def interval_of_mean(
     name: str, values: Floats, conversations: Sequence[tuple[str, str]], params: RewardParams
 ) -> Figures:
-    """The mean and the ends of its interval."""
-    low, high = cluster_bootstrap(values.tolist(), conversations, params.bootstrap_samples, params.seed)
+    """The mean and the ends of its interval, which are None with too few conversations."""
+    low, high = math.nan, math.nan
+    if num_distinct(conversations) >= MIN_CONVERSATIONS:
+        low, high = cluster_bootstrap(values.tolist(), conversations, params.bootstrap_samples, params.seed)
     return {name: float(values.mean()), f"{name}_ci_low": finite(low), f"{name}_ci_high": finite(high)}
+
+
+def num_distinct(conversations: Sequence[Sequence[str]]) -> int:
+    return len({name for group in conversations for name in group})
 
 
 def compare_with_baselines(
@@ -134,7 +141,7 @@ def by_bucket(
         if here:
             figures |= {rule: float(outcomes[rule][here].mean()) for rule in RULES}
             figures |= interval_of_mean("heldout_accuracy", outcomes["heldout_accuracy"][here], ids, params)
-        buckets.append(Bucket(name, len(here), len({name for pair in ids for name in pair}), **figures))
+        buckets.append(Bucket(name, len(here), num_distinct(ids), **figures))
     return buckets
 
 
@@ -194,9 +201,10 @@ def correlations(excerpts: Excerpts, params: RewardParams) -> dict[str, Any]:
     ):
         x, y = excerpts.rewards[used], other[used]
         value, low, high = math.nan, math.nan, math.nan
+        clusters = [[excerpts.conversations[i]] for i in np.flatnonzero(used)]
         if used.any():
             value = spearman(x, y)
-            clusters = [[excerpts.conversations[i]] for i in np.flatnonzero(used)]
+        if num_distinct(clusters) >= MIN_CONVERSATIONS:
             low, high = spearman_interval(x, y, clusters, params.bootstrap_samples, params.seed)
         figures |= {name: finite(value), f"{name}_ci_low": finite(low), f"{name}_ci_high": finite(high)}
     return figures

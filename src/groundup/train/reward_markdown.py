@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groundup.train.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
-from groundup.train.reward_figures import BASELINES, Bucket
+from groundup.train.reward_figures import BASELINES, MIN_CONVERSATIONS, Bucket
 
 BASELINE_NAMES = {"length_only": "the rule that prefers the longer side", "bag_of_words": "bag of words"}
 BUCKETS = {
@@ -26,7 +26,8 @@ def markdown(metrics: Mapping[str, Any], buckets: Mapping[str, Sequence[Bucket]]
         "# Reward model",
         "\n".join(f"- {sentence}" for sentence in verdicts(metrics, buckets["by_kind"])),
         accuracy_table(metrics),
-        "Intervals are 95 %, resampled over conversations, since pairs share them; a tie counts half. Bag of words is "
+        "Intervals are 95 %, resampled over conversations, since pairs share them; there is none with fewer than "
+        f"{MIN_CONVERSATIONS} conversations. A tie counts half. Bag of words is "
         "TF-IDF of the words and punctuation marks of what was said and a logistic regression on the difference of "
         "the two sides, fitted on the pairs that the reward model was trained on, its regularisation chosen on val.",
         f"Accuracy on the {metrics['num_pairs_train']} training pairs: {metrics['train_accuracy']:.3f}, on the "
@@ -52,6 +53,9 @@ def verdicts(metrics: Mapping[str, Any], kinds: Sequence[Bucket]) -> list[str]:
     sentences = []
     low = number(metrics["heldout_accuracy_ci_low"])
     for baseline in BASELINES:
+        if metrics["heldout_accuracy_ci_low"] is None:
+            sentences.append(f"It cannot be said whether it beats {BASELINE_NAMES[baseline]}: it has no interval.")
+            continue
         gain = f"accuracy_above_{baseline}"
         beats, relation = ("beats", "is above") if metrics[f"beats_{baseline}"] else ("does not beat", "is not above")
         sentences.append(

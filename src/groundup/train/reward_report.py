@@ -16,6 +16,7 @@ from groundup.train.calibration import (
     reliability,
 )
 from groundup.train.reward_figures import (
+    MIN_CONVERSATIONS,
     Bucket,
     Floats,
     PairTable,
@@ -40,6 +41,7 @@ BUCKET_TITLES = {
 NOT_MEASURED = {
     "reward_length_spearman": "all test excerpts have the same reward, or all the same length",
     "temperature": "the scores tell no val pair apart",
+    "heldout_accuracy_ci_low": f"the test pairs have fewer than {MIN_CONVERSATIONS} conversations",
 }
 
 
