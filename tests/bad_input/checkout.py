@@ -113,7 +113,16 @@ def _write_data(data: Path) -> None:
 def preference(name: str) -> dict[str, Any]:
     sides = {"chosen": chat(f"question {name}", "yes I like music"), "rejected": chat(f"question {name}", "no")}
     ids = {"chosen_id": f"{name}a", "rejected_id": f"{name}b"}
-    return {"id": name, "source": "talk", **sides, "margin": 0.2, **ids, "chosen_rating": 8.0, "rejected_rating": 6.0}
+    return {
+        "id": name,
+        "source": "talk",
+        "kind": "rating",
+        **sides,
+        "margin": 0.2,
+        **ids,
+        "chosen_rating": 8.0,
+        "rejected_rating": 6.0,
+    }
 
 
 def _write_shards(root: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -172,7 +172,7 @@ def in_reward(
     tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str
 ) -> list[tuple[list[int], list[str]]]:
     chosen, rejected = conversation(said, reply), conversation(reply, said)
-    row = {"source": "talk", "chosen": chosen, "rejected": rejected, "margin": 0.5}
+    row = {"source": "talk", "kind": "given", "chosen": chosen, "rejected": rejected, "margin": 0.5}
     ids = {"chosen_id": "a", "rejected_id": "b", "chosen_rating": None, "rejected_rating": None}
     write_jsonl(folder / "pairs.jsonl", [row | ids])
     ((pair,), _) = load_pairs(folder / "pairs.jsonl", tokenizer, max_length=ROOM)

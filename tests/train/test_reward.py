@@ -39,6 +39,7 @@ def pair(i: int, good: str = "yes I like music very much", bad: str = "no the ol
     return {
         "id": str(i),
         "source": "a",
+        "kind": "rating",
         "chosen": [question, {"role": "assistant", "content": good}],
         "rejected": [question, {"role": "assistant", "content": bad}],
         "margin": 0.2,

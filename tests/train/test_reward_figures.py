@@ -113,7 +113,13 @@ def test_buckets_by_hand() -> None:
     buckets = all_buckets(pairs, rule_outcomes(pairs, WORDS), PARAMS)
     counts = {key: [(b.name, b.num_pairs, b.num_conversations) for b in group] for key, group in buckets.items()}
     assert counts == {
-        "by_margin": [("below 0.25", 2, 3), ("0.25 to 0.35", 1, 2), ("0.35 to 0.5", 0, 0), ("0.5 or more", 1, 2)],
+        "by_margin": [
+            ("below 0.1", 0, 0),
+            ("0.1 to 0.25", 2, 3),
+            ("0.25 to 0.35", 1, 2),
+            ("0.35 to 0.5", 0, 0),
+            ("0.5 or more", 1, 2),
+        ],
         "by_length_difference": [
             ("below -50 tokens", 0, 0),
             ("-50 to -15 tokens", 1, 2),
@@ -124,9 +130,9 @@ def test_buckets_by_hand() -> None:
         "by_source": [("books", 1, 2), ("talk", 3, 4)],
         "by_kind": [("given", 1, 2), ("rating", 2, 3), ("relevance", 1, 2)],
     }
-    below = buckets["by_margin"][0]
+    below = buckets["by_margin"][1]
     assert (below.heldout_accuracy, below.length_only_accuracy, below.bag_of_words_accuracy) == (0.75, 0.75, 0.25)
-    empty = buckets["by_margin"][2]
+    empty = buckets["by_margin"][3]
     assert empty.heldout_accuracy is empty.heldout_accuracy_ci_low is empty.bag_of_words_accuracy is None
 
 
@@ -139,11 +145,19 @@ def test_an_excerpt_counts_once() -> None:
     assert excerpts.ratings.tolist() == [8, 6, 6, 6]
 
 
-def test_a_side_has_the_rating_of_its_first_pair_and_none_where_there_is_none() -> None:
+def test_a_side_without_a_rating_has_none() -> None:
     excerpts = distinct_excerpts(four_pairs())
     assert excerpts.conversations == ["a", "b", "c", "d"]
     assert excerpts.ratings[:3].tolist() == [8.0, 6.0, 4.0]
     assert np.isnan(excerpts.ratings[3])
+
+
+def test_a_rating_is_found_in_whichever_pair_has_it() -> None:
+    unrated = row("a", "b", kind="relevance", chosen_rating=None, rejected_rating=None)
+    excerpts = distinct_excerpts(table([unrated, row("a", "c")], [[3, 1], [3, 2]], [[5, 6], [5, 7]]))
+    assert dict(zip(excerpts.conversations, excerpts.ratings, strict=True)) == pytest.approx(
+        {"a": 8.0, "b": np.nan, "c": 6.0}, nan_ok=True
+    )
 
 
 def test_correlations_by_hand() -> None:

@@ -59,7 +59,7 @@ def test_what_the_report_holds(tmp_path: Path) -> None:
     assert metrics["brier_score_scaled"] < metrics["brier_score"]
     assert {name: saved[name] for name in metrics} == metrics
     assert not any(isinstance(value, dict | list) for value in metrics.values())
-    assert [bucket["num_pairs"] for bucket in saved["by_margin"]] == [16, 16, 16, 32]
+    assert [bucket["num_pairs"] for bucket in saved["by_margin"]] == [0, 16, 16, 16, 32]
     assert [sum(bin["num_pairs"] for bin in bins) for bins in saved["reliability"].values()] == [80, 80]
     assert saved["not_measured"] == {}
     assert "\n| 0.25 to 0.35 | 16 | 23 |" in markdown
@@ -116,7 +116,7 @@ def test_a_single_pair(difference: float, error: float, temperature: float | Non
     assert metrics["temperature"] == temperature
     assert ("temperature" in saved["not_measured"]) == (temperature is None) == (metrics["brier_score_scaled"] is None)
     assert metrics["expected_calibration_error"] == pytest.approx(error, abs=1e-6)
-    assert [bucket["num_pairs"] for bucket in saved["by_margin"]] == [1, 0, 0, 0]
+    assert [bucket["num_pairs"] for bucket in saved["by_margin"]] == [0, 1, 0, 0, 0]
     assert "| 0.5 or more | 0 | 0 | - | - | - | - |" in markdown
 
 

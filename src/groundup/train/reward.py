@@ -34,7 +34,8 @@ from groundup.train.trl_callbacks import Curves, KeepCheckpoints, run_trainer
 logger = logging.getLogger(__name__)
 
 BATCHES_PER_STRETCH = 16
-COLUMNS = ("source", "chosen", "rejected", "margin", "chosen_id", "rejected_id", "chosen_rating", "rejected_rating")
+RATINGS = ("chosen_rating", "rejected_rating")
+COLUMNS = ("source", "kind", "chosen", "rejected", "margin", "chosen_id", "rejected_id", *RATINGS)
 CARD = """---
 library_name: transformers
 ---

@@ -47,7 +47,7 @@ class PairTable:
             conversations=[(row["chosen_id"], row["rejected_id"]) for row in rows],
             texts=[(said(row["chosen"]), said(row["rejected"])) for row in rows],
             sources=[row["source"] for row in rows],
-            kinds=[row.get("kind", "rating") for row in rows],
+            kinds=[row["kind"] for row in rows],
         )
 
     @property
@@ -174,12 +174,10 @@ class Excerpts:
 
 
 def distinct_excerpts(table: PairTable) -> Excerpts:
-    """In the order in which they occur first; the same text of two conversations is two."""
-    places = {
-        (conversation, text): (i, side)
-        for i in reversed(range(len(table.texts)))
-        for side, (conversation, text) in enumerate(zip(table.conversations[i], table.texts[i], strict=True))
-    }
+    """The same text of two conversations is two."""
+    # The first place of each that carries a rating, else the first: pairs of several kinds may share a side.
+    every = sorted((bool(np.isnan(rating)), *place) for place, rating in np.ndenumerate(table.ratings))
+    places = {(table.conversations[i][side], table.texts[i][side]): (i, side) for _, i, side in reversed(every)}
     ordered = sorted((place, conversation) for (conversation, _), place in places.items())
     rows, sides = np.array([place for place, _ in ordered], dtype=np.int64).T
     return Excerpts(

@@ -8,7 +8,11 @@ from groundup.train.reward_figures import BASELINES, MIN_CONVERSATIONS, Bucket
 
 BASELINE_NAMES = {"length_only": "the rule that prefers the longer side", "bag_of_words": "bag of words"}
 BUCKETS = {
-    "by_margin": ("By margin", "margin", "A pair's margin grows with how far apart its two ratings are."),
+    "by_margin": (
+        "By margin",
+        "margin",
+        "A pair's margin grows with how far apart its two ratings are; a pair of replies has none.",
+    ),
     "by_length_difference": (
         "By length",
         "chosen minus rejected",
