@@ -170,6 +170,33 @@ CASES = [
         FORCE,
     ),
     Case(
+        "a pair without its kind",
+        "reward",
+        rows(data("preferences/train.jsonl"), [{k: v for k, v in preference("a").items() if k != "kind"}]),
+        "lacks kind",
+        "artifacts/data/preferences/train.jsonl, line 1",
+        FORCE,
+    ),
+    Case(
+        "a pair of an unknown kind",
+        "reward",
+        rows(data("preferences/val.jsonl"), [preference("a") | {"kind": "guess"}]),
+        "kind 'guess' is none of rating, given, relevance",
+        "artifacts/data/preferences/val.jsonl, line 1",
+        FORCE,
+    ),
+    Case(
+        "relevance pairs alone, which are left out",
+        "reward",
+        both(
+            rows(data("preferences/train.jsonl"), [preference("a") | {"kind": "relevance"}] * 8),
+            set_param("reward.relevance_weight", 0.0),
+        ),
+        "all relevance pairs",
+        "reward.relevance_weight is 0",
+        "raise it",
+    ),
+    Case(
         "no prompt short enough",
         "align",
         set_param("align.max_prompt_tokens", 2),

@@ -115,7 +115,7 @@ def test_no_param_has_a_default() -> None:
 
 
 RECEIVERS = {"params", "model_params", "p", "runtime", "source"}  # how the code names a section at hand
-ONE_VALUE_SO_FAR = {"AlignParams.method", "RewardParams.head", "EvaluateParams.judge"}  # nothing to choose between
+ONE_VALUE_SO_FAR = {"AlignParams.method", "EvaluateParams.judge"}  # nothing to choose between
 
 
 def params_read(code: str, known: list[type[BaseModel]]) -> set[str]:

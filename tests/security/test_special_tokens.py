@@ -31,7 +31,7 @@ from groundup.model.chat_format import (
 )
 from groundup.train.chat_examples import tokenize_chat, tokenize_chats
 from groundup.train.ppo.prompts import load_prompts
-from groundup.train.reward import load_pairs
+from groundup.train.reward_pairs import load_pairs
 
 MARKERS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 ROOM = 1 << 20  # tokens: nothing is cut

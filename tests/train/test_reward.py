@@ -1,4 +1,4 @@
-"""Reward model: learns a plain preference, counts ties and long pairs, scores without regard to padding."""
+"""Reward model: learns what it is shown, goes on to the same bytes, measures what there is."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,9 @@ from groundup.frame.params.training import RewardParams
 from groundup.model.chat_format import render
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
-from groundup.train.reward import Pair, group_by_length, load_pairs, train_reward
+from groundup.model.variational import FILE
+from groundup.train.reward import draw_pairs, train_reward
+from groundup.train.reward_pairs import Pair
 from tests.conftest import ROOT
 from tests.train.resume import Crash, Curve, names, saved_bytes
 
@@ -23,6 +25,7 @@ PARAMS = load_params(ROOT / "presets/smoke.yaml")
 REWARD = PARAMS.reward.model_copy(
     update={
         "max_pairs": None,
+        "max_relevance_pairs": None,
         "num_epochs": 8.0,
         "batch_size": 8,
         "max_length": 64,
@@ -32,6 +35,7 @@ REWARD = PARAMS.reward.model_copy(
         "log_every": 1,
     }
 )
+VARIATIONAL = REWARD.model_copy(update={"head": "variational"})
 
 
 def pair(i: int, good: str = "yes I like music very much", bad: str = "no the old town is green") -> dict[str, Any]:
@@ -82,9 +86,10 @@ def test_it_learns_which_side_people_prefer(inputs: dict[str, Path], tmp_path: P
     assert "_seconds" not in str(report.keys())
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
-    """Killed twice, then asked to end, with dropout and rows that are means over two steps."""
-    params = REWARD.model_copy(update={"dropout": 0.1, "log_every": 2, "checkpoint_every": 6})
+@pytest.mark.parametrize("base", [REWARD, VARIATIONAL], ids=["linear", "variational"])
+def test_a_killed_run_goes_on_to_the_same_bytes(base: RewardParams, inputs: dict[str, Path], tmp_path: Path) -> None:
+    """Killed twice, then asked to end, with dropout, drawn rewards and rows that are means over two steps."""
+    params = base.model_copy(update={"dropout": 0.1, "log_every": 2, "checkpoint_every": 6})
     whole, cut = Curve(), Curve()
     expected = run(inputs, tmp_path / "whole", whole, params)
     for crash_at, left in ((2, []), (16, ["checkpoint-12", "checkpoint-6"])):
@@ -98,18 +103,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(inputs: dict[str, Path], tmp_pat
     assert names(tmp_path / "cut") == ["checkpoint-12", "checkpoint-16"]
     metrics = run(inputs, tmp_path / "cut", cut, params)
     assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
+    if base is VARIATIONAL:
+        assert (tmp_path / "cut/out" / FILE).read_bytes() == (tmp_path / "whole/out" / FILE).read_bytes()
     assert cut.rows == whole.rows
     assert metrics["heldout_accuracy"] == expected["heldout_accuracy"]
-
-
-def test_pairs_over_the_limit_are_counted_and_none_left_is_an_error(
-    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    write_jsonl(tmp_path / "pairs.jsonl", [pair(0), pair(1, bad="x " * 200)])
-    pairs, num_too_long = load_pairs(tmp_path / "pairs.jsonl", tiny_tokenizer, 64)
-    assert (len(pairs), num_too_long) == (1, 1)
-    with pytest.raises(ValueError, match=r"none of 2 preference pairs fits reward\.max_length 4; raise it"):
-        load_pairs(tmp_path / "pairs.jsonl", tiny_tokenizer, 4)
 
 
 def test_a_score_does_not_depend_on_the_batch(
@@ -124,16 +121,80 @@ def test_a_score_does_not_depend_on_the_batch(
     assert std.tolist() == [0.0] * 5
 
 
-def test_batches_hold_pairs_of_like_length_in_random_order() -> None:
-    pairs = [Pair([0] * (1 + i * 37 % 100), [0], 0.0, {}) for i in range(103)]
-    ordered = group_by_length(pairs, 10, seed=1)
-    assert sorted(len(p.chosen) for p in ordered) == sorted(len(p.chosen) for p in pairs)
-    spans = [
-        max(len(p.chosen) for p in ordered[i : i + 10]) - min(len(p.chosen) for p in ordered[i : i + 10])
-        for i in range(0, 100, 10)
-    ]
-    assert max(spans) <= 12
-    longest = [len(ordered[i].chosen) for i in range(0, 100, 10)]
-    assert longest != sorted(longest)
-    assert ordered == group_by_length(pairs, 10, seed=1)
-    assert ordered != group_by_length(pairs, 10, seed=2)
+def relevance(i: int) -> dict[str, Any]:
+    return pair(i, good="the sea is warm there", bad="hello there how are you") | {"kind": "relevance", "margin": 0.0}
+
+
+def test_the_variational_head_learns_too_and_says_how_sure_it_is(inputs: dict[str, Path], tmp_path: Path) -> None:
+    log = Curve()
+    metrics = run(inputs, tmp_path, log, VARIATIONAL)
+    assert metrics["heldout_accuracy"] == 1.0
+    assert metrics["uncertainty_error_spearman"] is None  # no pair is wrong
+    assert 0 <= metrics["ood_auroc_foreign_ci_low"] <= metrics["ood_auroc_foreign"] <= 1
+    mean, std = RewardScorer.load(tmp_path / "out", torch.device("cpu")).score([[1, 2, 3], [4, 5]])
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    assert torch.equal(mean, RewardScorer(stock).score([[1, 2, 3], [4, 5]])[0])
+    assert (std > 0).all()
+    assert {"latent_std", "latent_kl"} <= log.rows[1].keys()
+    report = (tmp_path / "report/report.md").read_text()
+    assert "## Uncertainty" in report
+    assert "variational.safetensors" in (tmp_path / "out/README.md").read_text()
+
+
+def test_relevance_pairs_are_a_second_source_with_an_accuracy_of_its_own(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    for split in ("train", "val", "test"):
+        rows = [*(pair(i) for i in range(24)), *(relevance(i) for i in range(16))]
+        write_jsonl(inputs["preferences"] / f"{split}.jsonl", rows)
+    log = Curve()
+    metrics = run(inputs, tmp_path, log, REWARD.model_copy(update={"max_relevance_pairs": 8}))
+    assert metrics["heldout_relevance_accuracy"] == metrics["heldout_accuracy"] == 1.0
+    assert (metrics["num_pairs_train"], metrics["num_relevance_pairs_train"]) == (24, 8)
+    assert (metrics["num_pairs_test"], metrics["num_relevance_pairs_test"]) == (24, 16)
+    assert "val_relevance_accuracy" in log.rows[max(log.rows)]
+    assert "Of 16 test pairs of the true next reply" in (tmp_path / "report/report.md").read_text()
+
+
+def test_one_kind_of_pairs_alone_is_trained_on_and_said(
+    inputs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    short = VARIATIONAL.model_copy(update={"num_epochs": 1.0})
+    for split in ("train", "val", "test"):
+        rows = (pair(i) | {"kind": "given", "chosen_rating": None, "rejected_rating": None} for i in range(8))
+        write_jsonl(inputs["preferences"] / f"{split}.jsonl", rows)
+    given = run(inputs, tmp_path / "given", Curve(), short)
+    assert given["num_relevance_pairs_test"] == 0
+    assert not any("relevance_accuracy" in name for name in given)
+    assert "0 train, 0 val, 0 test relevance pairs" in caplog.text
+    assert "no rated or given pairs" not in caplog.text
+    assert "There are no relevance pairs in test" in (tmp_path / "given/report/report.md").read_text()
+    for split in ("train", "val", "test"):
+        write_jsonl(inputs["preferences"] / f"{split}.jsonl", (relevance(i) for i in range(16)))
+    alone = run(inputs, tmp_path / "alone", Curve(), short)
+    assert alone["heldout_relevance_accuracy"] == alone["heldout_accuracy"]
+    assert "ood_auroc_foreign" in alone
+    assert "no rated or given pairs in train and val and test: the report" in caplog.text
+
+
+def test_a_weight_of_zero_leaves_relevance_pairs_out_of_training() -> None:
+    pairs = [Pair([1], [2], {"kind": kind}) for kind in ("rating", "relevance", "given", "relevance")]
+
+    def kinds(rows: list[Pair], **update: Any) -> list[str]:
+        return sorted(pair.row["kind"] for pair in draw_pairs(rows, REWARD.model_copy(update=update)))
+
+    assert kinds(pairs) == ["given", "rating", "relevance", "relevance"]
+    assert kinds(pairs, relevance_weight=0.0) == ["given", "rating"]
+    assert kinds(pairs, max_relevance_pairs=1) == ["given", "rating", "relevance"]
+    assert kinds(pairs, max_pairs=1)[1:] == ["relevance", "relevance"]
+    with pytest.raises(ValueError, match=r"all relevance pairs, and reward\.relevance_weight is 0: raise it"):
+        kinds(pairs[1::2], relevance_weight=0.0)
+
+
+def test_half_the_weight_is_another_model(inputs: dict[str, Path], tmp_path: Path) -> None:
+    rows = [*(pair(i) for i in range(8)), *(relevance(i) for i in range(8))]
+    write_jsonl(inputs["preferences"] / "train.jsonl", rows)
+    for weight in (1.0, 0.5):
+        run(inputs, tmp_path / f"{weight}", Curve(), REWARD.model_copy(update={"relevance_weight": weight}))
+    assert saved_bytes(tmp_path / "1.0") != saved_bytes(tmp_path / "0.5")

@@ -39,7 +39,7 @@ def report(folder: Path, **tables: PairTable) -> tuple[dict[str, Any], dict[str,
     """Figures, JSON and Markdown; a warning is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        metrics = reward_report(tables, 3, PARAMS, folder)
+        metrics = reward_report(tables, 3, {"num_steps": 7}, ["## More\n"], PARAMS, folder)
     assert sorted(path.name for path in folder.iterdir()) == FILES
     text = (folder / "report.json").read_text(encoding="utf-8")
     assert "NaN" not in text
@@ -58,6 +58,8 @@ def test_what_the_report_holds(tmp_path: Path) -> None:
     assert metrics["temperature"] > 1  # claims 0.73 to 0.88, is right in 0.7
     assert metrics["brier_score_scaled"] < metrics["brier_score"]
     assert {name: saved[name] for name in metrics} == metrics
+    assert metrics["num_steps"] == 7
+    assert markdown.endswith("\n\n## More\n")
     assert not any(isinstance(value, dict | list) for value in metrics.values())
     assert [bucket["num_pairs"] for bucket in saved["by_margin"]] == [0, 16, 16, 16, 32]
     assert [sum(bin["num_pairs"] for bin in bins) for bins in saved["reliability"].values()] == [80, 80]
@@ -136,7 +138,7 @@ def test_an_interval_without_a_resample_is_null(tmp_path: Path) -> None:
     params = PARAMS.model_copy(update={"bootstrap_samples": 1, "seed": 13})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        metrics = reward_report({"train": five, "val": five, "test": five}, 0, params, tmp_path)
+        metrics = reward_report({"train": five, "val": five, "test": five}, 0, {}, [], params, tmp_path)
     assert metrics["heldout_accuracy_ci_low"] is metrics["brier_score_ci_high"] is None
     assert metrics["beats_length_only"] is False
 

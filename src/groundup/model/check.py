@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from groundup.frame.files import restore
+from groundup.model import variational
 from groundup.model.chat_format import load_tokenizer
 
 CAUSAL, REWARD = "LlamaForCausalLM", "LlamaForSequenceClassification"
@@ -20,7 +21,7 @@ FILES = {
 
 def check_model(path: Path, architecture: str) -> None:
     """ValueError with everything that is wrong with the directory of a model."""
-    weights = sorted(path.glob("*.safetensors"))
+    weights = sorted(file for file in path.glob("*.safetensors") if file.name != variational.FILE)
     problems = [f"it has no {name}" for name in FILES[architecture] if not (path / name).is_file()]
     if not weights:
         problems.append("it has no weights (*.safetensors)")
@@ -45,7 +46,10 @@ def _config_problems(path: Path, files: list[Path], architecture: str) -> list[s
         problems.append(
             f"its tokenizer has {len(tokenizer)} tokens and its config {config.vocab_size}: they come from two runs"
         )
-    return problems + _weight_problems(files, config, architecture)
+    problems += _weight_problems(files, config, architecture)
+    if not problems and architecture == REWARD and (path / variational.FILE).is_file():
+        problems = variational.head_problems(path, _score(files))
+    return problems
 
 
 def _weight_problems(files: list[Path], config: LlamaConfig, architecture: str) -> list[str]:
@@ -75,6 +79,15 @@ def _weight_problems(files: list[Path], config: LlamaConfig, architecture: str) 
     if not_finite:
         problems.append(f"{len(not_finite)} weights are not finite, such as {not_finite[0]}")
     return problems
+
+
+def _score(files: list[Path]) -> torch.Tensor:
+    """Weight of the linear head of a whole reward model, [1, H]."""
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            if "score.weight" in tensors.keys():  # noqa: SIM118  not a dict
+                return tensors.get_tensor("score.weight")
+    raise AssertionError("the weights were checked")
 
 
 def shared_tokenizer(paths: Mapping[str, Path]) -> PreTrainedTokenizerFast:

@@ -1,41 +1,44 @@
-"""Reward model: TRL's RewardTrainer, Bradley-Terry with a margin, on pairs of human-rated excerpts."""
+"""Reward model: TRL's RewardTrainer, Bradley-Terry with a margin, on pairs of chats."""
 
 import logging
-import random
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from datasets import Dataset
+import torch
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
 )
-from trl import RewardConfig, RewardTrainer
+from trl import RewardConfig
 
-from groundup.data.jsonl import Row, read_jsonl
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.training import RewardParams, RuntimeParams
-from groundup.model.chat_format import load_tokenizer, render
+from groundup.model.chat_format import load_tokenizer
 from groundup.model.check import CAUSAL, check_model
 from groundup.model.llama import save_model
-from groundup.model.scoring import RewardScorer
-from groundup.statistics import wins
-from groundup.train.reward_figures import PairTable
+from groundup.model.scoring import RewardScorer, pooled
+from groundup.model.variational import VariationalHead, fold, save_head
+from groundup.train.pair_trainer import PairTrainer
+from groundup.train.reward_pairs import PREFERENCE, PREFIX, RELEVANCE, Pair, group_by_length, load_pairs, of_group
 from groundup.train.reward_report import reward_report
+from groundup.train.reward_scores import (
+    ScoredPairs,
+    accuracies,
+    judged,
+    measure_uncertainty,
+    relevance_figures,
+    relevance_section,
+)
 from groundup.train.runtime import Log, draw, num_bytes, set_up, trl_runtime
 from groundup.train.trl_callbacks import Curves, KeepCheckpoints, run_trainer
 
 logger = logging.getLogger(__name__)
 
-BATCHES_PER_STRETCH = 16
-RATINGS = ("chosen_rating", "rejected_rating")
-COLUMNS = ("source", "kind", "chosen", "rejected", "margin", "chosen_id", "rejected_id", *RATINGS)
+SPLITS = ("train", "val", "test")
 CARD = """---
 library_name: transformers
 ---
@@ -45,16 +48,9 @@ Scores a chat: higher means that people would rate the conversation as more inte
 pairs of rated conversations (artifacts/reports/prepare has the source and its licence). metrics/reward.json says how
 often it is right on conversations it has not seen; it is often wrong.
 """
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Both sides rendered, and what they come from."""
-
-    chosen: list[int]
-    rejected: list[int]
-    margin: float
-    row: Row  # of the file, with its texts, ratings and the two conversations
+CARD_UNCERTAINTY = """
+variational.safetensors holds what the mean score lacks, its standard deviation: groundup.model.scoring reads both.
+"""
 
 
 def train_reward(
@@ -73,30 +69,17 @@ def train_reward(
     check_model(sft, CAUSAL)
     tokenizer = load_tokenizer(str(sft))
     pairs, num_too_long = {}, {}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         pairs[split], num_too_long[split] = load_pairs(preferences / f"{split}.jsonl", tokenizer, params.max_length)
-    drawn = draw(pairs["train"], params.max_pairs, params.seed)
-    pairs["train"] = group_by_length(drawn, params.batch_size, params.seed)
-    logger.info(
-        "reward: %d train, %d val, %d test pairs; %d with a side over %d tokens left out",
-        *(len(pairs[split]) for split in pairs),
-        sum(num_too_long.values()),
-        params.max_length,
-    )
-    model = AutoModelForSequenceClassification.from_pretrained(
-        sft,
-        num_labels=1,
-        attention_dropout=params.dropout,
-        pad_token_id=tokenizer.pad_token_id,
-        use_safetensors=True,
-    ).to(torch_device)
-    trainer = RewardTrainer(
+    pairs["train"] = draw_pairs(pairs["train"], params)
+    say_what_there_is(pairs, sum(num_too_long.values()))
+    model = start_model(sft, tokenizer, params).to(torch_device)
+    trainer = PairTrainer(
         model=model,
-        processing_class=tokenizer,
-        train_dataset=Dataset.from_list(
-            [{"chosen_ids": p.chosen, "rejected_ids": p.rejected, "margin": p.margin} for p in pairs["train"]]
-        ),
-        args=RewardConfig(
+        tokenizer=tokenizer,
+        pairs=pairs["train"],
+        weights=[params.relevance_weight if pair.group == RELEVANCE else 1.0 for pair in pairs["train"]],
+        config=RewardConfig(
             output_dir=str(checkpoints.folder),
             seed=params.seed,
             num_train_epochs=params.num_epochs,
@@ -111,11 +94,12 @@ def train_reward(
             disable_dropout=params.dropout == 0,
             logging_steps=params.log_every,
             save_steps=params.checkpoint_every,
-            train_sampling_strategy="sequential",  # group_by_length has put the pairs into their order
+            train_sampling_strategy="sequential",  # draw_pairs has put the pairs into their order
             **trl_runtime(runtime, torch_device),
         ),
+        variational=params.variational,
         callbacks=[
-            Curves("reward", log, params.validate_every, lambda m: {"val_accuracy": accuracy(m, pairs["val"])}),
+            Curves("reward", log, params.validate_every, lambda m: accuracies(m, "val", pairs["val"])),
             KeepCheckpoints(checkpoints),
         ],
     )
@@ -126,72 +110,80 @@ def train_reward(
     start = time.monotonic()
     run_trainer(trainer, checkpoints)
     seconds = time.monotonic() - start
-    trainer.model.config.attention_dropout = 0.0
-    save_model(trainer.model, tokenizer, out, CARD)
+    export(trainer.model, tokenizer, pairs["train"], out, params)
     scorer = RewardScorer.load(out, torch_device)
-    tables = {split: score_table(scorer, pairs[split]) for split in pairs}
-    metrics = reward_report(tables, sum(num_too_long.values()), params, report)
-    metrics["num_steps"] = trainer.state.global_step
+    scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}
+    more: dict[str, Any] = relevance_figures(scored, params) | {"num_steps": trainer.state.global_step}
+    sections = [relevance_section(more)]
+    if params.head == "variational":
+        figures, section = measure_uncertainty(scorer, judged(scored)["test"], tokenizer, params)
+        more |= figures
+        sections.append(section)
+    tables = {split: here.table for split, here in judged(scored).items()}
+    metrics = reward_report(tables, sum(num_too_long.values()), more, sections, params, report)
     return metrics | {"train_seconds": seconds, "checkpoint_seconds": checkpoints.seconds}
 
 
-def load_pairs(path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) -> tuple[list[Pair], int]:
-    """(pairs, how many were left out because a side is over max_length)."""
-    pairs = [
-        Pair(
-            chosen=render(tokenizer, row["chosen"], reply_next=False),
-            rejected=render(tokenizer, row["rejected"], reply_next=False),
-            margin=row["margin"],
-            row=row,
-        )
-        for row in read_jsonl(path, COLUMNS)
-    ]
-    kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= max_length]
-    if not kept:
+def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
+    """The pairs to train on, of each group so many, in the order in which they are trained on."""
+    drawn = draw(of_group(pairs, PREFERENCE), params.max_pairs, params.seed)
+    if params.relevance_weight > 0:
+        drawn += draw(of_group(pairs, RELEVANCE), params.max_relevance_pairs, params.seed)
+    if not drawn:
         raise ValueError(
-            f"{path.name}: none of {len(pairs)} preference pairs fits reward.max_length {max_length}; raise it, or "
-            "lower prepare.preferences.excerpt_turns or min_rating_gap"
+            f"the {len(pairs)} training pairs are all relevance pairs, and reward.relevance_weight is 0: raise it, or "
+            "add a source of ratings or of preference pairs"
         )
-    return kept, len(pairs) - len(kept)
+    return group_by_length(drawn, params.batch_size, params.seed)
 
 
-def group_by_length(pairs: Sequence[Pair], batch_size: int, seed: int) -> list[Pair]:
-    """Random order in which the pairs of a batch are of like length: padding was half of the work.
-
-    Batches are cut from sorted stretches of a shuffled list and shuffled themselves; a last partial one stays last.
-    """
-    rng = random.Random(seed)
-    shuffled = rng.sample(pairs, len(pairs))
-    stretch = BATCHES_PER_STRETCH * batch_size
-    ordered = [
-        pair
-        for start in range(0, len(shuffled), stretch)
-        for pair in sorted(shuffled[start : start + stretch], key=lambda p: max(len(p.chosen), len(p.rejected)))
-    ]
-    num_whole = len(ordered) // batch_size
-    batches = [ordered[i * batch_size : (i + 1) * batch_size] for i in range(num_whole)]
-    rng.shuffle(batches)
-    return [pair for batch in batches for pair in batch] + ordered[num_whole * batch_size :]
+def say_what_there_is(pairs: Mapping[str, Sequence[Pair]], num_too_long: int) -> None:
+    for group in PREFIX:
+        logger.info(
+            "reward: %d train, %d val, %d test %s pairs", *(len(of_group(pairs[s], group)) for s in SPLITS), group
+        )
+    logger.info("reward: %d pairs left out as too long", num_too_long)
+    if lacking := [split for split in SPLITS if not of_group(pairs[split], PREFERENCE)]:
+        logger.warning(
+            "there are no rated or given pairs in %s: the report, heldout_accuracy too, is of all pairs, so of which "
+            "reply belongs to the prompt rather than of what people prefer",
+            " and ".join(lacking),
+        )
 
 
-def score_pairs(scorer: RewardScorer, pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
-    """Rewards of the chosen sides and of the rejected ones."""
-    sequences = sorted({tuple(side) for pair in pairs for side in (pair.chosen, pair.rejected)})
-    index = {sequence: i for i, sequence in enumerate(sequences)}  # a conversation is in many pairs: score it once
-    mean, _ = scorer.score(sequences)
-    chosen = [index[tuple(pair.chosen)] for pair in pairs]
-    rejected = [index[tuple(pair.rejected)] for pair in pairs]
-    return mean[chosen].tolist(), mean[rejected].tolist()
+def start_model(sft: Path, tokenizer: PreTrainedTokenizerFast, params: RewardParams) -> PreTrainedModel:
+    """The SFT model with a new head."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        sft,
+        num_labels=1,
+        attention_dropout=params.dropout,
+        pad_token_id=tokenizer.pad_token_id,
+        use_safetensors=True,
+    )
+    if params.head == "variational":
+        config = model.config
+        model.score = VariationalHead(config.hidden_size, params.variational.latent_size, config.initializer_range)
+    return model
 
 
-def accuracy(model: PreTrainedModel, pairs: Sequence[Pair]) -> float:
-    """Share of pairs in which the chosen side scores higher; TRL's own is the mean of batch means."""
+def export(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[Pair],
+    out: Path,
+    params: RewardParams,
+) -> None:
+    """A stock reward model, and a variational head beside it; pairs: those trained on."""
+    model.config.attention_dropout = 0.0
+    if params.head == "linear":
+        save_model(model, tokenizer, out, CARD)
+        return
     model.eval()
-    values = wins(*score_pairs(RewardScorer(model), pairs))
-    return sum(values) / len(values)
-
-
-def score_table(scorer: RewardScorer, pairs: Sequence[Pair]) -> PairTable:
-    rewards = np.array(score_pairs(scorer, pairs), dtype=np.float64).T
-    lengths = np.array([(len(pair.chosen), len(pair.rejected)) for pair in pairs], dtype=np.float64)
-    return PairTable.from_rows([pair.row for pair in pairs], lengths, rewards)
+    head = fold(model)
+    stock, model.score = model.score, torch.nn.Identity()
+    chats = sorted({tuple(side) for pair in pairs for side in (pair.chosen, pair.rejected)})
+    drawn = draw(chats, params.variational.num_density_chats, params.seed)
+    head.fit_density(pooled(model, drawn).to(model.device))
+    model.score = stock
+    save_model(model, tokenizer, out, CARD + CARD_UNCERTAINTY)
+    save_head(head, out)

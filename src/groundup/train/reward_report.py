@@ -46,9 +46,17 @@ NOT_MEASURED = {
 
 
 def reward_report(
-    tables: Mapping[str, PairTable], num_too_long: int, params: RewardParams, folder: Path
+    tables: Mapping[str, PairTable],
+    num_too_long: int,
+    more: Mapping[str, Any],
+    sections: Sequence[str],
+    params: RewardParams,
+    folder: Path,
 ) -> dict[str, Any]:
-    """Writes the report and returns its figures; tables: train (the pairs trained on), val and test."""
+    """Writes the report and returns its figures; tables: train (the pairs trained on), val and test.
+
+    more: figures that are reported beside these; sections: Markdown that comes last.
+    """
     train, val, test = tables["train"], tables["val"], tables["test"]
     words = BagOfWords.fit(train.texts, val.texts, params.report.bag_of_words_strengths)
     outcomes = rule_outcomes(test, words.score_pairs(test.texts))
@@ -58,7 +66,7 @@ def reward_report(
     metrics["num_pairs_too_long"] = num_too_long
     metrics |= correlations(distinct_excerpts(test), params)
     calibrated, bins = calibration(val.differences, test, params)
-    metrics |= calibrated
+    metrics |= {**calibrated, **more}
     (overall,) = by_bucket(["all pairs"], ["all pairs"] * len(test.texts), outcomes, test.conversations, params)
     buckets = all_buckets(test, outcomes, params)
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +81,8 @@ def reward_report(
     }
     text = json.dumps(metrics | details, indent=2, allow_nan=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(markdown(metrics, buckets, missing), encoding="utf-8")
+    text = "\n".join([markdown(metrics, buckets, missing), *sections])
+    (folder / "report.md").write_text(text, encoding="utf-8")
     return metrics
 
 

@@ -23,6 +23,8 @@ NAMES = {
     "mean_token_accuracy": "token_accuracy",
     "accuracy": "accuracy",
     "margin": "margin",
+    "latent_std": "latent_std",
+    "latent_kl": "latent_kl",
 }
 
 

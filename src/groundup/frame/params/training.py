@@ -118,10 +118,22 @@ class RewardReportParams(Section):
     bag_of_words_strengths: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
+class VariationalParams(Section):
+    """With reward.head: variational (InfoRM, Miao et al. 2024)."""
+
+    latent_size: Positive  # numbers in z
+    kl_coefficient: NonNegativeFloat  # beta: nats of loss for a nat of KL(q(z | chat) || N(0, I))
+    num_samples: Positive  # of the reward of each side, drawn at every step
+    num_density_chats: Positive  # training chats from which the distance that raises the uncertainty is measured
+    num_ood_chats: Positive  # test chats, and as many of each kind out of distribution, in ood_auroc_*
+
+
 class RewardParams(Section):
     seed: Seed
-    head: Literal["linear"]
-    max_pairs: Positive | None  # train on this many, drawn by the seed; null takes all
+    head: Literal["linear", "variational"]
+    max_pairs: Positive | None  # train on this many that are rated or given, drawn by the seed; null takes all
+    max_relevance_pairs: Positive | None  # and on this many of true against foreign replies
+    relevance_weight: NonNegativeFloat  # of the loss of such a pair, the others' being 1; 0 leaves them out
     num_epochs: PositiveFloat
     batch_size: Positive
     max_length: Positive
@@ -136,3 +148,4 @@ class RewardParams(Section):
     checkpoint_every: Positive
     bootstrap_samples: Positive
     report: RewardReportParams
+    variational: VariationalParams
