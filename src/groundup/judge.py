@@ -1,7 +1,7 @@
 """A judge of another kind than the reward model: TF-IDF and ridge regression on what people rated.
 
-Long conversations are rated higher, whatever they say. So the lengths stand beside the words when the weights are
-fitted, and are held at their mean when a chat is scored: what is left is the words and not their number.
+Long conversations are rated higher, whatever they say. So length stands beside the words when their weights are fitted
+and is left out when a chat is scored: what counts is the words and not their number.
 """
 
 from collections.abc import Sequence
@@ -16,51 +16,67 @@ from groundup.frame.params.judge import JudgeParams
 from groundup.model.chat_format import Message
 
 Floats = NDArray[np.float64]
+Chat = Sequence[Message]
 
-MIN_ROWS_PER_FOLD = 4
+ROWS_PER_FOLD = 4  # fewer give no correlation worth the name
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rank correlation of the judge's scores with the ratings of conversations that it was not fitted on.
+    """How a judge's scores rank conversations that it was not fitted on, against their ratings.
 
-    Spearman's, both sides freed of what the length of the conversation explains.
+    Spearman's correlation at equal length: of what the numbers of words and turns do not explain on either side.
     """
 
     spearman: float
     spearman_ci_low: float
     spearman_ci_high: float
+    length_spearman: float  # of the number of words with the ratings: what the judge is freed of
     num_conversations: int
 
 
 @dataclass(frozen=True)
-class RatingJudge:
+class WordWeights:
     vectorizer: TfidfVectorizer
-    mean_features: Floats  # [V]
     weights: Floats  # [V]
-    mean_rating: float
+
+    def score(self, chats: Sequence[Chat]) -> Floats:
+        features = self.vectorizer.transform([text(chat) for chat in chats])
+        return np.asarray(features @ self.weights, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class RatingJudge:
+    words: WordWeights
+    length_slope: float  # by which the words' score still rises with the square root of their number, in short chats
+    intercept: float
     agreement: Agreement
 
     @classmethod
     def fit(cls, rows: Sequence[dict[str, Any]], params: JudgeParams) -> "RatingJudge":
-        """rows: {messages, rating}, one a conversation. ValueError where they are too few or all rated the same."""
+        """rows: {messages, rating}, one a conversation; ValueError if they are too few or too much alike."""
         check_rows(rows, params)
         chats = [row["messages"] for row in rows]
         ratings = np.array([row["rating"] for row in rows], dtype=np.float64)
         agreement = cross_validate(chats, ratings, params)
-        return cls(*_fit(chats, ratings, params), agreement=agreement)
+        words = fit_words(chats, ratings, params)
+        # What is judged are chats of a few turns, so what is left of length is measured on beginnings of that size.
+        beginnings = [spoken(chat)[:turns] for chat in chats for turns in params.num_turns]
+        length, scores = root_length(beginnings), words.score(beginnings)
+        slope = float(np.cov(length, scores)[0, 1] / length.var(ddof=1)) if np.ptp(length) > 0 else 0.0
+        return cls(words, slope, float(ratings.mean() - (scores - slope * length).mean()), agreement)
 
-    def score(self, chats: Sequence[Sequence[Message]]) -> Floats:
-        """[N]: predicted ratings of chats, each as if it were of mean length."""
-        return self.mean_rating + _predict(self.vectorizer, self.mean_features, self.weights, chats)
+    def score(self, chats: Sequence[Chat]) -> Floats:
+        """[N]: predicted ratings of conversations that begin so, whatever the length of the beginning."""
+        return self.intercept + self.words.score(chats) - self.length_slope * root_length(chats)
 
 
 def check_rows(rows: Sequence[dict[str, Any]], params: JudgeParams) -> None:
-    needed = MIN_ROWS_PER_FOLD * params.num_folds
+    needed = ROWS_PER_FOLD * params.num_folds
     if len(rows) < needed:
         raise ValueError(
-            f"a judge needs at least {needed} rated conversations ({MIN_ROWS_PER_FOLD} a fold), there are "
-            f"{len(rows)}: raise the split's share in prepare.splits, add rated data, or lower num_folds"
+            f"a judge needs at least {needed} rated conversations ({ROWS_PER_FOLD} a fold), there are {len(rows)}: "
+            "raise its share in prepare.splits, add rated data, or lower num_folds"
         )
     if len({row["rating"] for row in rows}) == 1:
         raise ValueError(
@@ -69,73 +85,85 @@ def check_rows(rows: Sequence[dict[str, Any]], params: JudgeParams) -> None:
         )
 
 
-def text(chat: Sequence[Message]) -> str:
-    """What was said; the system message is a topic that many conversations share."""
-    return "\n".join(message["content"] for message in chat if message["role"] != "system")
+def spoken(chat: Chat) -> Chat:
+    """Without the system message: a topic that many conversations share."""
+    return [message for message in chat if message["role"] != "system"]
 
 
-def lengths(chat: Sequence[Message]) -> tuple[float, float]:
-    """Logarithms of the number of words and of turns."""
-    turns = sum(message["role"] != "system" for message in chat)
-    return float(np.log1p(len(text(chat).split()))), float(np.log1p(turns))
+def text(chat: Chat) -> str:
+    return "\n".join(message["content"] for message in spoken(chat))
 
 
-def cross_validate(chats: Sequence[Sequence[Message]], ratings: Floats, params: JudgeParams) -> Agreement:
-    """Every conversation is scored by a judge fitted on the other folds."""
+def num_words(chat: Chat) -> int:
+    return len(text(chat).split())
+
+
+def root_length(chats: Sequence[Chat]) -> Floats:
+    return np.sqrt(np.array([num_words(chat) for chat in chats], dtype=np.float64))
+
+
+def log_lengths(chats: Sequence[Chat]) -> Floats:
+    """[N, 2]: logarithms of the number of words and of turns."""
+    return np.log1p(np.array([[num_words(chat), len(spoken(chat))] for chat in chats], dtype=np.float64))
+
+
+def fit_words(chats: Sequence[Chat], ratings: Floats, params: JudgeParams) -> WordWeights:
+    """Ridge on TF-IDF; the intercept and the lengths are fitted with it, free of its penalty."""
+    vectorizer = TfidfVectorizer(
+        min_df=params.min_document_frequency, ngram_range=(1, params.max_ngram), sublinear_tf=True
+    )
+    texts = [text(chat) for chat in chats]
+    try:
+        features = vectorizer.fit_transform(texts)  # sparse [N, V]
+    except ValueError:  # scikit-learn's own words for it: empty vocabulary, or no terms remain
+        raise ValueError(
+            f"no word occurs in {params.min_document_frequency} of the {len(texts)} rated conversations: add rated "
+            "data, or lower min_document_frequency"
+        ) from None
+    # Frisch, Waugh and Lovell: with the span of the free columns taken out of both sides, a plain ridge is left.
+    free = np.column_stack([np.ones(len(chats)), log_lengths(chats)])
+    basis, sizes, _ = np.linalg.svd(free, full_matrices=False)
+    basis = basis[:, sizes > 1e-9 * sizes[0]]
+    rest = np.eye(len(chats)) - basis @ basis.T
+    kernel = rest @ (features @ features.T).toarray() @ rest
+    scale = max(np.trace(kernel) / len(chats), np.finfo(np.float64).tiny)  # alpha is in units of the mean variance
+    dual = np.linalg.solve(kernel / scale + params.ridge_alpha * np.eye(len(chats)), rest @ ratings) / scale
+    return WordWeights(vectorizer, np.asarray(features.T @ (rest @ dual), dtype=np.float64))
+
+
+def cross_validate(chats: Sequence[Chat], ratings: Floats, params: JudgeParams) -> Agreement:
+    """Every conversation is scored by a judge fitted on the other folds; conversations are resampled."""
     rng = np.random.default_rng(params.seed)
-    order = rng.permutation(len(chats))
+    folds = np.array_split(rng.permutation(len(chats)), params.num_folds)
     scores = np.zeros(len(chats))
-    for fold in range(params.num_folds):
-        held_out = order[fold :: params.num_folds]
-        rest = np.setdiff1d(order, held_out)
-        vectorizer, mean_features, weights, _ = _fit([chats[i] for i in rest], ratings[rest], params)
-        scores[held_out] = _predict(vectorizer, mean_features, weights, [chats[i] for i in held_out])
-    length = np.array([lengths(chat) for chat in chats])
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(len(chats)), fold)
+        words = fit_words([chats[i] for i in rest], ratings[rest], params)
+        scores[fold] = words.score([chats[i] for i in fold])
+    length = log_lengths(chats)
     samples = [rng.integers(0, len(chats), len(chats)) for _ in range(params.bootstrap_samples)]
-    resampled = [partial_spearman(scores[rows], ratings[rows], length[rows]) for rows in samples]
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return Agreement(partial_spearman(scores, ratings, length), float(low), float(high), len(chats))
+    low, high = np.quantile([partial_spearman(scores[i], ratings[i], length[i]) for i in samples], [0.025, 0.975])
+    return Agreement(
+        spearman=partial_spearman(scores, ratings, length),
+        spearman_ci_low=float(low),
+        spearman_ci_high=float(high),
+        length_spearman=partial_spearman(length[:, 0], ratings, length[:, :0]),
+        num_conversations=len(chats),
+    )
 
 
 def partial_spearman(a: Floats, b: Floats, given: Floats) -> float:
-    """Correlation of the ranks of a and b [N] beyond what those of `given` [N, K] explain; 0 if one is constant."""
+    """Correlation of the ranks of a and b [N] beyond what those of `given` [N, K] explain; 0 if nothing is left."""
     explained = np.column_stack([np.ones(len(a)), *(ranks(column) for column in given.T)])
-    rest = [values - explained @ np.linalg.lstsq(explained, values, rcond=None)[0] for values in (ranks(a), ranks(b))]
-    norms = [float(np.linalg.norm(values)) for values in rest]
-    if min(norms) < 1e-9 * len(a):
+    left = np.column_stack([ranks(a), ranks(b)])
+    left = left - explained @ np.linalg.lstsq(explained, left, rcond=None)[0]
+    norms = np.linalg.norm(left, axis=0)
+    if norms.min() < 1e-9 * len(a) ** 1.5:  # ranks of N values have a norm of about N^1.5
         return 0.0
-    return float(rest[0] @ rest[1] / (norms[0] * norms[1]))
+    return float(left[:, 0] @ left[:, 1] / norms.prod())
 
 
 def ranks(values: Floats) -> Floats:
     """1 for the smallest; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)
-
-
-def _fit(
-    chats: Sequence[Sequence[Message]], ratings: Floats, params: JudgeParams
-) -> tuple[TfidfVectorizer, Floats, Floats, float]:
-    """Ridge on the words; intercept and lengths are fitted with them, free of the penalty."""
-    # l1: a chat's features are shares, so its score is the mean weight of its words and not their sum.
-    vectorizer = TfidfVectorizer(
-        min_df=params.min_document_frequency, ngram_range=(1, params.max_ngram), norm="l1", dtype=np.float64
-    )
-    features = np.asarray(vectorizer.fit_transform([text(chat) for chat in chats]).todense())  # [N, V]
-    # Frisch-Waugh-Lovell: with the span of the free columns projected out, a plain ridge gives the same weights.
-    free = np.column_stack([np.ones(len(chats)), np.array([lengths(chat) for chat in chats])])
-    basis = np.linalg.svd(free, full_matrices=False)[0][:, : np.linalg.matrix_rank(free)]
-    rest = features - basis @ (basis.T @ features)
-    target = ratings - basis @ (basis.T @ ratings)
-    scale = np.square(rest).sum() / len(chats)  # so that alpha means the same whatever the unit of the features
-    kernel = rest @ rest.T / scale
-    weights = rest.T @ np.linalg.solve(kernel + params.ridge_alpha * np.eye(len(chats)), target) / scale
-    return vectorizer, features.mean(axis=0), weights, float(ratings.mean())
-
-
-def _predict(
-    vectorizer: TfidfVectorizer, mean_features: Floats, weights: Floats, chats: Sequence[Sequence[Message]]
-) -> Floats:
-    features = vectorizer.transform([text(chat) for chat in chats])
-    return np.asarray(features @ weights - mean_features @ weights, dtype=np.float64)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)

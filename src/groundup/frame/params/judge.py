@@ -1,5 +1,9 @@
 """Params of a judge fitted on rated conversations: align.monitor_judge and evaluate.gold_judge."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from groundup.frame.params.section import Positive, PositiveFloat, Section, Seed
 
 
@@ -9,6 +13,9 @@ class JudgeParams(Section):
     seed: Seed  # folds and resamples
     min_document_frequency: Positive  # conversations a word or phrase must occur in
     max_ngram: Positive  # words in the longest phrase
-    ridge_alpha: PositiveFloat
-    num_folds: Positive  # of the cross-validation that gives the agreement
+    ridge_alpha: PositiveFloat  # in units of the features' mean variance
+    num_turns: Annotated[
+        list[Positive], Field(min_length=1)
+    ]  # of the beginnings on which what is left of length is measured
+    num_folds: Annotated[int, Field(ge=2)]  # of the cross-validation that gives the agreement
     bootstrap_samples: Positive
