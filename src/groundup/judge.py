@@ -17,6 +17,7 @@ from groundup.model.chat_format import Message
 
 Floats = NDArray[np.float64]
 Chat = Sequence[Message]
+Sparse = Any  # a sparse matrix of scipy, which comes without types
 
 ROWS_PER_FOLD = 4  # fewer give no correlation worth the name
 
@@ -36,18 +37,9 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class WordWeights:
+class RatingJudge:
     vectorizer: TfidfVectorizer
     weights: Floats  # [V]
-
-    def score(self, chats: Sequence[Chat]) -> Floats:
-        features = self.vectorizer.transform([text(chat) for chat in chats])
-        return np.asarray(features @ self.weights, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class RatingJudge:
-    words: WordWeights
     length_slope: float  # by which the words' score still rises with the square root of their number, in short chats
     intercept: float
     agreement: Agreement
@@ -58,17 +50,26 @@ class RatingJudge:
         check_rows(rows, params)
         chats = [row["messages"] for row in rows]
         ratings = np.array([row["rating"] for row in rows], dtype=np.float64)
-        agreement = cross_validate(chats, ratings, params)
-        words = fit_words(chats, ratings, params)
+        vectorizer, features = count_words(chats, params)
+        lengths = log_lengths(chats)
+        weights = fit_weights(features, ratings, lengths, params.ridge_alpha)
         # What is judged are chats of a few turns, so what is left of length is measured on beginnings of that size.
         beginnings = [spoken(chat)[:turns] for chat in chats for turns in params.num_turns]
-        length, scores = root_length(beginnings), words.score(beginnings)
-        slope = float(np.cov(length, scores)[0, 1] / length.var(ddof=1)) if np.ptp(length) > 0 else 0.0
-        return cls(words, slope, float(ratings.mean() - (scores - slope * length).mean()), agreement)
+        root = root_length(beginnings)
+        scores = vectorizer.transform([text(chat) for chat in beginnings]) @ weights
+        slope = float(np.cov(root, scores)[0, 1] / root.var(ddof=1)) if np.ptp(root) > 0 else 0.0
+        return cls(
+            vectorizer=vectorizer,
+            weights=weights,
+            length_slope=slope,
+            intercept=float(ratings.mean() - (scores - slope * root).mean()),
+            agreement=cross_validate(features, ratings, lengths, params),
+        )
 
     def score(self, chats: Sequence[Chat]) -> Floats:
         """[N]: predicted ratings of conversations that begin so, whatever the length of the beginning."""
-        return self.intercept + self.words.score(chats) - self.length_slope * root_length(chats)
+        features = self.vectorizer.transform([text(chat) for chat in chats])
+        return np.asarray(self.intercept + features @ self.weights - self.length_slope * root_length(chats))
 
 
 def check_rows(rows: Sequence[dict[str, Any]], params: JudgeParams) -> None:
@@ -107,48 +108,49 @@ def log_lengths(chats: Sequence[Chat]) -> Floats:
     return np.log1p(np.array([[num_words(chat), len(spoken(chat))] for chat in chats], dtype=np.float64))
 
 
-def fit_words(chats: Sequence[Chat], ratings: Floats, params: JudgeParams) -> WordWeights:
-    """Ridge on TF-IDF; the intercept and the lengths are fitted with it, free of its penalty."""
+def count_words(chats: Sequence[Chat], params: JudgeParams) -> tuple[TfidfVectorizer, Sparse]:
+    """Features are sparse [N, V]."""
     vectorizer = TfidfVectorizer(
         min_df=params.min_document_frequency, ngram_range=(1, params.max_ngram), sublinear_tf=True
     )
-    texts = [text(chat) for chat in chats]
     try:
-        features = vectorizer.fit_transform(texts)  # sparse [N, V]
+        return vectorizer, vectorizer.fit_transform([text(chat) for chat in chats])
     except ValueError:  # scikit-learn's own words for it: empty vocabulary, or no terms remain
         raise ValueError(
-            f"no word occurs in {params.min_document_frequency} of the {len(texts)} rated conversations: add rated "
+            f"no word occurs in {params.min_document_frequency} of the {len(chats)} rated conversations: add rated "
             "data, or lower min_document_frequency"
         ) from None
+
+
+def fit_weights(features: Sparse, ratings: Floats, lengths: Floats, alpha: float) -> Floats:
+    """[V]: ridge on the words; the intercept and the lengths are fitted with it, free of its penalty."""
     # Frisch, Waugh and Lovell: with the span of the free columns taken out of both sides, a plain ridge is left.
-    free = np.column_stack([np.ones(len(chats)), log_lengths(chats)])
+    free = np.column_stack([np.ones(len(ratings)), lengths])
     basis, sizes, _ = np.linalg.svd(free, full_matrices=False)
     basis = basis[:, sizes > 1e-9 * sizes[0]]
-    rest = np.eye(len(chats)) - basis @ basis.T
+    rest = np.eye(len(ratings)) - basis @ basis.T
     kernel = rest @ (features @ features.T).toarray() @ rest
-    scale = max(np.trace(kernel) / len(chats), np.finfo(np.float64).tiny)  # alpha is in units of the mean variance
-    dual = np.linalg.solve(kernel / scale + params.ridge_alpha * np.eye(len(chats)), rest @ ratings) / scale
-    return WordWeights(vectorizer, np.asarray(features.T @ (rest @ dual), dtype=np.float64))
+    scale = max(np.trace(kernel) / len(ratings), np.finfo(np.float64).tiny)  # alpha is in units of the mean variance
+    dual = np.linalg.solve(kernel / scale + alpha * np.eye(len(ratings)), rest @ ratings) / scale
+    return np.asarray(features.T @ (rest @ dual), dtype=np.float64)
 
 
-def cross_validate(chats: Sequence[Chat], ratings: Floats, params: JudgeParams) -> Agreement:
-    """Every conversation is scored by a judge fitted on the other folds; conversations are resampled."""
+def cross_validate(features: Sparse, ratings: Floats, lengths: Floats, params: JudgeParams) -> Agreement:
+    """Every conversation is scored by weights fitted on the other folds; conversations are resampled."""
     rng = np.random.default_rng(params.seed)
-    folds = np.array_split(rng.permutation(len(chats)), params.num_folds)
-    scores = np.zeros(len(chats))
-    for fold in folds:
-        rest = np.setdiff1d(np.arange(len(chats)), fold)
-        words = fit_words([chats[i] for i in rest], ratings[rest], params)
-        scores[fold] = words.score([chats[i] for i in fold])
-    length = log_lengths(chats)
-    samples = [rng.integers(0, len(chats), len(chats)) for _ in range(params.bootstrap_samples)]
-    low, high = np.quantile([partial_spearman(scores[i], ratings[i], length[i]) for i in samples], [0.025, 0.975])
+    rows = np.arange(len(ratings))
+    scores = np.zeros(len(ratings))
+    for fold in np.array_split(rng.permutation(rows), params.num_folds):
+        rest = np.setdiff1d(rows, fold)
+        scores[fold] = features[fold] @ fit_weights(features[rest], ratings[rest], lengths[rest], params.ridge_alpha)
+    samples = [rng.choice(rows, len(rows)) for _ in range(params.bootstrap_samples)]
+    low, high = np.quantile([partial_spearman(scores[i], ratings[i], lengths[i]) for i in samples], [0.025, 0.975])
     return Agreement(
-        spearman=partial_spearman(scores, ratings, length),
+        spearman=partial_spearman(scores, ratings, lengths),
         spearman_ci_low=float(low),
         spearman_ci_high=float(high),
-        length_spearman=partial_spearman(length[:, 0], ratings, length[:, :0]),
-        num_conversations=len(chats),
+        length_spearman=partial_spearman(lengths[:, 0], ratings, lengths[:, :0]),
+        num_conversations=len(ratings),
     )
 
 
