@@ -38,10 +38,14 @@ class Agreement:
 
 @dataclass(frozen=True)
 class RatingJudge:
+    """One judge of all rows, and one of the rows without each fold: they say how far the first may be off."""
+
     vectorizer: TfidfVectorizer
-    weights: Floats  # [V]
-    length_slope: float  # by which the words' score still rises with the square root of their number, in short chats
-    intercept: float
+    weights: Floats  # [V, 1 + F]
+    length_slopes: (
+        Floats  # [1 + F]: by which the words' score still rises with the root of their number, in short chats
+    )
+    intercepts: Floats  # [1 + F]
     agreement: Agreement
 
     @classmethod
@@ -52,24 +56,43 @@ class RatingJudge:
         ratings = np.array([row["rating"] for row in rows], dtype=np.float64)
         vectorizer, features = count_words(chats, params)
         lengths = log_lengths(chats)
-        weights = fit_weights(features, ratings, lengths, params.ridge_alpha)
+        everyone = np.arange(len(rows))
+        folds = np.array_split(np.random.default_rng(params.seed).permutation(everyone), params.num_folds)
+        parts = [everyone, *(np.setdiff1d(everyone, fold) for fold in folds)]
+        weights = np.column_stack(
+            [fit_weights(features[part], ratings[part], lengths[part], params.ridge_alpha) for part in parts]
+        )
+        held_out = np.zeros(len(rows))
+        for fold, fold_weights in zip(folds, weights.T[1:], strict=True):
+            held_out[fold] = features[fold] @ fold_weights
         # What is judged are chats of a few turns, so what is left of length is measured on beginnings of that size.
         beginnings = [spoken(chat)[:turns] for chat in chats for turns in params.num_turns]
         root = root_length(beginnings)
         scores = vectorizer.transform([text(chat) for chat in beginnings]) @ weights
-        slope = float(np.cov(root, scores)[0, 1] / root.var(ddof=1)) if np.ptp(root) > 0 else 0.0
+        slopes = (root - root.mean()) @ scores / max(len(root) * root.var(), np.finfo(np.float64).tiny)
         return cls(
             vectorizer=vectorizer,
             weights=weights,
-            length_slope=slope,
-            intercept=float(ratings.mean() - (scores - slope * root).mean()),
-            agreement=cross_validate(features, ratings, lengths, params),
+            length_slopes=slopes,
+            intercepts=np.array([ratings[part].mean() for part in parts]) - scores.mean(axis=0) + slopes * root.mean(),
+            agreement=agreement(held_out, ratings, lengths, params),
         )
 
     def score(self, chats: Sequence[Chat]) -> Floats:
         """[N]: predicted ratings of conversations that begin so, whatever the length of the beginning."""
+        return self.score_by_part(chats)[0]
+
+    def score_by_part(self, chats: Sequence[Chat]) -> Floats:
+        """[1 + F, N]: by the judge of all rows, then by the one without each fold."""
         features = self.vectorizer.transform([text(chat) for chat in chats])
-        return np.asarray(self.intercept + features @ self.weights - self.length_slope * root_length(chats))
+        scores = features @ self.weights - root_length(chats)[:, None] * self.length_slopes + self.intercepts
+        return np.asarray(scores.T, dtype=np.float64)
+
+
+def jackknife_error(estimates: Floats) -> float:
+    """Standard error of estimates[0], [1 + F], from those without each fold (delete-a-group jackknife, Kott 2001)."""
+    parts = estimates[1:]
+    return float(np.sqrt((len(parts) - 1) * np.mean(np.square(parts - parts.mean()))))
 
 
 def check_rows(rows: Sequence[dict[str, Any]], params: JudgeParams) -> None:
@@ -135,15 +158,10 @@ def fit_weights(features: Sparse, ratings: Floats, lengths: Floats, alpha: float
     return np.asarray(features.T @ (rest @ dual), dtype=np.float64)
 
 
-def cross_validate(features: Sparse, ratings: Floats, lengths: Floats, params: JudgeParams) -> Agreement:
-    """Every conversation is scored by weights fitted on the other folds; conversations are resampled."""
+def agreement(scores: Floats, ratings: Floats, lengths: Floats, params: JudgeParams) -> Agreement:
+    """Of scores by judges that did not see the conversation; conversations are resampled for the interval."""
     rng = np.random.default_rng(params.seed)
-    rows = np.arange(len(ratings))
-    scores = np.zeros(len(ratings))
-    for fold in np.array_split(rng.permutation(rows), params.num_folds):
-        rest = np.setdiff1d(rows, fold)
-        scores[fold] = features[fold] @ fit_weights(features[rest], ratings[rest], lengths[rest], params.ridge_alpha)
-    samples = [rng.choice(rows, len(rows)) for _ in range(params.bootstrap_samples)]
+    samples = rng.integers(0, len(ratings), (params.bootstrap_samples, len(ratings)))
     low, high = np.quantile([partial_spearman(scores[i], ratings[i], lengths[i]) for i in samples], [0.025, 0.975])
     return Agreement(
         spearman=partial_spearman(scores, ratings, lengths),
