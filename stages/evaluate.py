@@ -19,6 +19,8 @@ def main(stage: Stage) -> dict[str, Any]:
         text=stage.dep("artifacts/data/text"),
         prompts=stage.dep("artifacts/data/prompts"),
         evaluation=stage.dep("artifacts/data/evaluation"),
+        judge=stage.dep("artifacts/data/judge"),
+        align_report=stage.dep("artifacts/reports/align"),
         curves={name: stage.dep(f"metrics/{name}.csv") for name in CURVES},
         cards={name: stage.dep(f"artifacts/reports/{name}") for name in REPORTED},
         out=stage.out("artifacts/report"),

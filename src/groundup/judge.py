@@ -21,6 +21,8 @@ Sparse = Any  # a sparse matrix of scipy, which comes without types
 
 ROWS_PER_FOLD = 4  # fewer give no correlation worth the name
 
+NO_VARIANCE = 1e-12  # of features whose rows have length 1: the chats are all the same
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -153,7 +155,9 @@ def fit_weights(features: Sparse, ratings: Floats, lengths: Floats, alpha: float
     basis = basis[:, sizes > 1e-9 * sizes[0]]
     rest = np.eye(len(ratings)) - basis @ basis.T
     kernel = rest @ (features @ features.T).toarray() @ rest
-    scale = max(np.trace(kernel) / len(ratings), np.finfo(np.float64).tiny)  # alpha is in units of the mean variance
+    scale = np.trace(kernel) / len(ratings)  # alpha is in units of it
+    if scale < NO_VARIANCE:
+        return np.zeros(features.shape[1])
     dual = np.linalg.solve(kernel / scale + alpha * np.eye(len(ratings)), rest @ ratings) / scale
     return np.asarray(features.T @ (rest @ dual), dtype=np.float64)
 

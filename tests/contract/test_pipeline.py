@@ -74,7 +74,11 @@ def test_every_input_has_a_producer_before_its_reader() -> None:
 
 def test_the_judge_split_is_read_by_no_training_stage() -> None:
     readers = {stage for stage, spec in PIPELINE.items() if any("judge" in path for path in spec.inputs)}
-    assert readers <= {"evaluate"}
+    assert readers == {"evaluate"}
+    assert producer(PIPELINE, "artifacts/data/judge") == "prepare"
+    for stage in set(STAGES) - {"prepare", "evaluate"}:
+        for path in PIPELINE[stage].code:
+            assert "data/judge" not in (ROOT / path).read_text(encoding="utf-8"), (stage, path)
 
 
 def test_commands_hold_nothing_but_the_stage() -> None:

@@ -9,22 +9,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from groundup.data.jsonl import write_jsonl
 from groundup.evaluate.evaluate import evaluate
-from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.model.llama import save_model
 from groundup.train.runtime import draw
-
-PARAMS = EvaluateParams(
-    seed=5,
-    judge="builtin",
-    batch_size=4,
-    num_documents=3,
-    max_new_tokens=6,
-    temperature=1.0,
-    num_prompts=4,
-    num_samples=2,
-    bootstrap_samples=20,
-)
+from tests.evaluate.judging import PARAMS
 
 
 class Points:
@@ -64,6 +52,34 @@ def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
             for i, t in enumerate(texts)
         ],
     )
+    words = ["warm", "cold", "old", "new"]
+    write_jsonl(
+        tmp_path / "judge/conversations.jsonl",
+        [
+            {"id": f"{i}", "rating": float(i % 4), "messages": [*chat(words[i % 4]), *chat(f"{words[i % 4]} sea")]}
+            for i in range(16)
+        ],
+    )
+    write_jsonl(
+        tmp_path / "align/evaluation_points.jsonl",
+        [
+            {
+                "iteration": iteration,
+                "prompt": prompt,
+                "conversation_id": f"c{prompt}",
+                "messages": chat("Hello"),
+                "reply": words[(iteration + prompt) % 4],
+                "ended": True,
+                "score": float(iteration * prompt),
+                "score_std": 0.0,
+                "kl": float(iteration),
+                "num_tokens": 1,
+                "kept": iteration == 1,
+            }
+            for iteration in range(3)
+            for prompt in range(4)
+        ],
+    )
     (tmp_path / "sft.csv").write_text("step,loss\n0,3.0\n1,2.0\n", encoding="utf-8")
     return tmp_path
 
@@ -77,6 +93,8 @@ def run(project: Path, name: str, log: Points) -> dict[str, Any]:
         text=project / "text",
         prompts=project / "prompts",
         evaluation=project / "evaluation",
+        judge=project / "judge",
+        align_report=project / "align",
         curves={"sft": project / "sft.csv", "align": project / "missing.csv"},
         cards={"prepare": project / "missing"},
         out=project / name,
@@ -109,6 +127,9 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     assert [metrics[f"win_rate_vs_sft{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.5, 0.5, 0.5]
     assert metrics["sft"]["kl_to_sft"] == 0.0
     assert metrics["base"]["kl_to_sft"] != 0.0
+    assert [metrics[f"win_rate_vs_sft_gold{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.5, 0.5, 0.5]
+    assert (metrics["best_of_n_n"], metrics["best_of_n_num_prompts"]) == (1, 2)  # the nearest to a KL of zero
+    assert metrics["judge_num_conversations"] == 16
     assert (metrics["num_prompts"], metrics["num_documents"]) == (4, 3)
     assert [step for step, _ in log.points] == [0, 1, 2]
     assert log.points[0][1] == metrics["base"]
@@ -117,13 +138,29 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any) -> None:
         raise AssertionError("computed again")
 
-    for function in ("bits_per_byte_scores", "score_choices", "reply_to_prompts"):
+    for function in ("bits_per_byte_scores", "score_choices", "reply_to_prompts", "reply_pool"):
         monkeypatch.setattr(f"groundup.evaluate.evaluate.{function}", fail)
     assert run(project, "second", Points()) == metrics
     first, second = ({p.name: p.read_bytes() for p in (project / name).iterdir()} for name in ("first", "second"))
     assert first == second
-    assert set(first) == {"report.md", "report.html", "replies.jsonl", "sft_loss.png"}
+    assert set(first) == {"report.md", "report.html", "replies.jsonl", "sft_loss.png", "overoptimization.png"}
     assert "3 of the 5 documents" in first["report.md"].decode()
+
+
+def test_without_ratings_there_is_a_report_that_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "judge/conversations.jsonl").write_text("", encoding="utf-8")
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("a pool that nobody judges")
+
+    monkeypatch.setattr("groundup.evaluate.evaluate.reply_pool", fail)
+    metrics = run(project, "out", Points())
+    assert not [name for name in metrics if "gold" in name or "judge" in name or "best_of_n" in name]
+    assert not (project / "out/overoptimization.png").exists()
+    for page in ("report.md", "report.html"):
+        text = (project / "out" / page).read_text(encoding="utf-8")
+        assert "There is no gold judge (the judge split has no rated conversations)" in text
+        assert "judgement follow" not in text
 
 
 def test_models_of_different_tokenizers_are_refused(project: Path) -> None:

@@ -5,20 +5,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_metrics, reply_to_prompts
-from groundup.frame.params.evaluate import EvaluateParams
 from groundup.model.scoring import RewardScorer
+from tests.evaluate import judging
 
-PARAMS = EvaluateParams(
-    seed=5,
-    judge="builtin",
-    batch_size=4,
-    num_documents=10,
-    max_new_tokens=6,
-    temperature=0.8,
-    num_prompts=4,
-    num_samples=2,
-    bootstrap_samples=50,
-)
+PARAMS = judging.PARAMS.model_copy(update={"temperature": 0.8})
 ROWS = [
     {"conversation_id": f"c{i}", "messages": [{"role": "user", "content": text}]}
     for i, text in enumerate(["Hello there!", "Do you like music?", "What do you think about the beach?"])

@@ -4,24 +4,17 @@ from typing import Any
 
 import pytest
 
+from groundup.evaluate.overoptimization import Gain, Point, Study
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import draw_panels, read_panels, smoothed
+from groundup.evaluate.report.gold import gold_sentences
 from groundup.evaluate.report.sentences import headline
-from groundup.frame.params.evaluate import EvaluateParams
+from tests.evaluate.judging import PARAMS
 
-PARAMS = EvaluateParams(
-    seed=5,
-    judge="builtin",
-    batch_size=4,
-    num_documents=10,
-    max_new_tokens=6,
-    temperature=0.8,
-    num_prompts=4,
-    num_samples=1,
-    bootstrap_samples=50,
-)
+REPORT_PARAMS = PARAMS.model_copy(update={"num_samples": 1})
+AGREEMENT = "0.25 (0.12 to 0.38)"
 
 
 def interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
@@ -50,9 +43,33 @@ def metrics(low: float, high: float) -> dict[str, Any]:
         "aligned": scores(0.75, 3.5),
         **interval("win_rate_vs_sft", 0.6, low, high),
         **interval("win_rate_vs_base", 0.9, 0.85, 0.95),
+        **gold(0.45, 0.75),
         "num_prompts": 200,
         "num_documents": 10,
     }
+
+
+def gold(low: float, high: float) -> dict[str, Any]:
+    return {
+        **interval("judge_agreement", 0.25, 0.12, 0.38),
+        "judge_length_agreement": 0.5,
+        "judge_num_conversations": 40,
+        **interval("gold_reward_before", 7.5, 7.0, 8.0),
+        **interval("gold_reward_after", 8.0, 7.5, 8.5),
+        **interval("gold_reward_difference", 0.5, 0.25, 0.75),
+        **interval("win_rate_vs_sft_gold", 0.6, low, high),
+        **interval("win_rate_vs_sft_gold_length_controlled", 0.55, 0.4, 0.7),
+        **interval("best_of_n_gold_difference", 0.25, 0.0, 0.5),
+        "best_of_n_kl": 3.0,
+        "best_of_n_largest_kl": 3.0,
+        "best_of_n_n": 50,
+        "best_of_n_num_prompts": 30,
+    }
+
+
+def overoptimization() -> Study:
+    still, up = Gain(0.0, 0.0, 0.0), Gain(1.0, 0.5, 1.5)
+    return Study([Point(0, 0.0, False, still, still, 0.0), Point(5, 2.0, True, up, up, 0.0)], still)
 
 
 def inputs(**changes: Any) -> ReportInputs:
@@ -71,7 +88,9 @@ def inputs(**changes: Any) -> ReportInputs:
         "replies": replies,
         "curves": {},
         "cards": {},
-        "params": PARAMS,
+        "no_judge": None,
+        "overoptimization": overoptimization(),
+        "params": REPORT_PARAMS,
     }
     return ReportInputs(**{**values, **changes})
 
@@ -94,6 +113,49 @@ def test_the_headline_says_no_more_than_the_interval(low: float, high: float, ve
     assert sentences[0].startswith(f"{verdict}: its reply is preferred in 60\u00a0% of 200 held-out prompts")
     assert "went from 0.25 to 0.75, at a distance of 3.50 nats" in sentences[1]
     assert sentences[-1] == "The aligned model chooses better than guessing: topic 40\u00a0% (guessing 25\u00a0%)."
+
+
+def gold_headline(**changes: Any) -> list[str]:
+    return gold_sentences(metrics(0.55, 0.65) | changes, None, overoptimization())
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.51, 0.7, "beats the SFT model"),
+        (0.45, 0.75, "cannot be told apart from the SFT model"),
+        (0.3, 0.49, "loses to the SFT model"),
+    ],
+)
+def test_the_gold_verdict_says_no_more_than_the_interval(low: float, high: float, verdict: str) -> None:
+    sentence = gold_headline(**gold(low, high))[0]
+    assert sentence.startswith(f"Under the gold judge the aligned model {verdict}: 60\u00a0% (")
+    assert "55\u00a0% (40\u00a0% to 70\u00a0%) at equal length" in sentence
+    assert "rating moves by 0.50 (0.25 to 0.75)" in sentence
+
+
+def test_a_judge_that_people_do_not_share_is_called_one() -> None:
+    assert gold_headline()[1] == f"The judge's own agreement with held-out human ratings is {AGREEMENT}."
+    doubtful = gold_headline(**interval("judge_agreement", 0.1, -0.05, 0.25))[1]
+    assert "0.10 (-0.05 to 0.25): not better than chance as far as the interval tells" in doubtful
+
+
+def test_best_of_n_says_when_the_pool_does_not_reach_as_far() -> None:
+    assert "best of 50 replies of the SFT model (KL 3.00, aligned 3.50, farther than the pool" in gold_headline()[2]
+    assert "farther" not in gold_headline(best_of_n_largest_kl=3.5)[2]
+
+
+def test_every_gold_result_stands_beside_the_judges_agreement(tmp_path: Path) -> None:
+    write_report(inputs(), tmp_path)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "judge&#39;s agreement 0.25</span>" in html
+    assert f"<th>Gold rating<small>judge&#39;s agreement {AGREEMENT}</small></th>" in html
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert (
+        f"| Gold rating (judge's agreement {AGREEMENT}) |  | 7.50 [7.00 to 8.00] | 8.00 [7.50 to 8.50] |" in markdown
+    )
+    assert "| Aligned against SFT, gold judge, equal length | 55\u00a0% | 40 to 70\u00a0% |" in markdown
+    assert "![Gain of reward model and gold judge against KL](overoptimization.png)" in markdown
 
 
 def test_the_page_needs_nothing_else_and_shows_text_as_text(tmp_path: Path) -> None:
@@ -119,7 +181,12 @@ def test_the_page_needs_nothing_else_and_shows_text_as_text(tmp_path: Path) -> N
 def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:
     params = PARAMS.model_copy(update={"num_samples": 0})
     write_report(inputs(tasks={}, params=params), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["replies.jsonl", "report.html", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "overoptimization.png",
+        "replies.jsonl",
+        "report.html",
+        "report.md",
+    ]
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     for absent in ("Curves", "Side by side", "Multiple choice", "Where it comes from"):
         assert absent not in html
@@ -131,7 +198,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
         write_report(inputs(curves=curves), tmp_path / name)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b"))
     assert first == second
-    assert set(first) == {"replies.jsonl", "report.html", "report.md", "sft_loss.png"}
+    assert set(first) == {"overoptimization.png", "replies.jsonl", "report.html", "report.md", "sft_loss.png"}
 
 
 def test_columns_of_one_measure_share_a_panel(tmp_path: Path) -> None:

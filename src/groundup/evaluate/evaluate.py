@@ -9,8 +9,11 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.data.jsonl import Row, read_jsonl
+from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
 from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
 from groundup.evaluate.choices import check_items, score_choices
+from groundup.evaluate.gold import Absent, gold_metrics, load_gold_judge
+from groundup.evaluate.overoptimization import read_points, study
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.curves import read_columns
@@ -41,6 +44,8 @@ def evaluate(
     text: Path,
     prompts: Path,
     evaluation: Path,
+    judge: Path,
+    align_report: Path,
     curves: Mapping[str, Path],
     cards: Mapping[str, Path],
     out: Path,
@@ -52,8 +57,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures the three models and writes the report; the curve's steps are 0 base, 1 SFT, 2 aligned.
 
-    text, prompts: directories with a test.jsonl. evaluation: directory of tasks, one JSONL file each. curves, cards:
-    a stage's CSV and report directory; what does not exist is left out of the report.
+    text, prompts: directories with a test.jsonl. evaluation: directory of tasks, one JSONL file each. judge: the rated
+    conversations of the judge split. align_report: with its evaluation points. curves, cards: a stage's CSV and report
+    directory; what does not exist is left out of the report.
     """
     # Everything is measured in float32: precision of training must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
@@ -69,6 +75,8 @@ def evaluate(
     curves = {stage: path for stage, path in curves.items() if path.exists()}
     for path in curves.values():
         read_columns(path)  # a damaged one is said now, not after the measuring
+    points = read_points(align_report)
+    gold_judge = load_gold_judge(judge, params.gold_judge)
     steps = FinishedSteps(work / "steps")
     scores: dict[str, dict[str, float]] = {}
     replies: dict[str, ModelReplies] = {}
@@ -83,6 +91,13 @@ def evaluate(
     for opponent in ("sft", "base"):
         won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"])
         metrics |= with_interval(f"win_rate_vs_{opponent}", won, [p.conversation_id for p in fitted], params)
+    overoptimization = None
+    if not isinstance(gold_judge, Absent):
+        metrics |= gold_metrics(gold_judge, fitted, replies["sft"], replies["aligned"], params)
+        few = draw(fitted, params.best_of_n.num_prompts, params.seed)
+        pool = steps.get("best-of-n", reply_pool, sft_model, scorer, tokenizer, few, params)
+        metrics |= best_of_n_metrics(gold_judge, few, pool, metrics["aligned"]["kl_to_sft"], params)
+        overoptimization = study(points, gold_judge, params.bootstrap_samples, params.seed)
     metrics |= {"num_prompts": len(fitted), "num_documents": len(test_set.documents)}
     for step, values in enumerate(scores.values()):
         log(step, **values)
@@ -95,6 +110,8 @@ def evaluate(
             replies=replies,
             curves=curves,
             cards={stage: path for stage, path in cards.items() if path.exists()},
+            no_judge=gold_judge.reason if isinstance(gold_judge, Absent) else None,
+            overoptimization=overoptimization,
             params=params,
         ),
         out,

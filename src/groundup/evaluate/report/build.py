@@ -9,9 +9,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from groundup.data.jsonl import write_jsonl
+from groundup.evaluate.overoptimization import Study
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import data_uri, draw_panels
+from groundup.evaluate.report.gold import gold_method, gold_sentences
+from groundup.evaluate.report.overoptimization import draw_studies
 from groundup.evaluate.report.sentences import MODELS, headline
 from groundup.evaluate.report.table import score_table, tiles, win_bars
 from groundup.frame.params.evaluate import EvaluateParams
@@ -24,6 +27,7 @@ STAGES = {
     "reward": "Reward model",
     "align": "Alignment",
 }
+OVEROPTIMIZATION = "overoptimization.png"
 MARKDOWN_SYMBOLS = "\\`*_{}[]<>#|~"
 
 
@@ -36,6 +40,8 @@ class ReportInputs:
     replies: Mapping[str, ModelReplies]  # by model
     curves: Mapping[str, Path]  # by stage
     cards: Mapping[str, Path]  # by stage
+    no_judge: str | None  # why there are no gold figures
+    overoptimization: Study | None
     params: EvaluateParams
 
 
@@ -48,12 +54,18 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
     for card in cards:
         for name, png in card.pictures.items():
             (out / name).write_bytes(png)
+    study = None
+    if inputs.overoptimization is not None:
+        png = draw_studies({"": inputs.overoptimization})
+        (out / OVEROPTIMIZATION).write_bytes(png)
+        study = {"file": OVEROPTIMIZATION, "uri": data_uri(png)}
     stages = {panel.stage: STAGES.get(panel.stage, panel.stage) for panel, _ in pictures}
     context = {
         "models": MODELS,
-        "sentences": headline(inputs.metrics, list(inputs.tasks)),
+        "sentences": _sentences(inputs),
         "tiles": tiles(inputs.metrics, inputs.tasks),
         "win_bars": win_bars(inputs.metrics),
+        "overoptimization": study,
         "groups": score_table(inputs.metrics, inputs.tasks),
         "curves": [
             {
@@ -90,6 +102,11 @@ def plain(text: str) -> str:
     return "".join("\\" + char if char in MARKDOWN_SYMBOLS else char for char in " ".join(text.split()))
 
 
+def _sentences(inputs: ReportInputs) -> list[str]:
+    won, *others = headline(inputs.metrics, list(inputs.tasks))
+    return [won, *gold_sentences(inputs.metrics, inputs.no_judge, inputs.overoptimization), *others]
+
+
 def _reply_row(inputs: ReportInputs, i: int) -> dict[str, Any]:
     prompt = inputs.prompts[i]
     replies = {
@@ -123,8 +140,9 @@ def _method(inputs: ReportInputs) -> list[str]:
         f"Replies: one sample for each of {metrics['num_prompts']} test prompts, temperature {params.temperature}, "
         f"at most {params.max_new_tokens} tokens, seed {params.seed}, the same random numbers for every model. "
         "A reply that did not end is scored as if it had.",
-        "Reward and win rate are judged by the reward model that alignment optimised: they show that it worked, not "
-        "that people would agree.",
+        "Reward and plain win rates are judged by the reward model that alignment optimised: they show that it "
+        "worked, not that people would agree.",
+        *([] if inputs.no_judge is not None else [gold_method(metrics)]),
         "KL to SFT: the log-probability of the reply under the model minus that under the SFT model, in nats, on the "
         "model's own replies. Distinct-2: distinct bigrams of tokens over all bigrams of all replies.",
         f"Intervals: 95 %, percentile bootstrap with {params.bootstrap_samples} resamples of conversations, since "

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from groundup.evaluate.report.gold import agreement
 from groundup.evaluate.report.sentences import MODELS, number, percent, task_title
 
 
@@ -75,6 +76,9 @@ def score_table(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Gr
             "End-of-turn rate", "ended by themselves", [Cell(percent(s["end_of_turn_rate"]), "", None) for s in scores]
         ),
     ]
+    if "judge_agreement" in metrics:
+        ratings = [_with_interval(metrics, f"gold_reward_{when}") for when in ("before", "after")]
+        replies[1:1] = [Row("Gold rating", f"judge's agreement {agreement(metrics)}", [Cell("", "", None), *ratings])]
     groups = [Group("Language", bits), Group("Multiple choice", choices), Group("Replies", replies)]
     return [group for group in groups if group.rows]
 
@@ -83,6 +87,7 @@ def tiles(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Tile]:
     base, sft, aligned = (metrics[model] for model in MODELS)
     shown = [
         Tile("Win rate against SFT", percent(metrics["win_rate_vs_sft"]), _percents(metrics, "win_rate_vs_sft")),
+        *_gold_tiles(metrics),
         Tile("Reward", number(aligned["reward"]), f"SFT {number(sft['reward'])}, base {number(base['reward'])}"),
         Tile("Bits per byte, base", number(base["bits_per_byte"]), f"aligned {number(aligned['bits_per_byte'])}"),
     ]
@@ -92,15 +97,25 @@ def tiles(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Tile]:
     return shown
 
 
+def _gold_tiles(metrics: Mapping[str, Any]) -> list[Tile]:
+    name = "win_rate_vs_sft_gold"
+    if name not in metrics:
+        return []
+    note = f"{_percents(metrics, name)}; judge's agreement {number(metrics['judge_agreement'])}"
+    return [Tile("Win rate, gold judge", percent(metrics[name]), note)]
+
+
 def win_bars(metrics: Mapping[str, Any]) -> list[WinBar]:
+    labels = {
+        "win_rate_vs_sft": "Aligned against SFT, reward model",
+        "win_rate_vs_base": "Aligned against base, reward model",
+        "win_rate_vs_sft_gold": "Aligned against SFT, gold judge",
+        "win_rate_vs_sft_gold_length_controlled": "Aligned against SFT, gold judge, equal length",
+    }
     return [
-        WinBar(
-            f"Aligned against {MODELS[opponent]}",
-            percent(metrics[f"win_rate_vs_{opponent}"]),
-            _percents(metrics, f"win_rate_vs_{opponent}"),
-            _bar(metrics, f"win_rate_vs_{opponent}", 0.5),
-        )
-        for opponent in ("sft", "base")
+        WinBar(label, percent(metrics[name]), _percents(metrics, name), _bar(metrics, name, 0.5))
+        for name, label in labels.items()
+        if name in metrics
     ]
 
 

@@ -1,0 +1,138 @@
+"""The gold judge, fitted on human ratings that no training stage reads: what the reward model's gains are worth.
+
+Intervals are over other prompts and over another judge: both are conversations that could have been others.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.data.jsonl import read_jsonl
+from groundup.evaluate.length_control import length_controlled_win_rate
+from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.frame.params.judge import JudgeParams
+from groundup.judge import Agreement, RatingJudge, jackknife_error
+from groundup.model.chat_format import Message
+
+logger = logging.getLogger(__name__)
+Floats = NDArray[np.float64]
+Metrics = dict[str, float]
+
+
+class Estimate(Protocol):
+    """[S] from values [N] and weights [S, N]."""
+
+    def __call__(self, values: Floats, *, weights: Floats) -> Floats: ...
+
+
+NORMAL_QUANTILE = 1.96  # 95 %
+
+
+@dataclass(frozen=True)
+class Absent:
+    """No judge, and why."""
+
+    reason: str
+
+
+def load_gold_judge(folder: Path, params: JudgeParams) -> RatingJudge | Absent:
+    """Own data need not be rated: then there is a report without gold figures that says so."""
+    rows = list(read_jsonl(folder / "conversations.jsonl", ("messages", "rating")))
+    if not rows:
+        absent = Absent("the judge split has no rated conversations")
+    else:
+        try:
+            return RatingJudge.fit(rows, params)
+        except ValueError as error:
+            absent = Absent(str(error))
+    logger.warning("evaluate: no gold figures: %s", absent.reason)
+    return absent
+
+
+def agreement_metrics(agreement: Agreement) -> Metrics:
+    return {
+        "judge_agreement": agreement.spearman,
+        "judge_agreement_ci_low": agreement.spearman_ci_low,
+        "judge_agreement_ci_high": agreement.spearman_ci_high,
+        "judge_length_agreement": agreement.length_spearman,
+        "judge_num_conversations": agreement.num_conversations,
+    }
+
+
+def gold_metrics(
+    judge: RatingJudge,
+    prompts: Sequence[Prompt],
+    sft: ModelReplies,
+    aligned: ModelReplies,
+    params: EvaluateParams,
+) -> Metrics:
+    """Ratings of both models' replies to the same prompts, and how often the aligned one's is higher."""
+    before, after = (judge.score_by_part(chats(prompts, replies["texts"])) for replies in (sft, aligned))
+    won = win_scores(after, before)
+    longer = np.array(
+        [len(a) - len(b) for a, b in zip(aligned["tokens"], sft["tokens"], strict=True)], dtype=np.float64
+    )
+    weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
+    metrics = agreement_metrics(judge.agreement)
+    for name, values in (("before", before), ("after", after), ("difference", after - before)):
+        metrics |= judged(f"gold_reward_{name}", values, weights, weighted_mean)
+    win_rate = "win_rate_vs_sft_gold"
+    metrics |= rate(judged(win_rate, won, weights, weighted_mean))
+    low, high = np.quantile(weighted_mean(won[0], weights), [0.025, 0.975])
+    metrics |= {f"{win_rate}_this_judge_ci_low": float(low), f"{win_rate}_this_judge_ci_high": float(high)}
+    controlled = partial(length_controlled_win_rate, length_differences=longer)
+    return metrics | rate(judged(f"{win_rate}_length_controlled", won, weights, controlled))
+
+
+def chats(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[Message]]:
+    return [
+        [*prompt.messages, {"role": "assistant", "content": reply}]
+        for prompt, reply in zip(prompts, replies, strict=True)
+    ]
+
+
+def win_scores(values: Floats, against: Floats) -> Floats:
+    """1 where the value is higher, 0 where it is lower, a half for a tie."""
+    return (1 + np.sign(values - against)) / 2
+
+
+def resamples(groups: Sequence[str], num_samples: int, seed: int) -> Floats:
+    """[S, N]: how often each value counts when the groups are drawn with replacement."""
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), num_samples)
+    return np.asarray(counts[:, index], dtype=np.float64)
+
+
+def weighted_mean(values: Floats, weights: Floats) -> Floats:
+    """[S] from [N] and [S, N]."""
+    return np.asarray(weights @ values / weights.sum(1))
+
+
+def rate(metrics: Metrics) -> Metrics:
+    """An interval that is added up from two may leave the range."""
+    return {name: min(1.0, max(0.0, value)) for name, value in metrics.items()}
+
+
+def judged(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Metrics:
+    """The estimate by the judge of all rows, with its 95 % interval.
+
+    values: [1 + F, N], a row a judge; one row where no judge was fitted. weights: [S, N]. The errors of prompts and
+    judge are independent, so they add in squares.
+    """
+    plain = np.ones((1, values.shape[1]))
+    estimates = np.array([estimate(row, weights=plain)[0] for row in values])
+    low, high = np.quantile(estimate(values[0], weights=weights), [0.025, 0.975])
+    value = float(estimates[0])
+    error = NORMAL_QUANTILE * jackknife_error(estimates) if len(estimates) > 1 else 0.0
+    return {
+        name: value,
+        f"{name}_ci_low": value - float(np.hypot(value - low, error)),
+        f"{name}_ci_high": value + float(np.hypot(high - value, error)),
+    }

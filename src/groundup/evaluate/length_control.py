@@ -1,0 +1,37 @@
+"""Win rates at equal length (Dubois et al. 2024, arXiv:2404.04475): what a judge says of replies that are as long."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Of the squared coefficients. A judge that looks at nothing but length gives it an infinite one; the other keeps a
+# rate of 0 or 1 finite.
+LENGTH_PENALTY, RATE_PENALTY = 0.1, 1e-4
+MAX_STEPS, TOLERANCE, LARGEST_STEP = 100, 1e-9, 2.0
+
+
+def length_controlled_win_rate(values: Floats, length_differences: Floats, weights: Floats) -> Floats:
+    """[S]: win rate at no difference in length, for each of S weightings [S, N] of the N comparisons.
+
+    Logistic regression of `values` (1, 0, a half for a tie) on tanh of the difference in units of its root mean
+    square.
+    """
+    scale = np.sqrt(np.mean(np.square(length_differences)))
+    length = np.tanh(length_differences / scale) if scale > 0 else np.zeros(len(values))
+    rate, slope = np.zeros(len(weights)), np.zeros(len(weights))
+    for _ in range(MAX_STEPS):  # Newton's method on the penalised log-likelihood, which is concave
+        expected = 1 / (1 + np.exp(-(rate[:, None] + slope[:, None] * length)))  # [S, N]
+        residual = weights * (values - expected)
+        variance = weights * expected * (1 - expected)
+        down_rate = residual.sum(1) - RATE_PENALTY * rate
+        down_slope = residual @ length - LENGTH_PENALTY * slope
+        a, b = variance.sum(1) + RATE_PENALTY, variance @ length
+        c = variance @ np.square(length) + LENGTH_PENALTY
+        determinant = a * c - b * b
+        rate_step = np.clip((c * down_rate - b * down_slope) / determinant, -LARGEST_STEP, LARGEST_STEP)
+        slope_step = np.clip((a * down_slope - b * down_rate) / determinant, -LARGEST_STEP, LARGEST_STEP)
+        rate, slope = rate + rate_step, slope + slope_step
+        if max(np.abs(rate_step).max(), np.abs(slope_step).max()) < TOLERANCE:
+            break
+    return np.asarray(1 / (1 + np.exp(-rate)))

@@ -1,0 +1,50 @@
+"""A judge whose verdict is known: one point more for every `lovely`, by every part alike unless told."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.frame.params.evaluate import BestOfNParams, EvaluateParams
+from groundup.frame.params.judge import JudgeParams
+from groundup.judge import Agreement
+from groundup.model.chat_format import Message
+
+GOLD_PARAMS = JudgeParams(
+    seed=1,
+    min_document_frequency=2,
+    max_ngram=1,
+    ridge_alpha=1.0,
+    num_turns=[2],
+    num_folds=2,
+    bootstrap_samples=20,
+)
+PARAMS = EvaluateParams(
+    seed=5,
+    judge="builtin",
+    gold_judge=GOLD_PARAMS,
+    batch_size=4,
+    num_documents=3,
+    max_new_tokens=6,
+    temperature=1.0,
+    num_prompts=4,
+    best_of_n=BestOfNParams(num_prompts=2, num_replies=3, batch_size=4),
+    num_samples=2,
+    bootstrap_samples=200,
+)
+AGREEMENT = Agreement(
+    spearman=0.25, spearman_ci_low=0.125, spearman_ci_high=0.375, length_spearman=0.5, num_conversations=40
+)
+
+
+@dataclass(frozen=True)
+class CountingJudge:
+    worth: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the word, by part
+    agreement: Agreement = AGREEMENT
+
+    def score(self, chats: list[list[Message]]) -> NDArray[np.float64]:
+        return self.score_by_part(chats)[0]
+
+    def score_by_part(self, chats: list[list[Message]]) -> NDArray[np.float64]:
+        counts = np.array([" ".join(m["content"] for m in chat).count("lovely") for chat in chats], dtype=np.float64)
+        return np.outer(self.worth, counts)
