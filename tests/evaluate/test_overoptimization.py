@@ -115,7 +115,7 @@ def test_points_that_do_not_fit_together_are_refused(broken: str) -> None:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"evaluation_points\.jsonl is missing"):
-        read_points(tmp_path)
+        read_points(tmp_path / FILE)
     write_jsonl(tmp_path / FILE, [{"iteration": 0}])
     with pytest.raises(ValueError, match="line 1 lacks prompt"):
-        read_points(tmp_path)
+        read_points(tmp_path / FILE)

@@ -13,7 +13,7 @@ from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
 from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
 from groundup.evaluate.choices import check_items, score_choices
 from groundup.evaluate.gold import Absent, gold_metrics, load_gold_judge
-from groundup.evaluate.overoptimization import read_points, study
+from groundup.evaluate.overoptimization import FILE, read_points, study
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.curves import read_columns
@@ -75,7 +75,7 @@ def evaluate(
     curves = {stage: path for stage, path in curves.items() if path.exists()}
     for path in curves.values():
         read_columns(path)  # a damaged one is said now, not after the measuring
-    points = read_points(align_report)
+    points = read_points(align_report / FILE)
     gold_judge = load_gold_judge(judge, params.gold_judge)
     steps = FinishedSteps(work / "steps")
     scores: dict[str, dict[str, float]] = {}

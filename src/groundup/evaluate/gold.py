@@ -85,8 +85,7 @@ def gold_metrics(
         metrics |= judged(f"gold_reward_{name}", values, weights, weighted_mean)
     win_rate = "win_rate_vs_sft_gold"
     metrics |= rate(judged(win_rate, won, weights, weighted_mean))
-    low, high = np.quantile(weighted_mean(won[0], weights), [0.025, 0.975])
-    metrics |= {f"{win_rate}_this_judge_ci_low": float(low), f"{win_rate}_this_judge_ci_high": float(high)}
+    metrics |= judged(f"{win_rate}_this_judge", won[:1], weights, weighted_mean)
     controlled = partial(length_controlled_win_rate, length_differences=longer)
     return metrics | rate(judged(f"{win_rate}_length_controlled", won, weights, controlled))
 

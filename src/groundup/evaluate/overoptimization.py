@@ -58,8 +58,8 @@ class Study:
         return next(point for point in self.points if point.kept)
 
 
-def read_points(report: Path) -> list[dict[str, Any]]:
-    return list(read_jsonl(report / FILE, COLUMNS))
+def read_points(path: Path) -> list[dict[str, Any]]:
+    return list(read_jsonl(path, COLUMNS))
 
 
 def study(rows: Sequence[dict[str, Any]], judge: RatingJudge, num_resamples: int, seed: int) -> Study:
