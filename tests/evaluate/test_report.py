@@ -103,9 +103,9 @@ def write_curve(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
-        (0.55, 0.65, "The aligned model beats the SFT model"),
-        (0.45, 0.65, "The aligned model cannot be told apart from the SFT model"),
-        (0.3, 0.45, "The aligned model loses to the SFT model"),
+        (0.55, 0.65, "Under the reward model the aligned model beats the SFT model"),
+        (0.45, 0.65, "Under the reward model the aligned model cannot be told apart from the SFT model"),
+        (0.3, 0.45, "Under the reward model the aligned model loses to the SFT model"),
     ],
 )
 def test_the_headline_says_no_more_than_the_interval(low: float, high: float, verdict: str) -> None:

@@ -29,11 +29,11 @@ def headline(metrics: Mapping[str, Any], tasks: Sequence[str]) -> list[str]:
 def _win_sentence(metrics: Mapping[str, Any], opponent: str, name: str) -> str:
     rate, low, high = (metrics[f"win_rate_vs_{opponent}{end}"] for end in ("", "_ci_low", "_ci_high"))
     if low > 0.5:
-        verdict = f"The aligned model beats {name}"
+        verdict = f"Under the reward model the aligned model beats {name}"
     elif high < 0.5:
-        verdict = f"The aligned model loses to {name}"
+        verdict = f"Under the reward model the aligned model loses to {name}"
     else:
-        verdict = f"The aligned model cannot be told apart from {name}"
+        verdict = f"Under the reward model the aligned model cannot be told apart from {name}"
     return (
         f"{verdict}: its reply is preferred in {percent(rate)} of {metrics['num_prompts']} held-out prompts "
         f"(95\u00a0% CI {percent(low)} to {percent(high)}; ties count half)."
