@@ -88,6 +88,14 @@ def test_scores_are_on_the_scale_of_the_ratings() -> None:
     assert judge.score(beginnings).mean() == pytest.approx(6.0, abs=0.05)
 
 
+def test_what_nobody_rated_is_left_out() -> None:
+    rows = planted(40, word=2.0, length=1.0)
+    unrated = {"rating": None, "messages": chat("dreadful", "lovely")}
+    judge, same = RatingJudge.fit(rows, PARAMS), RatingJudge.fit([unrated, *rows, unrated], PARAMS)
+    assert same.agreement == judge.agreement
+    assert same.weights.tobytes() == judge.weights.tobytes()
+
+
 def test_the_same_rows_give_the_same_judge() -> None:
     rows = planted(40, word=1.0, length=1.0)
     first, second = (RatingJudge.fit(rows, PARAMS) for _ in range(2))

@@ -52,7 +52,8 @@ class RatingJudge:
 
     @classmethod
     def fit(cls, rows: Sequence[dict[str, Any]], params: JudgeParams) -> "RatingJudge":
-        """rows: {messages, rating}, one a conversation; ValueError if they are too few or too much alike."""
+        """rows: {messages, rating}, one a conversation, null where nobody rated it; ValueError if too few or alike."""
+        rows = [row for row in rows if row["rating"] is not None]
         check_rows(rows, params)
         chats = [row["messages"] for row in rows]
         ratings = np.array([row["rating"] for row in rows], dtype=np.float64)

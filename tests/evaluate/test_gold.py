@@ -77,6 +77,7 @@ def test_a_split_that_cannot_judge_is_absent_and_says_why(tmp_path: Path) -> Non
     row = {"id": "1", "rating": 5.0, "messages": PROMPTS[0].messages}
     for rows, reason in (
         ([], "no rated conversations"),
+        ([row | {"rating": None}], "no rated conversations"),
         ([row], "needs at least 8 rated conversations"),
         ([row] * 20, "ratings that are all 5.0"),
     ):

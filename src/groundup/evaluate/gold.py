@@ -45,7 +45,7 @@ class Absent:
 def load_gold_judge(folder: Path, params: JudgeParams) -> RatingJudge | Absent:
     """Own data need not be rated: then there is a report without gold figures that says so."""
     rows = list(read_jsonl(folder / "conversations.jsonl", ("messages", "rating")))
-    if not rows:
+    if all(row["rating"] is None for row in rows):
         absent = Absent("the judge split has no rated conversations")
     else:
         try:
