@@ -12,6 +12,7 @@ def main(stage: Stage) -> dict[str, Any]:
         sft=stage.dep("artifacts/sft"),
         reward=stage.dep("artifacts/reward"),
         prompts=stage.dep("artifacts/data/prompts"),
+        monitor=stage.dep("artifacts/data/monitor"),
         out=stage.out("artifacts/aligned"),
         report=stage.out("artifacts/reports/align"),
         params=stage.params["align"],

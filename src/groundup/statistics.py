@@ -87,3 +87,17 @@ def _rank_correlation(x: NDArray[np.int64], y: NDArray[np.int64], weights: NDArr
 def wins(values: Sequence[float], against: Sequence[float]) -> list[float]:
     """1 where the value is higher, 0 where it is lower, a half for a tie."""
     return [0.5 if a == b else float(a > b) for a, b in zip(values, against, strict=True)]
+
+
+def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
+    """Mean and its standard error, where values of one cluster are not independent (Liang and Zeger 1986).
+
+    The error is infinite with a single cluster, which says nothing about others.
+    """
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    array = np.asarray(values, dtype=np.float64)
+    if len(names) < 2:
+        return float(array.mean()), math.inf
+    totals = np.bincount(index, weights=array - array.mean())
+    variance = np.square(totals).sum() * len(names) / (len(names) - 1) / len(array) ** 2
+    return float(array.mean()), float(np.sqrt(variance))

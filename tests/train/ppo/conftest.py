@@ -39,6 +39,8 @@ LITERALS: dict[str, Any] = {
     "discount": 1.0,
     "gae_lambda": 0.95,
     "entropy_coefficient": 0.0,
+    "entropy_floor": 0.5,
+    "entropy_floor_rate": 0.05,
     "kl_coefficient": 0.05,
     "length_control_gain": 0.5,
     "length_control_rate": 0.05,
@@ -47,7 +49,26 @@ LITERALS: dict[str, Any] = {
     "kl_horizon": 100.0,
     "kl_budget": 5.0,
     "kl_stop": 50.0,
+    "pessimism": 0.0,
+    "length_penalty": 0.0,
+    "repetition_penalty": 0.0,
     "missing_eos_penalty": 1.0,
+    "monitor_judge": {
+        "seed": 6,
+        "min_document_frequency": 1,
+        "max_ngram": 1,
+        "ridge_alpha": 1.0,
+        "num_folds": 2,
+        "bootstrap_samples": 20,
+    },
+    "alarms": {
+        "z": 1000.0,  # out of reach
+        "length_drift": 100.0,
+        "repetition_rise": 1.0,
+        "rollback_after": 1,
+        "rollback_kl_factor": 2.0,
+        "max_rollbacks": 1,
+    },
     "validate_every": 1,
     "num_validation_prompts": 6,
     "num_test_prompts": 10,
@@ -56,6 +77,24 @@ LITERALS: dict[str, Any] = {
     "num_samples": 2,
     "bootstrap_samples": 50,
 }
+
+# Who talks of the sea is liked, who talks of the town is not.
+MONITOR_ROWS = [
+    {
+        "id": f"m{i}",
+        "source": "chats",
+        "rating": 8.0 if i % 2 else 2.0,
+        "ratings": {},
+        "messages": [
+            {"role": "user", "content": QUESTIONS[i % 5]},
+            {
+                "role": "assistant",
+                "content": f"The {'sea' if i % 2 else 'town'} is {['old', 'warm', 'green'][i % 3]}.",
+            },
+        ],
+    }
+    for i in range(20)
+]
 
 
 def align_params(**changes: Any) -> AlignParams:
@@ -77,6 +116,7 @@ class AlignRun:
             sft=self.root / "sft",
             reward=self.root / "reward",
             prompts=self.root / "prompts",
+            monitor=self.root / "monitor",
             out=folder / "out",
             report=folder / "report",
             params=align_params(**changes),
@@ -111,4 +151,5 @@ def run_align(tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreT
                 for copy in range(2)
             ),
         )
+    write_jsonl(tmp_path / "monitor/conversations.jsonl", MONITOR_ROWS)
     return AlignRun(tmp_path)

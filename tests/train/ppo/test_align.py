@@ -101,18 +101,13 @@ def test_the_seed_decides(run_align: AlignRun) -> None:
 def test_curve_and_metrics_have_their_names(run_align: AlignRun) -> None:
     curve = Recorder()
     metrics = run_align("run", curve)
-    training = {
-        "reward",
-        "score",
-        "kl",
-        "kl_coefficient",
-        "length_coefficient",
-        "policy_loss",
-        "value_loss",
-        "clip_fraction",
-    }
-    training |= {"entropy", "approximate_kl", "explained_variance", "reply_length", "end_of_turn_rate", "distinct_2"}
-    validation = {f"val_{x}" for x in ("reward", "score", "kl", "reply_length", "end_of_turn_rate", "distinct_2")}
+    replies = {"reward", "score", "score_std", "kl", "reply_length", "end_of_turn_rate", "distinct_2", "repetition"}
+    coefficients = {"kl_coefficient", "length_coefficient", "entropy_coefficient"}
+    learning = {"policy_loss", "value_loss", "clip_fraction", "entropy", "approximate_kl", "explained_variance"}
+    training = replies | coefficients | learning
+    monitored = {"val_monitor_rating", "val_monitor_change", "val_monitor_z"}
+    alarms = {"alarm_overoptimization", "alarm_length", "alarm_repetition", "alarm_kl"}
+    validation = {f"val_{name}" for name in replies} | monitored | alarms
     assert curve.points.keys() == {0, 1, 2, 3, 4}
     assert curve.points[0].keys() == validation
     assert curve.points[4].keys() == training | validation

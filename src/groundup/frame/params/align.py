@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from groundup.frame.params.judge import JudgeParams
 from groundup.frame.params.section import (
+    AtLeastOne,
     Count,
     Fraction,
     NonNegativeFloat,
@@ -14,6 +16,17 @@ from groundup.frame.params.section import (
     Seed,
 )
 from groundup.frame.params.training import LoraParams
+
+
+class AlarmParams(Section):
+    """When a validation raises an alarm, compared with the SFT model on the same prompts, and what follows."""
+
+    z: PositiveFloat  # standard errors that the score must have risen and the monitor's rating fallen
+    length_drift: PositiveFloat  # share by which the mean reply length may differ
+    repetition_rise: Fraction  # by which the mean share of repeated trigrams may be higher
+    rollback_after: Positive  # validations in a row with the alarm of over-optimisation
+    rollback_kl_factor: AtLeastOne  # of the KL coefficient, at each rollback
+    max_rollbacks: Count  # one more is the end of training
 
 
 class AlignParams(Section):
@@ -39,6 +52,8 @@ class AlignParams(Section):
     discount: Fraction
     gae_lambda: Fraction
     entropy_coefficient: NonNegativeFloat
+    entropy_floor: Fraction  # share of the first iteration's entropy: below it the coefficient rises
+    entropy_floor_rate: NonNegativeFloat  # by which it does with an iteration whose entropy is 0
     kl_coefficient: NonNegativeFloat  # start value of the adaptive controller
     kl_target: PositiveFloat  # nats per reply
     kl_horizon: PositiveFloat  # replies after which the coefficient may have changed by a factor of about e^0.2
@@ -48,7 +63,12 @@ class AlignParams(Section):
     length_control_gain: NonNegativeFloat  # while it is
     length_control_rate: NonNegativeFloat  # with every iteration in which it is
     length_budget: PositiveFloat  # share of SFT's mean length by which that of a kept checkpoint may differ
+    pessimism: NonNegativeFloat  # standard deviations of the reward model's score that are taken off it
+    length_penalty: NonNegativeFloat  # subtracted for each token of a reply above SFT's mean length
+    repetition_penalty: NonNegativeFloat  # times the share of a reply's trigrams that stood in it before
     missing_eos_penalty: NonNegativeFloat  # subtracted from the reward of a reply that did not end
+    monitor_judge: JudgeParams
+    alarms: AlarmParams
     validate_every: Positive  # iterations
     num_validation_prompts: Positive
     num_test_prompts: Positive  # for the held-out figures, at the end

@@ -15,8 +15,11 @@ from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap
+from groundup.train.ppo.alarms import Watch
+from groundup.train.ppo.evaluation_points import EvaluationPoints
 from groundup.train.ppo.models import Policy, ValueModel
 from groundup.train.ppo.module import Ppo, derived_seed
+from groundup.train.ppo.monitor import load_monitor
 from groundup.train.ppo.prompts import Prompt, PromptBatches, load_prompts
 from groundup.train.ppo.rollout import Rollout, RolloutWorker
 from groundup.train.ppo.samples import SampleTable
@@ -45,6 +48,7 @@ def align(
     sft: Path,
     reward: Path,
     prompts: Path,
+    monitor: Path,
     out: Path,
     report: Path,
     params: AlignParams,
@@ -71,10 +75,11 @@ def align(
 
     val = draw(val, params.num_validation_prompts, derived_seed(params.seed, *VALIDATION))
     samples = SampleTable(val[: params.num_samples], tokenizer, report)
-    validation_prompts = [prompt.ids for prompt in val]
-    schedule = Schedule(validation_prompts, derived_seed(params.seed, *VALIDATION), samples, params, checkpoints, log)
+    points = EvaluationPoints(val, tokenizer)
+    watch = Watch(val, tokenizer, load_monitor(monitor, params.monitor_judge), params.alarms, params.kl_stop)
+    schedule = Schedule(derived_seed(params.seed, *VALIDATION), points, watch, samples, params, checkpoints, log)
     trained, value = num_bytes(policy.trainable().values()), num_bytes(value_model.parameters())
-    checkpoint_bytes = 4 * trained + 3 * value  # each with two moments, and the best policy so far
+    checkpoint_bytes = 6 * (trained + value)  # each with two moments, now and as it was when the policy was best
     checkpoints.require_space(checkpoint_bytes, num_bytes(model.parameters()))
     schedule.start(ppo)
     iterations = range(ppo.iteration + 1, params.num_iterations + 1)  # a finished run that is called again has none
@@ -82,10 +87,10 @@ def align(
         batches = PromptBatches(train, params.rollout_batch_size, params.seed, iterations)
         _train(ppo, schedule, batches, runtime, torch_device, checkpoints)
         policy.to(torch_device)  # Lightning's teardown puts it on the CPU
-    samples.write()
+    schedule.write(report)
 
     policy.load_weights(schedule.kept.weights)
-    metrics = _training_metrics(ppo, schedule) | _heldout_metrics(worker, test, params)
+    metrics = _training_metrics(ppo, schedule) | watch.metrics() | _heldout_metrics(worker, test, params)
     card = (sft / "README.md").read_text(encoding="utf-8") + CARD.format_map(metrics)
     _save(policy, tokenizer, out, card)
     return metrics

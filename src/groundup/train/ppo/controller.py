@@ -1,8 +1,12 @@
-"""Coefficients that follow what the policy does: of the KL penalty and of the reply length."""
+"""Coefficients that follow what the policy does: of the KL penalty, of the reply length, of the entropy."""
+
+from typing import Any
 
 from torch import Tensor
 
 MAX_ERROR = 0.2  # section 2.2 of the paper
+
+State = dict[str, Any]
 
 
 class AdaptiveKl:
@@ -16,6 +20,12 @@ class AdaptiveKl:
     def update(self, kl: float, num_replies: int) -> None:
         error = min(max(kl / self.target - 1, -MAX_ERROR), MAX_ERROR)
         self.coefficient *= 1 + error * num_replies / self.horizon
+
+    def state(self) -> State:
+        return {"coefficient": self.coefficient}
+
+    def load_state(self, state: State) -> None:
+        self.coefficient = state["coefficient"]
 
 
 class LengthControl:
@@ -40,3 +50,36 @@ class LengthControl:
         error = 1 - mean_length / self.target
         self.integral += self.rate * error
         self.coefficient = self.integral + self.gain * error
+
+    def state(self) -> State:
+        return {"target": self.target, "integral": self.integral, "coefficient": self.coefficient}
+
+    def load_state(self, state: State) -> None:
+        self.target, self.integral, self.coefficient = state["target"], state["integral"], state["coefficient"]
+
+
+class EntropyFloor:
+    """Raises the entropy coefficient while the entropy is below its floor, lowers it to its start value above.
+
+    The floor is a share of the entropy that training started with, for what is low depends on the vocabulary and on
+    the SFT model. The coefficient is the multiplier of that constraint, as in SAC (Haarnoja et al. 2018, 1812.05905).
+    """
+
+    def __init__(self, coefficient: float, share: float, rate: float) -> None:
+        self.start = coefficient
+        self.coefficient = coefficient
+        self.share = share
+        self.rate = rate
+        self.floor: float | None = None  # nats per token; of the first entropy that is seen
+
+    def update(self, entropy: float) -> None:
+        if self.floor is None:
+            self.floor = self.share * entropy
+        if self.floor > 0:
+            self.coefficient = max(self.start, self.coefficient + self.rate * (1 - entropy / self.floor))
+
+    def state(self) -> State:
+        return {"coefficient": self.coefficient, "floor": self.floor}
+
+    def load_state(self, state: State) -> None:
+        self.coefficient, self.floor = state["coefficient"], state["floor"]

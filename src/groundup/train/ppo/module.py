@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from groundup.frame.params.align import AlignParams
-from groundup.train.ppo.controller import AdaptiveKl, LengthControl
+from groundup.train.ppo.controller import AdaptiveKl, EntropyFloor, LengthControl
 from groundup.train.ppo.models import ValueModel
 from groundup.train.ppo.objective import (
     approximate_kl,
@@ -24,6 +24,7 @@ from groundup.train.ppo.objective import (
     whiten,
 )
 from groundup.train.ppo.rollout import Rollout, RolloutWorker
+from groundup.train.ppo.shaping import shaped_rewards
 from groundup.train.ppo.tokens import TokenBatch, token_logprobs, token_values
 from groundup.train.runtime import NonFiniteLossError, seed_everything
 
@@ -59,7 +60,9 @@ class Ppo(L.LightningModule):
         self.params = params
         self.controller = AdaptiveKl(params.kl_coefficient, params.kl_target, params.kl_horizon)
         self.length_control = LengthControl(params.length_control_gain, params.length_control_rate)
+        self.entropy_floor = EntropyFloor(params.entropy_coefficient, params.entropy_floor, params.entropy_floor_rate)
         self.iteration = 0
+        self.num_updates = 0  # iterations the policy has learned from: `iteration`, less what was rolled back
         self.metrics: dict[str, float] = {}  # of the last iteration
         self.stopped_early = ""  # the reason
         # One optimizer for both models: Lightning counts the steps of every optimizer as its own.
@@ -80,22 +83,44 @@ class Ppo(L.LightningModule):
         seed = derived_seed(self.params.seed, self.iteration)
         seed_everything(seed)  # for what a library may draw from the global generators
         rollout = self.worker.roll_out(self.policy.model, prompts, seed)
-        self.metrics = rollout.summary() | {
+        self.metrics = self.summary(rollout) | {
             "kl_coefficient": self.controller.coefficient,
             "length_coefficient": self.length_control.coefficient,
+            "entropy_coefficient": self.entropy_floor.coefficient,
         }
         kl = self.metrics["kl"]
         if kl > self.params.kl_stop:
-            self.stopped_early = f"KL {kl:.2f} above kl_stop {self.params.kl_stop} in iteration {self.iteration}"
-            self.trainer.should_stop = True
+            self.stop(f"KL {kl:.2f} above kl_stop {self.params.kl_stop} in iteration {self.iteration}")
             return
-        if self.iteration == 1:
+        if self.num_updates == 0:
             self.value_model.start_from(self.metrics["reward"])
         experience = self.appraise(rollout)
         self.metrics |= {"explained_variance": experience.explained_variance}
         self.metrics |= self.learn(experience, torch.Generator().manual_seed(seed))
         self.controller.update(kl, len(prompts))
         self.length_control.update(self.metrics["reply_length"])
+        self.entropy_floor.update(self.metrics["entropy"])
+        self.num_updates += 1
+
+    def stop(self, reason: str) -> None:
+        self.stopped_early = reason
+        self.trainer.should_stop = True
+
+    def roll_back(self, learned: dict[str, Any], kl_factor: float) -> None:
+        """To an earlier `learned_state`, with a KL coefficient `kl_factor` times the higher of then and now.
+
+        The iterations go on counting: what comes now sees other prompts and other random numbers than what failed.
+        """
+        coefficient = self.controller.coefficient
+        self.load_learned_state(learned)
+        self.controller.coefficient = kl_factor * max(coefficient, self.controller.coefficient)
+
+    def rewards(self, rollout: Rollout) -> Tensor:
+        """[B]"""
+        return shaped_rewards(rollout.answers, self.length_control.target, self.params)
+
+    def summary(self, rollout: Rollout) -> dict[str, float]:
+        return {"reward": self.rewards(rollout).mean().item(), **rollout.summary()}
 
     @torch.no_grad()
     def appraise(self, rollout: Rollout) -> Experience:
@@ -104,7 +129,7 @@ class Ppo(L.LightningModule):
         values = torch.zeros(mask.shape)
         for rows, batch in rollout.conversations.batches(range(len(mask)), params.forward_batch_size, self.device):
             values[rows] = token_values(self.value_model, batch).cpu()
-        wanted = rollout.rewards + self.length_control.bonus(mask.sum(1))
+        wanted = self.rewards(rollout) + self.length_control.bonus(mask.sum(1))
         rewards = token_rewards(wanted, rollout.kl, mask, self.controller.coefficient)
         advantages, returns = generalized_advantages(rewards, values, mask, params.discount, params.gae_lambda)
         # Against the rewards that came, not `returns`: those hold values themselves and would flatter the value model.
@@ -117,7 +142,7 @@ class Ppo(L.LightningModule):
         params, mask = self.params, experience.rollout.mask
         # The value model learns at its full rate from the start: until it knows something, the policy moves little.
         self.optimizer.param_groups[0]["lr"] = params.learning_rate * min(
-            1.0, self.iteration / (params.warmup_iterations + 1)
+            1.0, (self.num_updates + 1) / (params.warmup_iterations + 1)
         )
         optimizer = self.optimizers()
         totals: defaultdict[str, float] = defaultdict(float)
@@ -155,7 +180,7 @@ class Ppo(L.LightningModule):
             "clip_fraction": is_clipped(logprobs, old_logprobs, params.clip_range),
         }
         totals = {name: (x * batch.mask).sum() for name, x in by_token.items()}
-        loss = totals["policy_loss"] + totals["value_loss"] - params.entropy_coefficient * totals["entropy"]
+        loss = totals["policy_loss"] + totals["value_loss"] - self.entropy_floor.coefficient * totals["entropy"]
         if not loss.isfinite():
             raise NonFiniteLossError(
                 f"align: the loss of iteration {self.iteration} is {loss.item()} (policy "
@@ -167,21 +192,43 @@ class Ppo(L.LightningModule):
 
     def full_state(self) -> dict[str, Any]:
         """All that the next iteration depends on."""
-        return {
-            "iteration": self.iteration,
-            "stopped_early": self.stopped_early,
-            "kl_coefficient": self.controller.coefficient,
-            "length_control": dict(vars(self.length_control)),
-            "policy": self.policy.weights(),
-            "value_model": self.value_model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+        return {"iteration": self.iteration, "stopped_early": self.stopped_early, "learned": self.learned_state()}
 
     def load_full_state(self, state: dict[str, Any]) -> None:
         self.iteration = state["iteration"]
         self.stopped_early = state["stopped_early"]
-        self.controller.coefficient = state["kl_coefficient"]
-        vars(self.length_control).update(state["length_control"])
+        self.load_learned_state(state["learned"])
+
+    def learned_state(self) -> dict[str, Any]:
+        """A copy on the CPU of what training has changed; a rollback goes back to one."""
+        return {
+            "num_updates": self.num_updates,
+            "kl_control": self.controller.state(),
+            "length_control": self.length_control.state(),
+            "entropy_floor": self.entropy_floor.state(),
+            "policy": self.policy.weights(),
+            "value_model": _copied(self.value_model.state_dict()),
+            "optimizer": _copied(self.optimizer.state_dict()),
+        }
+
+    def load_learned_state(self, state: dict[str, Any]) -> None:
+        self.num_updates = state["num_updates"]
+        self.controller.load_state(state["kl_control"])
+        self.length_control.load_state(state["length_control"])
+        self.entropy_floor.load_state(state["entropy_floor"])
         self.policy.load_weights(state["policy"])
         self.value_model.load_state_dict(state["value_model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(_copied(state["optimizer"]))  # which would train the given tensors themselves
+
+
+def _copied(state: Any) -> Any:
+    """Nested dicts and lists with every tensor copied to the CPU."""
+    match state:
+        case Tensor():
+            return state.detach().cpu().clone()
+        case dict():
+            return {key: _copied(value) for key, value in state.items()}
+        case list():
+            return [_copied(value) for value in state]
+        case _:
+            return state

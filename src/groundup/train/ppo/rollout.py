@@ -11,6 +11,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from groundup.frame.params.align import AlignParams
 from groundup.model.generation import Replies, distinct_2, sample_replies
 from groundup.model.scoring import RewardScorer
+from groundup.train.ppo.answers import Answers
 from groundup.train.ppo.models import Policy
 from groundup.train.ppo.objective import token_kl
 from groundup.train.ppo.tokens import Conversations, token_logprobs
@@ -25,20 +26,25 @@ class Rollout:
     logprobs: Tensor  # [B, T] under the model that sampled
     kl: Tensor  # [B, T] to the reference
     scores: Tensor  # [B] of the reward model
-    rewards: Tensor  # [B] scores less the penalty of replies that did not end
+    scores_std: Tensor  # [B] its uncertainty
 
     @property
     def mask(self) -> Tensor:
         return self.conversations.mask
 
+    @property
+    def answers(self) -> Answers:
+        return Answers(self.replies.tokens, self.replies.ended, self.scores, self.scores_std, self.kl.sum(1))
+
     def summary(self) -> dict[str, float]:
         return {
-            "reward": self.rewards.mean().item(),
             "score": self.scores.mean().item(),
+            "score_std": self.scores_std.mean().item(),
             "kl": self.kl.sum(1).mean().item(),  # nats per reply
             "reply_length": self.mask.sum(1).float().mean().item(),
             "end_of_turn_rate": sum(self.replies.ended) / len(self.replies.ended),
             "distinct_2": distinct_2(self.replies.tokens),
+            "repetition": self.answers.repetition.mean().item(),
         }
 
 
@@ -70,14 +76,14 @@ class RolloutWorker:
         conversations = Conversations(prompts, replies.tokens, self.pad_token_id)
         flat_logprobs = torch.tensor(list(chain.from_iterable(replies.logprobs)))
         logprobs = torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat_logprobs)
-        scores = self._score(conversations, replies.ended)
+        scores, scores_std = self._score(conversations, replies.ended)
         return Rollout(
             conversations,
             replies,
             logprobs,
             kl=token_kl(logprobs, self._reference_logprobs(conversations)),
             scores=scores,
-            rewards=scores - self.params.missing_eos_penalty * (~torch.tensor(replies.ended)).float(),
+            scores_std=scores_std,
         )
 
     def _reference_logprobs(self, conversations: Conversations) -> Tensor:
@@ -88,10 +94,10 @@ class RolloutWorker:
                 logprobs[rows] = token_logprobs(reference, batch, self.params.temperature)[0].cpu()
         return logprobs
 
-    def _score(self, conversations: Conversations, ended: list[bool]) -> Tensor:
+    def _score(self, conversations: Conversations, ended: list[bool]) -> tuple[Tensor, Tensor]:
         # The reward model knows only chats that end, so a reply that ran out of tokens is given its end here.
         chats = [
             [*prompt, *reply] if has_ended else [*prompt, *reply, self.eos_token_id]
             for prompt, reply, has_ended in zip(conversations.prompts, conversations.replies, ended, strict=True)
         ]
-        return self.scorer.score(chats)[0]
+        return self.scorer.score(chats)
