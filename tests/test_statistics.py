@@ -1,9 +1,11 @@
-"""The cluster bootstrap against cases whose answer is known."""
+"""Intervals and standard errors against cases whose answer is known."""
+
+import math
 
 import numpy as np
 import pytest
 
-from groundup.statistics import cluster_bootstrap, resampled_weights, spearman, spearman_interval, wins
+from groundup.statistics import cluster_bootstrap, clustered_mean, resampled_weights, spearman, spearman_interval, wins
 
 
 def test_constant_values_have_no_spread() -> None:
@@ -98,3 +100,21 @@ def test_no_resample_with_a_value_is_no_number_and_no_warning() -> None:
     """A pair counts only where both of its conversations were drawn: with this seed, never."""
     low, high = cluster_bootstrap([1.0], [["a", "b"]], 1, seed=0)
     assert np.isnan([low, high]).all()
+def test_clustered_mean_by_hand() -> None:
+    # Values each for itself: the standard error of the mean, sd / sqrt(n).
+    values = [1.0, 2.0, 4.0, 9.0]
+    mean, error = clustered_mean(values, ["a", "b", "c", "d"])
+    assert mean == 4.0
+    assert error == pytest.approx(np.std(values, ddof=1) / 2)
+    # Clusters {1, 2} and {4, 9}: residuals sum to -5 and 5, so the variance is (25 + 25) x 2 / 16.
+    assert clustered_mean(values, ["a", "a", "b", "b"]) == (4.0, 2.5)
+
+
+def test_copies_of_a_value_add_no_certainty() -> None:
+    values, names = [1.0, 2.0, 4.0], ["a", "b", "c"]
+    assert clustered_mean(values * 5, names * 5) == pytest.approx(clustered_mean(values, names))
+    assert clustered_mean(values * 5, [f"{i}" for i in range(15)])[1] < clustered_mean(values, names)[1]
+
+
+def test_a_single_cluster_says_nothing_about_others() -> None:
+    assert clustered_mean([1.0, 2.0], ["a", "a"]) == (1.5, math.inf)
