@@ -130,3 +130,21 @@ def test_its_state_goes_on(watch: Watch, tiny_tokenizer: PreTrainedTokenizerFast
     later: Any = answers(tiny_tokenizer, TOWN, HIGH, kl=30.0)
     assert other.look(10, later) == watch.look(10, later)
     assert other.state() == watch.state()
+
+
+def test_an_alarm_that_stands_ends_only_when_half_of_it_is_gone(
+    watch: Watch, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    watch.look(0, answers(tiny_tokenizer, SEA, LOW))
+    change = -watch.look(1, answers(tiny_tokenizer, TOWN, LOW))["val_monitor_z"]  # no gain, so no alarm
+
+    def stands(z: float, scores: list[float]) -> bool:
+        watch.params = AlarmParams.model_validate(LIMITS | {"z": z})
+        return watch.look(5, answers(tiny_tokenizer, TOWN, scores))["alarm_overoptimization"] == 1.0
+
+    certain = [score + 10 for score in LOW]
+    assert not stands(1.5 * change, certain)
+    assert stands(0.9 * change, certain)
+    assert stands(1.5 * change, certain)
+    assert not stands(2.1 * change, certain)
+    assert not stands(1.5 * change, certain)

@@ -61,10 +61,23 @@ class Watch:
         """Figures of the validation; `standing` holds the alarms until the next."""
         seen = self._observe(answers)
         self.start = self.start or seen
+        # One that stood goes on to stand until half of what raised it is gone: noise neither ends nor hides it.
+        z = self.params.z / 2 if OVEROPTIMIZATION in self.standing else self.params.z
         self.standing = set()
-        figures = self._watch_reward(iteration, seen)
+        figures = self._watch_reward(iteration, seen, z)
         self._watch_replies(iteration, seen)
         return figures | {f"alarm_{name}": float(name in self.standing) for name in ALARMS}
+
+    def roll_back(self, iteration: int, to_iteration: int, kl_coefficient: float) -> None:
+        """Training goes on from a policy at which no alarm stood."""
+        self.standing = set()
+        self.rollbacks.append({"iteration": iteration, "to_iteration": to_iteration, "kl_coefficient": kl_coefficient})
+        logger.warning(
+            "align: rolled back after iteration %d to the policy of iteration %d, with a KL coefficient of %.3g",
+            iteration,
+            to_iteration,
+            kl_coefficient,
+        )
 
     def fire(self, name: str, iteration: int, message: str) -> None:
         self.standing.add(name)
@@ -89,14 +102,14 @@ class Watch:
             seen["ratings"] = self.monitor.ratings(chats).tolist()
         return seen
 
-    def _watch_reward(self, iteration: int, seen: dict[str, Any]) -> dict[str, float]:
+    def _watch_reward(self, iteration: int, seen: dict[str, Any], z: float) -> dict[str, float]:
         if self.monitor is None:
             return {}
         gains = [after - before for before, after in zip(self.start["scores"], seen["scores"], strict=True)]
         gain, gain_error = clustered_mean(gains, self.clusters)
         before, after = np.array(self.start["ratings"]), np.array(seen["ratings"])
         change, change_error = rating_change(before, after, self.clusters)
-        if gain > self.params.z * gain_error and change < -self.params.z * change_error:
+        if gain > z * gain_error and change < -z * change_error:
             self.fire(
                 OVEROPTIMIZATION,
                 iteration,
@@ -160,9 +173,11 @@ class Watch:
             "start": self.start,
             "fired": {name: asdict(fired) for name, fired in self.fired.items()},
             "rollbacks": self.rollbacks,
+            "standing": sorted(self.standing),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.start = state["start"]
         self.fired = {name: Fired(**fired) for name, fired in state["fired"].items()}
         self.rollbacks = state["rollbacks"]
+        self.standing = set(state["standing"])

@@ -151,16 +151,7 @@ class Schedule(L.Callback):
             return
         ppo.roll_back(self.kept.learned, alarms.rollback_kl_factor)
         self.num_alarmed = 0
-        coefficient = ppo.controller.coefficient
-        self.watch.rollbacks.append(
-            {"iteration": ppo.iteration, "to_iteration": self.kept.iteration, "kl_coefficient": coefficient}
-        )
-        logger.warning(
-            "align: rolled back after iteration %d to the policy of iteration %d, with a KL coefficient of %.3g",
-            ppo.iteration,
-            self.kept.iteration,
-            coefficient,
-        )
+        self.watch.roll_back(ppo.iteration, self.kept.iteration, ppo.controller.coefficient)
 
     def _sample(self, ppo: Ppo) -> None:
         rollout = ppo.worker.roll_out(ppo.policy.model, self.samples.prompt_ids, self.validation_seed)
