@@ -1,9 +1,12 @@
 """The coefficients of the KL penalty and of the reply length."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
-from groundup.train.ppo.controller import AdaptiveKl, LengthControl
+from groundup.train.ppo.controller import AdaptiveKl, EntropyFloor, LengthControl
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,51 @@ def test_it_holds_a_policy_that_profits_from_short_replies_at_the_target() -> No
         control.update(length)
     assert length == pytest.approx(20.0, rel=0.01)
     assert control.coefficient == pytest.approx(0.3, rel=0.01)
+
+
+def test_the_entropy_coefficient_rises_below_the_floor_and_falls_back_above() -> None:
+    control = EntropyFloor(0.01, share=0.5, rate=0.1)
+    control.update(4.0)  # the first: the floor is 2
+    assert control.coefficient == 0.01
+    control.update(2.5)
+    assert control.coefficient == 0.01
+    control.update(1.0)
+    assert control.coefficient == pytest.approx(0.01 + 0.1 * 0.5)
+    control.update(1.5)
+    assert control.coefficient == pytest.approx(0.06 + 0.1 * 0.25)
+    control.update(2.4)
+    assert control.coefficient == pytest.approx(0.085 - 0.1 * 0.2)
+    control.update(4.0)
+    assert control.coefficient == 0.01
+
+
+def test_it_holds_a_policy_that_loses_entropy_near_the_floor() -> None:
+    control = EntropyFloor(0.0, share=0.5, rate=0.05)
+    entropy = 4.0
+    for _ in range(300):
+        control.update(entropy)
+        entropy += 0.2 * (1.0 + 20 * control.coefficient - entropy)  # 1.0 is where it would end without a bonus
+    assert entropy == pytest.approx(2.0, rel=0.01)
+
+
+def test_without_a_floor_the_entropy_coefficient_stays() -> None:
+    control = EntropyFloor(0.02, share=0.0, rate=0.1)
+    for entropy in (4.0, 1.0, 0.0):
+        control.update(entropy)
+    assert control.coefficient == 0.02
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: AdaptiveKl(0.1, 6.0, 640), lambda: LengthControl(0.5, 0.05), lambda: EntropyFloor(0.0, 0.9, 0.1)],
+)
+def test_a_restored_controller_goes_on_as_the_one_that_was_saved(make: Callable[[], Any]) -> None:
+    def run(control: Any, numbers: list[float]) -> float:
+        for number in numbers:
+            control.update(*([number, 64] if isinstance(control, AdaptiveKl) else [number]))
+        return control.coefficient
+
+    saved, restored = make(), make()
+    run(saved, [4.0, 2.0, 1.5])
+    restored.load_state(saved.state())
+    assert run(restored, [1.0, 9.0]) == run(saved, [1.0, 9.0]) != run(make(), [1.0, 9.0])

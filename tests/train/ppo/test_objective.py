@@ -82,6 +82,49 @@ def test_whiten() -> None:
     assert sorted(range(9), key=raw.__getitem__) == sorted(range(9), key=flat.__getitem__)  # the order is kept
 
 
+def test_whiten_equals_the_loop() -> None:
+    x = noise(15) * 2 - 3
+    flat = [value for row in at_mask(x) for value in row]
+    mean = sum(flat) / len(flat)
+    variance = sum((value - mean) ** 2 for value in flat) / len(flat)
+    white = objective.whiten(x, MASK)
+    for i, length in enumerate(LENGTHS):
+        for t in range(5):
+            expected = (x[i, t].item() - mean) / math.sqrt(variance) if t < length else 0.0
+            assert white[i, t].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_whiten_by_hand() -> None:
+    mask = torch.tensor([[True, True], [True, False]])
+    # Mean 3 and variance (4 + 0 + 4) / 3 of 1, 3, 5; the 100 is off the mask.
+    white = objective.whiten(torch.tensor([[1.0, 3.0], [5.0, 100.0]]), mask)
+    assert white.flatten().tolist() == pytest.approx([-math.sqrt(1.5), 0.0, math.sqrt(1.5), 0.0])
+
+
+def test_losses_and_kl_by_hand() -> None:
+    old = torch.tensor([[math.log(0.5), math.log(0.2), math.log(0.4)]])
+    new = torch.tensor([[math.log(0.75), math.log(0.1), math.log(0.4)]])  # ratios 1.5, 0.5, 1
+    advantages = torch.tensor([[2.0, -2.0, 3.0]])
+    assert objective.policy_loss(new, old, advantages, 0.2).tolist() == [pytest.approx([-2.4, 1.6, -3.0])]
+    assert objective.is_clipped(new, old, 0.2).tolist() == [[True, True, False]]
+    k3 = [0.5 - math.log(1.5), -0.5 + math.log(2), 0.0]
+    assert objective.approximate_kl(new, old).tolist() == [pytest.approx(k3, abs=1e-6)]
+    kl = [math.log(1.5), -math.log(2), 0.0]
+    assert objective.token_kl(new, old).tolist() == [pytest.approx(kl, abs=1e-6)]
+    values, old_values, returns = torch.tensor([[2.0, 0.1]]), torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+    # 2 is held at 0.2, which is 0.8 off: the larger error is its own 1; 0.1 is within the range.
+    assert objective.value_loss(values, old_values, returns, 0.2).tolist() == [pytest.approx([0.5, 0.405])]
+
+
+def test_token_rewards_equal_the_loop() -> None:
+    kl, rewards = noise(16), [0.5, -1.0, 2.0]
+    by_token = objective.token_rewards(torch.tensor(rewards), kl, MASK, kl_coefficient=0.3)
+    for i, length in enumerate(LENGTHS):
+        for t in range(5):
+            expected = -0.3 * kl[i, t].item() if t < length else 0.0
+            assert by_token[i, t].item() == pytest.approx(expected + rewards[i] * (t == length - 1), abs=1e-6)
+
+
 def test_whiten_of_equal_values_is_zero_not_nan() -> None:
     assert not objective.whiten(torch.full((3, 5), 2.0), MASK).any()
 
