@@ -58,7 +58,8 @@ LITERALS: dict[str, Any] = {
         "min_document_frequency": 1,
         "max_ngram": 1,
         "ridge_alpha": 1.0,
-        "num_folds": 2,
+        "num_turns": [2],
+        "num_folds": 5,
         "bootstrap_samples": 20,
     },
     "alarms": {

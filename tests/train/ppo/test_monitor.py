@@ -1,6 +1,5 @@
 """The monitor judge: sees what it was taught, knows how little it knows, may be missing."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import numpy as np
 import pytest
 
 from groundup.data.jsonl import write_jsonl
+from groundup.judge import RatingJudge
 from groundup.statistics import clustered_mean
-from groundup.train.ppo.monitor import Monitor, load_monitor, rating_change
+from groundup.train.ppo.monitor import load_monitor, rating_change
 from tests.train.ppo.conftest import MONITOR_ROWS, QUESTIONS, align_params
 
 PARAMS = align_params().monitor_judge
@@ -21,8 +21,8 @@ def chats(reply: str) -> list[list[dict[str, str]]]:
 
 
 def change(rows: list[dict[str, Any]], before: str, after: str) -> tuple[float, float]:
-    monitor = Monitor(rows, PARAMS)
-    return rating_change(monitor.ratings(chats(before)), monitor.ratings(chats(after)), CLUSTERS)
+    monitor = RatingJudge.fit(rows, PARAMS)
+    return rating_change(monitor.score_by_part(chats(before)), monitor.score_by_part(chats(after)), CLUSTERS)
 
 
 def test_a_change_it_was_taught_to_see_is_many_standard_errors() -> None:
@@ -40,8 +40,8 @@ def test_a_judge_of_random_ratings_is_seldom_sure() -> None:
     for seed in range(20):
         ratings = np.random.default_rng(seed).normal(size=len(MONITOR_ROWS))
         rows = [row | {"rating": float(rating)} for row, rating in zip(MONITOR_ROWS, ratings, strict=True)]
-        monitor = Monitor(rows, PARAMS)
-        before, after = (monitor.ratings(chats(reply)) for reply in ("The sea is old.", "The town is old."))
+        monitor = RatingJudge.fit(rows, PARAMS)
+        before, after = (monitor.score_by_part(chats(reply)) for reply in ("The sea is old.", "The town is old."))
         mean, error = rating_change(before, after, CLUSTERS)
         num_sure += abs(mean) > 2 * error
         num_sure_by_prompts += abs(mean) > 2 * clustered_mean((after - before)[0].tolist(), CLUSTERS)[1]
@@ -54,14 +54,16 @@ def test_standard_error_by_hand() -> None:
     after = np.array([[1.0, 3.0], *([[2.0, 2.0]] * 5), *([[1.0, 1.0]] * 5)])
     mean, error = rating_change(before, after, ["a", "b"])
     assert mean == 2.0
-    # Over prompts: 1; over judges: ten means 0.5 away from theirs, 10 x 0.25 x 9 / 10.
+    # Over prompts: 1; over judges: ten means 0.5 away from theirs, 9 x 0.25.
     assert error == pytest.approx((1 + 2.25) ** 0.5)
 
 
-def test_without_ratings_there_is_none_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_jsonl(tmp_path / "conversations.jsonl", [])
-    with caplog.at_level(logging.INFO):
-        assert load_monitor(tmp_path, PARAMS) is None
+@pytest.mark.parametrize("rows", [[], [{"messages": [], "rating": None}]])
+def test_without_ratings_there_is_none_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rows: list[dict[str, Any]]
+) -> None:
+    write_jsonl(tmp_path / "conversations.jsonl", rows)
+    assert load_monitor(tmp_path, PARAMS) is None
     assert "over-optimisation will go unnoticed" in caplog.text
 
 
@@ -70,7 +72,15 @@ def test_with_too_few_ratings_there_is_none_and_the_log_says_why(
 ) -> None:
     write_jsonl(tmp_path / "conversations.jsonl", MONITOR_ROWS[:5])
     assert load_monitor(tmp_path, PARAMS) is None
-    assert "at least 8 rated conversations" in caplog.text
+    assert "at least 20 rated conversations" in caplog.text
+
+
+def test_conversations_that_nobody_rated_are_passed_over(tmp_path: Path) -> None:
+    unrated = [row | {"rating": None} for row in MONITOR_ROWS[:7]]
+    write_jsonl(tmp_path / "conversations.jsonl", [*MONITOR_ROWS, *unrated])
+    monitor = load_monitor(tmp_path, PARAMS)
+    assert monitor is not None
+    assert monitor.agreement.num_conversations == len(MONITOR_ROWS)
 
 
 def test_a_damaged_file_is_no_missing_judge(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.frame.files import write_json
 from groundup.frame.params.align import AlarmParams
+from groundup.judge import RatingJudge
 from groundup.statistics import clustered_mean
 from groundup.train.ppo.answers import Answers
-from groundup.train.ppo.monitor import Monitor, rating_change
+from groundup.train.ppo.monitor import rating_change
 from groundup.train.ppo.prompts import Prompt
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Watch:
         self,
         prompts: list[Prompt],
         tokenizer: PreTrainedTokenizerFast,
-        monitor: Monitor | None,
+        monitor: RatingJudge | None,
         params: AlarmParams,
         kl_stop: float,
     ) -> None:
@@ -99,7 +100,7 @@ class Watch:
                 [*prompt.messages, {"role": "assistant", "content": reply}]
                 for prompt, reply in zip(self.prompts, replies, strict=True)
             ]
-            seen["ratings"] = self.monitor.ratings(chats).tolist()
+            seen["ratings"] = self.monitor.score_by_part(chats).tolist()
         return seen
 
     def _watch_reward(self, iteration: int, seen: dict[str, Any], z: float) -> dict[str, float]:
