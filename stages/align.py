@@ -7,7 +7,7 @@ from groundup.frame.stage import Stage, run_stage
 
 def main(stage: Stage) -> dict[str, Any]:
     with stage.importing():
-        from groundup.train.ppo.align import align
+        from groundup.train.align.align import align
     return align(
         sft=stage.dep("artifacts/sft"),
         reward=stage.dep("artifacts/reward"),

@@ -118,8 +118,8 @@ def test_no_param_has_a_default() -> None:
             assert field.is_required(), f"{section.__name__}.{name} has a default: a parameter that DVC cannot see"
 
 
-RECEIVERS = {"params", "model_params", "p", "runtime", "source"}  # how the code names a section at hand
-ONE_VALUE_SO_FAR = {"AlignParams.method", "EvaluateParams.judge"}  # nothing to choose between
+RECEIVERS = {"params", "model_params", "p", "runtime", "source", "method"}  # how the code names a section at hand
+ONE_VALUE_SO_FAR = {"EvaluateParams.judge"}  # nothing to choose between
 
 
 def params_read(code: str, known: list[type[BaseModel]]) -> set[str]:

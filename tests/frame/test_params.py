@@ -44,7 +44,9 @@ def test_presets_are_valid(preset: str) -> None:
         ("pretrain.learning_rate", float("nan"), "pretrain.learning_rate: Input should be"),
         ("pretrain.momentum", 0.9, "pretrain.momentum: unknown key; remove it or correct its spelling"),
         ("pretrain.optimizer", "sgd", "pretrain.optimizer: Input should be 'adamw' or 'muon', got 'sgd'"),
-        ("align.method", "dpo", "align.method: Input should be 'ppo', got 'dpo'"),
+        ("align.method", "a2c", "align.method: Input should be 'ppo', 'rloo', 'grpo' or 'dpo', got 'a2c'"),
+        ("align.rloo.num_generations", 1, "align.rloo.num_generations: Input should be greater than or equal to 2"),
+        ("align.dpo.beta", 0.0, "align.dpo.beta: Input should be greater than 0"),
         ("align.max_new_tokens", 1000, "align.max_prompt_tokens + align.max_new_tokens = 1064 must be below"),
         ("align.minibatch_size", 7, "align.minibatch_size 7 must divide align.rollout_batch_size 16"),
         ("align.kl_budget", 1.0, "align.kl_target <= align.kl_budget <= align.kl_stop must hold, got 4.0, 1.0, 20.0"),
@@ -128,3 +130,22 @@ def test_bad_params_end_a_stage_before_torch_is_imported(working_copy: Path) -> 
     assert "pretrain failed" in result.stderr
     assert "align: missing" in result.stderr
     assert time.monotonic() - start < 10  # 2 s is the aim (bench); this only catches a heavy import
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo", "dpo"])
+def test_groups_fill_the_batch_of_the_method_that_is_chosen(method: str) -> None:
+    values = with_value(f"align.{method}.num_generations", 3)
+    parse_params(values, "params.yaml")  # PPO is chosen and has no groups
+    values["align"]["method"] = method
+    with pytest.raises(ParamsError, match=f"align.{method}.num_generations 3 must divide align.rollout_batch_size 16"):
+        parse_params(values, "params.yaml")
+
+
+def test_trl_trains_no_adapter_of_the_head() -> None:
+    values = with_value(
+        "align.lora", {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj", "lm_head"]}
+    )
+    parse_params(values, "params.yaml")
+    values["align"]["method"] = "rloo"
+    with pytest.raises(ParamsError, match="rloo cannot train an adapter of lm_head; leave it out"):
+        parse_params(values, "params.yaml")

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
-from groundup.model.generation import sample_replies
+from groundup.model.generation import ended_chats, sample_replies
 from groundup.model.scoring import RewardScorer
 
 
@@ -55,10 +55,7 @@ def sample_pool(
         generator=torch.Generator().manual_seed(seed),
         batch_size=batch_size,
     )
-    chats = [
-        [*prompt, *reply] if ended else [*prompt, *reply, eos_token_id]
-        for prompt, reply, ended in zip(repeated, replies.tokens, replies.ended, strict=True)
-    ]
+    chats = ended_chats(repeated, replies.tokens, replies.ended, eos_token_id)
     shape = (len(prompts), num_replies)
     starts = range(0, len(repeated), num_replies)
     return ReplyPool(

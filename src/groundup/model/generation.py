@@ -135,6 +135,16 @@ def draw(log_distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor
     return tokens
 
 
+def ended_chats(
+    prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool], eos_token_id: int
+) -> list[list[int]]:
+    """Prompts with their replies. Reward models know only chats that end, so what ran out of tokens is ended here."""
+    return [
+        [*prompt, *reply] if has_ended else [*prompt, *reply, eos_token_id]
+        for prompt, reply, has_ended in zip(prompts, replies, ended, strict=True)
+    ]
+
+
 def distinct_2(replies: Sequence[Sequence[int]]) -> float:
     """Distinct bigrams of tokens over all bigrams of a set of replies (Li et al. 2016, arXiv:1510.03055)."""
     bigrams = [pair for reply in replies for pair in pairwise(reply)]

@@ -14,7 +14,7 @@ from groundup.frame.interruption import Interruption
 from groundup.frame.params.align import AlignParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.model.llama import save_model
-from groundup.train.ppo.align import align
+from groundup.train.align.align import align
 
 QUESTIONS = ["Do you like the sea?", "How are you?", "What is a river?", "Where is the old town?", "Is music fun?"]
 
@@ -22,6 +22,9 @@ LITERALS: dict[str, Any] = {
     "seed": 4,
     "method": "ppo",
     "lora": None,
+    "rloo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.05},
+    "grpo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.05},
+    "dpo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.1},
     "max_prompt_tokens": 60,
     "max_new_tokens": 8,
     "temperature": 1.0,

@@ -167,7 +167,7 @@ def test_a_run_that_stopped_early_and_is_killed_before_it_measures_only_measures
     expected = stop_early(run_align, "whole")
     assert expected["stopped_early"] != "no"
     with monkeypatch.context() as patch:
-        patch.delattr("groundup.train.ppo.align._heldout_metrics")
+        patch.delattr("groundup.train.align.align._heldout_metrics")
         with pytest.raises(NameError):
             stop_early(run_align, "broken")
     again = Recorder()

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from groundup.frame.params.judge import JudgeParams
+from groundup.frame.params.methods import DpoParams, GroupParams
 from groundup.frame.params.section import (
     AtLeastOne,
     Count,
@@ -30,10 +31,13 @@ class AlarmParams(Section):
 
 
 class AlignParams(Section):
-    """PPO against the reward model with a KL penalty to the frozen SFT model."""
+    """Training against the reward model with a KL penalty to the frozen SFT model."""
 
     seed: Seed
-    method: Literal["ppo"]
+    method: Literal["ppo", "rloo", "grpo", "dpo"]
+    rloo: GroupParams
+    grpo: GroupParams
+    dpo: DpoParams
     lora: LoraParams | None
     max_prompt_tokens: Positive  # longer prompts are dropped, with a count
     max_new_tokens: Positive
@@ -82,6 +86,6 @@ class AlignParams(Section):
     def _no_dropout(cls, lora: LoraParams | None) -> LoraParams | None:
         if lora is not None and lora.dropout != 0:
             raise ValueError(
-                "dropout must be 0 here: PPO compares the probabilities of a token before and after a step"
+                "dropout must be 0 here: the probabilities of a token are compared before and after a step"
             )
         return lora

@@ -115,6 +115,7 @@ def cross_section_problems(p: Params) -> list[str]:
             f"align.minibatch_size {p.align.minibatch_size} must divide align.rollout_batch_size "
             f"{p.align.rollout_batch_size}",
         ),
+        *method_checks(p.align),
         (
             p.align.kl_target <= p.align.kl_budget <= p.align.kl_stop,
             "align.kl_target <= align.kl_budget <= align.kl_stop must hold, got "
@@ -149,6 +150,24 @@ def cross_section_problems(p: Params) -> list[str]:
         ),
     ]
     return [problem for holds, problem in checks if not holds]
+
+
+def method_checks(p: AlignParams) -> list[tuple[bool, str]]:
+    """Of the method that is chosen; the others may wait for theirs."""
+    if p.method == "ppo":
+        return []
+    groups = {"rloo": p.rloo.num_generations, "grpo": p.grpo.num_generations, "dpo": p.dpo.num_generations}
+    group = groups[p.method]
+    return [
+        (
+            p.rollout_batch_size % group == 0,
+            f"align.{p.method}.num_generations {group} must divide align.rollout_batch_size {p.rollout_batch_size}",
+        ),
+        (
+            p.lora is None or "lm_head" not in p.lora.target_modules,
+            f"align.lora.target_modules: {p.method} cannot train an adapter of lm_head; leave it out",
+        ),
+    ]
 
 
 # pydantic's names of errors -> what to write instead

@@ -40,6 +40,11 @@ class Policy(nn.Module):
             with self._adapter[0].disable_adapter():
                 yield self.model
 
+    @property
+    def trained(self) -> LlamaForCausalLM | PeftModel:
+        """`model`, with LoRA in the wrapper that knows which of its weights are adapters."""
+        return self._adapter[0] if self._adapter else self.model
+
     def train(self, mode: bool = True) -> "Policy":
         """Stays in evaluation mode: with dropout, one token would have another probability at every look."""
         return super().train(False)
@@ -67,7 +72,7 @@ class Policy(nn.Module):
     def save_adapter(self, out: Path) -> None:
         """Nothing to save without LoRA."""
         for adapter in self._adapter:
-            adapter.save_pretrained(out)
+            adapter.save_pretrained(out, selected_adapters=["default"])  # TRL adds one of its own
 
 
 class ValueModel(nn.Module):

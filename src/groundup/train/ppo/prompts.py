@@ -53,8 +53,12 @@ class PromptBatches:
         return len(self.iterations)
 
     def __iter__(self) -> Iterator[list[list[int]]]:
+        for batch in self.prompts_by_batch():
+            yield [prompt.ids for prompt in batch]
+
+    def prompts_by_batch(self) -> Iterator[list[Prompt]]:
         for iteration in self.iterations:
-            yield [self.prompts[i].ids for i in self._indices(iteration)]
+            yield [self.prompts[i] for i in self._indices(iteration)]
 
     def _indices(self, iteration: int) -> list[int]:
         num_prompts = len(self.prompts)

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.frame.params.align import AlignParams
-from groundup.model.generation import Replies, distinct_2, sample_replies
+from groundup.model.generation import Replies, distinct_2, ended_chats, sample_replies
 from groundup.model.scoring import RewardScorer
 from groundup.train.ppo.answers import Answers
 from groundup.train.ppo.models import Policy
@@ -56,6 +56,7 @@ class RolloutWorker:
     ) -> None:
         self.policy = policy
         self.scorer = scorer
+        self.tokenizer = tokenizer
         self.params = params
         self.eos_token_id: int = tokenizer.eos_token_id
         self.pad_token_id: int = tokenizer.pad_token_id
@@ -76,7 +77,7 @@ class RolloutWorker:
         conversations = Conversations(prompts, replies.tokens, self.pad_token_id)
         flat_logprobs = torch.tensor(list(chain.from_iterable(replies.logprobs)))
         logprobs = torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat_logprobs)
-        scores, scores_std = self._score(conversations, replies.ended)
+        scores, scores_std = self.score(prompts, replies.tokens, replies.ended)
         return Rollout(
             conversations,
             replies,
@@ -94,10 +95,8 @@ class RolloutWorker:
                 logprobs[rows] = token_logprobs(reference, batch, self.params.temperature)[0].cpu()
         return logprobs
 
-    def _score(self, conversations: Conversations, ended: list[bool]) -> tuple[Tensor, Tensor]:
-        # The reward model knows only chats that end, so a reply that ran out of tokens is given its end here.
-        chats = [
-            [*prompt, *reply] if has_ended else [*prompt, *reply, self.eos_token_id]
-            for prompt, reply, has_ended in zip(conversations.prompts, conversations.replies, ended, strict=True)
-        ]
-        return self.scorer.score(chats)
+    def score(
+        self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and std [B] by the reward model."""
+        return self.scorer.score(ended_chats(prompts, replies, ended, self.eos_token_id))
