@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: repro test test-chaos lint figures setup
+.PHONY: repro test test-chaos compare-alignment lint figures setup
 
 repro: $(VENV)/ready
 	dvc repro
@@ -20,6 +20,10 @@ test: $(VENV)/ready lint
 test-chaos: $(VENV)/ready
 	python -m tests.chaos
 	python docs/figures.py
+
+# ppo, rloo, grpo, dpo and best of n on the artifacts of `dvc repro`, three seeds; about 40 minutes. docs/alignment.md
+compare-alignment: $(VENV)/ready
+	$(VENV)/bin/python -m bench.compare_alignment
 
 lint: $(VENV)/ready
 	ruff format --check .

@@ -1,4 +1,4 @@
-"""Refresh the figures and samples of README and docs/reliability.md; --check only compares (for CI)."""
+"""Refresh the figures and samples of README and the pages of docs; --check only compares (for CI)."""
 
 import argparse
 import json
@@ -10,10 +10,11 @@ from typing import Any
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 import reliability_figures  # noqa: E402
 
+from bench.compare_alignment import page  # noqa: E402
 from groundup.frame.files import hash_file  # noqa: E402
 from groundup.frame.params import load_params  # noqa: E402
 from groundup.frame.params.selection import select  # noqa: E402
@@ -37,6 +38,10 @@ def main() -> int:
     blocks, missing = reliability_figures.blocks(ROOT, metrics)
     for name, content in blocks.items():
         fresh_tested = replace_block(fresh_tested, name, content)
+    alignment = ROOT / "docs/alignment.md"
+    fresh_compared = compared = alignment.read_text(encoding="utf-8")
+    for name, content in page.blocks(ROOT).items():
+        fresh_compared = replace_block(fresh_compared, name, content)
     if not check:
         replies = ROOT / "artifacts/report/replies.jsonl"
         if replies.exists():
@@ -45,12 +50,15 @@ def main() -> int:
             missing.append("artifacts/report/replies.jsonl is missing: run `dvc repro`")
         readme.write_text(fresh, encoding="utf-8")
         reliability.write_text(fresh_tested, encoding="utf-8")
+        alignment.write_text(fresh_compared, encoding="utf-8")
         return tell(missing)
     problems = lock_problems() + missing
     if fresh != text:
         problems.append("README.md's figures are not those of metrics/: run `make figures`")
     if fresh_tested != tested:
         problems.append("docs/reliability.md's figures are not those that were measured: run `make figures`")
+    if fresh_compared != compared:
+        problems.append("docs/alignment.md's figures are not those of docs/alignment.json: run `make figures`")
     return tell(problems)
 
 

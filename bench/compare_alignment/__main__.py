@@ -1,0 +1,46 @@
+"""Compare the methods of alignment: python -m bench.compare_alignment [--method M] [--seed S] [--work DIR]
+
+Without --method and --seed: trains every cell that is not finished, then scores all of them once and writes
+docs/alignment.json, docs/images/alignment.png and the tables of docs/alignment.md.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from bench.compare_alignment.cells import Cells
+from bench.compare_alignment.page import METHODS, write_page
+from bench.compare_alignment.score import score
+from groundup.frame.files import write_json
+from groundup.frame.params import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", choices=METHODS, help="train the cells of this one alone")
+    parser.add_argument("--seed", type=int, help="train the cells of this one alone, from 0")
+    parser.add_argument("--num-seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=ROOT / ".compare-alignment", help="keeps finished cells")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cells = Cells(
+        artifacts=ROOT / "artifacts",
+        work=arguments.work,
+        params=load_params(ROOT / "params.yaml"),
+        num_seeds=arguments.num_seeds,
+        device=arguments.device,
+    )
+    cells.check_setting()
+    for seed in cells.seeds if arguments.seed is None else [arguments.seed]:
+        for method in METHODS if arguments.method is None else [arguments.method]:
+            cells.train_policy(method, seed)
+    if arguments.method is None and arguments.seed is None:
+        write_json(ROOT / "docs/alignment.json", score(cells))
+        write_page(ROOT)
+
+
+if __name__ == "__main__":
+    main()

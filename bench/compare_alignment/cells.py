@@ -1,0 +1,124 @@
+"""Trains reward models and policies into a work folder that a second run goes on from."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.compare_alignment.page import METHODS
+from groundup.frame.checkpoints import Checkpoints
+from groundup.frame.files import file_digests, read_json, remove, write_json
+from groundup.frame.interruption import Interruption
+from groundup.frame.params import Params
+from groundup.train.align.align import align
+from groundup.train.reward import train_reward
+
+logger = logging.getLogger(__name__)
+
+SETTING = "setting.json"
+RESULT = "result.json"  # written last: a cell that has it is finished
+
+
+@dataclass(frozen=True)
+class Cells:
+    artifacts: Path  # of the default run: sft and data are read
+    work: Path
+    params: Params
+    num_seeds: int
+    device: str
+
+    @property
+    def seeds(self) -> range:
+        """0 is the seed of params.yaml, for reward model and policy alike."""
+        return range(self.num_seeds)
+
+    def check_setting(self) -> None:
+        """Cells of other params or another SFT model would be compared as if they were of these."""
+        setting = {
+            "reward": self.params.reward.model_dump(mode="json"),
+            "align": self.params.align.model_dump(mode="json"),
+            "sft": file_digests(self.artifacts / "sft"),
+        }
+        path = self.work / SETTING
+        if not path.exists():
+            write_json(path, setting)
+        elif read_json(path) != setting:
+            raise ValueError(
+                f"{self.work} holds cells of other params or of another SFT model: remove it, or name another --work"
+            )
+
+    def reward(self, seed: int) -> Path:
+        return self.work / f"reward-{seed}"
+
+    def policy(self, method: str, seed: int) -> Path:
+        return self.work / f"{method}-{seed}"
+
+    def train_reward_model(self, seed: int) -> dict[str, Any]:
+        folder = self.reward(seed)
+
+        def compute(checkpoints: Checkpoints) -> dict[str, Any]:
+            params = self.params.reward
+            return train_reward(
+                sft=self.artifacts / "sft",
+                preferences=self.artifacts / "data/preferences",
+                out=folder / "out",
+                report=folder / "report",
+                params=params.model_copy(update={"seed": params.seed + seed}),
+                runtime=self.params.runtime,
+                device=self.device,
+                checkpoints=checkpoints,
+                log=_ignore,
+            )
+
+        return finish(folder, compute)
+
+    def train_policy(self, method: str, seed: int) -> dict[str, Any]:
+        """Against the reward model of the same seed, which is trained first if it is not there."""
+        self.train_reward_model(seed)
+        folder = self.policy(method, seed)
+
+        def compute(checkpoints: Checkpoints) -> dict[str, Any]:
+            params = self.params.align
+            return align(
+                sft=self.artifacts / "sft",
+                reward=self.reward(seed) / "out",
+                prompts=self.artifacts / "data/prompts",
+                monitor=self.artifacts / "data/monitor",
+                out=folder / "out",
+                report=folder / "report",
+                params=params.model_copy(update={"method": method, "seed": params.seed + seed}),
+                runtime=self.params.runtime,
+                device=self.device,
+                checkpoints=checkpoints,
+                log=_ignore,
+            )
+
+        return finish(folder, compute)
+
+    def unfinished(self) -> list[str]:
+        folders = [self.policy(method, seed) for method in METHODS for seed in self.seeds]
+        return [folder.name for folder in folders if not (folder / RESULT).exists()]
+
+
+def finish(folder: Path, compute: Callable[[Checkpoints], dict[str, Any]]) -> dict[str, Any]:
+    """The cell's metrics, computed now unless they were before."""
+    if (folder / RESULT).exists():
+        logger.info("%s: done before", folder.name)
+        return dict(read_json(folder / RESULT))
+    logger.info("%s", folder.name)
+    interruption = Interruption()
+    interruption.listen()  # Ctrl-C waits for a checkpoint
+    start = time.monotonic()
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    metrics = compute(Checkpoints(work, interruption))
+    result = {**metrics, "cell_seconds": round(time.monotonic() - start, 1)}
+    write_json(folder / RESULT, result)
+    remove(work)
+    return result
+
+
+def _ignore(step: int, **values: float) -> None:
+    """The curve of a cell: its evaluation points say more."""

@@ -1,0 +1,150 @@
+"""The tables and the plot of docs/alignment.md, from docs/alignment.json alone."""
+
+import json
+import re
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Result = dict[str, Any]
+METHODS = ("ppo", "rloo", "grpo", "dpo")
+
+NOT_RUN = "*Not measured yet: `make compare-alignment` fills this in.*"
+COLORS = {"ppo": "#3b82f6", "rloo": "#e8713c", "grpo": "#14a38b", "dpo": "#a855f7"}
+
+
+def blocks(root: Path) -> dict[str, str]:
+    """Name -> content of every generated block of the page."""
+    path = root / "docs/alignment.json"
+    if not path.exists():
+        return {"comparison": NOT_RUN, "cost": NOT_RUN, "best-of-n": NOT_RUN}
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return {"comparison": comparison(result), "cost": cost(result), "best-of-n": best_of_n(result)}
+
+
+def write_page(root: Path) -> None:
+    page = root / "docs/alignment.md"
+    text = page.read_text(encoding="utf-8")
+    for name, content in blocks(root).items():
+        text = replace_block(text, name, content)
+    page.write_text(text, encoding="utf-8")
+    draw_plot(
+        json.loads((root / "docs/alignment.json").read_text(encoding="utf-8")), root / "docs/images/alignment.png"
+    )
+
+
+def replace_block(text: str, name: str, content: str) -> str:
+    """Text between <!-- name --> and <!-- /name -->."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    if not re.search(pattern, text, re.DOTALL):
+        raise ValueError(f"docs/alignment.md has no block <!-- {name} --> ... <!-- /{name} -->")
+    return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
+
+
+def runs_of(result: Result, method: str) -> list[Result]:
+    return [run for run in result["runs"] if run["method"] == method]
+
+
+def comparison(result: Result) -> str:
+    """One row a method and seed: what the judge and the reward model say, at what KL and length."""
+    lines = [
+        f"{result['num_prompts']} test prompts, one reply each; {result['num_samples']:,} replies sampled in "
+        f"training by each method. The judge's rank correlation with held-out ratings, at equal length: "
+        f"{result['judge_agreement']:.2f} ({result['judge_agreement_ci_low']:.2f} to "
+        f"{result['judge_agreement_ci_high']:.2f}, {result['judge_num_conversations']} conversations).",
+        "",
+        "| method | seed | gold win rate | length-controlled | proxy win rate | length-controlled | KL | tokens "
+        "| distinct-2 |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for method in METHODS:
+        for run in runs_of(result, method):
+            gold, proxy = "win_rate_vs_sft_gold", "win_rate_vs_sft"
+            lines.append(
+                f"| {method} | {run['seed']} | {interval(run, gold)} | {interval(run, f'{gold}_length_controlled')} "
+                f"| {interval(run, proxy)} | {run[f'{proxy}_length_controlled']:.3f} | {run['kl_to_sft']:.2f} "
+                f"| {run['reply_length']:.1f} | {run['distinct_2']:.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def interval(values: Result, key: str) -> str:
+    return f"{values[key]:.3f} ({values[f'{key}_ci_low']:.3f} to {values[f'{key}_ci_high']:.3f})"
+
+
+def cost(result: Result) -> str:
+    """One row a method, means over seeds."""
+    lines = [
+        "| method | training, s | whole stage, s | samples/s | kept iterations | stopped early | alarms |",
+        "|---|---:|---:|---:|---|---|---|",
+    ]
+    for method in METHODS:
+        runs = runs_of(result, method)
+        seconds, whole, rate = (
+            mean(run[name] for run in runs) for name in ("train_seconds", "cell_seconds", "samples_per_second")
+        )
+        kept, stopped, alarms = (
+            ", ".join(str(run[name]) for run in runs) for name in ("kept_iteration", "stopped_early", "alarms_fired")
+        )
+        lines.append(f"| {method} | {seconds:.0f} | {whole:.0f} | {rate:.1f} | {kept} | {stopped} | {alarms} |")
+    return "\n".join(lines)
+
+
+def best_of_n(result: Result) -> str:
+    """One row an n, means over the reward models of all seeds."""
+    lines = [
+        f"{result['best_of_n_num_prompts']} test prompts; gains over one reply, in standard deviations of "
+        "the SFT model's replies.",
+        "",
+        "| n | KL, at most | proxy gain | gold gain |",
+        "|---:|---:|---:|---:|",
+    ]
+    for points in zip(*result["best_of_n"], strict=True):
+        proxy, gold = (mean(point[name] for point in points) for name in ("proxy_gain", "gold_gain"))
+        lines.append(f"| {points[0]['n']} | {points[0]['kl']:.2f} | {proxy:.2f} | {gold:.2f} |")
+    return "\n".join(lines)
+
+
+def draw_plot(result: Result, path: Path) -> None:
+    """Gold gain against KL: the way of every run on val prompts, a mark with its interval where it was kept."""
+    figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.axhline(0, color="#8a919c", linewidth=0.8)
+    for method in METHODS:
+        for number, run in enumerate(runs_of(result, method)):
+            points = run["points"]
+            axes.plot(
+                [point["kl"] for point in points],
+                [point["gold_gain"] for point in points],
+                color=COLORS[method],
+                alpha=0.35,
+                linewidth=1,
+            )
+            (kept,) = (point for point in points if point["kept"])
+            axes.errorbar(
+                kept["kl"],
+                kept["gold_gain"],
+                yerr=[[kept["gold_gain"] - kept["gold_gain_low"]], [kept["gold_gain_high"] - kept["gold_gain"]]],
+                color=COLORS[method],
+                fmt="o",
+                capsize=3,
+                label=method if number == 0 else None,
+            )
+    curve = list(zip(*result["best_of_n"], strict=True))
+    axes.plot(
+        [points[0]["kl"] for points in curve],
+        [mean(point["gold_gain"] for point in points) for points in curve],
+        color="#767d88",
+        linestyle="--",
+        marker=".",
+        label="best of n (KL is a bound)",
+    )
+    axes.set_xlabel("KL to the SFT model (nats a reply)")
+    axes.set_ylabel("gold gain (standard deviations)")
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})

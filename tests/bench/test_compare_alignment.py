@@ -1,0 +1,154 @@
+"""The comparison: finished cells are kept, others refused, the page follows from the JSON alone."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.compare_alignment.cells import RESULT, Cells, finish
+from bench.compare_alignment.page import METHODS, NOT_RUN, blocks, write_page
+from groundup.frame.params import load_params
+from tests.train.ppo.conftest import AlignRun, run_align
+
+__all__ = ["run_align"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(method: str, seed: int) -> dict[str, Any]:
+    rates = ("win_rate_vs_sft_gold", "win_rate_vs_sft_gold_length_controlled", "win_rate_vs_sft")
+    return {
+        "method": method,
+        "seed": seed,
+        **{f"{name}{end}": value for name in rates for end, value in (("", 0.6), ("_ci_low", 0.5), ("_ci_high", 0.7))},
+        "win_rate_vs_sft_length_controlled": 0.65,
+        "kl_to_sft": 4.25,
+        "reply_length": 18.5,
+        "distinct_2": 0.75,
+        "train_seconds": 100.0 + seed,
+        "cell_seconds": 150.0,
+        "samples_per_second": 20.0,
+        "kept_iteration": 30 + seed,
+        "stopped_early": "no",
+        "alarms_fired": "none",
+        "points": [
+            {
+                "iteration": i,
+                "kl": float(i),
+                "kept": i == 2,
+                "proxy_gain": 0.1 * i,
+                "gold_gain": 0.05 * i,
+                "gold_gain_low": 0.05 * i - 0.1,
+                "gold_gain_high": 0.05 * i + 0.1,
+            }
+            for i in range(3)
+        ],
+    }
+
+
+RESULT_OF_ALL = {
+    "num_seeds": 2,
+    "num_prompts": 256,
+    "num_samples": 2560,
+    "best_of_n_num_prompts": 32,
+    "judge_agreement": 0.2,
+    "judge_agreement_ci_low": 0.1,
+    "judge_agreement_ci_high": 0.3,
+    "judge_num_conversations": 300,
+    "runs": [run(method, seed) for seed in range(2) for method in METHODS],
+    "best_of_n": [
+        [{"n": n, "kl": 0.5 * n, "proxy_gain": n + s, "gold_gain": 0.5 * n} for n in (1, 2)] for s in (0, 1)
+    ],
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    shutil.copyfile(ROOT / "docs/alignment.md", tmp_path / "docs/alignment.md")
+    return tmp_path
+
+
+def test_without_figures_the_page_says_so(checkout: Path) -> None:
+    assert set(blocks(checkout).values()) == {NOT_RUN}
+
+
+def test_page_and_plot_follow_from_the_json(checkout: Path) -> None:
+    (checkout / "docs/alignment.json").write_text(json.dumps(RESULT_OF_ALL))
+    write_page(checkout)
+    page = (checkout / "docs/alignment.md").read_text()
+    assert NOT_RUN not in page
+    gold = "0.600 (0.500 to 0.700)"
+    assert f"| rloo | 1 | {gold} | {gold} | {gold} | 0.650 | 4.25 | 18.5 | 0.750 |" in page
+    assert "| dpo | 100 | 150 | 20.0 | 30, 31 | no, no | none, none |" in page
+    assert "| 2 | 1.00 | 2.50 | 1.00 |" in page
+    assert "2,560 replies sampled" in page
+    plot = (checkout / "docs/images/alignment.png").read_bytes()
+    assert len(plot) < 300_000
+    write_page(checkout)
+    assert (checkout / "docs/alignment.md").read_text() == page
+    assert (checkout / "docs/images/alignment.png").read_bytes() == plot
+
+
+def cells(tmp_path: Path) -> Cells:
+    (tmp_path / "artifacts/sft").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "artifacts/sft/model.safetensors").write_bytes(b"weights")
+    return Cells(tmp_path / "artifacts", tmp_path / "work", load_params(ROOT / "presets/smoke.yaml"), 2, "cpu")
+
+
+def test_a_finished_cell_is_not_trained_again(tmp_path: Path) -> None:
+    calls = []
+
+    def compute(checkpoints: object) -> dict[str, Any]:
+        calls.append(checkpoints)
+        return {"score": 1.5}
+
+    first = finish(tmp_path / "ppo-0", compute)
+    assert first["score"] == 1.5
+    assert finish(tmp_path / "ppo-0", compute) == first
+    assert len(calls) == 1
+
+
+def test_what_is_not_finished_is_named(tmp_path: Path) -> None:
+    comparison = cells(tmp_path)
+    finish(comparison.policy("dpo", 0), lambda checkpoints: {})
+    assert comparison.unfinished() == ["ppo-0", "ppo-1", "rloo-0", "rloo-1", "grpo-0", "grpo-1", "dpo-1"]
+    assert (comparison.policy("dpo", 0) / RESULT).exists()
+
+
+def test_cells_of_another_sft_model_are_refused(tmp_path: Path) -> None:
+    cells(tmp_path).check_setting()
+    comparison = cells(tmp_path)
+    comparison.check_setting()
+    (tmp_path / "artifacts/sft/model.safetensors").write_bytes(b"others")
+    with pytest.raises(ValueError, match="holds cells of other params or of another SFT model"):
+        comparison.check_setting()
+
+
+def test_cells_go_from_the_artifacts_to_a_policy_a_method_and_seed(
+    run_align: AlignRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = run_align.root
+    (root / "data").mkdir()
+    for name in ("prompts", "monitor"):
+        (root / name).rename(root / "data" / name)
+    seeds = []
+
+    def train_reward(*, out: Path, params: Any, **rest: Any) -> dict[str, Any]:
+        seeds.append(params.seed)
+        shutil.copytree(root / "reward", out)
+        return {}
+
+    monkeypatch.setattr("bench.compare_alignment.cells.train_reward", train_reward)
+    comparison = Cells(root, root / "work", load_params(ROOT / "presets/smoke.yaml"), 2, "cpu")
+    result = comparison.train_policy("dpo", 1)
+    assert comparison.train_policy("dpo", 1) == result
+    comparison.train_policy("rloo", 1)
+    assert seeds == [comparison.params.reward.seed + 1]
+    assert result["num_pairs"] > 0
+    for method in ("dpo", "rloo"):
+        folder = comparison.policy(method, 1)
+        assert f"by {method} against" in " ".join((folder / "out/README.md").read_text().split())
+        assert sorted(path.name for path in folder.iterdir()) == ["out", "report", RESULT]
+    assert (folder / "report/evaluation_points.jsonl").exists()
