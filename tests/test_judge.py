@@ -1,5 +1,3 @@
-"""The judge on planted ratings: it finds words that people like, not lengths, and says how far it can be trusted."""
-
 import random
 from typing import Any
 
@@ -7,155 +5,143 @@ import numpy as np
 import pytest
 
 from groundup.frame.params.judge import JudgeParams
-from groundup.judge import RatingJudge, jackknife_error, partial_spearman, ranks
+from groundup.judge import Judge, jackknife_error, own_words, reply_pairs, words
 
 PARAMS = JudgeParams(
-    seed=1,
-    min_document_frequency=2,
-    max_ngram=1,
-    ridge_alpha=1.0,
-    num_turns=[2, 4],
-    num_folds=5,
-    bootstrap_samples=100,
+    seed=0,
+    max_turns=8,
+    min_document_frequency=1,
+    num_dimensions=8,
+    copied_words=3,
+    inverse_regularization=0.1,
+    num_folds=4,
+    bootstrap_samples=200,
 )
-FILLER = ["the", "a", "of", "and", "to", "it", "that", "was", "he", "she", "they", "have", "with", "from", "some"]
+TOPICS = [
+    ["ship", "sail", "harbour", "wave", "storm", "anchor", "captain", "rope"],
+    ["oven", "bread", "flour", "cake", "butter", "sugar", "yeast", "crust"],
+    ["piano", "violin", "song", "choir", "melody", "concert", "rhythm", "tune"],
+    ["tree", "forest", "leaf", "moss", "owl", "deer", "path", "fern"],
+]
 
 
-def chat(*turns: str) -> list[dict[str, str]]:
+def talk(name: str, *said: str) -> dict[str, Any]:
     roles = ("user", "assistant")
-    return [{"role": "system", "content": "topic"}] + [
-        {"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)
-    ]
+    return {"id": name, "messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(said)]}
 
 
-def planted(num: int, *, word: float, length: float, noise: float = 0.0) -> list[dict[str, Any]]:
-    """Conversations of random length; the rating rises by `word` where people say lovely, and with the length."""
-    rng = random.Random(0)
+def conversations(count: int, is_fitting: bool = True, seed: int = 0) -> list[dict[str, Any]]:
+    """Replies are of the topic of the question, or of any."""
+    rng = random.Random(seed)
     rows = []
-    for i in range(num):
-        num_turns = rng.choice([2, 4, 8, 16])
-        turns = [" ".join(rng.choices(FILLER, k=rng.randint(3, 12))) for _ in range(num_turns)]
-        kind = i % 2
-        turns = [f"{turn} {('dreadful', 'lovely')[kind]}" for turn in turns]
-        rows.append(
-            {"rating": 5 + word * kind + length * np.log(num_turns) + rng.gauss(0, noise), "messages": chat(*turns)}
-        )
+    for i in range(count):
+        said = []
+        for _ in range(2):
+            topic = rng.choice(TOPICS)
+            said.append(" ".join(rng.sample(topic, 3)))
+            said.append(" ".join(rng.sample(topic if is_fitting else rng.choice(TOPICS), rng.randint(2, 4))))
+        rows.append(talk(f"c{i}", *said))
     return rows
 
 
-def test_it_learns_the_word_and_leaves_out_the_length() -> None:
-    judge = RatingJudge.fit(planted(80, word=2.0, length=1.0), PARAMS)
-    bad, good = judge.score([chat("it was", "dreadful it was"), chat("it was", "lovely it was")])
-    assert good - bad > 0.5
-    short = chat("it was", "he was")
-    long = chat("it was", " ".join(FILLER * 3))
-    gap = np.diff(judge.score([short, long]))[0]
-    assert abs(gap) < 0.2 * (good - bad)
-    agreement = judge.agreement
-    assert agreement.spearman > 0.8
-    assert agreement.spearman_ci_low <= agreement.spearman <= agreement.spearman_ci_high
-    assert agreement.length_spearman > 0.3
-    assert agreement.num_conversations == 80
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge.fit(conversations(120), PARAMS)
 
 
-def test_ratings_of_nothing_but_length_leave_nothing_to_agree_with() -> None:
-    judge = RatingJudge.fit(planted(80, word=0.0, length=1.0, noise=0.1), PARAMS)
-    assert judge.agreement.length_spearman > 0.9
-    assert judge.agreement.spearman_ci_low < 0.0 < judge.agreement.spearman_ci_high
+def chat(question: str, reply: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
 
 
-def test_the_system_message_is_not_judged() -> None:
-    judge = RatingJudge.fit(planted(40, word=2.0, length=0.0), PARAMS)
-    spoken = chat("it was", "lovely")
-    other = [{"role": "system", "content": "dreadful dreadful dreadful"}, *spoken[1:]]
-    assert judge.score([spoken]) == judge.score([other])
+def test_it_finds_what_goes_with_what(judge: Judge) -> None:
+    assert judge.agreement.accuracy > 0.7  # a quarter of the wrong replies are of the right topic
+    assert judge.agreement.accuracy_ci_low > 0.65
+    assert judge.agreement.num_conversations == 120
+    right, wrong = judge.score(
+        [chat("ship sail wave", "storm anchor rope"), chat("ship sail wave", "butter sugar yeast")]
+    )
+    assert right > wrong
 
 
-def test_a_part_is_the_judge_without_its_fold() -> None:
-    judge = RatingJudge.fit(planted(40, word=2.0, length=1.0), PARAMS)
-    chats = [chat("it was", "lovely"), chat("", "")]
-    by_part = judge.score_by_part(chats)
-    assert by_part.shape == (1 + PARAMS.num_folds, 2)
-    assert judge.score(chats).tolist() == by_part[0].tolist()
-    assert (by_part[1:] != by_part[0]).all()
-    assert np.isfinite(by_part).all()
+def test_replies_that_fit_nothing_give_no_agreement() -> None:
+    agreement = Judge.fit(conversations(120, is_fitting=False), PARAMS).agreement
+    assert agreement.accuracy_ci_low < 0.5 < agreement.accuracy_ci_high
 
 
-def test_scores_are_on_the_scale_of_the_ratings() -> None:
-    rows = planted(80, word=2.0, length=0.0)
-    judge = RatingJudge.fit(rows, PARAMS)
-    beginnings = [[m for m in row["messages"] if m["role"] != "system"][:2] for row in rows]
-    assert judge.score(beginnings).mean() == pytest.approx(6.0, abs=0.05)
+def test_an_echo_is_worth_no_more_than_silence(judge: Judge) -> None:
+    echo, silence = judge.score([chat("ship sail wave", "Ship, sail wave"), chat("ship sail wave", "")])
+    assert echo == silence == 0.0
 
 
-def test_what_nobody_rated_is_left_out() -> None:
-    rows = planted(40, word=2.0, length=1.0)
-    unrated = {"rating": None, "messages": chat("dreadful", "lovely")}
-    judge, same = RatingJudge.fit(rows, PARAMS), RatingJudge.fit([unrated, *rows, unrated], PARAMS)
-    assert same.agreement == judge.agreement
-    assert same.weights.tobytes() == judge.weights.tobytes()
+def test_more_of_the_same_is_not_better(judge: Judge) -> None:
+    once, often = judge.score([chat("bread flour", "butter sugar"), chat("bread flour", "butter sugar " * 20)])
+    assert often == pytest.approx(once, abs=1e-9)
 
 
-def test_the_same_rows_give_the_same_judge() -> None:
-    rows = planted(40, word=1.0, length=1.0)
-    first, second = (RatingJudge.fit(rows, PARAMS) for _ in range(2))
-    assert first.weights.tobytes() == second.weights.tobytes()
-    assert first.agreement == second.agreement
+def test_the_system_message_is_something_said_before(judge: Judge) -> None:
+    opened = [{"role": "system", "content": "ship sail wave"}, *chat("hm", "storm anchor rope")]
+    assert judge.score([opened])[0] != judge.score([chat("hm", "storm anchor rope")])[0]
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("reply", "kept"),
     [
-        ([], "at least 20 rated conversations .* there are 0: raise its share in prepare.splits"),
-        (planted(1, word=1.0, length=0.0), "at least 20 rated conversations .* there are 1"),
-        ([{"rating": 7.0, "messages": chat("hi", "there")}] * 20, "ratings that are all 7.0"),
-        (
-            [{"rating": float(i % 3), "messages": chat(f"word{i}", f"other{i}")} for i in range(20)],
-            "no word occurs in 2 of the 20 rated conversations",
-        ),
-        ([{"rating": float(i % 3), "messages": chat("", "")} for i in range(20)], "no word occurs in 2"),
+        ("I like the sea too", ["too"]),  # "i like the sea" is three words and more of an earlier turn
+        ("I like rain", ["i", "like", "rain"]),  # two in a row are nobody's property
+        ("why?", []),  # all of a turn
+        ("why not?", ["why", "not", "?"]),
+        ("", []),
     ],
 )
-def test_too_little_to_learn_from_is_said(rows: list[dict[str, Any]], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        RatingJudge.fit(rows, PARAMS)
+def test_words_that_were_said_before_in_a_row_do_not_count(reply: str, kept: list[str]) -> None:
+    assert own_words(reply, ["I like the sea.", "Why?"], run=3) == kept
 
 
-def test_conversations_of_one_length_can_be_judged() -> None:
-    rows = [{"rating": float(i % 2), "messages": chat("it was", ("bad", "good")[i % 2])} for i in range(40)]
-    judge = RatingJudge.fit(rows, PARAMS)
-    assert judge.length_slopes.tolist() == [0.0] * 6
-    assert judge.agreement.length_spearman == 0.0
-    assert judge.agreement.spearman > 0.9
+def test_words_are_lower_case_and_marks_of_questions_and_shouts_count() -> None:
+    assert words("Why NOT, then?! Ok.") == ["why", "not", "then", "?!", "ok"]
 
 
-def test_conversations_that_all_say_the_same_leave_every_score_equal() -> None:
-    rows = [{"rating": float(i % 3), "messages": chat("it was", "good")} for i in range(21)]
-    judge = RatingJudge.fit(rows, PARAMS)
-    assert judge.score([chat("it"), chat("good good was")]) == pytest.approx([1.0, 1.0])
-    assert judge.agreement.spearman == 0.0
+def test_wrong_replies_are_of_like_length_and_from_other_conversations() -> None:
+    rows = [talk(f"c{i}", "hi", " ".join(f"w{i}x{j}" for j in range(1 + i % 50))) for i in range(300)]
+    pairs = reply_pairs(rows, PARAMS)
+    assert len(pairs) == 300
+    for pair in pairs:
+        given, wrong = (len(side[-1]["content"].split()) for side in (pair.given, pair.wrong))
+        assert abs(given - wrong) <= 6
+        assert pair.given[:-1] == pair.wrong[:-1]
+        assert pair.given[-1] != pair.wrong[-1]
 
 
-def test_ranks_share_ties() -> None:
-    assert ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
+def test_turns_behind_the_limit_and_turns_without_words_are_left_out() -> None:
+    rows = [talk(f"c{i}", *(f"turn {i} {j}" for j in range(12))) for i in range(10)]
+    assert len(reply_pairs(rows, PARAMS)) == 10 * 4  # turns 2, 4, 6 and 8
+    rows[0]["messages"][1]["content"] = "..."
+    assert len(reply_pairs(rows, PARAMS)) == 10 * 4 - 1
 
 
-def test_partial_spearman() -> None:
-    a, b = np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([2.0, 1.0, 4.0, 3.0, 5.0])
-    nothing = np.zeros((5, 0))
-    assert partial_spearman(a, b, nothing) == pytest.approx(0.8)  # 1 - 6 * 4 / (5 * 24)
-    assert partial_spearman(a, -b, nothing) == pytest.approx(-0.8)
-    # One given: (r_ab - r_ac r_bc) / sqrt((1 - r_ac^2) (1 - r_bc^2)).
-    c = np.array([1.0, 3.0, 2.0, 5.0, 4.0])
-    r_ac, r_bc = (partial_spearman(x, c, nothing) for x in (a, b))
-    expected = (0.8 - r_ac * r_bc) / ((1 - r_ac**2) * (1 - r_bc**2)) ** 0.5
-    assert partial_spearman(a, b, c[:, None]) == pytest.approx(expected)
-    assert partial_spearman(a, b, a[:, None]) == 0.0  # nothing left of a
-    assert partial_spearman(a, np.ones(5), nothing) == 0.0
+def test_the_same_rows_give_the_same_judge() -> None:
+    rows = conversations(40)
+    chats = [chat("ship sail wave", "storm anchor rope"), chat("piano song", "owl deer")]
+    np.testing.assert_array_equal(Judge.fit(rows, PARAMS).score(chats), Judge.fit(rows, PARAMS).score(chats))
 
 
-def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
-    values = np.array([1.0, 4.0, 2.0, 7.0])
-    without = [np.delete(values, i).mean() for i in range(4)]
-    expected = values.std(ddof=1) / 2
-    assert jackknife_error(np.array([values.mean(), *without])) == pytest.approx(expected)
+def test_too_little_to_learn_from_is_an_error_that_says_so() -> None:
+    with pytest.raises(ValueError, match=r"at least 40 replies .* its 3 conversations hold 6: raise .*splits"):
+        Judge.fit(conversations(3), PARAMS)
+    with pytest.raises(ValueError, match="hold 0"):
+        Judge.fit([], PARAMS)
+
+
+def test_judges_without_a_fold_say_how_far_the_judge_may_be_off(judge: Judge) -> None:
+    chats = [chat("ship sail wave", "storm anchor rope"), chat("ship sail wave", "butter sugar yeast")]
+    by_part = judge.score_by_part(chats)
+    assert by_part.shape == (1 + PARAMS.num_folds, 2)
+    np.testing.assert_array_equal(by_part[0], judge.score(chats))
+    assert len({round(value, 6) for value in by_part[1:, 0]}) == PARAMS.num_folds
+    assert (by_part[:, 0] > by_part[:, 1]).all()
+
+
+def test_jackknife_error_of_a_mean_is_its_standard_error() -> None:
+    values = np.array([1.0, 4.0, 2.0, 9.0])
+    without = np.array([np.delete(values, i).mean() for i in range(4)])
+    assert jackknife_error(without) == pytest.approx(values.std(ddof=1) / 2)

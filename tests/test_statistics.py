@@ -100,6 +100,8 @@ def test_no_resample_with_a_value_is_no_number_and_no_warning() -> None:
     """A pair counts only where both of its conversations were drawn: with this seed, never."""
     low, high = cluster_bootstrap([1.0], [["a", "b"]], 1, seed=0)
     assert np.isnan([low, high]).all()
+
+
 def test_clustered_mean_by_hand() -> None:
     # Values each for itself: the standard error of the mean, sd / sqrt(n).
     values = [1.0, 2.0, 4.0, 9.0]

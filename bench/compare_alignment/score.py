@@ -15,7 +15,7 @@ from groundup.evaluate.length_control import length_controlled_win_rate
 from groundup.evaluate.overoptimization import Study, read_points, study
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.frame.files import read_json
-from groundup.judge import RatingJudge
+from groundup.judge import Judge
 from groundup.model.best_of_n import best_of_n_kl, best_of_n_values
 from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.model.scoring import RewardScorer
@@ -104,7 +104,7 @@ def proxy_metrics(
     }
 
 
-def best_of_n_curve(judge: RatingJudge, prompts: list[Prompt], pool: Pool) -> list[dict[str, float]]:
+def best_of_n_curve(judge: Judge, prompts: list[Prompt], pool: Pool) -> list[dict[str, float]]:
     """Proxy and gold gain over one reply for n = 1, 2, 4 ..., in standard deviations of the SFT model's replies."""
     num_replies = len(pool["texts"][0])
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]

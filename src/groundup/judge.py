@@ -1,194 +1,195 @@
-"""A judge of another kind than the reward model: TF-IDF and ridge regression on what people rated.
+"""A judge of another kind than the reward model: how well a reply fits its conversation.
 
-Long conversations are rated higher, whatever they say. So length stands beside the words when their weights are fitted
-and is left out when a chat is scored: what counts is the words and not their number.
+It learns from which reply a person gave, against one of like length that was given elsewhere. It sees words and what
+they have to do with each other (TF-IDF and latent semantic analysis; Deerwester et al. 1990), no length and no order
+but one: words copied from the conversation do not count, or an echo would be the best reply of all.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from groundup.frame.params.judge import JudgeParams
 from groundup.model.chat_format import Message
+from groundup.statistics import cluster_bootstrap, wins
 
-Floats = NDArray[np.float64]
 Chat = Sequence[Message]
-Sparse = Any  # a sparse matrix of scipy, which comes without types
+Floats = NDArray[np.float64]
 
-ROWS_PER_FOLD = 4  # fewer give no correlation worth the name
-
-NO_VARIANCE = 1e-12  # of features whose rows have length 1: the chats are all the same
+WORD = re.compile(r"\w+|[!?]+")
+NEAR = 30  # a wrong reply is one of so many of nearly the same length, on either side
+PAIRS_PER_FOLD = 10  # fewer give no agreement worth the name
+TINY = 1e-9
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a judge's scores rank conversations that it was not fitted on, against their ratings.
+    """How often the judge, fitted on other conversations, finds the reply that was given: 0.5 is chance."""
 
-    Spearman's correlation at equal length: of what the numbers of words and turns do not explain on either side.
-    """
-
-    spearman: float
-    spearman_ci_low: float
-    spearman_ci_high: float
-    length_spearman: float  # of the number of words with the ratings: what the judge is freed of
+    accuracy: float
+    accuracy_ci_low: float
+    accuracy_ci_high: float
+    num_pairs: int
     num_conversations: int
 
 
 @dataclass(frozen=True)
-class RatingJudge:
-    """One judge of all rows, and one of the rows without each fold: they say how far the first may be off."""
+class ReplyPair:
+    """The same conversation so far with the reply that was given, and with one from elsewhere."""
+
+    given: Chat
+    wrong: Chat
+    conversation_id: str
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One judge of all conversations, and one of those without each fold: they say how far the first may be off."""
 
     vectorizer: TfidfVectorizer
-    weights: Floats  # [V, 1 + F]
-    length_slopes: (
-        Floats  # [1 + F]: by which the words' score still rises with the root of their number, in short chats
-    )
-    intercepts: Floats  # [1 + F]
+    analysis: TruncatedSVD
+    weights: Floats  # [2 + 2 D, 1 + F]
+    copied_words: int
     agreement: Agreement
 
     @classmethod
-    def fit(cls, rows: Sequence[dict[str, Any]], params: JudgeParams) -> "RatingJudge":
-        """rows: {messages, rating}, one a conversation, null where nobody rated it; ValueError if too few or alike."""
-        rows = [row for row in rows if row["rating"] is not None]
-        check_rows(rows, params)
-        chats = [row["messages"] for row in rows]
-        ratings = np.array([row["rating"] for row in rows], dtype=np.float64)
-        vectorizer, features = count_words(chats, params)
-        lengths = log_lengths(chats)
-        everyone = np.arange(len(rows))
-        folds = np.array_split(np.random.default_rng(params.seed).permutation(everyone), params.num_folds)
-        parts = [everyone, *(np.setdiff1d(everyone, fold) for fold in folds)]
-        weights = np.column_stack(
-            [fit_weights(features[part], ratings[part], lengths[part], params.ridge_alpha) for part in parts]
+    def fit(cls, rows: Sequence[dict[str, Any]], params: JudgeParams) -> "Judge":
+        """rows: {id, messages}, one a conversation. ValueError where they hold too few replies."""
+        pairs = reply_pairs(rows, params)
+        needed = PAIRS_PER_FOLD * params.num_folds
+        if len(pairs) < needed:
+            raise ValueError(
+                f"a judge needs at least {needed} replies to learn from ({PAIRS_PER_FOLD} a fold), and its "
+                f"{len(rows)} conversations hold {len(pairs)}: raise the split's share in prepare.splits, add "
+                "conversations of two, or lower num_folds"
+            )
+        # Words and what they have to do with each other come from all turns: neither says which reply was given.
+        vectorizer, analysis = analyse_words(pairs, params)
+        given, wrong = (
+            features(vectorizer, analysis, params.copied_words, chats)
+            for chats in ([pair.given for pair in pairs], [pair.wrong for pair in pairs])
         )
-        held_out = np.zeros(len(rows))
-        for fold, fold_weights in zip(folds, weights.T[1:], strict=True):
-            held_out[fold] = features[fold] @ fold_weights
-        # What is judged are chats of a few turns, so what is left of length is measured on beginnings of that size.
-        beginnings = [spoken(chat)[:turns] for chat in chats for turns in params.num_turns]
-        root = root_length(beginnings)
-        scores = vectorizer.transform([text(chat) for chat in beginnings]) @ weights
-        slopes = (root - root.mean()) @ scores / max(len(root) * root.var(), np.finfo(np.float64).tiny)
-        return cls(
-            vectorizer=vectorizer,
-            weights=weights,
-            length_slopes=slopes,
-            intercepts=np.array([ratings[part].mean() for part in parts]) - scores.mean(axis=0) + slopes * root.mean(),
-            agreement=agreement(held_out, ratings, lengths, params),
-        )
+        differences = given - wrong
+        conversations = sorted({pair.conversation_id for pair in pairs})
+        order = np.random.default_rng(params.seed).permutation(len(conversations))
+        fold_of = dict(zip(conversations, order % params.num_folds, strict=True))
+        folds = np.array([fold_of[pair.conversation_id] for pair in pairs])
+        parts = [folds >= 0, *(folds != fold for fold in range(params.num_folds))]
+        weights = np.column_stack([fit_weights(differences[part], params.inverse_regularization) for part in parts])
+        held_out = (differences * weights.T[1 + folds]).sum(axis=1)
+        return cls(vectorizer, analysis, weights, params.copied_words, agreement(held_out, pairs, params))
 
     def score(self, chats: Sequence[Chat]) -> Floats:
-        """[N]: predicted ratings of conversations that begin so, whatever the length of the beginning."""
+        """[N]: how well the last message of each chat fits what was said before, in log-odds up to a constant."""
         return self.score_by_part(chats)[0]
 
     def score_by_part(self, chats: Sequence[Chat]) -> Floats:
-        """[1 + F, N]: by the judge of all rows, then by the one without each fold."""
-        features = self.vectorizer.transform([text(chat) for chat in chats])
-        scores = features @ self.weights - root_length(chats)[:, None] * self.length_slopes + self.intercepts
-        return np.asarray(scores.T, dtype=np.float64)
+        """[1 + F, N]: by the judge of all conversations, then by those without one fold."""
+        return np.asarray((features(self.vectorizer, self.analysis, self.copied_words, chats) @ self.weights).T)
 
 
 def jackknife_error(estimates: Floats) -> float:
-    """Standard error of estimates[0], [1 + F], from those without each fold (delete-a-group jackknife, Kott 2001)."""
-    parts = estimates[1:]
-    return float(np.sqrt((len(parts) - 1) * np.mean(np.square(parts - parts.mean()))))
+    """Standard error of an estimate by its values without each fold [F] (Efron and Tibshirani 1993, chapter 11)."""
+    return float(np.sqrt((len(estimates) - 1) * np.var(estimates)))
 
 
-def check_rows(rows: Sequence[dict[str, Any]], params: JudgeParams) -> None:
-    needed = ROWS_PER_FOLD * params.num_folds
-    if len(rows) < needed:
-        raise ValueError(
-            f"a judge needs at least {needed} rated conversations ({ROWS_PER_FOLD} a fold), there are {len(rows)}: "
-            "raise its share in prepare.splits, add rated data, or lower num_folds"
-        )
-    if len({row["rating"] for row in rows}) == 1:
-        raise ValueError(
-            f"a judge cannot learn from ratings that are all {rows[0]['rating']}: they do not tell one conversation "
-            "from another"
-        )
-
-
-def spoken(chat: Chat) -> Chat:
-    """Without the system message: a topic that many conversations share."""
-    return [message for message in chat if message["role"] != "system"]
-
-
-def text(chat: Chat) -> str:
-    return "\n".join(message["content"] for message in spoken(chat))
-
-
-def num_words(chat: Chat) -> int:
-    return len(text(chat).split())
-
-
-def root_length(chats: Sequence[Chat]) -> Floats:
-    return np.sqrt(np.array([num_words(chat) for chat in chats], dtype=np.float64))
-
-
-def log_lengths(chats: Sequence[Chat]) -> Floats:
-    """[N, 2]: logarithms of the number of words and of turns."""
-    return np.log1p(np.array([[num_words(chat), len(spoken(chat))] for chat in chats], dtype=np.float64))
-
-
-def count_words(chats: Sequence[Chat], params: JudgeParams) -> tuple[TfidfVectorizer, Sparse]:
-    """Features are sparse [N, V]."""
-    vectorizer = TfidfVectorizer(
-        min_df=params.min_document_frequency, ngram_range=(1, params.max_ngram), sublinear_tf=True
-    )
-    try:
-        return vectorizer, vectorizer.fit_transform([text(chat) for chat in chats])
-    except ValueError:  # scikit-learn's own words for it: empty vocabulary, or no terms remain
-        raise ValueError(
-            f"no word occurs in {params.min_document_frequency} of the {len(chats)} rated conversations: add rated "
-            "data, or lower min_document_frequency"
-        ) from None
-
-
-def fit_weights(features: Sparse, ratings: Floats, lengths: Floats, alpha: float) -> Floats:
-    """[V]: ridge on the words; the intercept and the lengths are fitted with it, free of its penalty."""
-    # Frisch, Waugh and Lovell: with the span of the free columns taken out of both sides, a plain ridge is left.
-    free = np.column_stack([np.ones(len(ratings)), lengths])
-    basis, sizes, _ = np.linalg.svd(free, full_matrices=False)
-    basis = basis[:, sizes > 1e-9 * sizes[0]]
-    rest = np.eye(len(ratings)) - basis @ basis.T
-    kernel = rest @ (features @ features.T).toarray() @ rest
-    scale = np.trace(kernel) / len(ratings)  # alpha is in units of it
-    if scale < NO_VARIANCE:
-        return np.zeros(features.shape[1])
-    dual = np.linalg.solve(kernel / scale + alpha * np.eye(len(ratings)), rest @ ratings) / scale
-    return np.asarray(features.T @ (rest @ dual), dtype=np.float64)
-
-
-def agreement(scores: Floats, ratings: Floats, lengths: Floats, params: JudgeParams) -> Agreement:
-    """Of scores by judges that did not see the conversation; conversations are resampled for the interval."""
+def reply_pairs(rows: Sequence[dict[str, Any]], params: JudgeParams) -> list[ReplyPair]:
+    """Every assistant turn among the first `max_turns`, with a reply of like length from another conversation."""
     rng = np.random.default_rng(params.seed)
-    samples = rng.integers(0, len(ratings), (params.bootstrap_samples, len(ratings)))
-    low, high = np.quantile([partial_spearman(scores[i], ratings[i], lengths[i]) for i in samples], [0.025, 0.975])
-    return Agreement(
-        spearman=partial_spearman(scores, ratings, lengths),
-        spearman_ci_low=float(low),
-        spearman_ci_high=float(high),
-        length_spearman=partial_spearman(lengths[:, 0], ratings, lengths[:, :0]),
-        num_conversations=len(ratings),
+    replies = [
+        (row["id"], row["messages"][: place + 1])
+        for row in rows
+        for place, message in enumerate(row["messages"])
+        if message["role"] == "assistant" and words(message["content"]) and _num_turns(row, place) <= params.max_turns
+    ]
+    shuffled = rng.permutation(len(replies))
+    order = sorted(shuffled, key=lambda i: len(words(replies[i][1][-1]["content"])))
+    pairs = []
+    for place, i in enumerate(order):
+        conversation_id, chat = replies[i]
+        others = [
+            replies[j][1][-1]
+            for j in order[max(0, place - NEAR) : place + NEAR + 1]
+            if replies[j][0] != conversation_id and replies[j][1][-1]["content"] != chat[-1]["content"]
+        ]
+        if others:
+            wrong = others[rng.integers(len(others))]
+            pairs.append(ReplyPair(chat, [*chat[:-1], wrong], conversation_id))
+    return pairs
+
+
+def agreement(held_out: Floats, pairs: Sequence[ReplyPair], params: JudgeParams) -> Agreement:
+    """held_out [N]: by how much the given reply of each pair scores higher, by a judge without its conversation."""
+    right = wins(held_out.tolist(), [0.0] * len(pairs))
+    conversations = [[pair.conversation_id] for pair in pairs]
+    low, high = cluster_bootstrap(right, conversations, params.bootstrap_samples, params.seed)
+    return Agreement(sum(right) / len(right), low, high, len(pairs), len({pair.conversation_id for pair in pairs}))
+
+
+def words(text: str) -> list[str]:
+    return WORD.findall(text.lower())
+
+
+def own_words(reply: str, conversation: Sequence[str], run: int) -> list[str]:
+    """The words of a reply without those that stand in the conversation in runs of `run` (or as all of a turn)."""
+    said = [words(turn) for turn in conversation]
+    copied = {tuple(turn[i : i + run]) for turn in said for i in range(max(1, len(turn) - run + 1))}
+    own = words(reply)
+    is_own = [True] * len(own)
+    for i in range(max(1, len(own) - run + 1)):
+        if tuple(own[i : i + run]) in copied:
+            is_own[i : i + run] = [False] * len(own[i : i + run])
+    return [word for word, kept in zip(own, is_own, strict=True) if kept]
+
+
+def _num_turns(row: dict[str, Any], place: int) -> int:
+    return sum(message["role"] != "system" for message in row["messages"][: place + 1])
+
+
+def analyse_words(pairs: Sequence[ReplyPair], params: JudgeParams) -> tuple[TfidfVectorizer, TruncatedSVD]:
+    vectorizer = TfidfVectorizer(
+        tokenizer=words, token_pattern=None, lowercase=False, sublinear_tf=True, min_df=params.min_document_frequency
+    )
+    turns = vectorizer.fit_transform(sorted({message["content"] for pair in pairs for message in pair.given}))
+    num_dimensions = min(params.num_dimensions, turns.shape[1] - 1)
+    return vectorizer, TruncatedSVD(num_dimensions, random_state=params.seed).fit(turns)
+
+
+def fit_weights(differences: Floats, inverse_regularization: float) -> Floats:
+    """Logistic regression on both orders of each pair [N, F], without intercept (Bradley and Terry 1952)."""
+    scale = np.sqrt(np.square(differences).mean(axis=0)) + TINY
+    rows = np.concatenate([differences, -differences]) / scale
+    regression = LogisticRegression(C=inverse_regularization, fit_intercept=False, max_iter=1000)
+    return np.asarray(regression.fit(rows, np.repeat([1, 0], len(differences))).coef_[0] / scale)
+
+
+def features(vectorizer: TfidfVectorizer, analysis: TruncatedSVD, copied_words: int, chats: Sequence[Chat]) -> Floats:
+    """[N, 2 + 2 D]: what the reply has in common with the last message, and with all before that one."""
+    before = [[message["content"] for message in chat[:-1]] or [""] for chat in chats]
+    own = [
+        " ".join(own_words(chat[-1]["content"], said, copied_words)) for chat, said in zip(chats, before, strict=True)
+    ]
+    last, earlier, reply = (
+        vectorizer.transform(texts)
+        for texts in ([said[-1] for said in before], [" ".join(said[:-1]) for said in before], own)
+    )
+    latent_last, latent_earlier, latent_reply = (directions(analysis.transform(x)) for x in (last, earlier, reply))
+    return np.hstack(
+        [
+            np.asarray(last.multiply(reply).sum(axis=1)).reshape(-1, 1),
+            np.asarray(earlier.multiply(reply).sum(axis=1)).reshape(-1, 1),
+            latent_last * latent_reply,
+            latent_earlier * latent_reply,
+        ]
     )
 
 
-def partial_spearman(a: Floats, b: Floats, given: Floats) -> float:
-    """Correlation of the ranks of a and b [N] beyond what those of `given` [N, K] explain; 0 if nothing is left."""
-    explained = np.column_stack([np.ones(len(a)), *(ranks(column) for column in given.T)])
-    left = np.column_stack([ranks(a), ranks(b)])
-    left = left - explained @ np.linalg.lstsq(explained, left, rcond=None)[0]
-    norms = np.linalg.norm(left, axis=0)
-    if norms.min() < 1e-9 * len(a) ** 1.5:  # ranks of N values have a norm of about N^1.5
-        return 0.0
-    return float(left[:, 0] @ left[:, 1] / norms.prod())
-
-
-def ranks(values: Floats) -> Floats:
-    """1 for the smallest; equal values share the mean of their ranks."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
+def directions(vectors: Floats) -> Floats:
+    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + TINY))

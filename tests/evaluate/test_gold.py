@@ -8,7 +8,7 @@ import pytest
 from groundup.data.jsonl import write_jsonl
 from groundup.evaluate.gold import Absent, gold_metrics, judged, load_gold_judge, resamples, weighted_mean
 from groundup.evaluate.replies import ModelReplies, Prompt
-from groundup.judge import RatingJudge
+from groundup.judge import Judge
 from tests.evaluate.judging import GOLD_PARAMS, PARAMS, CountingJudge
 
 PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1]) for i in range(4)]
@@ -86,7 +86,7 @@ def test_a_split_that_cannot_judge_is_absent_and_says_why(tmp_path: Path) -> Non
         assert isinstance(absent, Absent)
         assert reason in absent.reason
     write_jsonl(path, [row | {"rating": float(i % 3)} for i in range(20)])
-    assert isinstance(load_gold_judge(tmp_path, GOLD_PARAMS), RatingJudge)
+    assert isinstance(load_gold_judge(tmp_path, GOLD_PARAMS), Judge)
 
 
 def test_a_damaged_split_is_an_error(tmp_path: Path) -> None:

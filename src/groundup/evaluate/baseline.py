@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from groundup.evaluate.gold import Metrics, chats, judged, resamples, weighted_mean
 from groundup.evaluate.replies import Prompt
 from groundup.frame.params.evaluate import EvaluateParams
-from groundup.judge import RatingJudge
+from groundup.judge import Judge
 from groundup.model.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
 from groundup.model.scoring import RewardScorer
 
@@ -45,7 +45,7 @@ def reply_pool(
 
 
 def best_of_n_metrics(
-    judge: RatingJudge, prompts: Sequence[Prompt], pool: Pool, kl: float, params: EvaluateParams
+    judge: Judge, prompts: Sequence[Prompt], pool: Pool, kl: float, params: EvaluateParams
 ) -> Metrics:
     """Gold rating of the best of the n whose KL is nearest to `kl`, and its gain over one reply, prompt by prompt."""
     num_replies = params.best_of_n.num_replies

@@ -18,7 +18,7 @@ from groundup.evaluate.length_control import length_controlled_win_rate
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.judge import JudgeParams
-from groundup.judge import Agreement, RatingJudge, jackknife_error
+from groundup.judge import Agreement, Judge, jackknife_error
 from groundup.model.chat_format import Message
 
 logger = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ class Absent:
     reason: str
 
 
-def load_gold_judge(folder: Path, params: JudgeParams) -> RatingJudge | Absent:
+def load_gold_judge(folder: Path, params: JudgeParams) -> Judge | Absent:
     """Own data need not be rated: then there is a report without gold figures that says so."""
     rows = list(read_jsonl(folder / "conversations.jsonl", ("messages", "rating")))
     if all(row["rating"] is None for row in rows):
         absent = Absent("the judge split has no rated conversations")
     else:
         try:
-            return RatingJudge.fit(rows, params)
+            return Judge.fit(rows, params)
         except ValueError as error:
             absent = Absent(str(error))
     logger.warning("evaluate: no gold figures: %s", absent.reason)
@@ -67,7 +67,7 @@ def agreement_metrics(agreement: Agreement) -> Metrics:
 
 
 def gold_metrics(
-    judge: RatingJudge,
+    judge: Judge,
     prompts: Sequence[Prompt],
     sft: ModelReplies,
     aligned: ModelReplies,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from groundup.data.jsonl import read_jsonl
 from groundup.evaluate.gold import judged, resamples, weighted_mean
-from groundup.judge import RatingJudge
+from groundup.judge import Judge
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def read_points(path: Path) -> list[dict[str, Any]]:
     return list(read_jsonl(path, COLUMNS))
 
 
-def study(rows: Sequence[dict[str, Any]], judge: RatingJudge, num_resamples: int, seed: int) -> Study:
+def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed: int) -> Study:
     """rows: those of align, the same prompts at every iteration; iteration 0 is the SFT model."""
     iterations = sorted({row["iteration"] for row in rows})
     by_iteration = [

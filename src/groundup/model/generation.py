@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
-from transformers import Cache, LlamaForCausalLM
-from transformers.cache_utils import DynamicLayer
+from transformers import LlamaForCausalLM
+
+from groundup.model.forward import KeyValueCache, PackedAttention, hidden_states
 
 # Ended rows are dropped from the batch when this share of it has ended: dropping copies the cache of the others.
 COMPACT_SHARE = 0.2
@@ -40,7 +41,9 @@ def sample_replies(
     """
     uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator, dtype=torch.float64)
     replies = Replies([[] for _ in prompts], [[] for _ in prompts], [False for _ in prompts])
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # prompts of one length need no padding
+    by_length = sorted(
+        range(len(prompts)), key=lambda i: len(prompts[i])
+    )  # similar prompts leave small gaps in the cache
     for start in range(0, len(prompts), batch_size):
         rows = by_length[start : start + batch_size]
         tokens, logprobs = _sample_batch(
@@ -69,39 +72,29 @@ def _sample_batch(
     tokens = torch.full((num_rows, max_new_tokens), pad_token_id, device=device)
     logprobs = torch.zeros(num_rows, max_new_tokens, device=device)
 
-    # Left padding: every prompt ends in the last column, and positions count from its first token.
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[pad_token_id] * (width - len(p)) + list(p) for p in prompts], device=device)
-    padding = torch.tensor([[width - len(p)] for p in prompts], device=device)  # [B, 1]
-    is_token = torch.arange(width + max_new_tokens, device=device) >= padding
-    positions = (torch.arange(width, device=device) - padding).clamp(min=0)
-    cache = Cache(layers=[_RoomyLayer(width + max_new_tokens) for _ in model.model.layers])
+    lengths = [len(prompt) for prompt in prompts]
+    cache = KeyValueCache(lengths, max_new_tokens, device)
+    prefill = PackedAttention(lengths, device, cache)
+    ids = torch.tensor(list(chain.from_iterable(prompts)), device=device)
+    hidden = hidden_states(model.model, ids, prefill, prefill.ends)
     rows = torch.arange(num_rows, device=device)  # which rows are still in the batch
     ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
 
     for step in range(max_new_tokens):
-        logits = model(
-            input_ids=ids,
-            attention_mask=is_token[:, : width + step],
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        log_distribution = next_token_logprobs(model, logits, temperature)
+        log_distribution = next_token_logprobs(model, model.lm_head(hidden), temperature)
         token = log_distribution.argmax(-1) if temperature == 0 else draw(log_distribution, uniforms[rows, step])
         tokens[rows, step] = token
         logprobs[rows, step] = log_distribution.gather(1, token[:, None])[:, 0]
         ended |= token == eos_token_id
         num_ended = int(ended.sum())
-        if num_ended == len(rows):
+        if num_ended == len(rows) or step + 1 == max_new_tokens:
             break
         if num_ended >= COMPACT_SHARE * len(rows):
             kept = (~ended).nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            rows, token, is_token, padding, ended = (x[kept] for x in (rows, token, is_token, padding, ended))
-        ids = token[:, None]
-        positions = width + step - padding
+            cache.select(kept)
+            rows, token, ended = (x[kept] for x in (rows, token, ended))
+        cache.advance()
+        hidden = hidden_states(model.model, token, cache, torch.arange(len(rows), device=device))
     return tokens.tolist(), logprobs.tolist()
 
 
@@ -149,33 +142,3 @@ def distinct_2(replies: Sequence[Sequence[int]]) -> float:
     """Distinct bigrams of tokens over all bigrams of a set of replies (Li et al. 2016, arXiv:1510.03055)."""
     bigrams = [pair for reply in replies for pair in pairwise(reply)]
     return len(set(bigrams)) / max(1, len(bigrams))
-
-
-class _RoomyLayer(DynamicLayer):
-    """Keys and values [B, H, L, D] in buffers of their final length; the stock layer copies all at every token."""
-
-    def __init__(self, max_length: int) -> None:
-        super().__init__()
-        self.max_length = max_length
-        self.length = 0
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        batch, heads, _, width = key_states.shape
-        self.key_buffer = key_states.new_empty(batch, heads, self.max_length, width)
-        self.value_buffer = torch.empty_like(self.key_buffer)
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        end = self.length + key_states.shape[2]
-        self.key_buffer[:, :, self.length : end] = key_states
-        self.value_buffer[:, :, self.length : end] = value_states
-        self.length = end
-        self.keys, self.values = self.key_buffer[:, :, :end], self.value_buffer[:, :, :end]
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self.key_buffer, self.value_buffer = self.key_buffer[indices], self.value_buffer[indices]

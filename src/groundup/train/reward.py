@@ -20,7 +20,7 @@ from groundup.frame.params.training import RewardParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.check import CAUSAL, check_model
 from groundup.model.llama import save_model
-from groundup.model.scoring import RewardScorer, pooled
+from groundup.model.scoring import RewardScorer
 from groundup.model.variational import VariationalHead, fold, save_head
 from groundup.train.pair_trainer import PairTrainer
 from groundup.train.reward_pairs import PREFERENCE, PREFIX, RELEVANCE, Pair, group_by_length, load_pairs, of_group
@@ -180,10 +180,9 @@ def export(
         return
     model.eval()
     head = fold(model)
-    stock, model.score = model.score, torch.nn.Identity()
     chats = sorted({tuple(side) for pair in pairs for side in (pair.chosen, pair.rejected)})
     drawn = draw(chats, params.variational.num_density_chats, params.seed)
-    head.fit_density(pooled(model, drawn).to(model.device))
-    model.score = stock
+    hidden = RewardScorer(model).hidden(drawn, [1] * len(drawn))
+    head.fit_density(torch.cat(hidden).to(model.device))
     save_model(model, tokenizer, out, CARD + CARD_UNCERTAINTY)
     save_head(head, out)

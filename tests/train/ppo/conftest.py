@@ -25,6 +25,7 @@ LITERALS: dict[str, Any] = {
     "rloo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.05},
     "grpo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.05},
     "dpo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.1},
+    "value_trunk": "separate",
     "max_prompt_tokens": 60,
     "max_new_tokens": 8,
     "temperature": 1.0,

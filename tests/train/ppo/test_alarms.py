@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from groundup.frame.params.align import AlarmParams
-from groundup.judge import RatingJudge
+from groundup.judge import Judge
 from groundup.train.ppo.alarms import Watch
 from groundup.train.ppo.answers import Answers
 from groundup.train.ppo.prompts import Prompt
@@ -28,12 +28,12 @@ SEA, TOWN = "The sea is old.", "The town is old."
 
 
 @pytest.fixture(scope="module")
-def monitor() -> RatingJudge:
-    return RatingJudge.fit(MONITOR_ROWS, align_params().monitor_judge)
+def monitor() -> Judge:
+    return Judge.fit(MONITOR_ROWS, align_params().monitor_judge)
 
 
 @pytest.fixture
-def watch(tiny_tokenizer: PreTrainedTokenizerFast, monitor: RatingJudge) -> Watch:
+def watch(tiny_tokenizer: PreTrainedTokenizerFast, monitor: Judge) -> Watch:
     return Watch(PROMPTS, tiny_tokenizer, monitor, AlarmParams.model_validate(LIMITS), kl_stop=20.0)
 
 
@@ -122,7 +122,7 @@ def test_an_alarm_is_warned_about_once_with_numbers_and_a_remedy(
     assert watch.metrics()["alarms"] == 1
 
 
-def test_its_state_goes_on(watch: Watch, tiny_tokenizer: PreTrainedTokenizerFast, monitor: RatingJudge) -> None:
+def test_its_state_goes_on(watch: Watch, tiny_tokenizer: PreTrainedTokenizerFast, monitor: Judge) -> None:
     watch.look(0, answers(tiny_tokenizer, SEA, LOW))
     watch.look(5, answers(tiny_tokenizer, TOWN, HIGH))
     other = Watch(PROMPTS, tiny_tokenizer, monitor, watch.params, kl_stop=20.0)

@@ -39,14 +39,19 @@ def without_clock(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not name.endswith(("_seconds", "_per_second"))}
 
 
-@pytest.mark.parametrize("crash_at", [1, 4, 5])
-def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(run_align: AlignRun, crash_at: int) -> None:
+@pytest.mark.parametrize(
+    ("crash_at", "value_trunk"), [(1, "separate"), (4, "separate"), (5, "separate"), (4, "shared")]
+)
+def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(
+    run_align: AlignRun, crash_at: int, value_trunk: str
+) -> None:
     whole, broken = Recorder(), Recorder(crash_at)
-    expected = run_align("whole", whole, num_iterations=5)
+    changes = {"num_iterations": 5, "value_trunk": value_trunk}
+    expected = run_align("whole", whole, **changes)
     with pytest.raises(Crash):
-        run_align("broken", broken, num_iterations=5)
+        run_align("broken", broken, **changes)
     broken.crash_at = None
-    metrics = run_align("broken", broken, num_iterations=5)
+    metrics = run_align("broken", broken, **changes)
     assert run_align.weights("broken") == run_align.weights("whole")
     assert without_clock(metrics) == without_clock(expected)
     assert broken.points == whole.points

@@ -5,7 +5,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from groundup.frame.params.training import LoraParams
-from groundup.train.ppo.models import Policy, ValueModel
+from groundup.train.ppo.models import Policy, SharedTrunkValue, ValueModel
+from groundup.train.ppo.tokens import Conversations
 
 LORA = LoraParams(rank=2, alpha=4.0, dropout=0.0, target_modules=["q_proj"])
 IDS = torch.tensor([[7, 8, 9]])
@@ -44,10 +45,12 @@ def test_the_policy_stays_in_evaluation_mode(tiny_model: LlamaForCausalLM) -> No
     assert not any(module.training for module in policy.modules())
 
 
-def test_the_value_model_starts_flat_and_shares_nothing(tiny_model: LlamaForCausalLM) -> None:
-    value_model = ValueModel(tiny_model)
-    assert not value_model(IDS).any()
-    value_model.start_from(-2.5)
-    assert value_model(IDS).tolist() == [[-2.5] * 3]
-    shared = {p.data_ptr() for p in value_model.parameters()} & {p.data_ptr() for p in tiny_model.parameters()}
-    assert not shared
+def test_a_value_model_starts_flat_and_shares_no_weights(tiny_model: LlamaForCausalLM) -> None:
+    conversations = Conversations([[7, 8]], [[9, 10, 1]], features=torch.randn(1, 3, tiny_model.config.hidden_size))
+    ((_, batch),) = conversations.batches([0], batch_size=1, device=torch.device("cpu"))
+    for value_model in (ValueModel(tiny_model), SharedTrunkValue(tiny_model.config.hidden_size)):
+        assert value_model(batch).tolist() == [0, 0, 0]
+        value_model.head.start_from(-2.5)
+        assert value_model(batch).tolist() == [-2.5] * 3
+        shared = {p.data_ptr() for p in value_model.parameters()} & {p.data_ptr() for p in tiny_model.parameters()}
+        assert not shared

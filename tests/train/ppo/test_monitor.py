@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from groundup.data.jsonl import write_jsonl
-from groundup.judge import RatingJudge
+from groundup.judge import Judge
 from groundup.statistics import clustered_mean
 from groundup.train.ppo.monitor import load_monitor, rating_change
 from tests.train.ppo.conftest import MONITOR_ROWS, QUESTIONS, align_params
@@ -21,7 +21,7 @@ def chats(reply: str) -> list[list[dict[str, str]]]:
 
 
 def change(rows: list[dict[str, Any]], before: str, after: str) -> tuple[float, float]:
-    monitor = RatingJudge.fit(rows, PARAMS)
+    monitor = Judge.fit(rows, PARAMS)
     return rating_change(monitor.score_by_part(chats(before)), monitor.score_by_part(chats(after)), CLUSTERS)
 
 
@@ -40,7 +40,7 @@ def test_a_judge_of_random_ratings_is_seldom_sure() -> None:
     for seed in range(20):
         ratings = np.random.default_rng(seed).normal(size=len(MONITOR_ROWS))
         rows = [row | {"rating": float(rating)} for row, rating in zip(MONITOR_ROWS, ratings, strict=True)]
-        monitor = RatingJudge.fit(rows, PARAMS)
+        monitor = Judge.fit(rows, PARAMS)
         before, after = (monitor.score_by_part(chats(reply)) for reply in ("The sea is old.", "The town is old."))
         mean, error = rating_change(before, after, CLUSTERS)
         num_sure += abs(mean) > 2 * error

@@ -39,6 +39,7 @@ class AlignParams(Section):
     grpo: GroupParams
     dpo: DpoParams
     lora: LoraParams | None
+    value_trunk: Literal["separate", "shared"]  # a model of its own, or a head on what the reward model knows
     max_prompt_tokens: Positive  # longer prompts are dropped, with a count
     max_new_tokens: Positive
     temperature: PositiveFloat

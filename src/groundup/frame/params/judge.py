@@ -1,4 +1,4 @@
-"""Params of a judge fitted on rated conversations: align.monitor_judge and evaluate.gold_judge."""
+"""Params of a judge fitted on conversations of people: align.monitor_judge and evaluate.gold_judge."""
 
 from typing import Annotated
 
@@ -8,14 +8,13 @@ from groundup.frame.params.section import Positive, PositiveFloat, Section, Seed
 
 
 class JudgeParams(Section):
-    """TF-IDF and ridge regression."""
+    """TF-IDF, latent semantic analysis and logistic regression."""
 
-    seed: Seed  # folds and resamples
-    min_document_frequency: Positive  # conversations a word or phrase must occur in
-    max_ngram: Positive  # words in the longest phrase
-    ridge_alpha: PositiveFloat  # in units of the features' mean variance
-    num_turns: Annotated[
-        list[Positive], Field(min_length=1)
-    ]  # of the beginnings on which what is left of length is measured
+    seed: Seed  # wrong replies, folds and resamples
+    max_turns: Positive  # of a conversation: replies up to there are learned from
+    min_document_frequency: Positive  # turns a word must occur in
+    num_dimensions: Positive  # of the latent semantic analysis
+    copied_words: Positive  # so many words in a row that stand in the conversation already do not count
+    inverse_regularization: PositiveFloat  # C of the logistic regression
     num_folds: Annotated[int, Field(ge=2)]  # of the cross-validation that gives the agreement
     bootstrap_samples: Positive

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.frame.files import write_json
 from groundup.frame.params.align import AlarmParams
-from groundup.judge import RatingJudge
+from groundup.judge import Judge
 from groundup.statistics import clustered_mean
 from groundup.train.ppo.answers import Answers
 from groundup.train.ppo.monitor import rating_change
@@ -43,7 +43,7 @@ class Watch:
         self,
         prompts: list[Prompt],
         tokenizer: PreTrainedTokenizerFast,
-        monitor: RatingJudge | None,
+        monitor: Judge | None,
         params: AlarmParams,
         kl_stop: float,
     ) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 from transformers import LlamaForCausalLM
 
 from groundup.frame.params.training import LoraParams
+from groundup.model.forward import hidden_states
 from groundup.train.adapters import add_adapter
+from groundup.train.ppo.tokens import TokenBatch
 
 Weights = dict[str, Tensor]
 
@@ -75,25 +78,51 @@ class Policy(nn.Module):
             adapter.save_pretrained(out, selected_adapters=["default"])  # TRL adds one of its own
 
 
-class ValueModel(nn.Module):
-    """Expected reward still to come at every position: the SFT model's trunk and a scalar head, zero at first."""
+class ValueHead(nn.Module):
+    """Scalar from hidden states [R, H] -> [R], zero at first."""
 
-    def __init__(self, sft: LlamaForCausalLM) -> None:
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.trunk = copy.deepcopy(sft.model).eval().requires_grad_(True)
-        self.head = nn.Linear(sft.config.hidden_size, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.linear = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
-    @torch.no_grad()
     def start_from(self, mean_reward: float) -> None:
         """Predict the mean reward everywhere.
 
         Values that are all too high reward stalling: with lambda < 1 a token far from the end feels less of the
         disappointment. The policy would learn to never end its turn before the value model has learned the mean.
         """
-        self.head.bias.fill_(mean_reward)
+        nn.init.constant_(self.linear.bias, mean_reward)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Token ids [B, L], padded on the right -> values [B, L]."""
-        return self.head(self.trunk(input_ids=ids, use_cache=False).last_hidden_state)[..., 0].float()
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.linear(hidden)[:, 0].float()
+
+
+class ValueModel(nn.Module):
+    """Expected reward still to come before each reply token: the SFT model's trunk and a head."""
+
+    def __init__(self, sft: LlamaForCausalLM) -> None:
+        super().__init__()
+        self.trunk = copy.deepcopy(sft.model).eval().requires_grad_(True)
+        self.head = ValueHead(sft.config.hidden_size)
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """[R]"""
+        return self.head(hidden_states(self.trunk, batch.ids, batch.attention, batch.before))
+
+
+class SharedTrunkValue(nn.Module):
+    """The same from what the frozen reward model knows: one pass of it gives the reward and what the values need.
+
+    Those features stay the same through all epochs, so that the value model's training costs next to nothing.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(hidden_size, 4 * hidden_size)
+        self.head = ValueHead(4 * hidden_size)
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """[R]"""
+        return self.head(gelu(self.layer(batch.features)))

@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from groundup.frame.params.align import AlignParams
 from groundup.train.ppo.controller import AdaptiveKl, EntropyFloor, LengthControl
-from groundup.train.ppo.models import ValueModel
+from groundup.train.ppo.models import SharedTrunkValue, ValueModel
 from groundup.train.ppo.objective import (
     approximate_kl,
     explained_variance,
@@ -51,7 +51,7 @@ class Ppo(L.LightningModule):
     All that is random in an iteration follows from (seed, iteration), so there is no generator to save and restore.
     """
 
-    def __init__(self, worker: RolloutWorker, value_model: ValueModel, params: AlignParams) -> None:
+    def __init__(self, worker: RolloutWorker, value_model: ValueModel | SharedTrunkValue, params: AlignParams) -> None:
         super().__init__()
         self.automatic_optimization = False  # one batch is many optimizer steps
         self.policy = worker.policy
@@ -93,7 +93,7 @@ class Ppo(L.LightningModule):
             self.stop(f"KL {kl:.2f} above kl_stop {self.params.kl_stop} in iteration {self.iteration}")
             return
         if self.num_updates == 0:
-            self.value_model.start_from(self.metrics["reward"])
+            self.value_model.head.start_from(self.metrics["reward"])
         experience = self.appraise(rollout)
         self.metrics |= {"explained_variance": experience.explained_variance}
         self.metrics |= self.learn(experience, torch.Generator().manual_seed(seed))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from groundup.data.jsonl import read_jsonl
 from groundup.frame.params.judge import JudgeParams
-from groundup.judge import RatingJudge, jackknife_error
+from groundup.judge import Judge, jackknife_error
 from groundup.statistics import clustered_mean
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def rating_change(
     return mean, math.hypot(over_prompts, jackknife_error(changes.mean(axis=1)))
 
 
-def load_monitor(folder: Path, params: JudgeParams) -> RatingJudge | None:
+def load_monitor(folder: Path, params: JudgeParams) -> Judge | None:
     """None, with a word in the log, where there is nothing to fit a judge on: own data need not be rated."""
     conversations = read_jsonl(folder / "conversations.jsonl", ("messages", "rating"))
     rows = [row for row in conversations if row["rating"] is not None]
@@ -37,7 +37,7 @@ def load_monitor(folder: Path, params: JudgeParams) -> RatingJudge | None:
         logger.warning("align: no rated conversations to monitor with: over-optimisation will go unnoticed")
         return None
     try:
-        monitor = RatingJudge.fit(rows, params)
+        monitor = Judge.fit(rows, params)
     except ValueError as error:
         logger.warning("align: no monitor, over-optimisation will go unnoticed: %s", error)
         return None

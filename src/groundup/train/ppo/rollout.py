@@ -1,11 +1,12 @@
 """Sample replies, score them, compare them with the reference."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.frame.params.align import AlignParams
@@ -74,10 +75,14 @@ class RolloutWorker:
             generator=torch.Generator().manual_seed(seed),
             batch_size=self.params.rollout_batch_size,
         )
-        conversations = Conversations(prompts, replies.tokens, self.pad_token_id)
+        conversations = Conversations(prompts, replies.tokens)
         flat_logprobs = torch.tensor(list(chain.from_iterable(replies.logprobs)))
         logprobs = torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat_logprobs)
-        scores, scores_std = self.score(prompts, replies.tokens, replies.ended)
+        hidden = self._reward_model_hidden(conversations, replies.ended)
+        scores, scores_std = self.scorer.read(hidden)
+        if self.params.value_trunk == "shared":
+            states = [x[: len(reply)] for x, reply in zip(hidden, replies.tokens, strict=True)]
+            conversations = replace(conversations, features=pad_sequence(states, batch_first=True))
         return Rollout(
             conversations,
             replies,
@@ -100,3 +105,11 @@ class RolloutWorker:
     ) -> tuple[Tensor, Tensor]:
         """Mean and std [B] by the reward model."""
         return self.scorer.score(ended_chats(prompts, replies, ended, self.eos_token_id))
+
+    def _reward_model_hidden(self, conversations: Conversations, ended: Sequence[bool]) -> list[Tensor]:
+        """What the reward model knows at each chat's end; with a shared trunk before each reply token too."""
+        chats = ended_chats(conversations.prompts, conversations.replies, ended, self.eos_token_id)
+        num_last = [1] * len(chats)
+        if self.params.value_trunk == "shared":
+            num_last = [len(chat) - len(prompt) + 1 for chat, prompt in zip(chats, conversations.prompts, strict=True)]
+        return self.scorer.hidden(chats, num_last)

@@ -9,7 +9,7 @@ from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.align import AlignParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.train.align.following import Following
-from groundup.train.ppo.models import ValueModel
+from groundup.train.ppo.models import SharedTrunkValue, ValueModel
 from groundup.train.ppo.module import Ppo
 from groundup.train.ppo.prompts import Prompt, PromptBatches
 from groundup.train.ppo.rollout import RolloutWorker
@@ -29,8 +29,9 @@ def train_ppo(
 ) -> dict[str, float | int | str]:
     """Train worker.policy, from the newest checkpoint if there is one."""
     policy = worker.policy
-    value_model = ValueModel(policy.merged()).to(device)
-    ppo = Ppo(worker, value_model, params)
+    sft = policy.merged()
+    value_model = ValueModel(sft) if params.value_trunk == "separate" else SharedTrunkValue(sft.config.hidden_size)
+    ppo = Ppo(worker, value_model.to(device), params)
     schedule = Schedule(following, params, checkpoints, log)
     trained, value = num_bytes(policy.trainable().values()), num_bytes(value_model.parameters())
     checkpoint_bytes = 6 * (trained + value)  # each with two moments, now and as it was when the policy was best

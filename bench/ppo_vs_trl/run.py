@@ -1,0 +1,230 @@
+"""PPO of groundup against TRL 1.12.0's: samples per second in alternating turns, held-out reward at equal KL.
+
+python bench/ppo_vs_trl/run.py --trl-python PATH   (README.md beside this file says how to make that environment)
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from ruamel.yaml import YAML
+from transformers import LlamaForCausalLM
+from turns import read_settings
+
+from groundup.frame.params.align import AlignParams
+from groundup.model.chat_format import load_tokenizer
+from groundup.model.scoring import RewardScorer
+from groundup.train.ppo.models import Policy
+from groundup.train.ppo.prompts import load_prompts
+from groundup.train.ppo.rollout import RolloutWorker
+from groundup.train.runtime import draw
+
+HERE = Path(__file__).parent
+SIDES = ("trl", "separate", "shared")
+# Of the align params, what TRL has no counterpart of is switched off: its KL coefficient is fixed, its learning rate
+# does not warm up, and it knows no penalty but that for replies that do not end.
+EQUAL_FOOTING = {
+    "lora": None,
+    "warmup_iterations": 0,
+    "kl_horizon": 1e12,
+    "kl_stop": 1e12,
+    "length_control_gain": 0.0,
+    "length_control_rate": 0.0,
+    "entropy_coefficient": 0.0,
+}
+SHARED_KEYS = (
+    "seed",
+    "max_new_tokens",
+    "temperature",
+    "num_epochs",
+    "minibatch_size",
+    "learning_rate",
+    "value_learning_rate",
+    "clip_range",
+    "value_clip_range",
+    "discount",
+    "gae_lambda",
+    "kl_coefficient",
+    "missing_eos_penalty",
+)
+
+logger = logging.getLogger("ppo_vs_trl")
+Curve = list[dict[str, float]]  # of iteration, kl, reward, length
+
+
+def make_settings(root: Path, num_turns: int, iterations_per_turn: int, num_threads: int) -> dict[str, Any]:
+    align = YAML(typ="safe").load(root / "params.yaml")["align"] | EQUAL_FOOTING
+    tokenizer = load_tokenizer(str(root / "artifacts/sft"))
+    prompts = load_prompts(root / "artifacts/data/prompts/train.jsonl", tokenizer, align["max_prompt_tokens"])
+    return {
+        "sft": str(root / "artifacts/sft"),
+        "reward": str(root / "artifacts/reward"),
+        "num_threads": num_threads,
+        "num_iterations": num_turns * iterations_per_turn,
+        "iterations_per_turn": iterations_per_turn,
+        "batch_size": align["rollout_batch_size"],
+        **{key: align[key] for key in SHARED_KEYS},
+        "align": align,
+        "prompts": [prompt.ids for prompt in prompts],
+    }
+
+
+def take_turns(commands: dict[str, list[str]], num_turns: int, num_threads: int, work: Path) -> dict[str, list[Any]]:
+    """Seconds of each iteration, by side and turn; while one side has its turn the others wait."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(num_threads),
+        "HF_HUB_OFFLINE": "1",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+    }
+    sides: dict[str, subprocess.Popen[str]] = {}
+    seconds: dict[str, list[Any]] = {side: [] for side in commands}
+    try:
+        for side, command in commands.items():
+            with (work / f"{side}.log").open("w") as log:
+                sides[side] = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+                )
+            _answer(side, sides[side], "ready", work)
+        for turn in range(num_turns):
+            for side, process in sides.items():
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+                seconds[side].append(_answer(side, process, "seconds", work))
+                logger.info("turn %d of %d, %s: %.1f s", turn + 1, num_turns, side, sum(seconds[side][-1]))
+    finally:
+        for process in sides.values():
+            process.kill()
+            process.wait()
+    return seconds
+
+
+def _answer(side: str, process: "subprocess.Popen[str]", key: str, work: Path) -> Any:
+    """What the side says under `key`; libraries that write to stdout are passed over."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f'{{"{key}"'):
+            return json.loads(line)[key]
+    raise RuntimeError(f"{side} ended:\n{(work / f'{side}.log').read_text()[-3000:]}")
+
+
+def samples_per_second(seconds: list[list[float]], batch_size: int) -> list[float]:
+    """Of each turn; the very first iteration is warm-up."""
+    counted = [seconds[0][1:] or seconds[0], *seconds[1:]]
+    return [batch_size * len(turn) / sum(turn) for turn in counted]
+
+
+@torch.no_grad()
+def curve(settings: dict[str, Any], folder: Path, root: Path, num_prompts: int) -> Curve:
+    """Mean score of the reward model and KL on validation prompts: the same replies' random numbers for all."""
+    params = AlignParams.model_validate(settings["align"] | {"value_trunk": "separate"})
+    tokenizer = load_tokenizer(settings["sft"])
+    prompts = load_prompts(root / "artifacts/data/prompts/val.jsonl", tokenizer, params.max_prompt_tokens)
+    ids = [prompt.ids for prompt in draw(prompts, num_prompts, params.seed)]
+    scorer = RewardScorer.load(Path(settings["reward"]), torch.device("cpu"))
+    worker = RolloutWorker(Policy(_model(settings["sft"]), None), scorer, tokenizer, params)
+    points = []
+    for iteration in range(0, settings["num_iterations"] + 1, settings["iterations_per_turn"]):
+        policy = _model(folder / f"iteration-{iteration}") if iteration else worker.policy.model
+        policy.generation_config = worker.policy.model.generation_config
+        summary = worker.roll_out(policy, ids, params.seed).summary()
+        points.append(
+            {
+                "iteration": iteration,
+                "kl": summary["kl"],
+                "reward": summary["score"],
+                "length": summary["reply_length"],
+                "end_of_turn_rate": summary["end_of_turn_rate"],
+            }
+        )
+    return points
+
+
+def _model(path: str | Path) -> LlamaForCausalLM:
+    return LlamaForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+
+
+def reward_at(points: Curve, kl: float) -> float | None:
+    """Linear between the first two neighbouring points with `kl` between them."""
+    for left, right in pairwise(points):
+        if left["kl"] <= kl <= right["kl"] and left["kl"] < right["kl"]:
+            share = (kl - left["kl"]) / (right["kl"] - left["kl"])
+            return left["reward"] + share * (right["reward"] - left["reward"])
+    return None
+
+
+def table(result: dict[str, Any]) -> str:
+    lines = [
+        "| | samples/s (median of turns) | times TRL, turn by turn: median (min to max) |",
+        "|---|---:|---:|",
+    ]
+    for side in SIDES:
+        ratios = result["times_trl"][side]
+        lines.append(
+            f"| {side} | {statistics.median(result['samples_per_second'][side]):.1f} "
+            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+        )
+    lines += ["", f"| KL, nats a reply | {' | '.join(SIDES)} |", "|---:" * (len(SIDES) + 1) + "|"]
+    for row in result["reward_at_kl"]:
+        cells = ["" if row[side] is None else f"{row[side]:.3f}" for side in SIDES]
+        lines.append(f"| {row['kl']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trl-python", required=True, help="of an environment with requirements.txt")
+    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--iterations-per-turn", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--validation-prompts", type=int, default=256)
+    parser.add_argument("--out", type=Path, default=HERE)
+    options = parser.parse_args()
+    root = HERE.parents[1]
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        settings = make_settings(root, options.turns, options.iterations_per_turn, options.threads)
+        (work / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        assert read_settings(str(work / "settings.json")) == settings
+        commands = {
+            side: [options.trl_python, str(HERE / "run_trl.py"), str(work / "settings.json"), str(work / side)]
+            if side == "trl"
+            else [sys.executable, str(HERE / "run_groundup.py"), str(work / "settings.json"), str(work / side), side]
+            for side in SIDES
+        }
+        seconds = take_turns(commands, options.turns, options.threads, work)
+        curves = {side: curve(settings, work / side, root, options.validation_prompts) for side in SIDES}
+    speeds = {side: samples_per_second(seconds[side], settings["batch_size"]) for side in SIDES}
+    kls = [0.5 * i for i in range(1, 41)]
+    rows = [{"kl": kl, **{side: reward_at(curves[side], kl) for side in SIDES}} for kl in kls]
+    result = {
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "settings": {
+            key: value for key, value in settings.items() if key not in ("prompts", "align", "sft", "reward")
+        },
+        "samples_per_second": speeds,
+        "times_trl": {
+            side: [ours / trl for ours, trl in zip(speeds[side], speeds["trl"], strict=True)] for side in SIDES
+        },
+        "curves": curves,
+        "reward_at_kl": [row for row in rows if row["trl"] is not None and len([v for v in row.values() if v]) > 2],
+    }
+    (options.out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (options.out / "result.md").write_text(table(result), encoding="utf-8")
+    logger.info("\n%s", table(result))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

@@ -1,0 +1,133 @@
+"""Llama's forward pass without padding: the layers' own modules, applied only to what is asked for.
+
+The tokens of all sequences lie one behind another, [N, H], and only attention sees them as rows: linear layers are
+most of a small model's work, and what they would do for padding is waste. So is what the last layer would do for
+positions that nobody looks at. What comes out is what the stock forward pass computes, but for rounding.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import LlamaModel
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+
+class Attention(Protocol):
+    positions: Tensor  # [N] of each token in its sequence
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """[N, heads, D] each -> [N, heads, D]; keys and values may have fewer heads."""
+
+
+def hidden_states(model: LlamaModel, ids: Tensor, attention: Attention, wanted: Tensor) -> Tensor:
+    """Token ids [N] -> final hidden states [W, H] at the places `wanted` [W], each of which is named once."""
+    hidden = model.embed_tokens(ids)
+    cos, sin = (x[0] for x in model.rotary_emb(hidden, attention.positions[None]))
+    for i, layer in enumerate(model.layers):
+        block = layer.self_attn
+        normed = layer.input_layernorm(hidden)
+        queries, keys, values = (
+            projection(normed).unflatten(-1, (-1, block.head_dim))
+            for projection in (block.q_proj, block.k_proj, block.v_proj)
+        )
+        queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
+        attended = attention(i, queries, keys, values).flatten(1)
+        if i == len(model.layers) - 1:
+            hidden, attended = _take(hidden, wanted), _take(attended, wanted)
+        hidden = hidden + block.o_proj(attended)
+        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    return model.norm(hidden)
+
+
+class KeyValueCache:
+    """Attention of one new token a sequence to all that came before; keys and values in buffers of their final length.
+
+    A sequence has its prompt in the first columns and its new tokens behind the longest prompt's; the gap is masked.
+    """
+
+    def __init__(self, prompt_lengths: Sequence[int], max_new_tokens: int, device: torch.device) -> None:
+        self.positions = torch.tensor(prompt_lengths, device=device) - 1  # [B] of the newest token
+        self.end = max(prompt_lengths)  # columns in use
+        self.num_columns = self.end + max_new_tokens
+        columns = torch.arange(self.num_columns, device=device)
+        self.visible = (columns >= self.end) | (columns <= self.positions[:, None])  # [B, num_columns]
+        self.keys: list[Tensor] = []  # of each layer, [B, heads, num_columns, D]
+        self.values: list[Tensor] = []
+
+    def fill(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Those of each prompt in the next layer, [heads, L, D] each."""
+        for buffers, rows in ((self.keys, keys), (self.values, values)):
+            heads, _, head_dim = rows[0].shape
+            # Zeros, not what memory held: a weight of 0 times NaN is NaN.
+            buffer = rows[0].new_zeros(len(rows), heads, self.num_columns, head_dim)
+            for row, x in zip(buffer, rows, strict=True):
+                row[:, : x.shape[1]] = x
+            buffers.append(buffer)
+
+    def advance(self) -> None:
+        """To the next token of each sequence."""
+        self.positions = self.positions + 1
+        self.end += 1
+
+    def select(self, rows: Tensor) -> None:
+        """Drops all other sequences."""
+        self.positions, self.visible = self.positions[rows], self.visible[rows]
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        self.keys[layer][:, :, self.end - 1] = keys
+        self.values[layer][:, :, self.end - 1] = values
+        attended = scaled_dot_product_attention(
+            queries[:, :, None],
+            self.keys[layer][:, :, : self.end],
+            self.values[layer][:, :, : self.end],
+            attn_mask=self.visible[:, None, None, : self.end],
+            enable_gqa=queries.shape[1] != keys.shape[1],
+        )
+        return attended[:, :, 0]
+
+
+class PackedAttention:
+    """Causal attention within whole sequences, which may leave their keys and values in a cache."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device, cache: KeyValueCache | None = None) -> None:
+        self.lengths = list(lengths)
+        self.cache = cache
+        self.positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
+        self.ends = torch.tensor(lengths, device=device).cumsum(0) - 1  # [B] last token of each sequence
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        # One sequence at a time: that is faster than one call on a padded batch, above all backward.
+        rows = [x.transpose(0, 1).split(self.lengths, dim=1) for x in (queries, keys, values)]
+        if self.cache is not None:
+            self.cache.fill(rows[1], rows[2])
+        enable_gqa = queries.shape[1] != keys.shape[1]
+        attended = [
+            scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, enable_gqa=enable_gqa)[0]
+            for q, k, v in zip(*rows, strict=True)
+        ]
+        return torch.cat(attended, dim=1).transpose(0, 1)
+
+
+class _Take(torch.autograd.Function):
+    """The rows at places. They differ, so that the gradient needs no accumulation, which is slow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.shape = x.shape
+        return x.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.shape).index_copy_(0, places, gradient), None
+
+
+def _take(x: Tensor, places: Tensor) -> Tensor:
+    taken: Tensor = _Take.apply(x, places)
+    return taken
