@@ -12,10 +12,11 @@ from groundup.model.chat_format import Message
 
 GOLD_PARAMS = JudgeParams(
     seed=1,
+    max_turns=8,
     min_document_frequency=2,
-    max_ngram=1,
-    ridge_alpha=1.0,
-    num_turns=[2],
+    num_dimensions=8,
+    copied_words=3,
+    inverse_regularization=0.1,
     num_folds=2,
     bootstrap_samples=20,
 )
@@ -33,7 +34,7 @@ PARAMS = EvaluateParams(
     bootstrap_samples=200,
 )
 AGREEMENT = Agreement(
-    spearman=0.25, spearman_ci_low=0.125, spearman_ci_high=0.375, length_spearman=0.5, num_conversations=40
+    accuracy=0.75, accuracy_ci_low=0.625, accuracy_ci_high=0.875, num_pairs=200, num_conversations=40
 )
 
 

@@ -1,4 +1,4 @@
-"""The gold judge, fitted on human ratings that no training stage reads: what the reward model's gains are worth.
+"""The gold judge, fitted on conversations that no training stage reads: what the reward model's gains are worth.
 
 Intervals are over other prompts and over another judge: both are conversations that could have been others.
 """
@@ -43,25 +43,20 @@ class Absent:
 
 
 def load_gold_judge(folder: Path, params: JudgeParams) -> Judge | Absent:
-    """Own data need not be rated: then there is a report without gold figures that says so."""
-    rows = list(read_jsonl(folder / "conversations.jsonl", ("messages", "rating")))
-    if all(row["rating"] is None for row in rows):
-        absent = Absent("the judge split has no rated conversations")
-    else:
-        try:
-            return Judge.fit(rows, params)
-        except ValueError as error:
-            absent = Absent(str(error))
-    logger.warning("evaluate: no gold figures: %s", absent.reason)
-    return absent
+    """Own data need not hold conversations: then there is a report without gold figures that says so."""
+    try:
+        return Judge.fit(list(read_jsonl(folder / "conversations.jsonl", ("id", "messages"))), params)
+    except ValueError as error:
+        logger.warning("evaluate: no gold figures: %s", error)
+        return Absent(str(error))
 
 
 def agreement_metrics(agreement: Agreement) -> Metrics:
     return {
-        "judge_agreement": agreement.spearman,
-        "judge_agreement_ci_low": agreement.spearman_ci_low,
-        "judge_agreement_ci_high": agreement.spearman_ci_high,
-        "judge_length_agreement": agreement.length_spearman,
+        "judge_agreement": agreement.accuracy,
+        "judge_agreement_ci_low": agreement.accuracy_ci_low,
+        "judge_agreement_ci_high": agreement.accuracy_ci_high,
+        "judge_num_pairs": agreement.num_pairs,
         "judge_num_conversations": agreement.num_conversations,
     }
 

@@ -153,9 +153,9 @@ class Watch:
         }
         if self.monitor is not None:
             agreement = self.monitor.agreement
-            metrics["monitor_agreement"] = agreement.spearman
-            metrics["monitor_agreement_ci_low"] = agreement.spearman_ci_low
-            metrics["monitor_agreement_ci_high"] = agreement.spearman_ci_high
+            metrics["monitor_agreement"] = agreement.accuracy
+            metrics["monitor_agreement_ci_low"] = agreement.accuracy_ci_low
+            metrics["monitor_agreement_ci_high"] = agreement.accuracy_ci_high
         return metrics
 
     def write(self, report: Path) -> None:

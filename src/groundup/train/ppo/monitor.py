@@ -30,23 +30,18 @@ def rating_change(
 
 
 def load_monitor(folder: Path, params: JudgeParams) -> Judge | None:
-    """None, with a word in the log, where there is nothing to fit a judge on: own data need not be rated."""
-    conversations = read_jsonl(folder / "conversations.jsonl", ("messages", "rating"))
-    rows = [row for row in conversations if row["rating"] is not None]
-    if not rows:
-        logger.warning("align: no rated conversations to monitor with: over-optimisation will go unnoticed")
-        return None
+    """None, with a word in the log, where there is nothing to fit a judge on: own data need not hold conversations."""
     try:
-        monitor = Judge.fit(rows, params)
+        monitor = Judge.fit(list(read_jsonl(folder / "conversations.jsonl", ("id", "messages"))), params)
     except ValueError as error:
         logger.warning("align: no monitor, over-optimisation will go unnoticed: %s", error)
         return None
     agreement = monitor.agreement
     logger.info(
-        "align: the monitor agrees with %d held-out ratings by a rank correlation of %.2f (%.2f to %.2f)",
-        agreement.num_conversations,
-        agreement.spearman,
-        agreement.spearman_ci_low,
-        agreement.spearman_ci_high,
+        "align: the monitor finds the reply that a person gave in %.2f (%.2f to %.2f) of %d held-out pairs",
+        agreement.accuracy,
+        agreement.accuracy_ci_low,
+        agreement.accuracy_ci_high,
+        agreement.num_pairs,
     )
     return monitor
