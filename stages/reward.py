@@ -11,6 +11,7 @@ def main(stage: Stage) -> dict[str, Any]:
     return train_reward(
         sft=stage.dep("artifacts/sft"),
         preferences=stage.dep("artifacts/data/preferences"),
+        prompts=stage.dep("artifacts/data/prompts"),
         out=stage.out("artifacts/reward"),
         report=stage.out("artifacts/reports/reward"),
         params=stage.params["reward"],

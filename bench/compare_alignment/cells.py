@@ -63,6 +63,7 @@ class Cells:
             return train_reward(
                 sft=self.artifacts / "sft",
                 preferences=self.artifacts / "data/preferences",
+                prompts=self.artifacts / "data/prompts",
                 out=folder / "out",
                 report=folder / "report",
                 params=params.model_copy(update={"seed": params.seed + seed}),

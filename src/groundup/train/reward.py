@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
@@ -23,17 +24,27 @@ from groundup.model.llama import save_model
 from groundup.model.scoring import RewardScorer
 from groundup.model.variational import VariationalHead, fold, save_head
 from groundup.train.pair_trainer import PairTrainer
-from groundup.train.reward_pairs import PREFERENCE, PREFIX, RELEVANCE, Pair, group_by_length, load_pairs, of_group
+from groundup.train.reward_pairs import (
+    PREFERENCE,
+    PREFIX,
+    RELEVANCE,
+    SAMPLED,
+    Pair,
+    group_by_length,
+    load_pairs,
+    of_group,
+)
 from groundup.train.reward_report import reward_report
 from groundup.train.reward_scores import (
     ScoredPairs,
     accuracies,
     judged,
     measure_uncertainty,
-    relevance_figures,
-    relevance_section,
+    reply_figures,
+    reply_section,
 )
 from groundup.train.runtime import Log, draw, num_bytes, set_up, trl_runtime
+from groundup.train.sampled_pairs import sampled_pairs
 from groundup.train.trl_callbacks import Curves, KeepCheckpoints, run_trainer
 
 logger = logging.getLogger(__name__)
@@ -44,9 +55,9 @@ library_name: transformers
 ---
 # groundup reward model
 
-Scores a chat: higher means that people would rate the conversation as more interesting, witty and upbeat. Trained on
-pairs of rated conversations (artifacts/reports/prepare has the source and its licence). metrics/reward.json says how
-often it is right on conversations it has not seen; it is often wrong.
+Scores a chat: higher means more like what people prefer and say. Trained on pairs of rated conversations, and of
+replies that people gave against replies from elsewhere and of the SFT model (artifacts/reports/prepare has the source
+and its licence). metrics/reward.json says how often it is right on conversations it has not seen; it is often wrong.
 """
 CARD_UNCERTAINTY = """
 variational.safetensors holds what the mean score lacks, its standard deviation: groundup.model.scoring reads both.
@@ -56,6 +67,7 @@ variational.safetensors holds what the mean score lacks, its standard deviation:
 def train_reward(
     sft: Path,
     preferences: Path,
+    prompts: Path,
     out: Path,
     report: Path,
     params: RewardParams,
@@ -71,14 +83,18 @@ def train_reward(
     pairs, num_too_long = {}, {}
     for split in SPLITS:
         pairs[split], num_too_long[split] = load_pairs(preferences / f"{split}.jsonl", tokenizer, params.max_length)
+    if params.sampled.weight > 0:
+        for split, some in sample_all(sft, prompts, tokenizer, torch_device, params).items():
+            pairs[split] += some
     pairs["train"] = draw_pairs(pairs["train"], params)
     say_what_there_is(pairs, sum(num_too_long.values()))
+    weights = {PREFERENCE: 1.0, RELEVANCE: params.relevance_weight, SAMPLED: params.sampled.weight}
     model = start_model(sft, tokenizer, params).to(torch_device)
     trainer = PairTrainer(
         model=model,
         tokenizer=tokenizer,
         pairs=pairs["train"],
-        weights=[params.relevance_weight if pair.group == RELEVANCE else 1.0 for pair in pairs["train"]],
+        weights=[weights[pair.group] for pair in pairs["train"]],
         config=RewardConfig(
             output_dir=str(checkpoints.folder),
             seed=params.seed,
@@ -113,8 +129,8 @@ def train_reward(
     export(trainer.model, tokenizer, pairs["train"], out, params)
     scorer = RewardScorer.load(out, torch_device)
     scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}
-    more: dict[str, Any] = relevance_figures(scored, params) | {"num_steps": trainer.state.global_step}
-    sections = [relevance_section(more)]
+    more: dict[str, Any] = reply_figures(scored, params) | {"num_steps": trainer.state.global_step}
+    sections = [reply_section(more)]
     if params.head == "variational":
         figures, section = measure_uncertainty(scorer, judged(scored)["test"], tokenizer, params)
         more |= figures
@@ -124,11 +140,32 @@ def train_reward(
     return metrics | {"train_seconds": seconds, "checkpoint_seconds": checkpoints.seconds}
 
 
+def sample_all(
+    path: Path, prompts: Path, tokenizer: PreTrainedTokenizerFast, device: torch.device, params: RewardParams
+) -> dict[str, list[Pair]]:
+    """Pairs of what people replied and what the SFT model in `path` does, for each split."""
+    sft = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True).to(device).eval()
+    limits = {"train": params.sampled.max_pairs}
+    return {
+        split: sampled_pairs(
+            sft,
+            tokenizer,
+            prompts / f"{split}.jsonl",
+            limits.get(split, params.sampled.max_heldout_pairs),
+            params.max_length,
+            params.sampled,
+            params.seed,
+        )
+        for split in SPLITS
+    }
+
+
 def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
     """The pairs to train on, of each group so many, in the order in which they are trained on."""
     drawn = draw(of_group(pairs, PREFERENCE), params.max_pairs, params.seed)
     if params.relevance_weight > 0:
         drawn += draw(of_group(pairs, RELEVANCE), params.max_relevance_pairs, params.seed)
+    drawn += of_group(pairs, SAMPLED)
     if not drawn:
         raise ValueError(
             f"the {len(pairs)} training pairs are all relevance pairs, and reward.relevance_weight is 0: raise it, or "

@@ -1,4 +1,4 @@
-"""Preference pairs as the reward model reads them: rendered, of two groups, in the order of training."""
+"""Preference pairs as the reward model reads them: rendered, of three groups, in the order of training."""
 
 import random
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from groundup.frame.files import restore
 from groundup.model.chat_format import render
 
 BATCHES_PER_STRETCH = 16
-# What people prefer, told by ratings or given as pairs, and which reply belongs to the prompt.
-PREFERENCE, RELEVANCE = "preference", "relevance"
-GROUP_OF_KIND = {"rating": PREFERENCE, "given": PREFERENCE, "relevance": RELEVANCE}
-PREFIX = {PREFERENCE: "", RELEVANCE: "relevance_"}  # of a group, in the names of figures
+# What people prefer, told by ratings or given as pairs; which reply belongs to the prompt; which one a person wrote.
+PREFERENCE, RELEVANCE, SAMPLED = "preference", "relevance", "sampled"
+GROUP_OF_KIND = {"rating": PREFERENCE, "given": PREFERENCE, "relevance": RELEVANCE, "sampled": SAMPLED}
+PREFIX = {PREFERENCE: "", RELEVANCE: "relevance_", SAMPLED: "sampled_"}  # of a group, in the names of figures
 COLUMNS = (
     *("source", "kind", "chosen", "rejected", "margin"),
     *("chosen_id", "rejected_id", "chosen_rating", "rejected_rating"),

@@ -15,7 +15,7 @@ from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap, wins
 from groundup.train.out_of_distribution import KINDS, unlike
 from groundup.train.reward_figures import PairTable
-from groundup.train.reward_pairs import PREFERENCE, PREFIX, RELEVANCE, Pair
+from groundup.train.reward_pairs import PREFERENCE, PREFIX, RELEVANCE, SAMPLED, Pair
 from groundup.train.reward_uncertainty import (
     Floats,
     PairErrors,
@@ -78,36 +78,43 @@ def judged(scored: Mapping[str, ScoredPairs]) -> dict[str, ScoredPairs]:
     return preference if all(here.pairs for here in preference.values()) else dict(scored)
 
 
-def relevance_figures(scored: Mapping[str, ScoredPairs], params: RewardParams) -> dict[str, Any]:
-    """Accuracy on relevance pairs in the splits that have some, on test with its interval over conversations."""
+REJECTED = {RELEVANCE: "one from elsewhere", SAMPLED: "what the SFT model says there"}
+
+
+def reply_figures(scored: Mapping[str, ScoredPairs], params: RewardParams) -> dict[str, Any]:
+    """Accuracy on pairs of replies, by group and split, on test with its interval over conversations."""
     figures: dict[str, Any] = {}
-    for split, name in (("train", "train"), ("val", "val"), ("test", "heldout")):
-        here = scored[split].of_group(RELEVANCE)
-        figures[f"num_relevance_pairs_{split}"] = len(here.pairs)
-        if here.pairs:
-            figures[f"{name}_relevance_accuracy"] = sum(here.right) / len(here.right)
-        if here.pairs and split == "test":
-            low, high = cluster_bootstrap(here.right, here.conversations, params.bootstrap_samples, params.seed)
-            figures |= {
-                "heldout_relevance_accuracy_ci_low": None if math.isnan(low) else low,
-                "heldout_relevance_accuracy_ci_high": None if math.isnan(high) else high,
-            }
+    for group in REJECTED:
+        for split, name in (("train", "train"), ("val", "val"), ("test", "heldout")):
+            here = scored[split].of_group(group)
+            figures[f"num_{group}_pairs_{split}"] = len(here.pairs)
+            if here.pairs:
+                figures[f"{name}_{group}_accuracy"] = sum(here.right) / len(here.right)
+            if here.pairs and split == "test":
+                low, high = cluster_bootstrap(here.right, here.conversations, params.bootstrap_samples, params.seed)
+                figures |= {
+                    f"heldout_{group}_accuracy_ci_low": None if math.isnan(low) else low,
+                    f"heldout_{group}_accuracy_ci_high": None if math.isnan(high) else high,
+                }
     return figures
 
 
-def relevance_section(figures: Mapping[str, Any]) -> str:
+def reply_section(figures: Mapping[str, Any]) -> str:
     """Markdown of the report."""
-    if "heldout_relevance_accuracy" not in figures:
-        told = "There are no relevance pairs in test."
-    else:
-        low, high = (figures[f"heldout_relevance_accuracy_ci_{end}"] for end in ("low", "high"))
-        interval = "" if low is None or high is None else f" (interval {low:.3f} to {high:.3f})"
-        told = (
-            f"Of {figures['num_relevance_pairs_test']} test pairs of the true next reply against one from elsewhere "
-            f"the true one scores higher in {figures['heldout_relevance_accuracy']:.3f}{interval}. "
-            f"{figures['num_relevance_pairs_train']} such pairs were trained on."
-        )
-    return f"## Relevance\n\n{told}\n"
+    told = "\n\n".join(_told(figures, group, rejected) for group, rejected in REJECTED.items())
+    return f"## Which reply a person gave\n\n{told}\n"
+
+
+def _told(figures: Mapping[str, Any], group: str, rejected: str) -> str:
+    if f"heldout_{group}_accuracy" not in figures:
+        return f"There are no {group} pairs in test."
+    low, high = (figures[f"heldout_{group}_accuracy_ci_{end}"] for end in ("low", "high"))
+    interval = "" if low is None or high is None else f" (interval {low:.3f} to {high:.3f})"
+    return (
+        f"Of {figures[f'num_{group}_pairs_test']} test pairs of the true next reply against {rejected} the true one "
+        f"scores higher in {figures[f'heldout_{group}_accuracy']:.3f}{interval}. "
+        f"{figures[f'num_{group}_pairs_train']} such pairs were trained on."
+    )
 
 
 def measure_uncertainty(

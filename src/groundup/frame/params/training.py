@@ -128,12 +128,24 @@ class VariationalParams(Section):
     num_ood_chats: Positive  # test chats, and as many of each kind out of distribution, in ood_auroc_*
 
 
+class SampledParams(Section):
+    """Pairs of what a person replied and what the SFT model does."""
+
+    max_pairs: Positive  # to train on
+    max_heldout_pairs: Positive  # of val and of test
+    weight: NonNegativeFloat  # of the loss of such a pair, a rated one's being 1; 0 leaves them out
+    max_new_tokens: Positive
+    temperature: PositiveFloat
+    batch_size: Positive  # prompts
+
+
 class RewardParams(Section):
     seed: Seed
     head: Literal["linear", "variational"]
     max_pairs: Positive | None  # train on this many that are rated or given, drawn by the seed; null takes all
     max_relevance_pairs: Positive | None  # and on this many of true against foreign replies
     relevance_weight: NonNegativeFloat  # of the loss of such a pair, the others' being 1; 0 leaves them out
+    sampled: SampledParams
     num_epochs: PositiveFloat
     batch_size: Positive
     max_length: Positive
