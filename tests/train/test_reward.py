@@ -26,6 +26,7 @@ REWARD = PARAMS.reward.model_copy(
     update={
         "max_pairs": None,
         "max_relevance_pairs": None,
+        "sampled": PARAMS.reward.sampled.model_copy(update={"weight": 0.0}),
         "num_epochs": 8.0,
         "batch_size": 8,
         "max_length": 64,
@@ -35,6 +36,7 @@ REWARD = PARAMS.reward.model_copy(
         "log_every": 1,
     }
 )
+WITH_SAMPLED = PARAMS.reward.sampled.model_copy(update={"weight": 1.0, "max_heldout_pairs": 12})
 VARIATIONAL = REWARD.model_copy(update={"head": "variational"})
 
 
@@ -54,12 +56,18 @@ def pair(i: int, good: str = "yes I like music very much", bad: str = "no the ol
     }
 
 
+def prompt(i: int, reply: str | None = "the sea is warm there") -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"question {i}"}]
+    return {"id": str(i), "conversation_id": f"p{i}", "source": "a", "messages": messages, "reply": reply}
+
+
 @pytest.fixture
 def inputs(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> dict[str, Path]:
     save_model(tiny_model, tiny_tokenizer, tmp_path / "sft", "card")
     for split in ("train", "val", "test"):
         write_jsonl(tmp_path / f"preferences/{split}.jsonl", (pair(i) for i in range(32)))
-    return {"sft": tmp_path / "sft", "preferences": tmp_path / "preferences"}
+        write_jsonl(tmp_path / f"prompts/{split}.jsonl", (prompt(i) for i in range(20)))
+    return {name: tmp_path / name for name in ("sft", "preferences", "prompts")}
 
 
 def run(inputs: dict[str, Path], folder: Path, log: Curve, params: RewardParams = REWARD) -> dict[str, Any]:
@@ -198,3 +206,13 @@ def test_half_the_weight_is_another_model(inputs: dict[str, Path], tmp_path: Pat
     for weight in (1.0, 0.5):
         run(inputs, tmp_path / f"{weight}", Curve(), REWARD.model_copy(update={"relevance_weight": weight}))
     assert saved_bytes(tmp_path / "1.0") != saved_bytes(tmp_path / "0.5")
+
+
+def test_what_people_say_is_told_from_what_the_sft_model_says(inputs: dict[str, Path], tmp_path: Path) -> None:
+    log = Curve()
+    metrics = run(inputs, tmp_path, log, REWARD.model_copy(update={"sampled": WITH_SAMPLED}))
+    assert (metrics["num_sampled_pairs_train"], metrics["num_sampled_pairs_test"]) == (20, 12)
+    assert metrics["heldout_sampled_accuracy"] > 0.9  # noise of a random model against one sentence
+    assert metrics["heldout_accuracy"] == 1.0
+    assert "val_sampled_accuracy" in log.rows[max(log.rows)]
+    assert "against what the SFT model says there" in (tmp_path / "report/report.md").read_text()
