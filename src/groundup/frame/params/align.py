@@ -68,6 +68,7 @@ class AlignParams(Section):
     length_control_gain: NonNegativeFloat  # while it is
     length_control_rate: NonNegativeFloat  # with every iteration in which it is
     length_budget: PositiveFloat  # share of SFT's mean length by which that of a kept checkpoint may differ
+    diversity_budget: Fraction  # share of SFT's distinct-2 by which that of a kept checkpoint may be lower
     pessimism: NonNegativeFloat  # standard deviations of the reward model's score that are taken off it
     length_penalty: NonNegativeFloat  # subtracted for each token of a reply above SFT's mean length
     repetition_penalty: NonNegativeFloat  # times the share of a reply's trigrams that stood in it before

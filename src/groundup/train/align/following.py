@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Kept:
-    """Of the validations within the budgets of KL and of reply length and without an alarm, that of highest reward."""
+    """Of the validations within all budgets and without an alarm, that of the highest reward."""
 
     iteration: int = 0
     reward: float = -math.inf
@@ -54,6 +54,7 @@ class Following:
         self.params = params
         self.log = log
         self.reference_length = 1.0  # mean reply length of the SFT model, set at iteration 0
+        self.reference_distinct_2 = 0.0  # the same of distinct-2
         self.kept = Kept()
         self.num_samples = 0  # replies that training took, in this process
         self.train_seconds = 0.0  # of this process, validation left out
@@ -63,7 +64,7 @@ class Following:
         rollout = self.worker.roll_out(self.worker.policy.model, self.validation_prompts, self.validation_seed)
         answers, summary = rollout.answers, rollout.summary()
         if iteration == 0:
-            self.reference_length = summary["reply_length"]
+            self.reference_length, self.reference_distinct_2 = summary["reply_length"], summary["distinct_2"]
         reward = shaped_rewards(answers, self.reference_length, self.params).mean().item()
         self.points.add(iteration, answers)
         figures = self.watch.look(iteration, answers)
@@ -81,7 +82,11 @@ class Following:
 
     def _keep_if_best(self, iteration: int, summary: dict[str, float], learned: Callable[[], dict[str, Any]]) -> None:
         length_change = abs(summary["reply_length"] / self.reference_length - 1)
-        is_allowed = summary["kl"] <= self.params.kl_budget and length_change <= self.params.length_budget
+        is_allowed = (
+            summary["kl"] <= self.params.kl_budget
+            and length_change <= self.params.length_budget
+            and summary["distinct_2"] >= (1 - self.params.diversity_budget) * self.reference_distinct_2
+        )
         if is_allowed and not self.watch.standing and summary["reward"] > self.kept.reward:
             self.kept = Kept(iteration, summary["reward"], learned())
 
@@ -108,6 +113,7 @@ class Following:
         """Tensors, numbers, strings, lists and dicts only: loading runs no code."""
         return {
             "reference_length": self.reference_length,
+            "reference_distinct_2": self.reference_distinct_2,
             "kept": vars(self.kept),
             "watch": self.watch.state(),
             "points": self.points.rows,
@@ -115,7 +121,7 @@ class Following:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.reference_length = state["reference_length"]
+        self.reference_length, self.reference_distinct_2 = state["reference_length"], state["reference_distinct_2"]
         self.kept = Kept(**state["kept"])
         self.watch.load_state(state["watch"])
         self.points.rows = state["points"]
