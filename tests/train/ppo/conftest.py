@@ -60,11 +60,12 @@ LITERALS: dict[str, Any] = {
     "missing_eos_penalty": 1.0,
     "monitor_judge": {
         "seed": 6,
+        "max_turns": 2,
         "min_document_frequency": 1,
-        "max_ngram": 1,
-        "ridge_alpha": 1.0,
-        "num_turns": [2],
-        "num_folds": 5,
+        "num_dimensions": 8,
+        "copied_words": 3,
+        "inverse_regularization": 1.0,
+        "num_folds": 2,
         "bootstrap_samples": 20,
     },
     "alarms": {
