@@ -32,7 +32,7 @@ from groundup.train.runtime import draw
 HERE = Path(__file__).parent
 SIDES = ("trl", "separate", "shared")
 # Of the align params, what TRL has no counterpart of is switched off: its KL coefficient is fixed, its learning rate
-# does not warm up, and it knows no penalty but that for replies that do not end.
+# does not warm up, it knows no uncertainty of a score and no penalty but that for replies that do not end.
 EQUAL_FOOTING = {
     "lora": None,
     "warmup_iterations": 0,
@@ -41,6 +41,10 @@ EQUAL_FOOTING = {
     "length_control_gain": 0.0,
     "length_control_rate": 0.0,
     "entropy_coefficient": 0.0,
+    "entropy_floor_rate": 0.0,
+    "pessimism": 0.0,
+    "length_penalty": 0.0,
+    "repetition_penalty": 0.0,
 }
 SHARED_KEYS = (
     "seed",
