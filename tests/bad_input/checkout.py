@@ -59,6 +59,7 @@ def build_checkout(root: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
         make(root / f"metrics/{stage}.csv").write_text("step,loss\n1,2.5\n2,2.0\n", encoding="utf-8")
         write_json(root / f"metrics/{stage}.json", {"loss": 2.0, "fingerprint": "f" * 64, "mlflow_run_id": "e" * 32})
         make(root / f".work/{stage}/{EARLIER}/scratch/checkpoint").write_text("step 2", encoding="utf-8")
+    write_jsonl(root / "artifacts/reports/align/evaluation_points.jsonl", map(evaluation_point, range(2)))
     _write_lock(root)
     return root
 
@@ -123,6 +124,11 @@ def preference(name: str) -> dict[str, Any]:
         "chosen_rating": 8.0,
         "rejected_rating": 6.0,
     }
+
+
+def evaluation_point(iteration: int) -> dict[str, Any]:
+    of_prompt = {"prompt": 0, "conversation_id": "val0", "messages": chat("How are you?"), "reply": "well"}
+    return {"iteration": iteration, **of_prompt, "score": 0.1, "score_std": 0.0, "kl": 0.0, "kept": iteration == 1}
 
 
 def _write_shards(root: Path, tokenizer: PreTrainedTokenizerFast) -> None:

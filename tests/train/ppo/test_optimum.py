@@ -48,10 +48,14 @@ def reach(run_align: AlignRun, tiny_tokenizer: PreTrainedTokenizerFast, monkeypa
         write_jsonl(run_align.root / "monitor/conversations.jsonl", [])
         prompt = render(tiny_tokenizer, MESSAGES, reply_next=True)
 
-        def score(scorer: RewardScorer, chats: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-            return torch.tensor([worth(chat[len(prompt) :]) for chat in chats]), torch.zeros(len(chats))
+        def hidden(scorer: RewardScorer, chats: Sequence[Sequence[int]], num_last: Sequence[int]) -> list[Tensor]:
+            return [torch.tensor([[worth(chat[len(prompt) :])]]) for chat in chats]
 
-        monkeypatch.setattr(RewardScorer, "score", score)
+        def read(scorer: RewardScorer, hidden: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+            return torch.cat(list(hidden))[:, 0], torch.zeros(len(hidden))
+
+        monkeypatch.setattr(RewardScorer, "hidden", hidden)
+        monkeypatch.setattr(RewardScorer, "read", read)
         metrics = run_align("run", **SETTINGS | settings)
         assert metrics["kept_iteration"] == settings["num_iterations"]
         sft, aligned = (AutoModelForCausalLM.from_pretrained(run_align.root / name) for name in ("sft", "run/out"))
