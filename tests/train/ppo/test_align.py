@@ -260,11 +260,13 @@ def test_lora_publishes_adapter_and_merged_model(run_align: AlignRun) -> None:
     assert not [p for p in out.rglob("*") if p.is_file() and str(run_align.root).encode() in p.read_bytes()]
 
 
-def test_lora_resumes_to_the_same_bytes(run_align: AlignRun) -> None:
-    run_align("whole", lora=LORA)
+@pytest.mark.parametrize("value_trunk", ["separate", "shared"])
+def test_lora_resumes_to_the_same_bytes(run_align: AlignRun, value_trunk: str) -> None:
+    changes = {"lora": LORA, "value_trunk": value_trunk}
+    run_align("whole", **changes)
     with pytest.raises(Crash):
-        run_align("broken", Recorder(crash_at=4), lora=LORA)
-    run_align("broken", lora=LORA)
+        run_align("broken", Recorder(crash_at=4), **changes)
+    run_align("broken", **changes)
     assert run_align.weights("broken") == run_align.weights("whole")
 
 

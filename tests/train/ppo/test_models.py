@@ -40,6 +40,17 @@ def test_lora_trains_only_adapters(tiny_model: LlamaForCausalLM) -> None:
     assert all("lora_" in name for name in Policy(tiny_model, LORA).trainable())
 
 
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_value_model_is_the_sft_model_without_adapters(
+    tiny_model: LlamaForCausalLM, lora: LoraParams | None
+) -> None:
+    sft = {name: weight.clone() for name, weight in tiny_model.model.state_dict().items()}
+    trunk = ValueModel(Policy(tiny_model, lora).merged()).trunk
+    assert trunk.state_dict().keys() == sft.keys()
+    assert all(torch.equal(weight, sft[name]) for name, weight in trunk.state_dict().items())
+    assert all(weight.requires_grad for weight in trunk.parameters())
+
+
 def test_the_policy_stays_in_evaluation_mode(tiny_model: LlamaForCausalLM) -> None:
     policy = Policy(tiny_model, None).train()
     assert not any(module.training for module in policy.modules())
