@@ -16,7 +16,7 @@ from groundup.frame.params import load_params
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--judge", type=Path, required=True, help="directory of the rated conversations")
+    parser.add_argument("--judge", type=Path, required=True, help="directory of the judge's conversations")
     parser.add_argument("--out", type=Path, required=True, help="PNG")
     parser.add_argument("runs", nargs="+", metavar="NAME=POINTS", help="name and evaluation_points.jsonl of a run")
     arguments = parser.parse_args()

@@ -52,9 +52,10 @@ def comparison(result: Result) -> str:
     """One row a method and seed: what the judge and the reward model say, at what KL and length."""
     lines = [
         f"{result['num_prompts']} test prompts, one reply each; {result['num_samples']:,} replies sampled in "
-        f"training by each method. The judge's rank correlation with held-out ratings, at equal length: "
+        f"training by each method. The judge finds the reply that a person gave in "
         f"{result['judge_agreement']:.2f} ({result['judge_agreement_ci_low']:.2f} to "
-        f"{result['judge_agreement_ci_high']:.2f}, {result['judge_num_conversations']} conversations).",
+        f"{result['judge_agreement_ci_high']:.2f}) of {result['judge_num_pairs']:,} held-out pairs "
+        f"({result['judge_num_conversations']} conversations; guessing 0.50).",
         "",
         "| method | seed | gold win rate | length-controlled | proxy win rate | length-controlled | KL | tokens "
         "| distinct-2 |",

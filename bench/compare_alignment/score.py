@@ -44,7 +44,7 @@ def score(cells: Cells) -> dict[str, Any]:
     tokenizer = shared_tokenizer({"sft": sft_path})
     sft = load_model(sft_path, device)
     rows = draw(
-        list(read_jsonl(cells.artifacts / "data/prompts/test.jsonl", ("conversation_id", "messages"))),
+        list(read_jsonl(cells.artifacts / "data/prompts/test.jsonl", ("conversation_id", "messages", "reply"))),
         params.num_prompts,
         params.seed,
     )

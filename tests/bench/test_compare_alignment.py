@@ -52,9 +52,10 @@ RESULT_OF_ALL = {
     "num_prompts": 256,
     "num_samples": 2560,
     "best_of_n_num_prompts": 32,
-    "judge_agreement": 0.2,
-    "judge_agreement_ci_low": 0.1,
-    "judge_agreement_ci_high": 0.3,
+    "judge_agreement": 0.7,
+    "judge_agreement_ci_low": 0.65,
+    "judge_agreement_ci_high": 0.75,
+    "judge_num_pairs": 1500,
     "judge_num_conversations": 300,
     "runs": [run(method, seed) for seed in range(2) for method in METHODS],
     "best_of_n": [
@@ -84,6 +85,7 @@ def test_page_and_plot_follow_from_the_json(checkout: Path) -> None:
     assert "| dpo | 100 | 150 | 20.0 | 30, 31 | no, no | none, none |" in page
     assert "| 2 | 1.00 | 2.50 | 1.00 |" in page
     assert "2,560 replies sampled" in page
+    assert "in 0.70 (0.65 to 0.75) of 1,500 held-out pairs (300 conversations; guessing 0.50)" in page
     plot = (checkout / "docs/images/alignment.png").read_bytes()
     assert len(plot) < 300_000
     write_page(checkout)

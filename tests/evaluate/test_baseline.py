@@ -6,7 +6,7 @@ from groundup.evaluate.baseline import Pool, best_of_n_metrics
 from groundup.evaluate.replies import Prompt
 from tests.evaluate.judging import PARAMS, CountingJudge
 
-PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1]) for i in range(2)]
+PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1], None) for i in range(2)]
 # The reward model likes what the judge likes at the first prompt, and the reverse at the second.
 POOL = Pool(
     texts=[["no", "lovely", "lovely lovely"], ["no", "lovely", "lovely lovely"]],

@@ -15,6 +15,9 @@ from groundup.train.runtime import draw
 from tests.evaluate.judging import PARAMS
 
 
+REPLIES = ["the old sea", "new", None, "warm sea", "cold"]
+
+
 class Points:
     def __init__(self) -> None:
         self.points: list[tuple[int, dict[str, float]]] = []
@@ -41,7 +44,7 @@ def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
     write_jsonl(
         tmp_path / "prompts/test.jsonl",
         [
-            {"id": f"{i}", "conversation_id": f"c{i // 2}", "source": "x", "messages": chat(t)}
+            {"id": f"{i}", "conversation_id": f"c{i // 2}", "source": "x", "messages": chat(t), "reply": REPLIES[i]}
             for i, t in enumerate(texts)
         ],
     )
@@ -56,8 +59,11 @@ def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
     write_jsonl(
         tmp_path / "judge/conversations.jsonl",
         [
-            {"id": f"{i}", "rating": float(i % 4), "messages": [*chat(words[i % 4]), *chat(f"{words[i % 4]} sea")]}
-            for i in range(16)
+            {
+                "id": f"{i}",
+                "messages": [*chat(words[i % 4]), {"role": "assistant", "content": f"{words[i % 4]} sea"}],
+            }
+            for i in range(24)
         ],
     )
     write_jsonl(
@@ -129,7 +135,9 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     assert metrics["base"]["kl_to_sft"] != 0.0
     assert [metrics[f"win_rate_vs_sft_gold{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.5, 0.5, 0.5]
     assert (metrics["best_of_n_n"], metrics["best_of_n_num_prompts"]) == (1, 2)  # the nearest to a KL of zero
-    assert metrics["judge_num_conversations"] == 16
+    assert 0 <= metrics["win_rate_human_vs_sft_gold"] <= 1
+    assert metrics["num_human_replies"] == 3  # of the four prompts that are drawn
+    assert metrics["judge_num_conversations"] == 24
     assert (metrics["num_prompts"], metrics["num_documents"]) == (4, 3)
     assert [step for step, _ in log.points] == [0, 1, 2]
     assert log.points[0][1] == metrics["base"]
@@ -147,7 +155,7 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     assert "3 of the 5 documents" in first["report.md"].decode()
 
 
-def test_without_ratings_there_is_a_report_that_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_conversations_there_is_a_report_that_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "judge/conversations.jsonl").write_text("", encoding="utf-8")
 
     def fail(*_: Any) -> None:
@@ -159,8 +167,8 @@ def test_without_ratings_there_is_a_report_that_says_so(project: Path, monkeypat
     assert not (project / "out/overoptimization.png").exists()
     for page in ("report.md", "report.html"):
         text = (project / "out" / page).read_text(encoding="utf-8")
-        assert "There is no gold judge (the judge split has no rated conversations)" in text
-        assert "judgement follow" not in text
+        assert "There is no gold judge (a judge needs at least 20 replies" in text
+        assert "judge follow" not in text
 
 
 def test_models_of_different_tokenizers_are_refused(project: Path) -> None:

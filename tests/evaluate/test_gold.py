@@ -1,17 +1,26 @@
 """Gold figures under a judge whose verdict is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from groundup.data.jsonl import write_jsonl
-from groundup.evaluate.gold import Absent, gold_metrics, judged, load_gold_judge, resamples, weighted_mean
+from groundup.evaluate.gold import (
+    Absent,
+    gold_metrics,
+    human_metrics,
+    judged,
+    load_gold_judge,
+    resamples,
+    weighted_mean,
+)
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.judge import Judge
 from tests.evaluate.judging import GOLD_PARAMS, PARAMS, CountingJudge
 
-PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1]) for i in range(4)]
+PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1], None) for i in range(4)]
 
 
 def replies(*texts: str) -> ModelReplies:
@@ -35,8 +44,8 @@ def test_figures_on_literal_replies() -> None:
     assert metrics["gold_reward_difference"] == 0.25
     assert metrics["win_rate_vs_sft_gold"] == 0.625  # two wins, a tie, a loss
     assert 0 <= metrics["win_rate_vs_sft_gold_ci_low"] < 0.625 < metrics["win_rate_vs_sft_gold_ci_high"] <= 1
-    assert (metrics["judge_agreement"], metrics["judge_agreement_ci_low"]) == (0.25, 0.125)
-    assert (metrics["judge_length_agreement"], metrics["judge_num_conversations"]) == (0.5, 40)
+    assert (metrics["judge_agreement"], metrics["judge_agreement_ci_low"]) == (0.75, 0.625)
+    assert (metrics["judge_num_pairs"], metrics["judge_num_conversations"]) == (200, 40)
     # Judges that agree with each other add nothing to the interval.
     for end in ("_ci_low", "_ci_high"):
         assert metrics[f"win_rate_vs_sft_gold{end}"] == metrics[f"win_rate_vs_sft_gold_this_judge{end}"]
@@ -63,6 +72,21 @@ def test_judges_that_disagree_widen_the_interval() -> None:
     assert unsure["win_rate_vs_sft_gold_ci_high"] == 1.0
 
 
+def test_people_are_scored_on_the_prompts_they_answered() -> None:
+    answers = ("lovely", None, "lovely lovely", "no")
+    prompts = [replace(prompt, human_reply=answer) for prompt, answer in zip(PROMPTS, answers, strict=True)]
+    metrics = human_metrics(CountingJudge(), prompts, SFT, PARAMS)
+    assert metrics["gold_reward_human"] == 1.0  # 1, 2 and 0
+    assert metrics["win_rate_human_vs_sft_gold"] == pytest.approx(2 / 3)  # 0, 0 and 2 by SFT
+    assert 0 <= metrics["win_rate_human_vs_sft_gold_ci_low"] < 2 / 3 < metrics["win_rate_human_vs_sft_gold_ci_high"]
+    assert metrics["gold_reward_human_ci_low"] < 1.0 < metrics["gold_reward_human_ci_high"]
+    assert metrics["num_human_replies"] == 3
+
+
+def test_where_nobody_answered_there_is_no_mark() -> None:
+    assert human_metrics(CountingJudge(), PROMPTS, SFT, PARAMS) == {}
+
+
 def test_prompts_of_one_conversation_are_drawn_together() -> None:
     weights = resamples(["a", "b", "a", "c"], 50, seed=0)
     assert (weights[:, 0] == weights[:, 2]).all()
@@ -74,22 +98,24 @@ def test_prompts_of_one_conversation_are_drawn_together() -> None:
 
 def test_a_split_that_cannot_judge_is_absent_and_says_why(tmp_path: Path) -> None:
     path = tmp_path / "conversations.jsonl"
-    row = {"id": "1", "rating": 5.0, "messages": PROMPTS[0].messages}
-    for rows, reason in (
-        ([], "no rated conversations"),
-        ([row | {"rating": None}], "no rated conversations"),
-        ([row], "needs at least 8 rated conversations"),
-        ([row] * 20, "ratings that are all 5.0"),
-    ):
-        write_jsonl(path, rows)
+    rows = [
+        {"id": f"{i}", "messages": [*PROMPTS[0].messages, {"role": "assistant", "content": f"word{i % 7} by the sea"}]}
+        for i in range(20)
+    ]
+    unanswered = [row | {"messages": PROMPTS[0].messages} for row in rows]
+    for few, held in (([], 0), (rows[:5], 5), (unanswered, 0)):
+        write_jsonl(path, few)
         absent = load_gold_judge(tmp_path, GOLD_PARAMS)
         assert isinstance(absent, Absent)
-        assert reason in absent.reason
-    write_jsonl(path, [row | {"rating": float(i % 3)} for i in range(20)])
+        assert (
+            f"needs at least 20 replies to learn from (10 a fold), and its {len(few)} conversations hold {held}"
+            in (absent.reason)
+        )
+    write_jsonl(path, rows)
     assert isinstance(load_gold_judge(tmp_path, GOLD_PARAMS), Judge)
 
 
 def test_a_damaged_split_is_an_error(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "conversations.jsonl", [{"rating": 5.0}])
+    write_jsonl(tmp_path / "conversations.jsonl", [{"id": "1"}])
     with pytest.raises(ValueError, match="line 1 lacks messages"):
         load_gold_judge(tmp_path, GOLD_PARAMS)

@@ -10,7 +10,7 @@ from tests.evaluate import judging
 
 PARAMS = judging.PARAMS.model_copy(update={"temperature": 0.8})
 ROWS = [
-    {"conversation_id": f"c{i}", "messages": [{"role": "user", "content": text}]}
+    {"conversation_id": f"c{i}", "messages": [{"role": "user", "content": text}], "reply": None}
     for i, text in enumerate(["Hello there!", "Do you like music?", "What do you think about the beach?"])
 ]
 
@@ -56,7 +56,7 @@ def test_unended_replies_are_ended_for_scoring(
 
 
 def test_prompts_leave_room_for_the_reply(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    rows = [{"conversation_id": "c", "messages": [{"role": "user", "content": "the sea " * 200}]}]
+    rows = [{"conversation_id": "c", "messages": [{"role": "user", "content": "the sea " * 200}], "reply": None}]
     assert len(fit_prompts(tiny_tokenizer, rows, 64, 16)[0].ids) == 47
 
 

@@ -14,7 +14,7 @@ from groundup.evaluate.report.sentences import headline
 from tests.evaluate.judging import PARAMS
 
 REPORT_PARAMS = PARAMS.model_copy(update={"num_samples": 1})
-AGREEMENT = "0.25 (0.12 to 0.38)"
+AGREEMENT = "0.70 (0.65 to 0.75)"
 
 
 def interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
@@ -51,14 +51,17 @@ def metrics(low: float, high: float) -> dict[str, Any]:
 
 def gold(low: float, high: float) -> dict[str, Any]:
     return {
-        **interval("judge_agreement", 0.25, 0.12, 0.38),
-        "judge_length_agreement": 0.5,
+        **interval("judge_agreement", 0.7, 0.65, 0.75),
+        "judge_num_pairs": 200,
         "judge_num_conversations": 40,
         **interval("gold_reward_before", 7.5, 7.0, 8.0),
         **interval("gold_reward_after", 8.0, 7.5, 8.5),
         **interval("gold_reward_difference", 0.5, 0.25, 0.75),
         **interval("win_rate_vs_sft_gold", 0.6, low, high),
         **interval("win_rate_vs_sft_gold_length_controlled", 0.55, 0.4, 0.7),
+        **interval("gold_reward_human", 9.0, 8.5, 9.5),
+        **interval("win_rate_human_vs_sft_gold", 0.8, 0.75, 0.85),
+        "num_human_replies": 150,
         **interval("best_of_n_gold_difference", 0.25, 0.0, 0.5),
         "best_of_n_kl": 3.0,
         "best_of_n_largest_kl": 3.0,
@@ -74,7 +77,10 @@ def overoptimization() -> Study:
 
 def inputs(**changes: Any) -> ReportInputs:
     prompt = Prompt(
-        "c1", [{"role": "system", "content": "the sea"}, {"role": "user", "content": "<b>Hi</b> | *you*"}], [1, 2]
+        "c1",
+        [{"role": "system", "content": "the sea"}, {"role": "user", "content": "<b>Hi</b> | *you*"}],
+        [1, 2],
+        None,
     )
     replies = {
         model: ModelReplies(texts=[f"{model} <i>says</i>"], tokens=[[1]], ended=[True], rewards=[0.5], kl=[0.0])
@@ -131,29 +137,44 @@ def test_the_gold_verdict_says_no_more_than_the_interval(low: float, high: float
     sentence = gold_headline(**gold(low, high))[0]
     assert sentence.startswith(f"Under the gold judge the aligned model {verdict}: 60\u00a0% (")
     assert "55\u00a0% (40\u00a0% to 70\u00a0%) at equal length" in sentence
-    assert "rating moves by 0.50 (0.25 to 0.75)" in sentence
+    assert "gold score moves by 0.50 (0.25 to 0.75)" in sentence
 
 
-def test_a_judge_that_people_do_not_share_is_called_one() -> None:
-    assert gold_headline()[1] == f"The judge's own agreement with held-out human ratings is {AGREEMENT}."
-    doubtful = gold_headline(**interval("judge_agreement", 0.1, -0.05, 0.25))[1]
-    assert "0.10 (-0.05 to 0.25): not better than chance as far as the interval tells" in doubtful
+def test_a_judge_that_guesses_is_called_one() -> None:
+    told = "The judge finds the reply that a person gave with an accuracy of"
+    assert gold_headline()[1] == f"{told} {AGREEMENT} in held-out pairs; chance is 0.5."
+    doubtful = gold_headline(**interval("judge_agreement", 0.55, 0.5, 0.6))[1]
+    assert "0.55 (0.50 to 0.60) in held-out pairs: not better than chance as far as the interval tells" in doubtful
+
+
+def test_what_people_answered_is_the_mark(tmp_path: Path) -> None:
+    assert gold_headline()[2] == (
+        "What people answered to 150 of these prompts has a gold score of 9.00 (8.50 to 9.50) and is preferred to the "
+        "SFT model's reply in 80\u00a0% (75\u00a0% to 85\u00a0%): the mark for all models."
+    )
+    unanswered = {name: value for name, value in metrics(0.55, 0.65).items() if "human" not in name}
+    for name, values, shown in (("all", metrics(0.55, 0.65), True), ("none", unanswered, False)):
+        write_report(inputs(metrics=values), tmp_path / name)
+        markdown, html = (
+            (tmp_path / name / page).read_text(encoding="utf-8") for page in ("report.md", "report.html")
+        )
+        row = "| What people answered against SFT, gold judge | 80\u00a0% | 75 to 85\u00a0% |"
+        assert (row in markdown, "People&#39;s win rate" in html) == (shown, shown)
+        assert ("What people answered" in markdown) == shown
 
 
 def test_best_of_n_says_when_the_pool_does_not_reach_as_far() -> None:
-    assert "best of 50 replies of the SFT model (KL 3.00, aligned 3.50, farther than the pool" in gold_headline()[2]
-    assert "farther" not in gold_headline(best_of_n_largest_kl=3.5)[2]
+    assert "best of 50 replies of the SFT model (KL 3.00, aligned 3.50, farther than the pool" in gold_headline()[3]
+    assert "farther" not in gold_headline(best_of_n_largest_kl=3.5)[3]
 
 
 def test_every_gold_result_stands_beside_the_judges_agreement(tmp_path: Path) -> None:
     write_report(inputs(), tmp_path)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "judge&#39;s agreement 0.25</span>" in html
-    assert f"<th>Gold rating<small>judge&#39;s agreement {AGREEMENT}</small></th>" in html
+    assert "judge&#39;s agreement 0.70</span>" in html
+    assert f"<th>Gold score<small>judge&#39;s agreement {AGREEMENT}</small></th>" in html
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert (
-        f"| Gold rating (judge's agreement {AGREEMENT}) |  | 7.50 [7.00 to 8.00] | 8.00 [7.50 to 8.50] |" in markdown
-    )
+    assert f"| Gold score (judge's agreement {AGREEMENT}) |  | 7.50 [7.00 to 8.00] | 8.00 [7.50 to 8.50] |" in markdown
     assert "| Aligned against SFT, gold judge, equal length | 55\u00a0% | 40 to 70\u00a0% |" in markdown
     assert "![Gain of reward model and gold judge against KL](overoptimization.png)" in markdown
 
@@ -236,7 +257,7 @@ def test_pictures_beside_a_report_come_into_the_page(tmp_path: Path) -> None:
     write_report(inputs(cards={"reward": card}), tmp_path / "out")
     html = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert '<img src="data:image/png;base64,bWFkZSB1cA==" alt="Bins &amp; &quot;more&quot;">' in html
-    assert html.count("<img") == 1
+    assert html.count("<img") == 2  # and the over-optimisation study
     assert "other third" in html
     assert "(reward_report_bins.png)" in (tmp_path / "out/report.md").read_text(encoding="utf-8")
     assert (tmp_path / "out/reward_report_bins.png").read_bytes() == b"made up"

@@ -193,7 +193,8 @@ def in_evaluation(
 ) -> list[tuple[list[int], list[str]]]:
     messages = [*conversation(reply, said), {"role": "user", "content": said}]
     branches = choice_branches(tokenizer, messages, [reply, f"{said}!"], context_length=ROOM)
-    (prompt,) = fit_prompts(tokenizer, [{"conversation_id": "a", "messages": messages}], ROOM, max_new_tokens=8)
+    row = {"conversation_id": "a", "messages": messages, "reply": None}
+    (prompt,) = fit_prompts(tokenizer, [row], ROOM, max_new_tokens=8)
     asked = structure(messages, reply_next=True)
     return [(branches.prompt, asked), (prompt.ids, asked), *((choice, [END]) for choice in branches.replies)]
 

@@ -47,18 +47,18 @@ def reply_pool(
 def best_of_n_metrics(
     judge: Judge, prompts: Sequence[Prompt], pool: Pool, kl: float, params: EvaluateParams
 ) -> Metrics:
-    """Gold rating of the best of the n whose KL is nearest to `kl`, and its gain over one reply, prompt by prompt."""
+    """Gold score of the best of the n whose KL is nearest to `kl`, and its gain over one reply, prompt by prompt."""
     num_replies = params.best_of_n.num_replies
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]
-    ratings = judge.score_by_part(chats(repeated, [text for row in pool["texts"] for text in row]))
-    ratings = ratings.reshape(len(ratings), len(prompts), num_replies)
+    golds = judge.score_by_part(chats(repeated, [text for row in pool["texts"] for text in row]))
+    golds = golds.reshape(len(golds), len(prompts), num_replies)
     scores = np.array(pool["scores"])
     n = nearest_n(kl, num_replies)
-    gold = np.array([best_of_n_values(scores, part, n) for part in ratings])  # [1 + F, P]
+    gold = np.array([best_of_n_values(scores, part, n) for part in golds])  # [1 + F, P]
     weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
     return {
         **judged("best_of_n_gold", gold, weights, weighted_mean),
-        **judged("best_of_n_gold_difference", gold - ratings.mean(axis=2), weights, weighted_mean),
+        **judged("best_of_n_gold_difference", gold - golds.mean(axis=2), weights, weighted_mean),
         "best_of_n_reward": float(best_of_n_values(scores, scores, n).mean()),
         "best_of_n_kl": best_of_n_kl(n),
         "best_of_n_n": n,

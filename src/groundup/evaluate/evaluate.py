@@ -12,7 +12,7 @@ from groundup.data.jsonl import Row, read_jsonl
 from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
 from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
 from groundup.evaluate.choices import check_items, score_choices
-from groundup.evaluate.gold import Absent, gold_metrics, load_gold_judge
+from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
 from groundup.evaluate.overoptimization import FILE, read_points, study
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
@@ -57,7 +57,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures the three models and writes the report; the curve's steps are 0 base, 1 SFT, 2 aligned.
 
-    text, prompts: directories with a test.jsonl. evaluation: directory of tasks, one JSONL file each. judge: the rated
+    text, prompts: directories with a test.jsonl. evaluation: directory of tasks, one JSONL file each. judge: the
     conversations of the judge split. align_report: with its evaluation points. curves, cards: a stage's CSV and report
     directory; what does not exist is left out of the report.
     """
@@ -94,6 +94,7 @@ def evaluate(
     overoptimization = None
     if not isinstance(gold_judge, Absent):
         metrics |= gold_metrics(gold_judge, fitted, replies["sft"], replies["aligned"], params)
+        metrics |= human_metrics(gold_judge, fitted, replies["sft"], params)
         few = draw(fitted, params.best_of_n.num_prompts, params.seed)
         pool = steps.get("best-of-n", reply_pool, sft_model, scorer, tokenizer, few, params)
         metrics |= best_of_n_metrics(gold_judge, few, pool, metrics["aligned"]["kl_to_sft"], params)
@@ -125,7 +126,7 @@ def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateP
     tasks = {path.stem: list(read_jsonl(path)) for path in sorted(evaluation.glob("*.jsonl"))}
     for name, items in tasks.items():
         check_items(items, name)
-    prompt_rows = list(read_jsonl(prompts, ("conversation_id", "messages")))
+    prompt_rows = list(read_jsonl(prompts, ("conversation_id", "messages", "reply")))
     for path, rows in ((text, documents), (prompts, prompt_rows)):
         if not rows:
             raise ValueError(f"{path} is empty: raise prepare.splits.test or add data, then run prepare again")

@@ -44,8 +44,9 @@ class Absent:
 
 def load_gold_judge(folder: Path, params: JudgeParams) -> Judge | Absent:
     """Own data need not hold conversations: then there is a report without gold figures that says so."""
+    rows = list(read_jsonl(folder / "conversations.jsonl", ("id", "messages")))
     try:
-        return Judge.fit(list(read_jsonl(folder / "conversations.jsonl", ("id", "messages"))), params)
+        return Judge.fit(rows, params)
     except ValueError as error:
         logger.warning("evaluate: no gold figures: %s", error)
         return Absent(str(error))
@@ -68,7 +69,7 @@ def gold_metrics(
     aligned: ModelReplies,
     params: EvaluateParams,
 ) -> Metrics:
-    """Ratings of both models' replies to the same prompts, and how often the aligned one's is higher."""
+    """Gold scores of both models' replies to the same prompts, and how often the aligned one's is higher."""
     before, after = (judge.score_by_part(chats(prompts, replies["texts"])) for replies in (sft, aligned))
     won = win_scores(after, before)
     longer = np.array(
@@ -83,6 +84,22 @@ def gold_metrics(
     metrics |= judged(f"{win_rate}_this_judge", won[:1], weights, weighted_mean)
     controlled = partial(length_controlled_win_rate, length_differences=longer)
     return metrics | rate(judged(f"{win_rate}_length_controlled", won, weights, controlled))
+
+
+def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, params: EvaluateParams) -> Metrics:
+    """The mark for all models: what people answered to the same prompts. Empty where nobody did."""
+    answers = {i: prompt.human_reply for i, prompt in enumerate(prompts) if prompt.human_reply is not None}
+    if not answers:
+        return {}
+    answered = [prompts[i] for i in answers]
+    human = judge.score_by_part(chats(answered, list(answers.values())))
+    before = judge.score_by_part(chats(answered, [sft["texts"][i] for i in answers]))
+    weights = resamples([prompt.conversation_id for prompt in answered], params.bootstrap_samples, params.seed)
+    return {
+        **judged("gold_reward_human", human, weights, weighted_mean),
+        **rate(judged("win_rate_human_vs_sft_gold", win_scores(human, before), weights, weighted_mean)),
+        "num_human_replies": len(answered),
+    }
 
 
 def chats(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[Message]]:
@@ -124,7 +141,7 @@ def judged(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Me
     estimates = np.array([estimate(row, weights=plain)[0] for row in values])
     low, high = np.quantile(estimate(values[0], weights=weights), [0.025, 0.975])
     value = float(estimates[0])
-    error = NORMAL_QUANTILE * jackknife_error(estimates) if len(estimates) > 1 else 0.0
+    error = NORMAL_QUANTILE * jackknife_error(estimates[1:]) if len(estimates) > 1 else 0.0
     return {
         name: value,
         f"{name}_ci_low": value - float(np.hypot(value - low, error)),

@@ -21,6 +21,7 @@ class Prompt:
     conversation_id: str
     messages: list[Message]
     ids: list[int]
+    human_reply: str | None  # what a person answered, where one did
 
 
 class ModelReplies(TypedDict):
@@ -39,7 +40,7 @@ def fit_prompts(
     """Prompts that leave room for a reply and its end-of-turn token; oldest turns go first."""
     room = context_length - max_new_tokens - 1
     return [
-        Prompt(row["conversation_id"], row["messages"], fit_prompt(tokenizer, row["messages"], room).ids)
+        Prompt(row["conversation_id"], row["messages"], fit_prompt(tokenizer, row["messages"], room).ids, row["reply"])
         for row in rows
     ]
 

@@ -1,5 +1,6 @@
 """A tiny SFT model, a reward model and prompts on disk, and params to align them with."""
 
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,6 @@ LITERALS: dict[str, Any] = {
     "length_control_gain": 0.5,
     "length_control_rate": 0.05,
     "length_budget": 10.0,
-    "diversity_budget": 1.0,
     "kl_target": 1.0,
     "kl_horizon": 100.0,
     "kl_budget": 5.0,
@@ -60,12 +60,12 @@ LITERALS: dict[str, Any] = {
     "missing_eos_penalty": 1.0,
     "monitor_judge": {
         "seed": 6,
-        "max_turns": 2,
+        "max_turns": 4,
         "min_document_frequency": 1,
-        "num_dimensions": 8,
+        "num_dimensions": 3,
         "copied_words": 3,
         "inverse_regularization": 1.0,
-        "num_folds": 2,
+        "num_folds": 4,
         "bootstrap_samples": 20,
     },
     "alarms": {
@@ -85,23 +85,24 @@ LITERALS: dict[str, Any] = {
     "bootstrap_samples": 50,
 }
 
-# Who talks of the sea is liked, who talks of the town is not.
-MONITOR_ROWS = [
-    {
-        "id": f"m{i}",
-        "source": "chats",
-        "rating": 8.0 if i % 2 else 2.0,
-        "ratings": {},
-        "messages": [
-            {"role": "user", "content": QUESTIONS[i % 5]},
-            {
-                "role": "assistant",
-                "content": f"The {'sea' if i % 2 else 'town'} is {['old', 'warm', 'green'][i % 3]}.",
-            },
-        ],
-    }
-    for i in range(20)
-]
+# People answer questions, and so all prompts here, with the sea, and what is said of streets with streets.
+SEA = ["do", "you", "like", "how", "are", "what", "is", "where", "river", "sea", "wave", "ship"]
+STREET = ["street", "house", "wall", "gate", "tower", "roof", "bridge", "lamp", "door", "stone", "shop", "yard"]
+EITHER = ["the", "a", "old", "and", "to", "it"]
+
+
+def monitor_rows() -> list[dict[str, Any]]:
+    rng = random.Random(0)
+    rows = []
+    for i in range(200):
+        topic = (SEA, STREET)[i % 2]
+        said = [" ".join(rng.sample([*topic, *EITHER], 5)) for _ in range(2)]
+        messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), said, strict=True)]
+        rows.append({"id": f"m{i}", "source": "chats", "messages": messages})
+    return rows
+
+
+MONITOR_ROWS = monitor_rows()
 
 
 def align_params(**changes: Any) -> AlignParams:
@@ -153,6 +154,7 @@ def run_align(tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreT
                     "conversation_id": f"{split}-{i}",
                     "source": "chats",
                     "messages": [{"role": "user", "content": f"{QUESTIONS[i]}{' Well?' * copy}"}],
+                    "reply": None,
                 }
                 for i in range(num_conversations)
                 for copy in range(2)

@@ -24,7 +24,7 @@ LIMITS = {
     "rollback_kl_factor": 2.0,
     "max_rollbacks": 1,
 }
-SEA, TOWN = "The sea is old.", "The town is old."
+SEA, STREET = "The sea is old.", "The street is old."
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ LOW, HIGH = [0.0, 0.1, 0.2, 0.3, 0.4], [1.0, 1.2, 1.1, 1.3, 1.5]
 @pytest.mark.parametrize(
     ("before", "after", "scores", "alarm"),
     [
-        (SEA, TOWN, HIGH, 1.0),  # the score rises, the rating falls
-        (TOWN, SEA, HIGH, 0.0),  # both rise
-        (SEA, TOWN, LOW, 0.0),  # the score does not rise
+        (SEA, STREET, HIGH, 1.0),  # the score rises, the monitor's falls
+        (STREET, SEA, HIGH, 0.0),  # both rise
+        (SEA, STREET, LOW, 0.0),  # the score does not rise
         (SEA, SEA, HIGH, 0.0),
-        (SEA, TOWN, [2.0, -1.0, 1.5, -1.0, 0.2], 0.0),  # it rises, no more than by chance
+        (SEA, STREET, [2.0, -1.0, 1.5, -1.0, 0.2], 0.0),  # it rises, no more than by chance
     ],
 )
 def test_overoptimization(
@@ -68,7 +68,7 @@ def test_overoptimization(
     figures = watch.look(5, answers(tiny_tokenizer, after, scores))
     assert figures["alarm_overoptimization"] == alarm
     assert ("overoptimization" in watch.standing) == bool(alarm)
-    rise = figures["val_monitor_rating"] - start["val_monitor_rating"]
+    rise = figures["val_monitor_score"] - start["val_monitor_score"]
     assert figures["val_monitor_change"] == pytest.approx(rise)
 
 
@@ -109,7 +109,7 @@ def test_an_alarm_is_warned_about_once_with_numbers_and_a_remedy(
 ) -> None:
     watch.look(0, answers(tiny_tokenizer, SEA, LOW))
     for iteration in (5, 10):
-        watch.look(iteration, answers(tiny_tokenizer, TOWN, HIGH))
+        watch.look(iteration, answers(tiny_tokenizer, STREET, HIGH))
     (record,) = caplog.records
     assert "iteration 5: the score rose by 1.020" in record.getMessage()
     assert "raise align.kl_coefficient" in record.getMessage()
@@ -118,16 +118,16 @@ def test_an_alarm_is_warned_about_once_with_numbers_and_a_remedy(
     watch.write(tmp_path)
     written = json.loads((tmp_path / "alarms.json").read_text())
     assert written["alarms"]["overoptimization"]["iterations"] == [5, 10]
-    assert written["monitor"]["num_conversations"] == 20
+    assert written["monitor"]["num_conversations"] == 200
     assert watch.metrics()["alarms"] == 1
 
 
 def test_its_state_goes_on(watch: Watch, tiny_tokenizer: PreTrainedTokenizerFast, monitor: Judge) -> None:
     watch.look(0, answers(tiny_tokenizer, SEA, LOW))
-    watch.look(5, answers(tiny_tokenizer, TOWN, HIGH))
+    watch.look(5, answers(tiny_tokenizer, STREET, HIGH))
     other = Watch(PROMPTS, tiny_tokenizer, monitor, watch.params, kl_stop=20.0)
     other.load_state(json.loads(json.dumps(watch.state())))
-    later: Any = answers(tiny_tokenizer, TOWN, HIGH, kl=30.0)
+    later: Any = answers(tiny_tokenizer, STREET, HIGH, kl=30.0)
     assert other.look(10, later) == watch.look(10, later)
     assert other.state() == watch.state()
 
@@ -136,11 +136,11 @@ def test_an_alarm_that_stands_ends_only_when_half_of_it_is_gone(
     watch: Watch, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     watch.look(0, answers(tiny_tokenizer, SEA, LOW))
-    change = -watch.look(1, answers(tiny_tokenizer, TOWN, LOW))["val_monitor_z"]  # no gain, so no alarm
+    change = -watch.look(1, answers(tiny_tokenizer, STREET, LOW))["val_monitor_z"]  # no gain, so no alarm
 
     def stands(z: float, scores: list[float]) -> bool:
         watch.params = AlarmParams.model_validate(LIMITS | {"z": z})
-        return watch.look(5, answers(tiny_tokenizer, TOWN, scores))["alarm_overoptimization"] == 1.0
+        return watch.look(5, answers(tiny_tokenizer, STREET, scores))["alarm_overoptimization"] == 1.0
 
     certain = [score + 10 for score in LOW]
     assert not stands(1.5 * change, certain)

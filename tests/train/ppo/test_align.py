@@ -110,7 +110,7 @@ def test_curve_and_metrics_have_their_names(run_align: AlignRun) -> None:
     coefficients = {"kl_coefficient", "length_coefficient", "entropy_coefficient"}
     learning = {"policy_loss", "value_loss", "clip_fraction", "entropy", "approximate_kl", "explained_variance"}
     training = replies | coefficients | learning
-    monitored = {"val_monitor_rating", "val_monitor_change", "val_monitor_z"}
+    monitored = {"val_monitor_score", "val_monitor_change", "val_monitor_z"}
     alarms = {"alarm_overoptimization", "alarm_length", "alarm_repetition", "alarm_kl"}
     validation = {f"val_{name}" for name in replies} | monitored | alarms
     assert curve.points.keys() == {0, 1, 2, 3, 4}

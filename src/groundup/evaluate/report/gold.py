@@ -1,4 +1,4 @@
-"""What the gold judge says, in sentences that always carry its own agreement with people."""
+"""What the gold judge says, in sentences that always carry how well it tells what a person answered."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from groundup.evaluate.overoptimization import Gain, Study
 from groundup.evaluate.report.sentences import number, percent
 
+CHANCE = 0.5  # to find the given reply among two
 KL_TOLERANCE = 0.25  # nats: a KL that differs by less is the same for best of n, whose n is whole
 
 
@@ -13,7 +14,7 @@ def gold_sentences(metrics: Mapping[str, Any], no_judge: str | None, study: Stud
     if no_judge is not None:
         return [f"There is no gold judge ({no_judge}): what is said of reward is the reward model's own view."]
     assert study is not None
-    return [_verdict(metrics), _trust(metrics), _best_of_n(metrics), *_study(study)]
+    return [_verdict(metrics), _trust(metrics), *_human(metrics), _best_of_n(metrics), *_study(study)]
 
 
 def agreement(metrics: Mapping[str, Any]) -> str:
@@ -21,14 +22,15 @@ def agreement(metrics: Mapping[str, Any]) -> str:
 
 
 def gold_method(metrics: Mapping[str, Any]) -> str:
-    length, num_conversations = number(metrics["judge_length_agreement"]), metrics["judge_num_conversations"]
     return (
-        f"Gold judge: TF-IDF and ridge regression on the {num_conversations} rated conversations of the judge split, "
-        "which no training stage reads. Length stands beside the words when it is fitted and is left out when it "
-        f"scores: the number of words agrees with the ratings by {length}, the words at equal length by "
-        f"{agreement(metrics)}, cross-validated. Intervals of gold figures are over other prompts and over judges "
-        "fitted without each part of these conversations. At equal length: logistic regression of the win on the "
-        "difference in length, read off at no difference."
+        "Gold judge: TF-IDF, latent semantic analysis and logistic regression, fitted on the "
+        f"{metrics['judge_num_conversations']} conversations of the judge split, which no training stage reads: of two "
+        "replies of like length, which one did a person give there? It sees neither length nor what a reply copies "
+        "from its conversation. The gold score is the log-odds that a reply fits, up to a constant; agreement is the "
+        f"share of {metrics['judge_num_pairs']} such pairs that it gets right in conversations it was not fitted on, "
+        "0.5 being chance. What fits a conversation need not be what people like best. Intervals of gold figures are "
+        "over other prompts and over judges fitted without each part of these conversations. At equal length: logistic "
+        "regression of the win on the difference in length, read off at no difference."
     )
 
 
@@ -43,16 +45,26 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     controlled = f"{name}_length_controlled"
     return (
         f"Under the gold judge the aligned model {verdict}: {_percents(metrics, name)} of its replies are preferred, "
-        f"{_percents(metrics, controlled)} at equal length, and the mean rating moves by "
+        f"{_percents(metrics, controlled)} at equal length, and the mean gold score moves by "
         f"{number(metrics['gold_reward_difference'])} ({_interval(metrics, 'gold_reward_difference')})."
     )
 
 
 def _trust(metrics: Mapping[str, Any]) -> str:
-    known = f"The judge's own agreement with held-out human ratings is {agreement(metrics)}"
-    if metrics["judge_agreement_ci_low"] > 0:
-        return f"{known}."
+    known = f"The judge finds the reply that a person gave with an accuracy of {agreement(metrics)} in held-out pairs"
+    if metrics["judge_agreement_ci_low"] > CHANCE:
+        return f"{known}; chance is {CHANCE}."
     return f"{known}: not better than chance as far as the interval tells, so its verdicts prove nothing either way."
+
+
+def _human(metrics: Mapping[str, Any]) -> list[str]:
+    if "gold_reward_human" not in metrics:
+        return []
+    return [
+        f"What people answered to {metrics['num_human_replies']} of these prompts has a gold score of "
+        f"{number(metrics['gold_reward_human'])} ({_interval(metrics, 'gold_reward_human')}) and is preferred to the "
+        f"SFT model's reply in {_percents(metrics, 'win_rate_human_vs_sft_gold')}: the mark for all models."
+    ]
 
 
 def _best_of_n(metrics: Mapping[str, Any]) -> str:
@@ -63,7 +75,7 @@ def _best_of_n(metrics: Mapping[str, Any]) -> str:
     gain = Gain(*(metrics[f"best_of_n_gold_difference{end}"] for end in ("", "_ci_low", "_ci_high")))
     return (
         f"Without training, the best of {metrics['best_of_n_n']} replies of the SFT model ({distance}) moves the gold "
-        f"rating by {_gain(gain)} on {metrics['best_of_n_num_prompts']} prompts."
+        f"score by {_gain(gain)} on {metrics['best_of_n_num_prompts']} prompts."
     )
 
 

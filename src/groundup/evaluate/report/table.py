@@ -77,8 +77,8 @@ def score_table(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Gr
         ),
     ]
     if "judge_agreement" in metrics:
-        ratings = [_with_interval(metrics, f"gold_reward_{when}") for when in ("before", "after")]
-        replies[1:1] = [Row("Gold rating", f"judge's agreement {agreement(metrics)}", [Cell("", "", None), *ratings])]
+        golds = [_with_interval(metrics, f"gold_reward_{when}") for when in ("before", "after")]
+        replies[1:1] = [Row("Gold score", f"judge's agreement {agreement(metrics)}", [Cell("", "", None), *golds])]
     groups = [Group("Language", bits), Group("Multiple choice", choices), Group("Replies", replies)]
     return [group for group in groups if group.rows]
 
@@ -102,7 +102,12 @@ def _gold_tiles(metrics: Mapping[str, Any]) -> list[Tile]:
     if name not in metrics:
         return []
     note = f"{_percents(metrics, name)}; judge's agreement {number(metrics['judge_agreement'])}"
-    return [Tile("Win rate, gold judge", percent(metrics[name]), note)]
+    shown = [Tile("Win rate, gold judge", percent(metrics[name]), note)]
+    human = "win_rate_human_vs_sft_gold"
+    if human in metrics:
+        note = f"{_percents(metrics, human)}; against SFT"
+        shown.append(Tile("People's win rate, gold judge", percent(metrics[human]), note))
+    return shown
 
 
 def win_bars(metrics: Mapping[str, Any]) -> list[WinBar]:
@@ -111,6 +116,7 @@ def win_bars(metrics: Mapping[str, Any]) -> list[WinBar]:
         "win_rate_vs_base": "Aligned against base, reward model",
         "win_rate_vs_sft_gold": "Aligned against SFT, gold judge",
         "win_rate_vs_sft_gold_length_controlled": "Aligned against SFT, gold judge, equal length",
+        "win_rate_human_vs_sft_gold": "What people answered against SFT, gold judge",
     }
     return [
         WinBar(label, percent(metrics[name]), _percents(metrics, name), _bar(metrics, name, 0.5))

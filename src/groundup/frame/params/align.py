@@ -22,7 +22,7 @@ from groundup.frame.params.training import LoraParams
 class AlarmParams(Section):
     """When a validation raises an alarm, compared with the SFT model on the same prompts, and what follows."""
 
-    z: PositiveFloat  # standard errors that the score must have risen and the monitor's rating fallen
+    z: PositiveFloat  # standard errors that the score must have risen and the monitor's fallen
     length_drift: PositiveFloat  # share by which the mean reply length may differ
     repetition_rise: Fraction  # by which the mean share of repeated trigrams may be higher
     rollback_after: Positive  # validations in a row with the alarm of over-optimisation

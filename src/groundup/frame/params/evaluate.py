@@ -16,7 +16,7 @@ class BestOfNParams(Section):
 
 class EvaluateParams(Section):
     seed: Seed
-    judge: Literal["builtin"]  # builtin: TF-IDF and ridge on the judge split
+    judge: Literal["builtin"]  # builtin: groundup.judge, fitted on the judge split
     gold_judge: JudgeParams
     batch_size: Positive
     num_documents: Positive  # test documents for bits per byte, drawn evenly from all; fewer if there are fewer

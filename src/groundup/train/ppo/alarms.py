@@ -13,7 +13,7 @@ from groundup.frame.params.align import AlarmParams
 from groundup.judge import Judge
 from groundup.statistics import clustered_mean
 from groundup.train.ppo.answers import Answers
-from groundup.train.ppo.monitor import rating_change
+from groundup.train.ppo.monitor import score_change
 from groundup.train.ppo.prompts import Prompt
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Watch:
                 [*prompt.messages, {"role": "assistant", "content": reply}]
                 for prompt, reply in zip(self.prompts, replies, strict=True)
             ]
-            seen["ratings"] = self.monitor.score_by_part(chats).tolist()
+            seen["monitor_scores"] = self.monitor.score_by_part(chats).tolist()
         return seen
 
     def _watch_reward(self, iteration: int, seen: dict[str, Any], z: float) -> dict[str, float]:
@@ -108,18 +108,18 @@ class Watch:
             return {}
         gains = [after - before for before, after in zip(self.start["scores"], seen["scores"], strict=True)]
         gain, gain_error = clustered_mean(gains, self.clusters)
-        before, after = np.array(self.start["ratings"]), np.array(seen["ratings"])
-        change, change_error = rating_change(before, after, self.clusters)
+        before, after = np.array(self.start["monitor_scores"]), np.array(seen["monitor_scores"])
+        change, change_error = score_change(before, after, self.clusters)
         if gain > z * gain_error and change < -z * change_error:
             self.fire(
                 OVEROPTIMIZATION,
                 iteration,
                 f"the score rose by {gain:.3f} (standard error {gain_error:.3f}) since iteration 0 while the monitor "
-                f"judge's rating fell by {-change:.3f} (standard error {change_error:.3f}), on the same "
+                f"judge's fell by {-change:.3f} (standard error {change_error:.3f}), on the same "
                 f"{len(gains)} prompts",
             )
         return {
-            "val_monitor_rating": float(after[0].mean()),
+            "val_monitor_score": float(after[0].mean()),
             "val_monitor_change": change,
             "val_monitor_z": change / change_error if change_error else 0.0,
         }

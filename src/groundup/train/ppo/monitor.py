@@ -1,4 +1,4 @@
-"""The monitor judge: fitted on human ratings that no model was trained on, it watches what the reward model says."""
+"""The monitor judge: fitted on conversations that no model was trained on, it watches what the reward model says."""
 
 import logging
 import math
@@ -16,23 +16,24 @@ from groundup.statistics import clustered_mean
 logger = logging.getLogger(__name__)
 
 
-def rating_change(
+def score_change(
     before: NDArray[np.float64], after: NDArray[np.float64], clusters: Sequence[str]
 ) -> tuple[float, float]:
-    """Mean paired change of ratings by part [1 + F, N]; its standard error, for other prompts and for another judge.
+    """Mean paired change of the judge's scores by part [1 + F, N]; its standard error, for other prompts and for another judge.
 
     Prompts without number do not make a judge that knows little right: how far it may be off as a whole is what the
     judges fitted without each fold say.
     """
     changes = after - before
     mean, over_prompts = clustered_mean(changes[0].tolist(), clusters)
-    return mean, math.hypot(over_prompts, jackknife_error(changes.mean(axis=1)))
+    return mean, math.hypot(over_prompts, jackknife_error(changes[1:].mean(axis=1)))
 
 
 def load_monitor(folder: Path, params: JudgeParams) -> Judge | None:
     """None, with a word in the log, where there is nothing to fit a judge on: own data need not hold conversations."""
+    rows = list(read_jsonl(folder / "conversations.jsonl", ("id", "messages")))
     try:
-        monitor = Judge.fit(list(read_jsonl(folder / "conversations.jsonl", ("id", "messages"))), params)
+        monitor = Judge.fit(rows, params)
     except ValueError as error:
         logger.warning("align: no monitor, over-optimisation will go unnoticed: %s", error)
         return None
