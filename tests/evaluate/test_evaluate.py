@@ -14,7 +14,6 @@ from groundup.model.llama import save_model
 from groundup.train.runtime import draw
 from tests.evaluate.judging import PARAMS
 
-
 REPLIES = ["the old sea", "new", None, "warm sea", "cold"]
 
 

@@ -35,7 +35,7 @@ def test_the_same_replies_are_no_change() -> None:
 
 
 def test_a_judge_of_random_replies_is_seldom_sure() -> None:
-    """Where one phrase replaces another everywhere, prompts alone would call every change certain."""
+    """Where one phrase replaces another everywhere, prompts alone would often call the change certain."""
     num_sure = num_sure_by_prompts = 0
     replies = [row["messages"][1] for row in MONITOR_ROWS]
     for seed in range(20):
@@ -48,8 +48,8 @@ def test_a_judge_of_random_replies_is_seldom_sure() -> None:
         mean, error = score_change(before, after, CLUSTERS)
         num_sure += abs(mean) > 2 * error
         num_sure_by_prompts += abs(mean) > 2 * clustered_mean((after - before)[0].tolist(), CLUSTERS)[1]
-    assert num_sure <= 5
-    assert num_sure_by_prompts >= 15
+    assert num_sure <= 2
+    assert num_sure_by_prompts >= 6
 
 
 def test_standard_error_by_hand() -> None:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def score_change(
     before: NDArray[np.float64], after: NDArray[np.float64], clusters: Sequence[str]
 ) -> tuple[float, float]:
-    """Mean paired change of the judge's scores by part [1 + F, N]; its standard error, for other prompts and for another judge.
+    """Mean paired change of scores by part [1 + F, N]; its standard error, for other prompts and for another judge.
 
     Prompts without number do not make a judge that knows little right: how far it may be off as a whole is what the
     judges fitted without each fold say.
