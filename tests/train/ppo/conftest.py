@@ -62,7 +62,7 @@ LITERALS: dict[str, Any] = {
         "seed": 6,
         "max_turns": 4,
         "min_document_frequency": 1,
-        "num_dimensions": 3,
+        "num_dimensions": 2,
         "copied_words": 3,
         "inverse_regularization": 1.0,
         "num_folds": 4,
@@ -88,7 +88,7 @@ LITERALS: dict[str, Any] = {
 # People answer questions, and so all prompts here, with the sea, and what is said of streets with streets.
 SEA = ["do", "you", "like", "how", "are", "what", "is", "where", "river", "sea", "wave", "ship"]
 STREET = ["street", "house", "wall", "gate", "tower", "roof", "bridge", "lamp", "door", "stone", "shop", "yard"]
-EITHER = ["the", "a", "old", "and", "to", "it"]
+EITHER = ["so", "a", "very", "and", "to", "it"]
 
 
 def monitor_rows() -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def change(rows: list[dict[str, Any]], before: str, after: str) -> tuple[float, 
 
 def test_a_change_it_was_taught_to_see_is_many_standard_errors() -> None:
     mean, error = change(MONITOR_ROWS, "The sea is old.", "The street is old.")
-    assert mean < -5 * error < 0
+    assert mean < -4 * error < 0
 
 
 def test_the_same_replies_are_no_change() -> None:
