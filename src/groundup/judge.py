@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 WORD = re.compile(r"\w+|[!?]+")
 NEAR = 30  # a wrong reply is one of so many of nearly the same length, on either side
 PAIRS_PER_FOLD = 10  # fewer give no agreement worth the name
+SMALLEST_SCALE = 0.01  # of the largest: what hardly varies would get a weight beyond all measure
 TINY = 1e-9
 
 
@@ -164,7 +165,8 @@ def analyse_words(pairs: Sequence[ReplyPair], params: JudgeParams) -> tuple[Tfid
 
 def fit_weights(differences: Floats, inverse_regularization: float) -> Floats:
     """Logistic regression on both orders of each pair [N, F], without intercept (Bradley and Terry 1952)."""
-    scale = np.sqrt(np.square(differences).mean(axis=0)) + TINY
+    scale = np.sqrt(np.square(differences).mean(axis=0))
+    scale = np.maximum(scale, SMALLEST_SCALE * scale.max() + TINY)
     rows = np.concatenate([differences, -differences]) / scale
     regression = LogisticRegression(C=inverse_regularization, fit_intercept=False, max_iter=1000)
     return np.asarray(regression.fit(rows, np.repeat([1, 0], len(differences))).coef_[0] / scale)
