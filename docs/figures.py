@@ -97,9 +97,10 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
         ("difference, paired", interval(align, "heldout_reward_difference")),
         ("KL to the SFT model, nats per reply (budget)", f"{align['kl_to_reference']:.2f} ({align['kl_budget']:.1f})"),
         ("aligned against SFT, win rate under the reward model", interval(evaluate, "win_rate_vs_sft")),
-        ("the same under the gold judge", interval(evaluate, "win_rate_vs_sft_gold")),
+        ("gold judge's score, aligned minus SFT, paired", interval(evaluate, "gold_reward_difference")),
+        ("aligned against SFT, win rate under the gold judge", interval(evaluate, "win_rate_vs_sft_gold")),
         ("at equal reply length", interval(evaluate, "win_rate_vs_sft_gold_length_controlled")),
-        ("people's replies against SFT's under the gold judge", interval(evaluate, "win_rate_human_vs_sft_gold")),
+        ("people's replies against SFT's, the same", interval(evaluate, "win_rate_human_vs_sft_gold")),
         ("the gold judge finds a person's reply in held-out pairs", interval(evaluate, "judge_agreement")),
     ]
     shared = [
