@@ -50,6 +50,7 @@ LITERALS: dict[str, Any] = {
     "length_control_gain": 0.5,
     "length_control_rate": 0.05,
     "length_budget": 10.0,
+    "diversity_budget": 1.0,
     "kl_target": 1.0,
     "kl_horizon": 100.0,
     "kl_budget": 5.0,
