@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from groundup.frame.params.judge import JudgeParams
-from groundup.judge import Judge, jackknife_error, own_words, reply_pairs, words
+from groundup.judge import Judge, judge_error, own_words, reply_pairs, words
 
 PARAMS = JudgeParams(
     seed=0,
@@ -15,6 +15,7 @@ PARAMS = JudgeParams(
     copied_words=3,
     inverse_regularization=0.1,
     num_folds=4,
+    num_resamples=10,
     bootstrap_samples=200,
 )
 TOPICS = [
@@ -132,16 +133,27 @@ def test_too_little_to_learn_from_is_an_error_that_says_so() -> None:
         Judge.fit([], PARAMS)
 
 
-def test_judges_without_a_fold_say_how_far_the_judge_may_be_off(judge: Judge) -> None:
+def test_judges_of_resamples_say_how_far_the_judge_may_be_off(judge: Judge) -> None:
     chats = [chat("ship sail wave", "storm anchor rope"), chat("ship sail wave", "butter sugar yeast")]
-    by_part = judge.score_by_part(chats)
-    assert by_part.shape == (1 + PARAMS.num_folds, 2)
-    np.testing.assert_array_equal(by_part[0], judge.score(chats))
-    assert len({round(value, 6) for value in by_part[1:, 0]}) == PARAMS.num_folds
-    assert (by_part[:, 0] > by_part[:, 1]).all()
+    by_resample = judge.score_by_resample(chats)
+    assert by_resample.shape == (1 + PARAMS.num_resamples, 2)
+    np.testing.assert_array_equal(by_resample[0], judge.score(chats))
+    assert len({round(value, 6) for value in by_resample[1:, 0]}) == PARAMS.num_resamples
+    assert (by_resample[:, 0] > by_resample[:, 1]).all()
 
 
-def test_jackknife_error_of_a_mean_is_its_standard_error() -> None:
-    values = np.array([1.0, 4.0, 2.0, 9.0])
-    without = np.array([np.delete(values, i).mean() for i in range(4)])
-    assert jackknife_error(without) == pytest.approx(values.std(ddof=1) / 2)
+def test_judge_error_is_the_spread_over_resamples() -> None:
+    assert judge_error(np.array([1.0, 4.0, 2.0, 9.0])) == pytest.approx(np.sqrt(38 / 3))
+    assert judge_error(np.array([2.0, 2.0, 2.0])) == 0
+
+
+def test_the_error_is_that_of_judges_of_other_conversations() -> None:
+    """Judges of fresh conversations differ by about as much as those of one judge's resamples."""
+    params = PARAMS.model_copy(update={"num_resamples": 60})
+    chats = [chat(*pair) for pair in (("ship sail", "storm rope"), ("oven cake", "owl deer"), ("song choir", "tune"))]
+    fresh = [Judge.fit(conversations(60, seed=seed), PARAMS).score(chats).mean() for seed in range(1, 25)]
+    within = [
+        judge_error(Judge.fit(conversations(60, seed=seed), params).score_by_resample(chats)[1:].mean(axis=1))
+        for seed in range(30, 34)
+    ]
+    assert 0.5 < np.mean(within) / np.std(fresh, ddof=1) < 2

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from groundup.frame.params.judge import JudgeParams
 from groundup.model.chat_format import Message
-from groundup.statistics import cluster_bootstrap, wins
+from groundup.statistics import cluster_bootstrap, resampled_weights, wins
 
 Chat = Sequence[Message]
 Floats = NDArray[np.float64]
@@ -52,11 +52,11 @@ class ReplyPair:
 
 @dataclass(frozen=True)
 class Judge:
-    """One judge of all conversations, and one of those without each fold: they say how far the first may be off."""
+    """One judge of all conversations, and one of each resample of them: these say how far the first may be off."""
 
     vectorizer: TfidfVectorizer
     analysis: TruncatedSVD
-    weights: Floats  # [2 + 2 D, 1 + F]
+    weights: Floats  # [2 + 2 D, 1 + R]
     copied_words: int
     agreement: Agreement
 
@@ -82,23 +82,34 @@ class Judge:
         order = np.random.default_rng(params.seed).permutation(len(conversations))
         fold_of = dict(zip(conversations, order % params.num_folds, strict=True))
         folds = np.array([fold_of[pair.conversation_id] for pair in pairs])
-        parts = [folds >= 0, *(folds != fold for fold in range(params.num_folds))]
-        weights = np.column_stack([fit_weights(differences[part], params.inverse_regularization) for part in parts])
-        held_out = (differences * weights.T[1 + folds]).sum(axis=1)
-        return cls(vectorizer, analysis, weights, params.copied_words, agreement(held_out, pairs, params))
+        held_out = np.zeros(len(pairs))
+        for fold in range(params.num_folds):
+            weights = fit_weights(differences[folds != fold], params.inverse_regularization)
+            held_out[folds == fold] = differences[folds == fold] @ weights
+        resamples = resampled_weights([[pair.conversation_id] for pair in pairs], params.num_resamples, params.seed)
+        fits = [
+            fit_weights(np.repeat(differences, counts, axis=0), params.inverse_regularization)
+            for counts in (np.ones(len(pairs), dtype=np.int64), *resamples)
+        ]
+        return cls(
+            vectorizer, analysis, np.column_stack(fits), params.copied_words, agreement(held_out, pairs, params)
+        )
 
     def score(self, chats: Sequence[Chat]) -> Floats:
         """[N]: how well the last message of each chat fits what was said before, in log-odds up to a constant."""
-        return self.score_by_part(chats)[0]
+        return self.score_by_resample(chats)[0]
 
-    def score_by_part(self, chats: Sequence[Chat]) -> Floats:
-        """[1 + F, N]: by the judge of all conversations, then by those without one fold."""
+    def score_by_resample(self, chats: Sequence[Chat]) -> Floats:
+        """[1 + R, N]: by the judge of all conversations, then by those of each resample."""
         return np.asarray((features(self.vectorizer, self.analysis, self.copied_words, chats) @ self.weights).T)
 
 
-def jackknife_error(estimates: Floats) -> float:
-    """Standard error of an estimate by its values without each fold [F] (Efron and Tibshirani 1993, chapter 11)."""
-    return float(np.sqrt((len(estimates) - 1) * np.var(estimates)))
+def judge_error(estimates: Floats) -> float:
+    """Standard error of an estimate that is another judge's fault, from its values by resample [R] (the bootstrap).
+
+    Not the jackknife: a win rate jumps where a judge barely prefers one side, and for such the jackknife is too large.
+    """
+    return float(np.std(estimates, ddof=1))
 
 
 def reply_pairs(rows: Sequence[dict[str, Any]], params: JudgeParams) -> list[ReplyPair]:

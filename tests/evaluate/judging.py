@@ -18,6 +18,7 @@ GOLD_PARAMS = JudgeParams(
     copied_words=3,
     inverse_regularization=0.1,
     num_folds=2,
+    num_resamples=10,
     bootstrap_samples=20,
 )
 PARAMS = EvaluateParams(
@@ -44,8 +45,8 @@ class CountingJudge:
     agreement: Agreement = AGREEMENT
 
     def score(self, chats: list[list[Message]]) -> NDArray[np.float64]:
-        return self.score_by_part(chats)[0]
+        return self.score_by_resample(chats)[0]
 
-    def score_by_part(self, chats: list[list[Message]]) -> NDArray[np.float64]:
+    def score_by_resample(self, chats: list[list[Message]]) -> NDArray[np.float64]:
         counts = np.array([" ".join(m["content"] for m in chat).count("lovely") for chat in chats], dtype=np.float64)
         return np.outer(self.worth, counts)

@@ -63,10 +63,10 @@ def test_judges_that_disagree_widen_the_interval() -> None:
     sure = gold_metrics(CountingJudge(), PROMPTS, SFT, aligned, PARAMS)
     assert (sure["gold_reward_difference_ci_low"], sure["gold_reward_difference_ci_high"]) == (1.0, 1.0)
     unsure = gold_metrics(CountingJudge((1.0, 2.0, -1.0)), PROMPTS, SFT, aligned, PARAMS)
-    # The parts give differences of 2 and -1: an error of sqrt((2 - 1) * 1.5 ** 2).
+    # The judges of two resamples give differences of 2 and -1: an error of sqrt(1.5 ** 2 + 1.5 ** 2).
     assert unsure["gold_reward_difference"] == 1.0
-    assert unsure["gold_reward_difference_ci_low"] == pytest.approx(1.0 - 1.96 * 1.5)
-    assert unsure["gold_reward_difference_ci_high"] == pytest.approx(1.0 + 1.96 * 1.5)
+    assert unsure["gold_reward_difference_ci_low"] == pytest.approx(1.0 - 1.96 * 4.5**0.5)
+    assert unsure["gold_reward_difference_ci_high"] == pytest.approx(1.0 + 1.96 * 4.5**0.5)
     assert unsure["win_rate_vs_sft_gold_this_judge_ci_low"] == 1.0
     assert unsure["win_rate_vs_sft_gold_ci_low"] < 0.5  # one of three judges sees the aligned model lose
     assert unsure["win_rate_vs_sft_gold_ci_high"] == 1.0

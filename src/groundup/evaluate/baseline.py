@@ -50,11 +50,11 @@ def best_of_n_metrics(
     """Gold score of the best of the n whose KL is nearest to `kl`, and its gain over one reply, prompt by prompt."""
     num_replies = params.best_of_n.num_replies
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]
-    golds = judge.score_by_part(chats(repeated, [text for row in pool["texts"] for text in row]))
+    golds = judge.score_by_resample(chats(repeated, [text for row in pool["texts"] for text in row]))
     golds = golds.reshape(len(golds), len(prompts), num_replies)
     scores = np.array(pool["scores"])
     n = nearest_n(kl, num_replies)
-    gold = np.array([best_of_n_values(scores, part, n) for part in golds])  # [1 + F, P]
+    gold = np.array([best_of_n_values(scores, scored, n) for scored in golds])  # [1 + R, P]
     weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
     return {
         **judged("best_of_n_gold", gold, weights, weighted_mean),

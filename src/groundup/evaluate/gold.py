@@ -18,7 +18,7 @@ from groundup.evaluate.length_control import length_controlled_win_rate
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.judge import JudgeParams
-from groundup.judge import Agreement, Judge, jackknife_error
+from groundup.judge import Agreement, Judge, judge_error
 from groundup.model.chat_format import Message
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def gold_metrics(
     params: EvaluateParams,
 ) -> Metrics:
     """Gold scores of both models' replies to the same prompts, and how often the aligned one's is higher."""
-    before, after = (judge.score_by_part(chats(prompts, replies["texts"])) for replies in (sft, aligned))
+    before, after = (judge.score_by_resample(chats(prompts, replies["texts"])) for replies in (sft, aligned))
     won = win_scores(after, before)
     longer = np.array(
         [len(a) - len(b) for a, b in zip(aligned["tokens"], sft["tokens"], strict=True)], dtype=np.float64
@@ -92,8 +92,8 @@ def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, pa
     if not answers:
         return {}
     answered = [prompts[i] for i in answers]
-    human = judge.score_by_part(chats(answered, list(answers.values())))
-    before = judge.score_by_part(chats(answered, [sft["texts"][i] for i in answers]))
+    human = judge.score_by_resample(chats(answered, list(answers.values())))
+    before = judge.score_by_resample(chats(answered, [sft["texts"][i] for i in answers]))
     weights = resamples([prompt.conversation_id for prompt in answered], params.bootstrap_samples, params.seed)
     return {
         **judged("gold_reward_human", human, weights, weighted_mean),
@@ -134,14 +134,14 @@ def rate(metrics: Metrics) -> Metrics:
 def judged(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Metrics:
     """The estimate by the judge of all rows, with its 95 % interval.
 
-    values: [1 + F, N], a row a judge; one row where no judge was fitted. weights: [S, N]. The errors of prompts and
+    values: [1 + R, N], a row a judge; one row where the judge is taken as it is. weights: [S, N]. The errors of prompts and
     judge are independent, so they add in squares.
     """
     plain = np.ones((1, values.shape[1]))
     estimates = np.array([estimate(row, weights=plain)[0] for row in values])
     low, high = np.quantile(estimate(values[0], weights=weights), [0.025, 0.975])
     value = float(estimates[0])
-    error = NORMAL_QUANTILE * jackknife_error(estimates[1:]) if len(estimates) > 1 else 0.0
+    error = NORMAL_QUANTILE * judge_error(estimates[1:]) if len(estimates) > 1 else 0.0
     return {
         name: value,
         f"{name}_ci_low": value - float(np.hypot(value - low, error)),

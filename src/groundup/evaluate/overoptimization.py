@@ -75,7 +75,7 @@ def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed
             f"{FILE} must hold iteration 0 and the same prompts at every iteration; run `dvc repro align` again"
         )
     chats = [[*row["messages"], {"role": "assistant", "content": row["reply"]}] for p in by_iteration for row in p]
-    gold = judge.score_by_part(chats).reshape(-1, len(iterations), len(prompts))  # [1 + F, I, P]
+    gold = judge.score_by_resample(chats).reshape(-1, len(iterations), len(prompts))  # [1 + R, I, P]
     proxy = np.array([[row["score"] for row in point] for point in by_iteration], dtype=np.float64)[None]
     weights = resamples([row["conversation_id"] for row in by_iteration[0]], num_resamples, seed)
     gold, proxy = (values / (float(values[0, 0].std()) or 1.0) for values in (gold, proxy))

@@ -67,6 +67,7 @@ LITERALS: dict[str, Any] = {
         "copied_words": 3,
         "inverse_regularization": 1.0,
         "num_folds": 4,
+        "num_resamples": 10,
         "bootstrap_samples": 20,
     },
     "alarms": {

@@ -22,7 +22,7 @@ def chats(reply: str) -> list[list[dict[str, str]]]:
 
 def change(rows: list[dict[str, Any]], before: str, after: str) -> tuple[float, float]:
     monitor = Judge.fit(rows, PARAMS)
-    return score_change(monitor.score_by_part(chats(before)), monitor.score_by_part(chats(after)), CLUSTERS)
+    return score_change(monitor.score_by_resample(chats(before)), monitor.score_by_resample(chats(after)), CLUSTERS)
 
 
 def test_a_change_it_was_taught_to_see_is_many_standard_errors() -> None:
@@ -44,7 +44,9 @@ def test_a_judge_of_random_replies_is_seldom_sure() -> None:
             row | {"messages": [row["messages"][0], replies[i]]} for row, i in zip(MONITOR_ROWS, order, strict=True)
         ]
         monitor = Judge.fit(rows, PARAMS)
-        before, after = (monitor.score_by_part(chats(reply)) for reply in ("The sea is old.", "The street is old."))
+        before, after = (
+            monitor.score_by_resample(chats(reply)) for reply in ("The sea is old.", "The street is old.")
+        )
         mean, error = score_change(before, after, CLUSTERS)
         num_sure += abs(mean) > 2 * error
         num_sure_by_prompts += abs(mean) > 2 * clustered_mean((after - before)[0].tolist(), CLUSTERS)[1]
@@ -57,8 +59,8 @@ def test_standard_error_by_hand() -> None:
     after = np.array([[1.0, 3.0], *([[2.0, 2.0]] * 5), *([[1.0, 1.0]] * 5)])
     mean, error = score_change(before, after, ["a", "b"])
     assert mean == 2.0
-    # Over prompts: 1; over judges: ten means 0.5 away from theirs, 9 x 0.25.
-    assert error == pytest.approx((1 + 2.25) ** 0.5)
+    # Over prompts: 1; over judges: ten means 0.5 away from theirs, 10 x 0.25 / 9.
+    assert error == pytest.approx((1 + 2.5 / 9) ** 0.5)
 
 
 def test_with_too_few_replies_there_is_none_and_the_log_says_why(

@@ -29,7 +29,7 @@ def gold_method(metrics: Mapping[str, Any]) -> str:
         "copies from its conversation. The gold score is the log-odds that a reply fits, up to a constant; "
         f"agreement is the share of {metrics['judge_num_pairs']} such pairs that it gets right in conversations it "
         "was not fitted on, 0.5 being chance. What fits a conversation need not be what people like best. Intervals "
-        "of gold figures are over other prompts and over judges fitted without each part of these conversations. At "
+        "of gold figures are over other prompts and over judges fitted on resamples of these conversations. At "
         "equal length: logistic regression of the win on the difference in length, read off at no difference."
     )
 

@@ -17,4 +17,5 @@ class JudgeParams(Section):
     copied_words: Positive  # so many words in a row that stand in the conversation already do not count
     inverse_regularization: PositiveFloat  # C of the logistic regression
     num_folds: Annotated[int, Field(ge=2)]  # of the cross-validation that gives the agreement
-    bootstrap_samples: Positive
+    num_resamples: Annotated[int, Field(ge=2)]  # of the conversations, with a judge each: how far it may be off
+    bootstrap_samples: Positive  # for the interval of the agreement

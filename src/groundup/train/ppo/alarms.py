@@ -100,7 +100,7 @@ class Watch:
                 [*prompt.messages, {"role": "assistant", "content": reply}]
                 for prompt, reply in zip(self.prompts, replies, strict=True)
             ]
-            seen["monitor_scores"] = self.monitor.score_by_part(chats).tolist()
+            seen["monitor_scores"] = self.monitor.score_by_resample(chats).tolist()
         return seen
 
     def _watch_reward(self, iteration: int, seen: dict[str, Any], z: float) -> dict[str, float]:

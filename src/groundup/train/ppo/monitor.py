@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from groundup.data.jsonl import read_jsonl
 from groundup.frame.params.judge import JudgeParams
-from groundup.judge import Judge, jackknife_error
+from groundup.judge import Judge, judge_error
 from groundup.statistics import clustered_mean
 
 logger = logging.getLogger(__name__)
@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 def score_change(
     before: NDArray[np.float64], after: NDArray[np.float64], clusters: Sequence[str]
 ) -> tuple[float, float]:
-    """Mean paired change of scores by part [1 + F, N]; its standard error, for other prompts and for another judge.
+    """Mean paired change of scores [1 + R, N]; its standard error, for other prompts and for another judge.
 
     Prompts without number do not make a judge that knows little right: how far it may be off as a whole is what the
-    judges fitted without each fold say.
+    judges of its resamples say.
     """
     changes = after - before
     mean, over_prompts = clustered_mean(changes[0].tolist(), clusters)
-    return mean, math.hypot(over_prompts, jackknife_error(changes[1:].mean(axis=1)))
+    return mean, math.hypot(over_prompts, judge_error(changes[1:].mean(axis=1)))
 
 
 def load_monitor(folder: Path, params: JudgeParams) -> Judge | None:
