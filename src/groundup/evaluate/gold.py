@@ -134,8 +134,8 @@ def rate(metrics: Metrics) -> Metrics:
 def judged(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Metrics:
     """The estimate by the judge of all rows, with its 95 % interval.
 
-    values: [1 + R, N], a row a judge; one row where the judge is taken as it is. weights: [S, N]. The errors of prompts and
-    judge are independent, so they add in squares.
+    values: [1 + R, N], a row a judge; one row where the judge is taken as it is. weights: [S, N]. The errors of
+    prompts and judge are independent, so they add in squares.
     """
     plain = np.ones((1, values.shape[1]))
     estimates = np.array([estimate(row, weights=plain)[0] for row in values])
