@@ -103,7 +103,10 @@ def _write_data(data: Path) -> None:
         write_jsonl(data / f"preferences/{split}.jsonl", map(preference, names))
         write_jsonl(
             data / f"prompts/{split}.jsonl",
-            ({"id": n, "conversation_id": n, "source": "talk", "messages": chat("How are you?")} for n in names),
+            (
+                {"id": n, "conversation_id": n, "source": "talk", "messages": chat("How are you?"), "reply": "fine"}
+                for n in names
+            ),
         )
     item = {"query": chat("The sea"), "choices": ["is warm", "is green"], "gold": 0}
     write_jsonl(data / "evaluation/topic.jsonl", ({**item, "group_id": f"g{i}"} for i in range(4)))

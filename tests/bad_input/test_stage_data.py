@@ -191,6 +191,7 @@ CASES = [
         both(
             rows(data("preferences/train.jsonl"), [preference("a") | {"kind": "relevance"}] * 8),
             set_param("reward.relevance_weight", 0.0),
+            set_param("reward.sampled.weight", 0.0),
         ),
         "all relevance pairs",
         "reward.relevance_weight is 0",
