@@ -21,7 +21,7 @@ test-chaos: $(VENV)/ready
 	python -m tests.chaos
 	python docs/figures.py
 
-# ppo, rloo, grpo, dpo and best of n on the artifacts of `dvc repro`, three seeds; about 40 minutes. docs/alignment.md
+# ppo, rloo, grpo, dpo and best of n on the artifacts of `dvc repro`, three seeds; an estimated 40 minutes, in cells that are kept. docs/alignment.md
 compare-alignment: $(VENV)/ready
 	$(VENV)/bin/python -m bench.compare_alignment
 
