@@ -21,7 +21,8 @@ test-chaos: $(VENV)/ready
 	python -m tests.chaos
 	python docs/figures.py
 
-# ppo, rloo, grpo, dpo and best of n on the artifacts of `dvc repro`, three seeds; an estimated 40 minutes, in cells that are kept. docs/alignment.md
+# ppo, rloo, grpo, dpo and best of n on the artifacts of `dvc repro`, three seeds; an estimated 40 minutes, and what is
+# finished is kept. docs/alignment.md
 compare-alignment: $(VENV)/ready
 	$(VENV)/bin/python -m bench.compare_alignment
 
