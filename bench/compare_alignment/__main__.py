@@ -23,13 +23,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="train the cells of this one alone, from 0")
     parser.add_argument("--num-seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=ROOT / ".compare-alignment", help="keeps finished cells")
+    parser.add_argument("--threads", type=int, help="instead of runtime.num_threads")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    params = load_params(ROOT / "params.yaml")
+    if arguments.threads is not None:
+        params = params.model_copy(
+            update={"runtime": params.runtime.model_copy(update={"num_threads": arguments.threads})}
+        )
     cells = Cells(
         artifacts=ROOT / "artifacts",
         work=arguments.work,
-        params=load_params(ROOT / "params.yaml"),
+        params=params,
         num_seeds=arguments.num_seeds,
         device=arguments.device,
     )

@@ -39,6 +39,7 @@ class Cells:
         setting = {
             "reward": self.params.reward.model_dump(mode="json"),
             "align": self.params.align.model_dump(mode="json"),
+            "runtime": self.params.runtime.model_dump(mode="json"),
             "sft": file_digests(self.artifacts / "sft"),
         }
         path = self.work / SETTING

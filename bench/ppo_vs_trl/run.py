@@ -12,11 +12,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from ruamel.yaml import YAML
 from transformers import LlamaForCausalLM
 from turns import read_settings
@@ -62,8 +63,10 @@ SHARED_KEYS = (
     "missing_eos_penalty",
 )
 
+BOOTSTRAP_SAMPLES = 1000
+
 logger = logging.getLogger("ppo_vs_trl")
-Curve = list[dict[str, float]]  # of iteration, kl, reward, length
+Array = NDArray[np.float64]
 
 
 def make_settings(root: Path, num_turns: int, iterations_per_turn: int, num_threads: int) -> dict[str, Any]:
@@ -129,42 +132,73 @@ def samples_per_second(seconds: list[list[float]], batch_size: int) -> list[floa
 
 
 @torch.no_grad()
-def curve(settings: dict[str, Any], folder: Path, root: Path, num_prompts: int) -> Curve:
-    """Mean score of the reward model and KL on validation prompts: the same replies' random numbers for all."""
+def evaluation_points(
+    settings: dict[str, Any], folder: Path, root: Path, num_prompts: int
+) -> tuple[list[dict[str, float]], Array, Array]:
+    """Of the SFT model and each saved policy: figures, and score and KL of every prompt's reply [points, prompts].
+
+    The same random numbers draw the replies of all.
+    """
     params = AlignParams.model_validate(settings["align"] | {"value_trunk": "separate"})
     tokenizer = load_tokenizer(settings["sft"])
     prompts = load_prompts(root / "artifacts/data/prompts/val.jsonl", tokenizer, params.max_prompt_tokens)
     ids = [prompt.ids for prompt in draw(prompts, num_prompts, params.seed)]
     scorer = RewardScorer.load(Path(settings["reward"]), torch.device("cpu"))
     worker = RolloutWorker(Policy(_model(settings["sft"]), None), scorer, tokenizer, params)
-    points = []
+    points, scores, kls = [], [], []
     for iteration in range(0, settings["num_iterations"] + 1, settings["iterations_per_turn"]):
         policy = _model(folder / f"iteration-{iteration}") if iteration else worker.policy.model
         policy.generation_config = worker.policy.model.generation_config
-        summary = worker.roll_out(policy, ids, params.seed).summary()
-        points.append(
-            {
-                "iteration": iteration,
-                "kl": summary["kl"],
-                "reward": summary["score"],
-                "length": summary["reply_length"],
-                "end_of_turn_rate": summary["end_of_turn_rate"],
-            }
-        )
-    return points
+        rollout = worker.roll_out(policy, ids, params.seed)
+        points.append({"iteration": iteration, **rollout.summary()})
+        scores.append(rollout.scores.double().numpy())
+        kls.append(rollout.kl.sum(1).double().numpy())
+    return points, np.array(scores), np.array(kls)
 
 
 def _model(path: str | Path) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
 
 
-def reward_at(points: Curve, kl: float) -> float | None:
-    """Linear between the first two neighbouring points with `kl` between them."""
-    for left, right in pairwise(points):
-        if left["kl"] <= kl <= right["kl"] and left["kl"] < right["kl"]:
-            share = (kl - left["kl"]) / (right["kl"] - left["kl"])
-            return left["reward"] + share * (right["reward"] - left["reward"])
-    return None
+def gain_at(kl: Array, scores: Array, kls: Array) -> Array:
+    """Reward above the SFT model's at each `kl`: d (a - b log d) with d = sqrt(KL) (Gao, Schulman, Hilton 2022).
+
+    Fitted to the mean scores and KLs of the policies (rows 1 and on; row 0 is the SFT model).
+    """
+    reached = np.sqrt(np.maximum(kls[1:].mean(1), 1e-3))
+    gains = scores[1:].mean(1) - scores[0].mean()
+    coefficients, *_ = np.linalg.lstsq(_basis(reached), gains, rcond=None)
+    return np.asarray(_basis(np.sqrt(kl)) @ coefficients)
+
+
+def _basis(distance: Array) -> Array:
+    return np.stack([distance, -distance * np.log(distance)], 1)
+
+
+def compare(sides: dict[str, tuple[Array, Array]], seed: int) -> list[dict[str, float]]:
+    """Gains at equal KL, as far as all sides came, and ours minus TRL's with 95 % intervals over the prompts."""
+    furthest = min(kls[1:].mean(1).max() for _, kls in sides.values())
+    grid = np.arange(0.5, furthest, 0.5)
+    num_prompts = sides["trl"][0].shape[1]
+    generator = np.random.default_rng(seed)
+    picks = generator.integers(num_prompts, size=(BOOTSTRAP_SAMPLES, num_prompts))
+    gains = {side: gain_at(grid, *arrays) for side, arrays in sides.items()}
+    resampled = {
+        side: np.array([gain_at(grid, scores[:, pick], kls[:, pick]) for pick in picks])
+        for side, (scores, kls) in sides.items()
+    }
+    rows = []
+    for i, kl in enumerate(grid):
+        row = {"kl": float(kl), **{side: float(gain[i]) for side, gain in gains.items()}}
+        for side in SIDES[1:]:
+            low, high = np.quantile(resampled[side][:, i] - resampled["trl"][:, i], [0.025, 0.975])
+            row |= {
+                f"{side}_minus_trl": row[side] - row["trl"],
+                f"{side}_minus_trl_ci_low": float(low),
+                f"{side}_minus_trl_ci_high": float(high),
+            }
+        rows.append(row)
+    return rows
 
 
 def table(result: dict[str, Any]) -> str:
@@ -178,10 +212,22 @@ def table(result: dict[str, Any]) -> str:
             f"| {side} | {statistics.median(result['samples_per_second'][side]):.1f} "
             f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
         )
-    lines += ["", f"| KL, nats a reply | {' | '.join(SIDES)} |", "|---:" * (len(SIDES) + 1) + "|"]
-    for row in result["reward_at_kl"]:
-        cells = ["" if row[side] is None else f"{row[side]:.3f}" for side in SIDES]
-        lines.append(f"| {row['kl']} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Reward on validation prompts above the SFT model's, at equal KL:",
+        "",
+        "| KL, nats a reply | trl | separate | minus TRL's | shared | minus TRL's |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["gain_at_kl"]:
+        cells = [f"{row['kl']}", f"{row['trl']:.3f}"]
+        for side in SIDES[1:]:
+            difference = f"{side}_minus_trl"
+            cells += [
+                f"{row[side]:.3f}",
+                f"{row[difference]:+.3f} ({row[difference + '_ci_low']:+.3f} to {row[difference + '_ci_high']:+.3f})",
+            ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -191,7 +237,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--iterations-per-turn", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--validation-prompts", type=int, default=256)
+    parser.add_argument("--validation-prompts", type=int, default=800)
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
     root = HERE.parents[1]
@@ -208,10 +254,10 @@ def main() -> None:
             for side in SIDES
         }
         seconds = take_turns(commands, options.turns, options.threads, work)
-        curves = {side: curve(settings, work / side, root, options.validation_prompts) for side in SIDES}
+        evaluated = {
+            side: evaluation_points(settings, work / side, root, options.validation_prompts) for side in SIDES
+        }
     speeds = {side: samples_per_second(seconds[side], settings["batch_size"]) for side in SIDES}
-    kls = [0.5 * i for i in range(1, 41)]
-    rows = [{"kl": kl, **{side: reward_at(curves[side], kl) for side in SIDES}} for kl in kls]
     result = {
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "settings": {
@@ -221,8 +267,8 @@ def main() -> None:
         "times_trl": {
             side: [ours / trl for ours, trl in zip(speeds[side], speeds["trl"], strict=True)] for side in SIDES
         },
-        "curves": curves,
-        "reward_at_kl": [row for row in rows if row["trl"] is not None and len([v for v in row.values() if v]) > 2],
+        "points": {side: points for side, (points, _, _) in evaluated.items()},
+        "gain_at_kl": compare({side: (scores, kls) for side, (_, scores, kls) in evaluated.items()}, settings["seed"]),
     }
     (options.out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (options.out / "result.md").write_text(table(result), encoding="utf-8")
