@@ -54,7 +54,7 @@ def test_a_value_of_one_conversation_counts_once_however_often_it_is_named() -> 
 
 
 def test_a_tie_counts_half() -> None:
-    assert wins([1.0, 2.0, 3.0], [0.5, 2.0, 4.0]) == [1.0, 0.5, 0.0]
+    assert wins([1.0, 2.0, 3.0], [0.5, 2.0, 4.0]).tolist() == [1.0, 0.5, 0.0]
 
 
 def test_spearman_by_hand() -> None:

@@ -91,11 +91,11 @@ def proxy_metrics(
     won = wins(after["rewards"], before["rewards"])
     low, high = cluster_bootstrap(won, [[p.conversation_id] for p in prompts], num_resamples, seed)
     longer = np.array([len(a) - len(b) for a, b in zip(after["tokens"], before["tokens"], strict=True)], dtype=float)
-    controlled = length_controlled_win_rate(np.array(won), longer, np.ones((1, len(won))))
+    controlled = length_controlled_win_rate(won, longer, np.ones((1, len(won))))
     gains = np.array(after["rewards"]) - np.array(before["rewards"])
     return {
         "reward_difference": float(gains.mean()),
-        "win_rate_vs_sft": sum(won) / len(won),
+        "win_rate_vs_sft": float(won.mean()),
         "win_rate_vs_sft_ci_low": low,
         "win_rate_vs_sft_ci_high": high,
         "win_rate_vs_sft_length_controlled": float(controlled[0]),

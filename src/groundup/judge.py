@@ -139,10 +139,10 @@ def reply_pairs(rows: Sequence[dict[str, Any]], params: JudgeParams) -> list[Rep
 
 def agreement(held_out: Floats, pairs: Sequence[ReplyPair], params: JudgeParams) -> Agreement:
     """held_out [N]: by how much the given reply of each pair scores higher, by a judge without its conversation."""
-    right = wins(held_out.tolist(), [0.0] * len(pairs))
+    right = wins(held_out, np.zeros(len(pairs)))
     conversations = [[pair.conversation_id] for pair in pairs]
     low, high = cluster_bootstrap(right, conversations, params.bootstrap_samples, params.seed)
-    return Agreement(sum(right) / len(right), low, high, len(pairs), len({pair.conversation_id for pair in pairs}))
+    return Agreement(float(right.mean()), low, high, len(pairs), len({pair.conversation_id for pair in pairs}))
 
 
 def words(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def cluster_bootstrap(
-    values: Sequence[float],
+    values: Sequence[float] | NDArray[np.float64],
     clusters: Sequence[Sequence[str]],
     num_samples: int,
     seed: int,
@@ -18,7 +18,7 @@ def cluster_bootstrap(
     clusters[i] names the conversations behind values[i]; a value counts as often as all of them were drawn together,
     so pairs that share a conversation are not taken for independent.
     """
-    if not values:
+    if not len(values):
         raise ValueError("cluster_bootstrap needs at least one value")
     array = np.asarray(values, dtype=np.float64)
     drawn = (weights for weights in resampled_weights(clusters, num_samples, seed) if weights.any())
@@ -84,9 +84,9 @@ def _rank_correlation(x: NDArray[np.int64], y: NDArray[np.int64], weights: NDArr
     return float((weights * a * b).sum() / scale) if scale > 0 else math.nan
 
 
-def wins(values: Sequence[float], against: Sequence[float]) -> list[float]:
-    """1 where the value is higher, 0 where it is lower, a half for a tie."""
-    return [0.5 if a == b else float(a > b) for a, b in zip(values, against, strict=True)]
+def wins(values: ArrayLike, against: ArrayLike) -> NDArray[np.float64]:
+    """1 where the value is higher, 0 where it is lower, a half for a tie; of one shape."""
+    return np.asarray((1 + np.sign(np.subtract(values, against))) / 2, dtype=np.float64)
 
 
 def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:

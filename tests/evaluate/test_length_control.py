@@ -20,7 +20,7 @@ def controlled(won: np.ndarray, lengths: np.ndarray) -> float:
 
 def test_a_judge_that_only_likes_length_prefers_neither() -> None:
     differences = np.tile([-20.0, -10.0, 10.0, 20.0, 30.0, 40.0], 50)  # the first model writes more
-    won = np.array(wins(differences.tolist(), [0.0] * 300))
+    won = wins(differences, np.zeros(300))
     assert won.mean() == pytest.approx(2 / 3)
     assert controlled(won, differences) == pytest.approx(0.5, abs=0.05)
 

@@ -31,7 +31,7 @@ from groundup.model.chat_format import (
 )
 from groundup.train.chat_examples import tokenize_chat, tokenize_chats
 from groundup.train.ppo.prompts import load_prompts
-from groundup.train.reward_pairs import load_pairs
+from groundup.train.reward_pairs import PREFIX, load_pairs
 
 MARKERS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 ROOM = 1 << 20  # tokens: nothing is cut
@@ -175,7 +175,7 @@ def in_reward(
     row = {"source": "talk", "kind": "given", "chosen": chosen, "rejected": rejected, "margin": 0.5}
     ids = {"chosen_id": "a", "rejected_id": "b", "chosen_rating": None, "rejected_rating": None}
     write_jsonl(folder / "pairs.jsonl", [row | ids])
-    ((pair,), _) = load_pairs(folder / "pairs.jsonl", tokenizer, max_length=ROOM)
+    ((pair,), _) = load_pairs(folder / "pairs.jsonl", tokenizer, ROOM, PREFIX)
     return [(pair.chosen, structure(chosen)), (pair.rejected, structure(rejected))]
 
 

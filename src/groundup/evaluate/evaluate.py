@@ -89,7 +89,7 @@ def evaluate(
         scores[name] |= reply_scores(replies[name], fitted, params)
     metrics: dict[str, Any] = {**scores}
     for opponent in ("sft", "base"):
-        won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"])
+        won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"]).tolist()
         metrics |= with_interval(f"win_rate_vs_{opponent}", won, [p.conversation_id for p in fitted], params)
     overoptimization = None
     if not isinstance(gold_judge, Absent):

@@ -20,6 +20,7 @@ from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.judge import JudgeParams
 from groundup.judge import Agreement, Judge, judge_error
 from groundup.model.chat_format import Message
+from groundup.statistics import resampled_weights, wins
 
 logger = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -71,7 +72,7 @@ def gold_metrics(
 ) -> Metrics:
     """Gold scores of both models' replies to the same prompts, and how often the aligned one's is higher."""
     before, after = (judge.score_by_resample(chats(prompts, replies["texts"])) for replies in (sft, aligned))
-    won = win_scores(after, before)
+    won = wins(after, before)
     longer = np.array(
         [len(a) - len(b) for a, b in zip(aligned["tokens"], sft["tokens"], strict=True)], dtype=np.float64
     )
@@ -97,7 +98,7 @@ def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, pa
     weights = resamples([prompt.conversation_id for prompt in answered], params.bootstrap_samples, params.seed)
     return {
         **judged("gold_reward_human", human, weights, weighted_mean),
-        **rate(judged("win_rate_human_vs_sft_gold", win_scores(human, before), weights, weighted_mean)),
+        **rate(judged("win_rate_human_vs_sft_gold", wins(human, before), weights, weighted_mean)),
         "num_human_replies": len(answered),
     }
 
@@ -109,16 +110,9 @@ def chats(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[Messag
     ]
 
 
-def win_scores(values: Floats, against: Floats) -> Floats:
-    """1 where the value is higher, 0 where it is lower, a half for a tie."""
-    return (1 + np.sign(values - against)) / 2
-
-
 def resamples(groups: Sequence[str], num_samples: int, seed: int) -> Floats:
     """[S, N]: how often each value counts when the groups are drawn with replacement."""
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    counts = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), num_samples)
-    return np.asarray(counts[:, index], dtype=np.float64)
+    return np.array(list(resampled_weights([[group] for group in groups], num_samples, seed)), dtype=np.float64)
 
 
 def weighted_mean(values: Floats, weights: Floats) -> Floats:

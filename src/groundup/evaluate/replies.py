@@ -12,7 +12,7 @@ from groundup.assistant.history import fit_prompt
 from groundup.evaluate.likelihood import Stretch, stretch_nats
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.model.chat_format import Message
-from groundup.model.generation import distinct_2, next_token_logprobs, sample_replies
+from groundup.model.generation import distinct_2, ended_chats, next_token_logprobs, sample_replies
 from groundup.model.scoring import RewardScorer
 
 
@@ -64,9 +64,8 @@ def reply_to_prompts(
         generator=torch.Generator().manual_seed(params.seed),
         batch_size=params.batch_size,
     )
-    # The reward model was trained on ended turns: an unended one is ended for scoring, and end_of_turn_rate shows it.
-    ends = [[] if ended else [tokenizer.eos_token_id] for ended in replies.ended]
-    rewards, _ = scorer.score([p.ids + t + e for p, t, e in zip(prompts, replies.tokens, ends, strict=True)])
+    chats = ended_chats([prompt.ids for prompt in prompts], replies.tokens, replies.ended, tokenizer.eos_token_id)
+    rewards, _ = scorer.score(chats)
     stretches = [Stretch(p.ids + t, len(t)) for p, t in zip(prompts, replies.tokens, strict=True)]
     # Both sides are recomputed in one way, so that SFT's distance from itself is zero and not rounding noise.
     own, reference = (

@@ -37,7 +37,7 @@ class BagOfWords:
         for strength in sorted(strengths):
             model = LogisticRegression(C=strength, fit_intercept=False, max_iter=MAX_STEPS).fit(both, labels)
             fitted.append(cls(vectorizer, model.coef_[0], strength))
-        return max(fitted, key=lambda candidate: sum(wins(*candidate.score_pairs(val).T.tolist())))
+        return max(fitted, key=lambda candidate: wins(*candidate.score_pairs(val).T).sum())
 
     def score_pairs(self, pairs: Sequence[TextPair]) -> Floats:
         """[N, 2]: how much the words of each side speak for it."""

@@ -82,7 +82,11 @@ def train_reward(
     tokenizer = load_tokenizer(str(sft))
     pairs, num_too_long = {}, {}
     for split in SPLITS:
-        pairs[split], num_too_long[split] = load_pairs(preferences / f"{split}.jsonl", tokenizer, params.max_length)
+        # Rendering takes its time: training relevance pairs that weigh nothing are not.
+        groups = PREFIX if split != "train" or params.relevance_weight > 0 else [PREFERENCE]
+        pairs[split], num_too_long[split] = load_pairs(
+            preferences / f"{split}.jsonl", tokenizer, params.max_length, groups
+        )
     if params.sampled.weight > 0:
         for split, some in sample_all(sft, prompts, tokenizer, torch_device, params).items():
             pairs[split] += some
@@ -168,8 +172,8 @@ def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
     drawn += of_group(pairs, SAMPLED)
     if not drawn:
         raise ValueError(
-            f"the {len(pairs)} training pairs are all relevance pairs, and reward.relevance_weight is 0: raise it, or "
-            "add a source of ratings or of preference pairs"
+            "there are no training pairs but relevance pairs, and reward.relevance_weight is 0: raise it or "
+            "reward.sampled.weight, or add a source of ratings or of preference pairs"
         )
     return group_by_length(drawn, params.batch_size, params.seed)
 

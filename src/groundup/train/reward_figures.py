@@ -77,7 +77,7 @@ def said(messages: Sequence[Mapping[str, str]]) -> str:
 
 def right(scores: Floats) -> Floats:
     """[N]: 1 where the chosen side scores higher, 0 where it scores lower, a half for a tie."""
-    return np.array(wins(scores[:, 0].tolist(), scores[:, 1].tolist()), dtype=np.float64)
+    return wins(scores[:, 0], scores[:, 1])
 
 
 def rule_outcomes(table: PairTable, bag_of_words: Floats) -> dict[str, Floats]:

@@ -1,7 +1,7 @@
 """Preference pairs as the reward model reads them: rendered, of three groups, in the order of training."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,19 +43,24 @@ class Pair:
         return GROUP_OF_KIND[self.row["kind"]]
 
 
-def load_pairs(path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) -> tuple[list[Pair], int]:
-    """(pairs, how many were left out because a side is over max_length)."""
-    pairs = []
+def load_pairs(
+    path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int, groups: Collection[str]
+) -> tuple[list[Pair], int]:
+    """(pairs of these groups, how many of them were left out because a side is over max_length)."""
+    pairs, num_others = [], 0
     for number, row in enumerate(read_jsonl(path, COLUMNS), start=1):
         if row["kind"] not in GROUP_OF_KIND:
             raise ValueError(
                 f"{path}, line {number}: kind {row['kind']!r} is none of {', '.join(GROUP_OF_KIND)}. "
                 f"{restore(path.parent)}"
             )
+        if GROUP_OF_KIND[row["kind"]] not in groups:
+            num_others += 1
+            continue
         chosen, rejected = (render(tokenizer, row[side], reply_next=False) for side in ("chosen", "rejected"))
         pairs.append(Pair(chosen, rejected, row))
     kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= max_length]
-    if not kept:
+    if not kept and (pairs or not num_others):
         raise ValueError(
             f"{path.name}: none of {len(pairs)} preference pairs fits reward.max_length {max_length}; raise it, or "
             "lower prepare.preferences.excerpt_turns or min_rating_gap"

@@ -51,9 +51,9 @@ class ScoredPairs:
         return ScoredPairs([self.pairs[i] for i in rows], self.means[rows], self.stds[rows])
 
     @property
-    def right(self) -> list[float]:
+    def right(self) -> Floats:
         """For each pair 1 if the chosen side scores higher, 0 if lower, a half for a tie."""
-        return wins(self.means[:, 0].tolist(), self.means[:, 1].tolist())
+        return wins(self.means[:, 0], self.means[:, 1])
 
     @property
     def conversations(self) -> list[tuple[str, str]]:
@@ -69,7 +69,7 @@ def accuracies(model: PreTrainedModel, split: str, pairs: Sequence[Pair]) -> dic
     """Share of pairs of each group that are in order; TRL's own figure is the mean of batch means."""
     scored = ScoredPairs.score(RewardScorer(model), pairs)
     groups = {prefix: scored.of_group(group).right for group, prefix in PREFIX.items()}
-    return {f"{split}_{prefix}accuracy": sum(right) / len(right) for prefix, right in groups.items() if right}
+    return {f"{split}_{prefix}accuracy": float(right.mean()) for prefix, right in groups.items() if len(right)}
 
 
 def judged(scored: Mapping[str, ScoredPairs]) -> dict[str, ScoredPairs]:
@@ -89,7 +89,7 @@ def reply_figures(scored: Mapping[str, ScoredPairs], params: RewardParams) -> di
             here = scored[split].of_group(group)
             figures[f"num_{group}_pairs_{split}"] = len(here.pairs)
             if here.pairs:
-                figures[f"{name}_{group}_accuracy"] = sum(here.right) / len(here.right)
+                figures[f"{name}_{group}_accuracy"] = float(here.right.mean())
             if here.pairs and split == "test":
                 low, high = cluster_bootstrap(here.right, here.conversations, params.bootstrap_samples, params.seed)
                 figures |= {

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -28,6 +28,11 @@ NAMES = {
 }
 
 
+def named(logs: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, float]:
+    """Of what a trainer logs, what has a name of ours."""
+    return {names[name]: float(value) for name, value in (logs or {}).items() if name in names}
+
+
 class Curves(TrainerCallback):
     """Feeds the trainer's log, and every `validate_every` steps `validate()`, to the stage's log."""
 
@@ -49,7 +54,7 @@ class Curves(TrainerCallback):
         logs: dict[str, float] | None = None,
         **unused: Any,
     ) -> None:
-        values = {NAMES[name]: float(value) for name, value in (logs or {}).items() if name in NAMES}
+        values = named(logs, NAMES)
         if not values:
             return
         self._check_finite(state.global_step, values)

@@ -16,7 +16,7 @@ from groundup.train.align.following import Following
 from groundup.train.ppo.alarms import KL
 from groundup.train.ppo.controller import LengthControl
 from groundup.train.runtime import Log, NonFiniteLossError, num_bytes, trl_runtime
-from groundup.train.trl_callbacks import KeepCheckpoints, run_trainer
+from groundup.train.trl_callbacks import KeepCheckpoints, named, run_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Updates(TrainerCallback):
         logs: dict[str, float] | None = None,
         **unused: Any,
     ) -> None:
-        values = {NAMES[name]: float(value) for name, value in (logs or {}).items() if name in NAMES}
+        values = named(logs, NAMES)
         if not values:
             return
         iteration = self._iteration(state.global_step, state)
