@@ -193,7 +193,7 @@ CASES = [
             set_param("reward.relevance_weight", 0.0),
             set_param("reward.sampled.weight", 0.0),
         ),
-        "all relevance pairs",
+        "no training pairs but relevance pairs",
         "reward.relevance_weight is 0",
         "raise it",
     ),
