@@ -1,6 +1,7 @@
 """The spool: whole events in order, curves without gaps or doubles."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,26 @@ def test_a_half_written_line_of_a_killed_run_is_cut_off(tmp_path: Path) -> None:
     resumed.write("point", step=2, values={"loss": 1.0})
     resumed.close()
     assert [row["step"] for row in read_curve(tmp_path)] == [1, 2]
+
+
+def test_a_write_that_fails_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.write("point", step=1, values={"loss": 2.0})
+    whole = (tmp_path / EVENTS).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, limits[1]))  # as if there were room for ten bytes
+    try:
+        with pytest.raises(OSError):
+            spool.write("point", step=2, values={"loss": 9.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / EVENTS).read_bytes() == whole
+    assert spool.num_events == 1
+    resumed = Spool(tmp_path)
+    resumed.write("point", step=2, values={"loss": 1.0})
+    spool.close()  # nothing of the failed line comes late
+    resumed.close()
+    assert [row["loss"] for row in read_curve(tmp_path)] == [2.0, 1.0]
 
 
 def test_a_step_logged_again_after_a_resume_counts_once(tmp_path: Path) -> None:

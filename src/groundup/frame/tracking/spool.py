@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from groundup.frame.files import DamagedFileError, fsync_path, write_json
 from groundup.frame.lock import try_lock
@@ -85,11 +85,11 @@ class Spool:
     def __init__(self, work: Path) -> None:
         self.path = work / EVENTS
         self._repair()
-        self._file: TextIO = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab", buffering=0)  # a buffer would keep a failed write and repeat it at close
         self.num_events = sum(1 for _ in read_events(self.path, 0))
 
     def _repair(self) -> None:
-        """Cut off the half-written last line of a killed run."""
+        """Cut off a half-written last line: of a killed run, or of a disk that became full."""
         if self.path.exists():
             data = self.path.read_bytes()
             whole = data.rfind(b"\n") + 1
@@ -100,8 +100,13 @@ class Spool:
     def write(self, kind: str, **fields: Any) -> None:
         shown = {key: redact_all(value) if key in FREE_TEXT else value for key, value in fields.items()}
         event = {"kind": kind, "time_ms": int(time.time() * 1000), **shown}
-        self._file.write(json.dumps(event) + "\n")
-        self._file.flush()
+        line = json.dumps(event).encode() + b"\n"
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:
+            self._repair()  # what the disk still took of the line
+            raise
         self.num_events += 1
 
     def sync(self) -> None:
