@@ -16,6 +16,7 @@ from groundup.frame.environment import (
     BACKEND_STORE_URI,
     DELIVERY,
     main_root,
+    resolve_device,
     set_defaults,
     set_environment,
     tracking_store,
@@ -214,16 +215,29 @@ def clean(
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Option(help="base, sft or aligned.")] = "aligned",
-    max_new_tokens: Annotated[int, typer.Option(help="Longest reply, in tokens.")] = 64,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.7,
-    seed: Annotated[int, typer.Option(help="The same seed and input give the same replies.")] = 0,
+    model: Annotated[str, typer.Option(help="base, sft, aligned or champion.")] = "aligned",
+    decode: Annotated[
+        str, typer.Option(help='greedy, sample, beam, best_of_n or tree; with settings: "sample top_p=0.9".')
+    ] = "sample",
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest reply, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed and input give the same replies.")] = None,
 ) -> None:
-    """Talk to a model; from a pipe, each line is an opening of its own."""
-    from groundup.assistant.chat import chat_loop
+    """Talk to a model; from a pipe, each line is an opening of its own. What is not set is evaluate.decoding's."""
+    import torch
 
+    from groundup.assistant.decoding import make_decoding, parse_decoding
+    from groundup.assistant.models import Models
+    from groundup.assistant.session import chat as talk
+    from groundup.frame.params import load_params
+
+    root = find_root()
+    set_values = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     try:
-        chat_loop(find_root() / "artifacts" / model, sys.stdin, sys.stdout, max_new_tokens, temperature, seed)
+        decoding = parse_decoding(decode, load_params(root / "params.yaml").evaluate.decoding)
+        changes = {name: value for name, value in set_values.items() if value is not None}
+        decoding = make_decoding(decoding.method, decoding, changes)
+        talk(Models(root, torch.device(resolve_device())), model, decoding, sys.stdin, sys.stdout)
     except (FileNotFoundError, ValueError, PipelineError) as error:
         fail(str(error))
 

@@ -11,6 +11,14 @@ Method = Literal["greedy", "sample", "beam", "best_of_n", "tree"]
 METHODS: tuple[Method, ...] = get_args(Method)
 STREAMED: tuple[Method, ...] = ("greedy", "sample")  # one reply, token by token
 REWARDED: tuple[Method, ...] = ("best_of_n", "tree")  # these ask the reward model
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
+READS: dict[Method, tuple[str, ...]] = {  # beside max_new_tokens and repetition_penalty, which all read
+    "greedy": (),
+    "sample": SAMPLING,
+    "beam": ("num_beams", "budget_tokens"),
+    "best_of_n": ("n", "budget_tokens", "pessimism", *SAMPLING),
+    "tree": ("n", "keep", "depth", "budget_tokens", "pessimism", *SAMPLING),
+}
 
 
 class Decoding(DecodingNumbers):
@@ -39,7 +47,7 @@ def make_decoding(method: str, numbers: DecodingNumbers, changes: Mapping[str, A
 
 def parse_decoding(text: str, numbers: DecodingNumbers) -> Decoding:
     """From what a user types: `sample temperature=0.8 top_p=0.9`."""
-    method, *rest = text.split()
+    method, *rest = text.split() or [""]
     pairs = [word.partition("=") for word in rest]
     if odd := [word for word, (_, sign, value) in zip(rest, pairs, strict=True) if not (sign and value)]:
         raise ValueError(f"{' '.join(odd)!r} is no setting: write name=value, such as temperature=0.8")
