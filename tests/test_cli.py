@@ -63,9 +63,13 @@ def test_lineage_before_the_first_run(checkout: Path) -> None:
 
 
 def test_chat_without_a_model(checkout: Path) -> None:
+    shutil.copyfile(ROOT / "presets/laptop.yaml", checkout / "params.yaml")
     result, output = run("chat", "--model", "nothing")
     assert result.exit_code == 1
-    assert "artifacts/nothing" in output.replace(" ", "")  # the path may be wrapped
+    assert output == "there is no model 'nothing': choose base, sft, aligned, champion"
+    result, output = run("chat")
+    assert result.exit_code == 1
+    assert "artifacts/aligned" in output.replace(" ", "")  # the path may be wrapped
     assert "raise one with `dvc repro`" in output
     assert "Traceback" not in output
 
