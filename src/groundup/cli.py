@@ -6,12 +6,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from groundup.commands import feedback, serve
+from groundup.commands.checkout import console, fail, find_root, say_wrong
 from groundup.frame.environment import (
     BACKEND_STORE_URI,
     DELIVERY,
@@ -32,7 +33,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+app.add_typer(feedback.app, name="feedback")
+app.command()(serve.serve)
 
 HEADLINES = {
     "prepare": ("num_documents_train", "num_preference_pairs_train"),
@@ -43,23 +45,6 @@ HEADLINES = {
     "align": ("heldout_reward_before", "heldout_reward_after", "kl_to_reference"),
     "evaluate": ("win_rate_vs_sft",),
 }
-
-
-def find_root() -> Path:
-    """The checkout around the current folder."""
-    folders = (Path.cwd(), *Path.cwd().parents)
-    root = next((f for f in folders if (f / "dvc.yaml").is_file() and (f / "stages").is_dir()), None)
-    return root or fail("no groundup checkout here: change into the folder that holds dvc.yaml")
-
-
-def say_wrong(message: str) -> None:
-    # Whole lines, so that a command can be copied; brackets in it are no markup.
-    console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
-
-
-def fail(message: str) -> NoReturn:
-    say_wrong(message)
-    raise typer.Exit(1)
 
 
 @app.callback()

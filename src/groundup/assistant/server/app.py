@@ -17,6 +17,7 @@ from groundup.assistant.server.errors import ApiError, of_validation
 from groundup.assistant.server.feedback import FeedbackFile
 from groundup.assistant.server.guard import Guard
 from groundup.assistant.server.models import ServedModel
+from groundup.assistant.server.plan import find_model
 from groundup.assistant.server.requests import ChatRequest, CompletionRequest, Feedback
 from groundup.assistant.server.search import Find, Searches
 from groundup.assistant.server.service import Service
@@ -61,7 +62,7 @@ def create_app(models: dict[str, ServedModel], settings: Settings, find: Find | 
 
     @app.get("/v1/models/{name}", response_model=None)
     async def one_model(name: str) -> Response:
-        return JSONResponse(describe(endpoints.find_model(name, models)))
+        return JSONResponse(describe(find_model(name, models)))
 
     @app.get("/health", response_model=None)
     async def health() -> Response:
@@ -75,7 +76,7 @@ def create_app(models: dict[str, ServedModel], settings: Settings, find: Find | 
 
     @app.post("/feedback", response_model=None)
     async def give_feedback(given: Feedback) -> Response:
-        fingerprint = endpoints.find_model(given.model, models).fingerprint
+        fingerprint = find_model(given.model, models).fingerprint
         await feedback.append(given, fingerprint)
         return Response(status_code=204)
 

@@ -1,7 +1,7 @@
 """From a checked request to its answer, whole or streamed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import Request as HttpRequest
@@ -12,14 +12,17 @@ from starlette.types import Receive, Scope, Send
 from groundup.assistant.server.choices import Choices, ShownToken
 from groundup.assistant.server.engine import QueueFullError
 from groundup.assistant.server.errors import ApiError, busy, invalid, late
+from groundup.assistant.server.models import ServedModel
 from groundup.assistant.server.plan import Plan, find_model, plan_chat, plan_completion
 from groundup.assistant.server.requests import ChatRequest, CompletionRequest, DecodingChoice
 from groundup.assistant.server.responses import DONE, Answer, event, usage
 from groundup.assistant.server.search import Found, Searches
 from groundup.assistant.server.service import Service
+from groundup.assistant.server.settings import Settings
 from groundup.assistant.server.text import TextStream
 
 T = TypeVar("T")
+R = TypeVar("R", ChatRequest, CompletionRequest)
 CLIENT_LEFT = 499  # what nginx logs; nobody reads it
 
 
@@ -39,23 +42,23 @@ class ReplyStream(StreamingResponse):
 
 
 async def chat(request: ChatRequest, http: HttpRequest, service: Service, searches: Searches | None) -> Response:
-    model = find_model(request.model, service.models)
-    plan = await planned(plan_chat, request, model, service)
+    plan = await planned(plan_chat, request, service)
     extra = {"num_dropped_messages": plan.num_dropped} if request.truncation == "auto" else {}
-    answer = Answer("chat.completion", model, request.wants_logprobs, extra)
+    answer = Answer("chat.completion", plan.model, request.wants_logprobs, extra)
     if request.search is not None:
         return await search(request, request.search, plan, answer, http, service, searches)
     return await respond(request, plan, answer, http, service)
 
 
 async def completion(request: CompletionRequest, http: HttpRequest, service: Service) -> Response:
-    model = find_model(request.model, service.models)
-    plan = await planned(plan_completion, request, model, service)
-    return await respond(request, plan, Answer("text_completion", model, request.wants_logprobs, {}), http, service)
+    plan = await planned(plan_completion, request, service)
+    answer = Answer("text_completion", plan.model, request.wants_logprobs, {})
+    return await respond(request, plan, answer, http, service)
 
 
-async def planned(make, request, model, service: Service) -> Plan:  # type: ignore[no-untyped-def]
+async def planned(make: Callable[[R, ServedModel, Settings], Plan], request: R, service: Service) -> Plan:
     """On a thread: a long text takes its time to tokenize, and others wait for the event loop."""
+    model = find_model(request.model, service.models)
     try:
         return await asyncio.to_thread(make, request, model, service.settings)
     except ValueError as error:

@@ -18,7 +18,7 @@ class ClosedError(Exception):
 
 
 class Engine:
-    """Replies of all models. One thread computes: forward passes that run side by side only take turns at the cores."""
+    """Replies of all models. One thread computes: forward passes side by side would only take turns at the cores."""
 
     def __init__(
         self,

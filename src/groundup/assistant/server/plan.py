@@ -81,7 +81,8 @@ def _room(
     wanted = request.wanted_tokens
     if wanted is not None and wanted > room:
         raise too_long(
-            f"{told}, so max_tokens can be {room} at most, not {wanted}: lower it or shorten the {param}{remedy}", param
+            f"{told}, so max_tokens can be {room} at most, not {wanted}: lower it or shorten the {param}{remedy}",
+            param,
         )
     return wanted or min(settings.max_tokens, room)
 

@@ -109,7 +109,9 @@ class ChatRequest(Request):
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens differ: give one of them")
         if self.search is not None and (self.num_choices > 1 or self.logprobs):
-            raise ValueError(f"decoding {self.search.method} gives one reply without logprobs: leave out n and logprobs")
+            raise ValueError(
+                f"decoding {self.search.method} gives one reply without logprobs: leave out n and logprobs"
+            )
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""Keys and values of the replies that are being made: sequences come and go, and those present are always rows 0..n."""
+"""Keys and values of the replies in the making: sequences come and go, and those present are always the first rows."""
 
 import torch
 from torch import Tensor

@@ -63,6 +63,4 @@ class TextStream:
 
     def _num_held(self) -> int:
         """Length of the longest end of the text that a stop string begins with."""
-        return max(
-            (n for stop in self._stops for n in range(1, len(stop)) if self.text.endswith(stop[:n])), default=0
-        )
+        return max((n for stop in self._stops for n in range(1, len(stop)) if self.text.endswith(stop[:n])), default=0)

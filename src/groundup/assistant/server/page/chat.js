@@ -6,7 +6,7 @@ const pickers = byId("pickers");
 const chat = byId("chat");
 const settings = byId("settings");
 let models = [];
-let turns = []; // { message, replies: [{ text, rating, ... }], element }
+let turns = []; // { message, replies: [{ text, rating, ... }], tries, ... }
 let running = null; // AbortController while replies are being written
 
 function headers() {
@@ -95,7 +95,7 @@ async function send(message) {
   const place = document.createElement("div");
   element.append(said, place);
   chat.append(element);
-  const turn = { message, replies: [], element, place };
+  const turn = { message, replies: [], tries: 0, element, place };
   turns.push(turn);
   await reply(turn);
 }
@@ -106,9 +106,10 @@ async function reply(turn) {
   turn.replies = [...pickers.children].map((picker) => newReply(turn, picker, messages));
   turn.place.className = turn.replies.length > 1 ? "replies two" : "replies";
   turn.place.replaceChildren(...turn.replies.map(({ element }) => element));
+  turn.tries += 1;
   running = new AbortController();
   showRunning(true);
-  const results = await Promise.all(turn.replies.map((one) => write(one, messages, running.signal)));
+  const results = await Promise.all(turn.replies.map((one) => write(one, messages, turn.tries, running.signal)));
   running = null;
   showRunning(false);
   if (results.includes(false)) return undo(turn);
@@ -135,7 +136,7 @@ function newReply(turn, picker, messages) {
   return one;
 }
 
-function body(one, messages) {
+function body(one, messages, tries) {
   const seed = byId("seed").valueAsNumber;
   const temperature = byId("temperature").valueAsNumber;
   return {
@@ -145,17 +146,17 @@ function body(one, messages) {
     truncation: "auto",
     max_tokens: byId("max-tokens").valueAsNumber || 64,
     ...(Number.isNaN(temperature) ? {} : { temperature: one.decoding === "greedy" ? 0 : temperature }),
-    ...(Number.isNaN(seed) ? {} : { seed }),
+    ...(Number.isNaN(seed) ? {} : { seed: seed + tries - 1 }), // another try is another reply
     ...(["sample", "greedy"].includes(one.decoding) ? {} : { decoding: { method: one.decoding } }),
   };
 }
 
 // True if a reply came, whole or stopped by the user.
-async function write(one, messages, signal) {
+async function write(one, messages, tries, signal) {
   const text = one.element.querySelector(".text");
   text.classList.add("writing");
   try {
-    await streamReply(body(one, messages), headers(), signal, (piece, numDropped) => {
+    await streamReply(body(one, messages, tries), headers(), signal, (piece, numDropped) => {
       const atEnd = chat.scrollHeight - chat.scrollTop - chat.clientHeight < 80;
       one.text = (one.text + piece).trimStart();
       text.textContent = one.text;
