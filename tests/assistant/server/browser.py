@@ -10,16 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 POLL = """new Promise((done, fail) => {
   const end = Date.now() + %d;
   const look = () => { let found; try { found = %s; } catch (error) { found = null; }
-    if (found) done(found); else if (Date.now() > end) done(null); else setTimeout(look, 30); };
+    if (found) done(true); else if (Date.now() > end) done(false); else setTimeout(look, 30); };
   look(); })"""
 
 
 class Browser:
-    def __init__(self, profile: Path, width: int = 1200, height: int = 800, is_dark: bool = False) -> None:
+    def __init__(self, profile: Path, width: int = 1200, height: int = 800) -> None:
         assert CHROMIUM is not None
         commands, self._to = os.pipe()
         self._from, events = os.pipe()
@@ -50,11 +52,7 @@ class Browser:
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.send(f"{domain}.enable")
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
-        self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self.resize(width, height)
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +68,13 @@ class Browser:
     def send(self, method: str, **parameters: Any) -> Any:
         return self._call(method, self._session, **parameters)
 
+    def resize(self, width: int, height: int, is_dark: bool = False) -> None:
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
+
     def open(self, url: str) -> None:
         self.send("Page.navigate", url=url)
         assert self.wait(f"location.href.startsWith('{url}') && document.readyState === 'complete'")
@@ -80,9 +85,9 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 20) -> Any:
-        """The value once it is true, None if it never is."""
-        return self.run(POLL % (int(seconds * 1000), expression))
+    def wait(self, expression: str, seconds: float = 20) -> bool:
+        """Whether it becomes true."""
+        return bool(self.run(POLL % (int(seconds * 1000), expression)))
 
     def click(self, selector: str) -> None:
         self.run(f"document.querySelector({json.dumps(selector)}).click()")

@@ -1,5 +1,6 @@
 """One model's replies in the making: new ones join and ended ones leave between any two forward passes."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +112,8 @@ class Batch:
         top_values, top_ids = (x.tolist() for x in logprobs.topk(num_top, dim=-1))
         tokens = self._choose(generations, logits)
         chosen = logprobs.gather(1, tokens[:, None])[:, 0].tolist()
+        if not all(map(math.isfinite, chosen)):
+            raise ValueError("the model gives no finite probabilities, so its weights have diverged")
         ended = set()
         for row, generation in enumerate(list(generations)):
             token = int(tokens[row])

@@ -83,6 +83,6 @@ def path(location: Sequence[str | int]) -> str:
     for part in location:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif part not in ("body", "str") and "[" not in part:
+        elif part not in ("body", "str", "constrained-str") and "[" not in part:
             text += f".{part}" if text else part
     return text

@@ -5,11 +5,23 @@ A field that would change the answer and is not known is refused; the client wou
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 MAX_TOP_LOGPROBS = 20
 MAX_MESSAGES = 256
-Stop = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+def whole_characters(text: str) -> str:
+    """JSON can hold half a surrogate pair, which no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"half a surrogate pair at character {error.start + 1}: send whole characters") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(whole_characters)]
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(whole_characters)]
 Neutral = Annotated[float, Field(ge=0, le=0)]  # a penalty that is not supported, and may say so
 
 
@@ -19,12 +31,12 @@ class Body(BaseModel):
 
 class TextPart(Body):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(Body):
     role: Literal["system", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
 
     @property
     def text(self) -> str:
@@ -133,7 +145,7 @@ class ChatRequest(Request):
 
 
 class CompletionRequest(Request):
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=128)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=128)]
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
 
     @property
@@ -157,8 +169,8 @@ class Feedback(Body):
     """A thumb on a reply, from the web page."""
 
     model: str
-    decoding: str
+    decoding: Text
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)  # that the reply answers
-    reply: str = Field(min_length=1)
+    reply: Text = Field(min_length=1)
     rating: Literal["up", "down", "none"]  # none takes a thumb back
-    beside: str | None = None  # the reply that was shown next to it
+    beside: Text | None = None  # the reply that was shown next to it
