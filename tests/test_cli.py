@@ -41,9 +41,9 @@ def run(*arguments: str) -> tuple[Result, str]:
     return result, " ".join(result.output.split())
 
 
-@pytest.mark.parametrize("command", ["ui", "lineage", "deliver", "clean", "chat"])
+@pytest.mark.parametrize("command", ["ui", "lineage", "deliver", "clean", "chat", "serve", "feedback import"])
 def test_outside_a_checkout(folder: Path, command: str) -> None:
-    result, output = run(command)
+    result, output = run(*command.split())
     assert result.exit_code == 1
     assert output == "no groundup checkout here: change into the folder that holds dvc.yaml"
 
@@ -168,4 +168,4 @@ def test_clean_says_what_it_frees(checkout: Path) -> None:
 
 def test_no_command_shows_the_commands() -> None:
     _, output = run()
-    assert all(name in output for name in ("ui", "lineage", "deliver", "clean", "chat"))
+    assert all(name in output for name in ("ui", "lineage", "deliver", "clean", "chat", "serve"))

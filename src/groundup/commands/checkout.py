@@ -6,14 +6,14 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
+from groundup.frame.environment import NO_CHECKOUT, find_checkout
+
 console = Console()
 
 
 def find_root() -> Path:
     """The checkout around the current folder."""
-    folders = (Path.cwd(), *Path.cwd().parents)
-    root = next((f for f in folders if (f / "dvc.yaml").is_file() and (f / "stages").is_dir()), None)
-    return root or fail("no groundup checkout here: change into the folder that holds dvc.yaml")
+    return find_checkout() or fail(NO_CHECKOUT)
 
 
 def say_wrong(message: str) -> None:

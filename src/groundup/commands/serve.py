@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import os
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -65,7 +66,7 @@ def serve(
     try:  # before the models are loaded, which takes its time
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        fail(f"cannot listen on {host}, port {port} ({error.strerror}): choose another --port or --host")
+        fail(f"cannot listen on {host}, port {port} ({os.strerror(error.errno)}): choose another --port or --host")
     with listener:
         run(listener, paths, settings, shutdown_timeout)
 

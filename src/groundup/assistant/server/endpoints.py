@@ -68,7 +68,7 @@ async def planned(make: Callable[[R, ServedModel, Settings], Plan], request: R, 
 async def respond(
     request: ChatRequest | CompletionRequest, plan: Plan, answer: Answer, http: HttpRequest, service: Service
 ) -> Response:
-    choices = service.open(plan, request.stops)
+    choices = service.submit(plan, request.stops)
     if request.stream:
         include_usage = request.stream_options is not None and request.stream_options.include_usage
         return ReplyStream(service, choices, events(service, choices, plan, answer, include_usage))

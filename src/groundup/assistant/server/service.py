@@ -36,7 +36,7 @@ class Service:
         """What is still in the making fails with ClosedError."""
         await asyncio.to_thread(self.engine.close)
 
-    def open(self, plan: Plan, stops: list[str]) -> Choices:
+    def submit(self, plan: Plan, stops: list[str]) -> Choices:
         """Puts the replies into the queue; 429 where they find no room. `release` must follow."""
         choices = Choices(plan.generations, stops, plan.model.token_bytes)
         for generation in plan.generations:
