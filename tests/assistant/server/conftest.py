@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -31,13 +32,13 @@ class Running:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         app = create_app(models, settings, find)
-        self.server = Server(Config(app, log_config=None, timeout_graceful_shutdown=5))
+        self.server: Any = Server(Config(app, log_config=None, timeout_graceful_shutdown=5))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self.thread.start()
         headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         self.http = httpx2.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
         assert self.http.get("/health").json() == {"status": "ok"}
-        self.openai = OpenAI(base_url=f"{self.url}/v1", api_key=settings.api_key or "none", max_retries=0)
+        self.openai: Any = OpenAI(base_url=f"{self.url}/v1", api_key=settings.api_key or "none", max_retries=0)
 
     def stop(self) -> None:
         self.server.should_exit = True
