@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,7 @@ def checkout(
     (tmp_path / "dvc.yaml").touch()
     (tmp_path / "stages").mkdir()
     (tmp_path / "data").mkdir()
+    shutil.copyfile(ROOT / "presets/smoke.yaml", tmp_path / "params.yaml")
     for name in ("aligned", "base"):
         save_model(tiny_model, tiny_tokenizer, tmp_path / "artifacts" / name, "card")
     monkeypatch.chdir(tmp_path)
@@ -62,6 +64,10 @@ def test_a_server_from_start_to_sigterm(checkout: Path) -> None:
         with httpx2.Client(base_url=told[1], trust_env=False, timeout=30) as client:
             body = {"model": "base", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
             assert client.post("/v1/chat/completions", json=body).status_code == 200
+            beam = client.post("/v1/chat/completions", json=body | {"decoding": {"method": "beam"}}).json()
+            assert beam["choices"][0]["log_prob"] < 0
+            tree = client.post("/v1/chat/completions", json=body | {"decoding": {"method": "tree"}})
+            assert (tree.status_code, "raise one with `dvc repro`" in tree.text) == (400, True)  # no reward model here
             thumb = {"messages": body["messages"], "model": "base", "decoding": "sample", "rating": "up"}
             assert client.post("/feedback", json=thumb | {"reply": "a", "beside": "b"}).status_code == 204
             assert client.post("/feedback", json=thumb | {"reply": ""}).status_code == 400
@@ -96,7 +102,7 @@ def test_others_get_in_only_with_a_key(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--model", "nothing"], "there is no model nothing: choose aligned, sft, base"),
+        (["--model", "nothing"], "there is no model 'nothing': choose base, sft, aligned, champion"),
         (["--model", "sft"], "artifacts/sft: raise one with `dvc repro`"),
         (["--host", "example"], "--host example is no address: give an IP address, such as 127.0.0.1"),
         (["--max-batch", "0", "--request-timeout", "-1"], "max_batch is 0: choose more than 0; request_timeout is"),

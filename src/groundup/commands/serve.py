@@ -20,7 +20,8 @@ BODY_TIMEOUT = 10.0  # seconds
 
 def serve(
     model: Annotated[
-        list[str] | None, typer.Option(help="aligned, sft or base; may be repeated. All that are there if left out.")
+        list[str] | None,
+        typer.Option(help="aligned, sft, base or champion; may be repeated. All but champion if left out."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; other than this machine's own needs a key.")] = (
         "127.0.0.1"
@@ -62,29 +63,36 @@ def serve(
     )
     if problems := settings.problems():
         fail("; ".join(problems))
-    paths = model_paths(root, model)
+    names = chosen_models(root, model)
     try:  # before the models are loaded, which takes its time
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        fail(f"cannot listen on {host}, port {port} ({os.strerror(error.errno)}): choose another --port or --host")
+        fail(
+            f"cannot listen on {host}, port {port} ({os.strerror(error.errno or 0)}): choose another --port or --host"
+        )
     with listener:
-        run(listener, paths, settings, shutdown_timeout)
+        run(listener, root, names, settings, shutdown_timeout)
 
 
-def run(listener: socket.socket, paths: dict[str, Path], settings: Settings, shutdown_timeout: int) -> None:
+def run(listener: socket.socket, root: Path, names: list[str], settings: Settings, shutdown_timeout: int) -> None:
+    import torch
     from uvicorn import Config, Server
 
+    from groundup.assistant.models import Models
     from groundup.assistant.server.app import create_app
-    from groundup.assistant.server.models import load_models
+    from groundup.assistant.server.models import load_models, make_find
+    from groundup.frame.params import load_params
 
     try:
-        app = create_app(load_models(paths, resolve_device()), settings, find=None)
-    except ValueError as error:
+        numbers = load_params(root / "params.yaml").evaluate.decoding
+        models = Models(root, torch.device(resolve_device()))
+        app = create_app(load_models(models, names), settings, make_find(models, numbers))
+    except (FileNotFoundError, ValueError) as error:
         fail(str(error))
     logging.getLogger("groundup.assistant.server").setLevel(logging.INFO)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    console.print(f"{', '.join(paths)} on http://{shown}:{port} (Ctrl-C ends it)", highlight=False)
+    console.print(f"{', '.join(names)} on http://{shown}:{port} (Ctrl-C ends it)", highlight=False)
     config = Config(
         app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=shutdown_timeout
     )
@@ -107,10 +115,8 @@ def allowed_hosts(host: str) -> list[str]:
     return [f"[{host}]" if address.version == 6 else host, "localhost"]
 
 
-def model_paths(root: Path, names: list[str] | None) -> dict[str, Path]:
+def chosen_models(root: Path, names: list[str] | None) -> list[str]:
     if names is None:
-        found = {name: root / "artifacts" / name for name in MODELS if (root / "artifacts" / name).is_dir()}
+        found = [name for name in MODELS if (root / "artifacts" / name).is_dir()]
         return found or fail(f"there is no model in {root / 'artifacts'}: raise one with `dvc repro`")
-    if unknown := [name for name in names if name not in MODELS]:
-        fail(f"there is no model {', '.join(unknown)}: choose {', '.join(MODELS)}")
-    return {name: root / "artifacts" / name for name in names}
+    return list(dict.fromkeys(names))

@@ -6,19 +6,20 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.assistant.decoding import Decoding
 from groundup.assistant.server.batch import Batch, Generation, Token
-from groundup.assistant.server.sampling import Sampling
+from groundup.assistant.server.sampling import sampling
 from groundup.model.generation import next_token_logprobs, sample_replies
 
-PLAIN = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
-GREEDY = Sampling(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
-FILTERED = Sampling(temperature=0.8, top_k=20, top_p=0.9, min_p=0.02, repetition_penalty=1.3)
+PLAIN = sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
+GREEDY = sampling(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
+FILTERED = sampling(temperature=0.8, top_k=20, top_p=0.9, min_p=0.02, repetition_penalty=1.3)
 LENGTH = 24
 
 
-def generation(prompt: list[int], seed: int, sampling: Sampling = PLAIN, num_top: int = 0) -> Generation:
+def generation(prompt: list[int], seed: int, settings: Decoding = PLAIN, num_top: int = 0) -> Generation:
     uniforms = torch.rand(LENGTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return Generation(tuple(prompt), sampling, LENGTH, num_top, uniforms)
+    return Generation(tuple(prompt), settings, LENGTH, num_top, uniforms)
 
 
 def prompts(num: int, seed: int = 0) -> list[list[int]]:
@@ -62,8 +63,8 @@ def test_replies_are_those_of_sample_replies(
         batch_size=3,
     )
     uniforms = torch.rand(11, LENGTH, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    sampling = GREEDY if temperature == 0 else PLAIN
-    generations = [Generation(tuple(prompt), sampling, LENGTH, 0, uniforms[i]) for i, prompt in enumerate(many)]
+    settings = GREEDY if temperature == 0 else PLAIN
+    generations = [Generation(tuple(prompt), settings, LENGTH, 0, uniforms[i]) for i, prompt in enumerate(many)]
     made = run(batch, {0: generations[:6], 3: generations[6:7], 9: generations[7:]})
     assert [[token.id for token in made[g]] for g in generations] == expected.tokens
     assert [made[g][-1].finish_reason == "stop" for g in generations] == expected.ended

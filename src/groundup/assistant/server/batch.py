@@ -8,9 +8,11 @@ from itertools import chain
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM
 
-from groundup.assistant.server.sampling import Sampling, choose
+from groundup.assistant.decoding import Decoding
+from groundup.assistant.decoding.sampling import choose
 from groundup.assistant.server.slots import Slots
 from groundup.model.forward import KeyValueCache, PackedAttention, hidden_states
 from groundup.model.generation import next_token_logprobs
@@ -34,7 +36,7 @@ class Generation:
     """One reply that is asked for."""
 
     prompt: tuple[int, ...]
-    sampling: Sampling
+    sampling: Decoding
     max_new_tokens: int
     num_top: int  # likeliest tokens to name at each step
     uniforms: Tensor  # [max_new_tokens], one number a token: what the other replies are cannot change them
@@ -141,16 +143,21 @@ class Batch:
 
     def _choose(self, generations: Sequence[Generation], logits: Tensor) -> Tensor:
         """The next token [B] of each; rows of the same settings are one call."""
-        rows_of: dict[Sampling, list[int]] = {}
+        rows_of: dict[Decoding, list[int]] = {}
         for row, generation in enumerate(generations):
             rows_of.setdefault(generation.sampling, []).append(row)
         tokens = torch.empty(len(generations), dtype=torch.long, device=logits.device)
         for sampling, rows in rows_of.items():
             of_rows = [generations[row] for row in rows]
             uniforms = torch.stack([generation.uniforms[len(generation.tokens)] for generation in of_rows])
-            tokens[rows] = choose(
-                self.model, logits[rows], [generation.tokens for generation in of_rows], uniforms, sampling
+            # Padding is never said anyway, so a penalty of it changes nothing.
+            written = pad_sequence(
+                [torch.tensor(generation.tokens, dtype=torch.long) for generation in of_rows],
+                batch_first=True,
+                padding_value=self.model.config.pad_token_id,
             )
+            device = logits.device
+            tokens[rows] = choose(self.model, logits[rows], written.to(device), uniforms.to(device), sampling)
         return tokens
 
     def _remove(self, gone: set[Generation]) -> None:

@@ -10,7 +10,7 @@ from groundup.assistant.server.batch import Generation
 from groundup.assistant.server.errors import ApiError, invalid, too_long
 from groundup.assistant.server.models import ServedModel
 from groundup.assistant.server.requests import ChatRequest, CompletionRequest
-from groundup.assistant.server.sampling import Sampling
+from groundup.assistant.server.sampling import sampling
 from groundup.assistant.server.settings import Settings
 from groundup.data.hashing import hash_integer
 from groundup.model.chat_format import encode_text, render
@@ -90,7 +90,7 @@ def _room(
 def _generations(
     request: ChatRequest | CompletionRequest, prompts: list[list[int]], max_new_tokens: list[int]
 ) -> list[Generation]:
-    sampling = Sampling(
+    settings = sampling(
         temperature=1.0 if request.temperature is None else request.temperature,
         top_k=request.top_k or 0,
         top_p=1.0 if request.top_p is None else request.top_p,
@@ -103,7 +103,7 @@ def _generations(
     return [
         Generation(
             tuple(prompts[i // request.num_choices]),
-            sampling,
+            settings,
             max_new_tokens[i // request.num_choices],
             request.num_top,
             torch.rand(
