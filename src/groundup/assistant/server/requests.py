@@ -21,7 +21,7 @@ def whole_characters(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(whole_characters)]
-Stop = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(whole_characters)]
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # which refuses half a character too
 Neutral = Annotated[float, Field(ge=0, le=0)]  # a penalty that is not supported, and may say so
 
 
