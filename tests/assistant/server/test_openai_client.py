@@ -129,6 +129,15 @@ def test_greedy_takes_the_likeliest_token(server: Running) -> None:
         assert entry.token == entry.top_logprobs[0].token
 
 
+def test_decoding_greedy_is_temperature_zero(server: Running) -> None:
+    asked = {"model": "aligned", "messages": HELLO, "max_tokens": 12}
+    texts = [
+        server.openai.chat.completions.create(**asked, **how).choices[0].message.content
+        for how in ({"temperature": 0}, {"seed": 5, "extra_body": {"decoding": {"method": "greedy"}}})
+    ]
+    assert texts[0] == texts[1]
+
+
 def test_completions_go_on_from_raw_text(
     server: Running, random_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:

@@ -91,7 +91,7 @@ def _generations(
     request: ChatRequest | CompletionRequest, prompts: list[list[int]], max_new_tokens: list[int]
 ) -> list[Generation]:
     settings = sampling(
-        temperature=1.0 if request.temperature is None else request.temperature,
+        temperature=request.token_temperature,
         top_k=request.top_k or 0,
         top_p=1.0 if request.top_p is None else request.top_p,
         min_p=request.min_p or 0.0,

@@ -95,6 +95,10 @@ class Request(Body):
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
 
     @property
+    def token_temperature(self) -> float:
+        return 1.0 if self.temperature is None else self.temperature  # OpenAI's default
+
+    @property
     def num_choices(self) -> int:
         return self.n or 1
 
@@ -125,6 +129,11 @@ class ChatRequest(Request):
                 f"decoding {self.search.method} gives one reply without logprobs: leave out n and logprobs"
             )
         return self
+
+    @property
+    def token_temperature(self) -> float:
+        is_greedy = self.decoding is not None and self.decoding.method == "greedy"
+        return 0.0 if is_greedy else super().token_temperature
 
     @property
     def search(self) -> DecodingChoice | None:
