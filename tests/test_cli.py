@@ -41,9 +41,9 @@ def run(*arguments: str) -> tuple[Result, str]:
     return result, " ".join(result.output.split())
 
 
-@pytest.mark.parametrize("command", ["ui", "lineage", "deliver", "clean", "chat"])
+@pytest.mark.parametrize("command", ["ui", "lineage", "deliver", "clean", "chat", "serve", "feedback import"])
 def test_outside_a_checkout(folder: Path, command: str) -> None:
-    result, output = run(command)
+    result, output = run(*command.split())
     assert result.exit_code == 1
     assert output == "no groundup checkout here: change into the folder that holds dvc.yaml"
 
@@ -63,9 +63,13 @@ def test_lineage_before_the_first_run(checkout: Path) -> None:
 
 
 def test_chat_without_a_model(checkout: Path) -> None:
+    shutil.copyfile(ROOT / "presets/laptop.yaml", checkout / "params.yaml")
     result, output = run("chat", "--model", "nothing")
     assert result.exit_code == 1
-    assert "artifacts/nothing" in output.replace(" ", "")  # the path may be wrapped
+    assert output == "there is no model 'nothing': choose base, sft, aligned, champion"
+    result, output = run("chat")
+    assert result.exit_code == 1
+    assert "artifacts/aligned" in output.replace(" ", "")  # the path may be wrapped
     assert "raise one with `dvc repro`" in output
     assert "Traceback" not in output
 
@@ -164,4 +168,4 @@ def test_clean_says_what_it_frees(checkout: Path) -> None:
 
 def test_no_command_shows_the_commands() -> None:
     _, output = run()
-    assert all(name in output for name in ("ui", "lineage", "deliver", "clean", "chat"))
+    assert all(name in output for name in ("ui", "lineage", "deliver", "clean", "chat", "serve"))

@@ -6,16 +6,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from groundup.commands import feedback, serve
+from groundup.commands.checkout import console, fail, find_root, say_wrong
 from groundup.frame.environment import (
     BACKEND_STORE_URI,
     DELIVERY,
     main_root,
+    resolve_device,
     set_defaults,
     set_environment,
     tracking_store,
@@ -31,7 +33,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+app.add_typer(feedback.app, name="feedback")
+app.command()(serve.serve)
 
 HEADLINES = {
     "prepare": ("num_documents_train", "num_preference_pairs_train"),
@@ -42,23 +45,6 @@ HEADLINES = {
     "align": ("heldout_reward_before", "heldout_reward_after", "kl_to_reference"),
     "evaluate": ("win_rate_vs_sft",),
 }
-
-
-def find_root() -> Path:
-    """The checkout around the current folder."""
-    folders = (Path.cwd(), *Path.cwd().parents)
-    root = next((f for f in folders if (f / "dvc.yaml").is_file() and (f / "stages").is_dir()), None)
-    return root or fail("no groundup checkout here: change into the folder that holds dvc.yaml")
-
-
-def say_wrong(message: str) -> None:
-    # Whole lines, so that a command can be copied; brackets in it are no markup.
-    console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
-
-
-def fail(message: str) -> NoReturn:
-    say_wrong(message)
-    raise typer.Exit(1)
 
 
 @app.callback()
@@ -214,16 +200,29 @@ def clean(
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Option(help="base, sft or aligned.")] = "aligned",
-    max_new_tokens: Annotated[int, typer.Option(help="Longest reply, in tokens.")] = 64,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.7,
-    seed: Annotated[int, typer.Option(help="The same seed and input give the same replies.")] = 0,
+    model: Annotated[str, typer.Option(help="base, sft, aligned or champion.")] = "aligned",
+    decode: Annotated[
+        str, typer.Option(help='greedy, sample, beam, best_of_n or tree; with settings: "sample top_p=0.9".')
+    ] = "sample",
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest reply, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed and input give the same replies.")] = None,
 ) -> None:
-    """Talk to a model; from a pipe, each line is an opening of its own."""
-    from groundup.assistant.chat import chat_loop
+    """Talk to a model; from a pipe, each line is an opening of its own. What is not set is evaluate.decoding's."""
+    import torch
 
+    from groundup.assistant.decoding import make_decoding, parse_decoding
+    from groundup.assistant.models import Models
+    from groundup.assistant.session import chat as talk
+    from groundup.frame.params import load_params
+
+    root = find_root()
+    set_values = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     try:
-        chat_loop(find_root() / "artifacts" / model, sys.stdin, sys.stdout, max_new_tokens, temperature, seed)
+        decoding = parse_decoding(decode, load_params(root / "params.yaml").evaluate.decoding)
+        changes = {name: value for name, value in set_values.items() if value is not None}
+        decoding = make_decoding(decoding.method, decoding, changes)
+        talk(Models(root, torch.device(resolve_device())), model, decoding, sys.stdin, sys.stdout)
     except (FileNotFoundError, ValueError, PipelineError) as error:
         fail(str(error))
 

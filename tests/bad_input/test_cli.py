@@ -43,7 +43,12 @@ CASES = [
         "raise one with `dvc repro`",
     ),
     command(
-        "chat --model none", "no such model", bool, "there is no model in", "artifacts/none", "name another directory"
+        "chat --model none",
+        "no such model",
+        bool,
+        "there is no model",
+        "'none'",
+        "choose base, sft, aligned, champion",
     ),
     command(
         "chat --model sft",
@@ -95,15 +100,41 @@ CASES = [
         FORCE,
     ),
     command(
-        "chat --model reward", "a reward model", bool, "it has no generation_config.json", "artifacts/reward", FORCE
+        "chat --model reward", "a reward model", bool, "there is no model", "'reward'", "choose base, sft, aligned"
+    ),
+    command("chat --model ../sft", "a path", bool, "there is no model", "'../sft'", "choose base, sft, aligned"),
+    command("chat --decode magic", "no such decoding", bool, "no decoding", "'magic'", "choose greedy, sample, beam"),
+    command(
+        "chat --decode tree",
+        "no reward model",
+        delete("artifacts/reward"),
+        "there is none in",
+        "artifacts/reward",
+        "choose greedy, sample or beam",
+    ),
+    command(
+        "chat --decode tree",
+        "NaN in the reward model",
+        nan_weights("artifacts/reward"),
+        "are not finite",
+        "artifacts/reward",
+        FORCE,
+    ),
+    command(
+        "chat",
+        "no params",
+        delete("params.yaml"),
+        "is missing",
+        "params.yaml",
+        "restore it with `git checkout",
     ),
     command(
         "chat --max-new-tokens 0",
         "no room for a reply",
         bool,
         "max_new_tokens is 0",
-        "half of the model's context",
-        "choose 1 to 64",
+        "max_new_tokens",
+        "greater than or equal to 1",
     ),
     command(
         "chat --max-new-tokens 999",
@@ -113,7 +144,15 @@ CASES = [
         "half of the model's context",
         "choose 1 to 64",
     ),
-    command("chat --temperature -1", "a negative temperature", bool, "temperature is -1", "temperature", "choose 0"),
+    command(
+        "chat --temperature -1",
+        "a negative temperature",
+        bool,
+        "temperature is -1",
+        "temperature",
+        "greater than or equal to 0",
+    ),
+    command("chat --seed -1", "a negative seed", bool, "seed is -1", "seed", "greater than or equal to 0"),
     command(
         "lineage",
         "no stage has run",

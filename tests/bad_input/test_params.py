@@ -128,6 +128,20 @@ CASES = [
     contradiction(
         "evaluate.max_new_tokens", 128, "below model.context_length 128", "evaluate.max_new_tokens 128", "lower"
     ),
+    contradiction(
+        "evaluate.decoding.max_new_tokens",
+        65,
+        "above half of model.context_length 128",
+        "evaluate.decoding.max_new_tokens 65",
+        "lower it",
+    ),
+    contradiction(
+        "evaluate.decoding.num_beams",
+        5,
+        "below num_beams x max_new_tokens (80)",
+        "evaluate.decoding: budget_tokens 64",
+        "raise it",
+    ),
     contradiction("align.minibatch_size", 3, "align.rollout_batch_size 4", "align.minibatch_size 3", "must divide"),
     contradiction("align.kl_budget", 1.0, "4.0, 1.0, 20.0", "align.kl_budget", "must hold"),
     contradiction("prepare.splits.test", 0.95, "nothing is left for train", "prepare.splits", "keep the sum below 1"),

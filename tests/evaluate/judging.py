@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from groundup.frame.params.decoding import DecodingParams
 from groundup.frame.params.evaluate import BestOfNParams, EvaluateParams
 from groundup.frame.params.judge import JudgeParams
 from groundup.judge import Agreement
@@ -31,6 +32,22 @@ PARAMS = EvaluateParams(
     temperature=1.0,
     num_prompts=4,
     best_of_n=BestOfNParams(num_prompts=2, num_replies=3, batch_size=4),
+    decoding=DecodingParams(
+        num_prompts=2,
+        seed=8,
+        max_new_tokens=6,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        min_p=0.0,
+        repetition_penalty=1.0,
+        num_beams=2,
+        n=8,
+        keep=2,
+        depth=2,
+        budget_tokens=24,
+        pessimism=1.0,
+    ),
     num_samples=2,
     bootstrap_samples=200,
 )

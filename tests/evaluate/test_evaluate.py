@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
+from groundup.assistant.decoding import METHODS
 from groundup.data.jsonl import write_jsonl
 from groundup.evaluate.evaluate import evaluate
 from groundup.frame.params.training import RuntimeParams
@@ -138,6 +139,10 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     assert metrics["num_human_replies"] == 3  # of the four prompts that are drawn
     assert metrics["judge_num_conversations"] == 24
     assert (metrics["num_prompts"], metrics["num_documents"]) == (4, 3)
+    assert metrics["decoding_num_prompts"] == 2
+    assert metrics["decoding_beam_log_prob"] >= metrics["decoding_greedy_log_prob"]
+    assert all(metrics[f"decoding_{method}_seconds"] > 0 for method in METHODS)
+    assert all(0 < metrics[f"decoding_{method}_tokens"] <= 24 for method in METHODS)
     assert [step for step, _ in log.points] == [0, 1, 2]
     assert log.points[0][1] == metrics["base"]
     json.dumps(metrics, allow_nan=False)
@@ -145,12 +150,19 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any) -> None:
         raise AssertionError("computed again")
 
-    for function in ("bits_per_byte_scores", "score_choices", "reply_to_prompts", "reply_pool"):
+    for function in ("bits_per_byte_scores", "score_choices", "reply_to_prompts", "reply_pool", "decode_prompts"):
         monkeypatch.setattr(f"groundup.evaluate.evaluate.{function}", fail)
     assert run(project, "second", Points()) == metrics
     first, second = ({p.name: p.read_bytes() for p in (project / name).iterdir()} for name in ("first", "second"))
     assert first == second
-    assert set(first) == {"report.md", "report.html", "replies.jsonl", "sft_loss.png", "overoptimization.png"}
+    assert set(first) == {
+        "report.md",
+        "report.html",
+        "replies.jsonl",
+        "decoding.json",
+        "sft_loss.png",
+        "overoptimization.png",
+    }
     assert "3 of the 5 documents" in first["report.md"].decode()
 
 
@@ -162,7 +174,7 @@ def test_without_conversations_there_is_a_report_that_says_so(project: Path, mon
 
     monkeypatch.setattr("groundup.evaluate.evaluate.reply_pool", fail)
     metrics = run(project, "out", Points())
-    assert not [name for name in metrics if "gold" in name or "judge" in name or "best_of_n" in name]
+    assert not [name for name in metrics if "gold" in name or "judge" in name or name.startswith("best_of_n")]
     assert not (project / "out/overoptimization.png").exists()
     for page in ("report.md", "report.html"):
         text = (project / "out" / page).read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from groundup.assistant.decoding import METHODS
 from groundup.evaluate.overoptimization import Gain, Point, Study
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.evaluate.report.build import ReportInputs, write_report
@@ -11,14 +12,11 @@ from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import draw_panels, read_panels, smoothed
 from groundup.evaluate.report.gold import gold_sentences
 from groundup.evaluate.report.sentences import headline
+from tests.evaluate.decoded import decoded, decoding_figures, interval
 from tests.evaluate.judging import PARAMS
 
 REPORT_PARAMS = PARAMS.model_copy(update={"num_samples": 1})
 AGREEMENT = "0.70 (0.65 to 0.75)"
-
-
-def interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
-    return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
 
 
 def scores(reward: float, kl: float) -> dict[str, float]:
@@ -44,6 +42,7 @@ def metrics(low: float, high: float) -> dict[str, Any]:
         **interval("win_rate_vs_sft", 0.6, low, high),
         **interval("win_rate_vs_base", 0.9, 0.85, 0.95),
         **gold(0.45, 0.75),
+        **decoding_figures(),
         "num_prompts": 200,
         "num_documents": 10,
     }
@@ -96,6 +95,8 @@ def inputs(**changes: Any) -> ReportInputs:
         "cards": {},
         "no_judge": None,
         "overoptimization": overoptimization(),
+        "decoded_prompts": [prompt],
+        "decoded": {method: decoded(reward=0.5) for method in METHODS},
         "params": REPORT_PARAMS,
     }
     return ReportInputs(**{**values, **changes})
@@ -203,6 +204,7 @@ def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:
     params = PARAMS.model_copy(update={"num_samples": 0})
     write_report(inputs(tasks={}, params=params), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "decoding.json",
         "overoptimization.png",
         "replies.jsonl",
         "report.html",
@@ -219,7 +221,14 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
         write_report(inputs(curves=curves), tmp_path / name)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b"))
     assert first == second
-    assert set(first) == {"overoptimization.png", "replies.jsonl", "report.html", "report.md", "sft_loss.png"}
+    assert set(first) == {
+        "decoding.json",
+        "overoptimization.png",
+        "replies.jsonl",
+        "report.html",
+        "report.md",
+        "sft_loss.png",
+    }
 
 
 def test_columns_of_one_measure_share_a_panel(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.assistant.chat import Chat
+from groundup.assistant.assistant import Assistant
+from groundup.assistant.chat import Chat, Conversation
 from groundup.data.jsonl import write_jsonl
 from groundup.data.shards import TokenShards, write_shards
 from groundup.evaluate.choices import choice_branches
@@ -32,6 +33,7 @@ from groundup.model.chat_format import (
 from groundup.train.chat_examples import tokenize_chat, tokenize_chats
 from groundup.train.ppo.prompts import load_prompts
 from groundup.train.reward_pairs import PREFIX, load_pairs
+from tests.assistant.conftest import decoding
 
 MARKERS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 ROOM = 1 << 20  # tokens: nothing is cut
@@ -235,18 +237,19 @@ def test_every_stage_renders_only_the_special_tokens_of_the_template(
 def test_a_person_in_groundup_chat_writes_no_special_token(
     tokenizer: PreTrainedTokenizerFast, tiny_model: LlamaForCausalLM
 ) -> None:
+    chat = Chat(Assistant(tiny_model, tokenizer), decoding("sample", max_new_tokens=8))
+
     @fixed(max_examples=50)
     @given(topic=texts, said=texts, reply=texts, last=texts)
     def check(topic: str, said: str, reply: str, last: str) -> None:
-        chat = Chat(tiny_model, tokenizer, max_new_tokens=8, temperature=1.0, seed=1)
-        chat.topic = topic
-        chat.remember(said, reply)
-        ids, forgets = chat.prompt(last)
+        conversation = Conversation(topic)
+        conversation.add(said, reply)
+        ids, forgets = chat.prompt(conversation.asked(last))
         kept = special(tokenizer, ids)
         asked = [USER, END, ASSISTANT]
         earlier = [USER, END, ASSISTANT, END]
         whole = [BOS, *[SYSTEM, END] * bool(topic), *earlier, *asked]
-        assert len(ids) <= chat.max_prompt_tokens
+        assert len(ids) <= 128 - 8 - 1
         assert kept == whole if not forgets else kept in ([BOS, SYSTEM, END, *asked], [BOS, *asked])
 
     check()

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.assistant.assistant import Assistant
+from groundup.assistant.decoding import METHODS, make_decoding
 from groundup.data.jsonl import Row, read_jsonl
 from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
 from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
 from groundup.evaluate.choices import check_items, score_choices
+from groundup.evaluate.decoding import Decoded, decode_prompts, decoding_metrics
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
 from groundup.evaluate.overoptimization import FILE, read_points, study
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
@@ -99,6 +102,19 @@ def evaluate(
         pool = steps.get("best-of-n", reply_pool, sft_model, scorer, tokenizer, few, params)
         metrics |= best_of_n_metrics(gold_judge, few, pool, metrics["aligned"]["kl_to_sft"], params)
         overoptimization = study(points, gold_judge, params.bootstrap_samples, params.seed)
+    decoded_prompts = draw(fitted, params.decoding.num_prompts, params.seed)
+    assistant = Assistant(model, tokenizer, scorer)
+    decoded: dict[str, Decoded] = {
+        method: steps.get(
+            f"decoding-{method}",
+            decode_prompts,
+            assistant,
+            decoded_prompts,
+            make_decoding(method, params.decoding, {}),
+        )
+        for method in METHODS
+    }
+    metrics |= decoding_metrics(gold_judge, decoded_prompts, decoded, params)
     metrics |= {"num_prompts": len(fitted), "num_documents": len(test_set.documents)}
     for step, values in enumerate(scores.values()):
         log(step, **values)
@@ -113,6 +129,8 @@ def evaluate(
             cards={stage: path for stage, path in cards.items() if path.exists()},
             no_judge=gold_judge.reason if isinstance(gold_judge, Absent) else None,
             overoptimization=overoptimization,
+            decoded_prompts=decoded_prompts,
+            decoded=decoded,
             params=params,
         ),
         out,

@@ -33,9 +33,11 @@ DELIVERY = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+API_KEY = "GROUNDUP_API_KEY"  # of `groundup serve`
 SECRETS = (
     TRACKING_PASSWORD,
     TRACKING_TOKEN,
+    API_KEY,
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
     "DATABRICKS_TOKEN",
@@ -46,6 +48,7 @@ DEVICE = "GROUNDUP_DEVICE"
 DEVICES = ("cpu", "cuda", "mps")
 DVC_STAGE, DVC_EXPERIMENT = "DVC_STAGE", "DVC_EXP_NAME"
 BACKEND_STORE_URI = "MLFLOW_BACKEND_STORE_URI"  # of `mlflow server`
+NO_CHECKOUT = "no groundup checkout here: change into the folder that holds dvc.yaml"
 OFFLINE = {"HF_HUB_OFFLINE": "1"}  # every stage but prepare
 
 
@@ -57,6 +60,12 @@ def set_environment(offline: bool) -> None:
 def set_defaults(values: dict[str, str]) -> None:
     for name, value in values.items():
         os.environ.setdefault(name, value)
+
+
+def find_checkout() -> Path | None:
+    """The checkout around the current folder."""
+    folders = (Path.cwd(), *Path.cwd().parents)
+    return next((f for f in folders if (f / "dvc.yaml").is_file() and (f / "stages").is_dir()), None)
 
 
 def main_root(root: Path) -> Path:

@@ -9,10 +9,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from groundup.data.jsonl import write_jsonl
+from groundup.evaluate.decoding import Decoded
 from groundup.evaluate.overoptimization import Study
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import data_uri, draw_panels
+from groundup.evaluate.report.decoding import (
+    COLUMNS,
+    FILE,
+    decoding_hint,
+    decoding_rows,
+    decoding_sentences,
+    write_decoding,
+)
 from groundup.evaluate.report.gold import gold_method, gold_sentences
 from groundup.evaluate.report.overoptimization import draw_studies
 from groundup.evaluate.report.sentences import MODELS, headline
@@ -42,6 +51,8 @@ class ReportInputs:
     cards: Mapping[str, Path]  # by stage
     no_judge: str | None  # why there are no gold figures
     overoptimization: Study | None
+    decoded_prompts: list[Prompt]
+    decoded: Mapping[str, Decoded]  # by method
     params: EvaluateParams
 
 
@@ -67,6 +78,11 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
         "win_bars": win_bars(inputs.metrics),
         "overoptimization": study,
         "groups": score_table(inputs.metrics, inputs.tasks),
+        "decoding": {
+            "hint": decoding_hint(inputs.metrics, inputs.params.decoding),
+            "columns": COLUMNS,
+            "rows": decoding_rows(inputs.metrics),
+        },
         "curves": [
             {
                 "stage": title,
@@ -94,6 +110,7 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
     for name in ("report.md", "report.html"):
         page = environment.get_template(f"{name}.j2").render(context)
         (out / name).write_text(page, encoding="utf-8", newline="\n")
+    write_decoding(out / FILE, inputs.metrics, inputs.decoded_prompts, inputs.decoded)
     write_jsonl(out / "replies.jsonl", [_reply_row(inputs, i) for i in range(len(inputs.prompts))])
 
 
@@ -104,7 +121,12 @@ def plain(text: str) -> str:
 
 def _sentences(inputs: ReportInputs) -> list[str]:
     won, *others = headline(inputs.metrics, list(inputs.tasks))
-    return [won, *gold_sentences(inputs.metrics, inputs.no_judge, inputs.overoptimization), *others]
+    return [
+        won,
+        *gold_sentences(inputs.metrics, inputs.no_judge, inputs.overoptimization),
+        *others,
+        *decoding_sentences(inputs.metrics),
+    ]
 
 
 def _reply_row(inputs: ReportInputs, i: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from groundup.frame.params.decoding import DecodingParams
 from groundup.frame.params.judge import JudgeParams
 from groundup.frame.params.section import Count, Positive, PositiveFloat, Section, Seed
 
@@ -24,5 +25,6 @@ class EvaluateParams(Section):
     temperature: PositiveFloat
     num_prompts: Positive  # test prompts, one reply each
     best_of_n: BestOfNParams
+    decoding: DecodingParams  # the table of decoding methods
     num_samples: Count  # prompts shown side by side in the report
     bootstrap_samples: Positive

@@ -8,6 +8,7 @@ from pydantic_core import ErrorDetails
 
 from groundup.frame.files import DamagedFileError, read_yaml
 from groundup.frame.params.align import AlignParams
+from groundup.frame.params.decoding import budget_problems
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.prepare import PrepareParams
 from groundup.frame.params.section import Section
@@ -110,6 +111,12 @@ def cross_section_problems(p: Params) -> list[str]:
             f"evaluate.max_new_tokens {p.evaluate.max_new_tokens} must be below model.context_length {context}: "
             "lower it",
         ),
+        (
+            p.evaluate.decoding.max_new_tokens <= context // 2,
+            f"evaluate.decoding.max_new_tokens {p.evaluate.decoding.max_new_tokens} is above half of "
+            f"model.context_length {context}: lower it",
+        ),
+        *((False, f"evaluate.decoding: {problem}") for problem in budget_problems(p.evaluate.decoding).values()),
         (
             p.align.rollout_batch_size % p.align.minibatch_size == 0,
             f"align.minibatch_size {p.align.minibatch_size} must divide align.rollout_batch_size "

@@ -1,0 +1,88 @@
+"""Every refusal is a sentence in the form that OpenAI's clients know."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import Response
+
+
+class ApiError(Exception):
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> dict[str, Any]:
+        kind = "invalid_request_error" if self.status < 500 and self.status != 429 else "server_error"
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> Response:
+        # ASCII: a message can quote half a surrogate pair, which no UTF-8 can hold
+        content = json.dumps(self.body, ensure_ascii=True)
+        return Response(content, self.status, media_type="application/json", headers=self.headers)
+
+
+def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    return ApiError(400, message, code, param)
+
+
+def too_long(message: str, param: str) -> ApiError:
+    return invalid(message, param, code="context_length_exceeded")
+
+
+def busy(error: Exception) -> ApiError:
+    return ApiError(429, f"the server is busy: {error}; try again", "server_busy", headers={"Retry-After": "1"})
+
+
+def closing(error: Exception) -> ApiError:
+    return ApiError(503, f"{error}: try again later", "shutting_down")
+
+
+def late(request_timeout: float) -> ApiError:
+    return ApiError(
+        504, f"not ready within {request_timeout:g} seconds: ask for fewer or shorter replies, or later", "timeout"
+    )
+
+
+def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """All problems that pydantic found with a body, in one sentence each."""
+    if errors and errors[0]["type"] == "json_invalid":
+        return invalid(f"the body is not JSON: {errors[0]['ctx']['error']} at character {errors[0]['loc'][-1]}")
+    sentences: dict[str, None] = {}
+    for error in errors:
+        place = path(error["loc"])
+        match error["type"]:
+            case "extra_forbidden":
+                sentence = f"{place} is not supported: leave it out"
+            case "missing":
+                sentence = f"{place or 'a JSON body'} is missing"
+            case "value_error":  # of our own validators, a sentence already
+                said = str(error["msg"]).removeprefix("Value error, ")
+                sentence = f"{place}: {said}" if place else said
+            case _:
+                sentence = f"{place or 'body'}: {error['msg']}"
+        sentences[sentence] = None
+    return invalid("; ".join(sentences), path(errors[0]["loc"]) or None if errors else None)
+
+
+def path(location: Sequence[str | int]) -> str:
+    """('body', 'messages', 0, 'role') -> messages[0].role; names of a union's members are left out."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in ("body", "str", "constrained-str") and "[" not in part:
+            text += f".{part}" if text else part
+    return text

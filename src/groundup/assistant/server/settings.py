@@ -1,0 +1,42 @@
+"""How much a server takes on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    max_batch: int  # replies that share forward passes, for each model
+    max_queue: int  # replies that may wait for a slot; more are told 429
+    max_choices: int  # replies to one request
+    max_tokens: int  # of one reply
+    max_search_tokens: int  # that beam, best_of_n and tree may spend on one reply
+    max_body_bytes: int
+    request_timeout: float  # seconds that a reply may take, waiting included
+    body_timeout: float  # seconds in which a request must have arrived
+    api_key: str | None
+    allowed_hosts: list[str]  # that a request may call this server by: no page of another site may ask through a name
+    feedback_file: Path
+
+    def problems(self) -> list[str]:
+        """Everything that cannot work."""
+        positive = {
+            "max_batch": self.max_batch,
+            "max_choices": self.max_choices,
+            "max_tokens": self.max_tokens,
+            "max_search_tokens": self.max_search_tokens,
+            "max_body_bytes": self.max_body_bytes,
+            "request_timeout": self.request_timeout,
+            "body_timeout": self.body_timeout,
+        }
+        problems = [f"{name} is {value}: choose more than 0" for name, value in positive.items() if value <= 0]
+        if self.max_queue < 0:
+            problems.append(f"max_queue is {self.max_queue}: choose 0 (nobody waits) or more")
+        if self.max_choices > self.max_batch + self.max_queue:
+            problems.append(
+                f"max_choices is {self.max_choices}: choose at most {self.max_batch + self.max_queue}, "
+                "max_batch and max_queue together, or such a request never finds room"
+            )
+        if self.api_key is not None and (not self.api_key or not self.api_key.isascii()):
+            problems.append("the API key must be ASCII characters, at least one")
+        return problems

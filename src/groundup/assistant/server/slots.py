@@ -1,0 +1,68 @@
+"""Keys and values of the replies in the making: sequences come and go, and those present are always the first rows."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import LlamaConfig
+
+from groundup.model.forward import KeyValueCache
+
+
+class Slots:
+    """Attention of one new token a sequence, each at its own length, in buffers for `num_slots` whole contexts.
+
+    What a row holds behind its length is left over from others: it is masked, and finite, so it weighs nothing.
+    """
+
+    def __init__(self, config: LlamaConfig, num_slots: int, device: torch.device) -> None:
+        shape = (num_slots, config.num_key_value_heads, config.max_position_embeddings, config.head_dim)
+        layers = range(config.num_hidden_layers)
+        self.keys = [torch.zeros(shape, device=device) for _ in layers]
+        self.values = [torch.zeros(shape, device=device) for _ in layers]
+        self.columns = torch.arange(config.max_position_embeddings, device=device)
+        self.num_slots = num_slots
+        self.lengths: list[int] = []
+        self.set_lengths([])
+
+    def set_lengths(self, lengths: list[int]) -> None:
+        """Tokens that each row holds; the newest of them is the one that attention is asked for."""
+        self.lengths = lengths
+        self.positions = torch.tensor(lengths, dtype=torch.long, device=self.columns.device) - 1
+        self.end = max(lengths, default=0)
+        self.rows = torch.arange(len(lengths), device=self.columns.device)
+        self.visible = (self.columns[: self.end] <= self.positions[:, None])[:, None, None]  # [B, 1, 1, end]
+
+    def add(self, prompts: KeyValueCache, row: int, length: int) -> None:
+        """A sequence behind the others, from the row of a cache that its prompt was computed with."""
+        slot = len(self.lengths)
+        for buffers, filled in ((self.keys, prompts.keys), (self.values, prompts.values)):
+            for buffer, prompt in zip(buffers, filled, strict=True):
+                buffer[slot, :, :length] = prompt[row, :, :length]
+        self.set_lengths([*self.lengths, length])
+
+    def remove(self, row: int) -> None:
+        """The last row takes the place of this one."""
+        last = len(self.lengths) - 1
+        if row != last:
+            for buffers in (self.keys, self.values):
+                for buffer in buffers:
+                    buffer[row, :, : self.lengths[last]] = buffer[last, :, : self.lengths[last]]
+        lengths = list(self.lengths)
+        lengths[row] = lengths[last]
+        self.set_lengths(lengths[:last])
+
+    def advance(self) -> None:
+        """To the next token of each sequence."""
+        self.set_lengths([length + 1 for length in self.lengths])
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        self.keys[layer][self.rows, :, self.positions] = keys
+        self.values[layer][self.rows, :, self.positions] = values
+        attended = scaled_dot_product_attention(
+            queries[:, :, None],
+            self.keys[layer][: len(self.rows), :, : self.end],
+            self.values[layer][: len(self.rows), :, : self.end],
+            attn_mask=self.visible,
+            enable_gqa=queries.shape[1] != keys.shape[1],
+        )
+        return attended[:, :, 0]

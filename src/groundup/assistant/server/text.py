@@ -1,0 +1,66 @@
+"""Text of a reply while its tokens come."""
+
+import codecs
+from collections.abc import Sequence
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+
+class TokenBytes:
+    """The bytes each token stands for: of a byte-level tokenizer a character can be spread over several tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+
+    def __getitem__(self, token: int) -> bytes:
+        return self._bytes[token]
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+        special = set(self._tokenizer.all_special_ids)
+        names = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
+        return [
+            b"" if token in special else bytes(byte_of[character] for character in name)
+            for token, name in enumerate(names)
+        ]
+
+
+class TextStream:
+    """Whole characters as soon as no stop string can begin with them; `text` is cut before the first stop string."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.text = ""
+        self.num_shown = 0  # characters that were given out
+        self.stopped = False
+        self._stops = stops
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, piece: bytes) -> str:
+        """What can be shown now."""
+        return self._take(self._decoder.decode(piece), is_last=False)
+
+    def end(self) -> str:
+        """What was held back."""
+        return self._take(self._decoder.decode(b"", final=True), is_last=True)
+
+    def _take(self, new: str, is_last: bool) -> str:
+        if self.stopped:
+            return ""
+        longest = max(map(len, self._stops), default=0)
+        start = max(0, len(self.text) - longest + 1)
+        self.text += new
+        found = [place for stop in self._stops if (place := self.text.find(stop, start)) >= 0]
+        if found:
+            self.stopped = True
+            self.text = self.text[: min(found)]
+        end = len(self.text) - (0 if is_last or self.stopped else self._num_held())
+        shown = self.text[self.num_shown : end]
+        self.num_shown = max(self.num_shown, end)
+        return shown
+
+    def _num_held(self) -> int:
+        """Length of the longest end of the text that a stop string begins with."""
+        return max((n for stop in self._stops for n in range(1, len(stop)) if self.text.endswith(stop[:n])), default=0)
