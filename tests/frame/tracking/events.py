@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 
 from groundup.frame.tracking.spool import Spool
 
+TAGS = {"git.commit": "c0ffee", "git.dirty": "false", "device": "cpu", "mlflow.source.name": "stages/evaluate.py"}
 FINAL = {"loss": 0.25, "train_seconds": 9.5}
 
 
@@ -14,7 +15,7 @@ def start(stage: str, upstream: dict[str, Any], models: list[list[str]]) -> dict
     """Fields of a start event; the fingerprint is the stage's name."""
     return {
         "run_name": f"{stage}-run",
-        "tags": {"stage": stage, "fingerprint": f"print-{stage}"},
+        "tags": {"stage": stage, "fingerprint": f"print-{stage}", **TAGS},
         "params": {f"{stage}.value{i}": str(i) for i in range(120)},
         "upstream": upstream,
         "models": models,

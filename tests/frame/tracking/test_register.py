@@ -1,0 +1,219 @@
+"""A run of evaluate becomes one version of the registered model, and champion only through the gates."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+from mlflow import MlflowClient
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.frame.files import dvc_md5
+from groundup.frame.tracking import register as module
+from groundup.frame.tracking.deliverer import Deliverer
+from groundup.frame.tracking.registry import NAME, RegistryError, champion, promote, rollback, versions
+from groundup.frame.tracking.spool import RUN, Spool
+from groundup.frame.tracking.store import open_store
+from groundup.model.llama import save_model
+from tests.frame.tracking.events import start
+
+GATE = {"name": "harm", "metric": "harmful_rate", "value": 0.5, "limit": 0.25, "passed": False, "reason": "0.5 > 0.25"}
+
+
+@pytest.fixture
+def client(mlflow_store: str) -> MlflowClient:
+    return open_store(mlflow_store)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy as one file: what MLflow makes of a model takes seconds."""
+    monkeypatch.setattr(
+        module, "log_copy", lambda model_id, source: mlflow.MlflowClient().log_model_artifacts(model_id, str(source))
+    )
+
+
+def evaluate(work: Path, passed: bool, upstream: dict[str, Any] | None = None) -> Path:
+    """The spool of an evaluate that judged the model in work/candidate."""
+    (work / "candidate").mkdir(parents=True, exist_ok=True)
+    (work / "candidate/README.md").write_text("---\nlibrary_name: transformers\n---\n# card\n", encoding="utf-8")
+    (work / "report.html").write_text("<html>", encoding="utf-8")
+    spool = Spool(work)
+    spool.write("start", **start("evaluate", upstream or {}, []))
+    spool.write(
+        "register",
+        model={"path": "artifacts/aligned", "md5": "d41d.dir", "model_type": "causal-lm", "params": {}},
+        copy="candidate" if passed else None,
+        gates=[GATE | {"passed": passed}],
+        report=["report.html"],
+    )
+    spool.write("metrics", values={"win_rate": 0.75}, step=1)
+    spool.write("finish", status="FINISHED")
+    spool.close()
+    return work
+
+
+def deliver(client: MlflowClient, work: Path) -> str:
+    """Id of the run."""
+    deliverer = Deliverer(work, client, None)
+    assert deliverer.deliver()
+    assert deliverer.run_id
+    return deliverer.run_id
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_failed_model_is_a_version_without_a_copy(client: MlflowClient, tmp_path: Path) -> None:
+    run_id = deliver(client, evaluate(tmp_path / "work", passed=False))
+    (version,) = versions(client).values()
+    assert (version.run_id, champion(client)) == (run_id, None)
+    assert version.tags["gates"] == "failed"
+    assert version.tags["gates.failed"] == "harm: 0.5 > 0.25"
+    assert version.tags["dvc.md5"] == "d41d.dir"
+    assert "| harm | harmful_rate | 0.5 | 0.25 | failed | 0.5 > 0.25 |" in version.description
+    model_id = version.source.removeprefix("models:/")
+    artifacts = {file.path for file in client.list_logged_model_artifacts(model_id)}
+    assert artifacts == {"MLmodel", "lineage.json", "report"}
+    metrics = client.get_logged_model(model_id).metrics
+    assert {metric.key: metric.value for metric in metrics} == {"win_rate": 0.75}
+    with pytest.raises(RegistryError, match=r"version 1 has not passed the gates \(harm: 0.5 > 0.25\)"):
+        promote(client, "1")
+
+
+@pytest.mark.usefixtures("quick")
+def test_promotion_and_rollback(client: MlflowClient, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="no champion yet: `dvc repro`"):
+        rollback(client)
+    with pytest.raises(RegistryError, match="no version 1: it has none yet"):
+        promote(client, "1")
+    for number, passed in enumerate((True, True, False, True), start=1):
+        deliver(client, evaluate(tmp_path / str(number), passed))
+        assert champion(client) == {1: "1", 2: "2", 3: "2", 4: "4"}[number]
+    with pytest.raises(RegistryError, match="no version 7: it has 1, 2, 3, 4"):
+        promote(client, "7")
+    assert rollback(client) == ("4", "2")
+    promote(client, "1")
+    promote(client, "1")  # again, which changes nothing
+    assert rollback(client) == ("1", "2")
+    assert rollback(client) == ("2", "1")
+    with pytest.raises(RegistryError, match="was champion before version 1, so there is none to go back to"):
+        rollback(client)
+    assert champion(client) == "1"
+
+
+@pytest.mark.usefixtures("quick")
+def test_rollback_knows_what_was_done_in_mlflows_pages(client: MlflowClient, tmp_path: Path) -> None:
+    for number in range(1, 5):
+        deliver(client, evaluate(tmp_path / str(number), passed=True))
+    client.set_registered_model_alias(NAME, "champion", 2)
+    promote(client, "4")
+    client.delete_model_version(NAME, "2")
+    assert rollback(client) == ("4", "1")
+    client.delete_registered_model_alias(NAME, "champion")
+    with pytest.raises(RegistryError, match="no champion yet"):
+        rollback(client)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_waited_out_an_outage_does_not_replace_a_later_champion(client: MlflowClient, tmp_path: Path) -> None:
+    late, later = evaluate(tmp_path / "late", passed=True), evaluate(tmp_path / "later", passed=True)
+    spool = late / "spool.jsonl"
+    lines = [json.loads(line) for line in spool.read_text(encoding="utf-8").splitlines()]
+    spool.write_text("".join(json.dumps(line | {"time_ms": line["time_ms"] - 60_000}) + "\n" for line in lines))
+    deliver(client, later)
+    deliver(client, late)
+    assert champion(client) == "1"
+    assert versions(client)["2"].tags["promotion"].startswith("none: version 1, evaluated later, was champion")
+
+
+class Killed(BaseException):
+    """What kill -9 is to the deliverer: nothing after it happens."""
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (MlflowClient, "create_registered_model"),
+        (mlflow, "create_external_model"),
+        (module, "log_copy"),
+        (MlflowClient, "create_model_version"),
+        (MlflowClient, "log_outputs"),
+        (MlflowClient, "set_registered_model_alias"),
+        (MlflowClient, "set_registered_model_tag"),
+        (MlflowClient, "set_model_version_tag"),
+        (MlflowClient, "set_tag"),
+    ],
+)
+def test_a_kill_on_the_way(
+    monkeypatch: pytest.MonkeyPatch, client: MlflowClient, tmp_path: Path, owner: Any, name: str, done: bool
+) -> None:
+    deliver(client, evaluate(tmp_path / "earlier", passed=True)) if name != "create_registered_model" else None
+    work = evaluate(tmp_path / "work", passed=True)
+    call: Callable[..., Any] = getattr(owner, name)
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        if done:
+            call(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as context:
+        context.setattr(owner, name, die)
+        with pytest.raises(Killed):
+            Deliverer(work, client, None).deliver()
+    run_id = deliver(client, work)
+    number, version = [(n, v) for n, v in versions(client).items() if v.run_id == run_id][0]
+    assert [v.run_id for v in versions(client).values()].count(run_id) == 1
+    assert champion(client) == number
+    run = client.get_run(run_id)
+    model_id = version.source.removeprefix("models:/")
+    assert [output.model_id for output in run.outputs.model_outputs] == [model_id]
+    kept = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    assert [model.model_id for model in kept] == [model_id]
+    if number == "2":
+        assert rollback(client) == ("2", "1")
+        (work / RUN).unlink()  # everything is sent again
+        deliver(client, work)
+        assert champion(client) == "1"  # once is once, whoever has changed it since
+        assert len(versions(client)) == 2
+
+
+def test_the_champion_is_a_whole_copy_with_report_and_lineage(
+    client: MlflowClient, tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    save_model(tiny_model, tiny_tokenizer, tmp_path / "aligned", "---\nlibrary_name: transformers\n---\n# card\n")
+    align = tmp_path / "align"
+    align.mkdir()
+    spool = Spool(align)
+    spool.write("start", **start("align", {}, []))
+    spool.write("finish", status="FINISHED")
+    spool.close()
+    upstream = {"align": {"run_id": None, "fingerprint": "print-align"}}
+    align_id = deliver(client, align)
+    work = tmp_path / "work"
+    shutil.copytree(tmp_path / "aligned", work / "candidate")
+    card = (work / "candidate/README.md").read_bytes()
+    evaluate(work, passed=True, upstream=upstream)
+    (work / "candidate/README.md").write_bytes(card)
+    run_id = deliver(client, work)
+    shutil.rmtree(work / "candidate")
+
+    version = client.get_model_version_by_alias(NAME, "champion")
+    assert version.tags["upstream.align"] == align_id
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@champion"))
+    assert dvc_md5(folder / "model") == dvc_md5(tmp_path / "aligned")
+    assert (folder / "report/report.html").read_text(encoding="utf-8") == "<html>"
+    lineage = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
+    assert [(run["stage"], run["run_id"]) for run in lineage] == [("align", align_id), ("evaluate", run_id)]
+    assert lineage[0]["params"]["align.value7"] == "7"
+    told = (folder / "MLmodel").read_text(encoding="utf-8")
+    assert "inference_task: llm/v1/chat" in told
+    assert str(tmp_path) not in told.replace((tmp_path / "mlartifacts").as_uri(), "")  # where the store itself is
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", use_safetensors=True)
+    assert AutoTokenizer.from_pretrained(folder / "model").get_vocab() == tiny_tokenizer.get_vocab()
+    ids = torch.arange(5, 25)[None]
+    torch.testing.assert_close(model(ids).logits, tiny_model(ids).logits)
