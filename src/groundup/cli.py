@@ -3,15 +3,14 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from groundup.commands import export, registry
+from groundup.commands.checkout import console, fail, find_root, say_wrong
+from groundup.commands.store import reach_store, store_errors
 from groundup.frame.environment import (
     BACKEND_STORE_URI,
     DELIVERY,
@@ -23,7 +22,6 @@ from groundup.frame.environment import (
 from groundup.frame.params import ParamsError
 from groundup.frame.pipeline import PipelineError
 from groundup.frame.redact import redact
-from groundup.frame.tracking.check import TrackingError, check_store
 
 app = typer.Typer(
     help="Raise a foundation model from the ground up: dvc repro trains it, these commands use it.",
@@ -31,7 +29,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+app.command()(registry.promote)
+app.command()(registry.rollback)
+app.command()(export.export)
 
 HEADLINES = {
     "prepare": ("num_documents_train", "num_preference_pairs_train"),
@@ -44,46 +44,10 @@ HEADLINES = {
 }
 
 
-def find_root() -> Path:
-    """The checkout around the current folder."""
-    folders = (Path.cwd(), *Path.cwd().parents)
-    root = next((f for f in folders if (f / "dvc.yaml").is_file() and (f / "stages").is_dir()), None)
-    return root or fail("no groundup checkout here: change into the folder that holds dvc.yaml")
-
-
-def say_wrong(message: str) -> None:
-    # Whole lines, so that a command can be copied; brackets in it are no markup.
-    console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
-
-
-def fail(message: str) -> NoReturn:
-    say_wrong(message)
-    raise typer.Exit(1)
-
-
 @app.callback()
 def prepare_process() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     set_environment(offline=True)
-
-
-def reach_store(root: Path) -> str | None:
-    """Why MLflow cannot be asked now, None if it can; a wrong tracking URI ends the command."""
-    try:
-        return check_store(root)
-    except TrackingError as error:
-        fail(str(error))
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """A store that answered and then fails, as a locked database does, ends the command with one line."""
-    from groundup.frame.tracking.deliver import MLFLOW_ERRORS, first_line
-
-    try:
-        yield
-    except MLFLOW_ERRORS as error:
-        fail(f"MLflow: {first_line(error)}")
 
 
 @app.command()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from groundup.frame import stage as frame
 from groundup.frame.fingerprint import InputsChangedError
@@ -87,9 +86,7 @@ def test_a_model_that_passed_is_kept_as_it_was_judged(
 
 
 @pytest.mark.parametrize("verdict", [{"gates_passed": 0}, {}])
-def test_a_model_that_did_not_pass_is_not_copied(
-    checkout: Path, mlflow_store: str, verdict: dict[str, Any]
-) -> None:
+def test_a_model_that_did_not_pass_is_not_copied(checkout: Path, mlflow_store: str, verdict: dict[str, Any]) -> None:
     frame._run(checkout, "evaluate", evaluating(verdict))
     work, (event,) = registered(checkout)
     assert event["copy"] is None

@@ -48,6 +48,7 @@ DEVICE = "GROUNDUP_DEVICE"
 DEVICES = ("cpu", "cuda", "mps")
 DVC_STAGE, DVC_EXPERIMENT = "DVC_STAGE", "DVC_EXP_NAME"
 BACKEND_STORE_URI = "MLFLOW_BACKEND_STORE_URI"  # of `mlflow server`
+NO_CHECKOUT = "no groundup checkout here: change into the folder that holds dvc.yaml"
 OFFLINE = {"HF_HUB_OFFLINE": "1"}  # every stage but prepare
 
 
@@ -59,6 +60,12 @@ def set_environment(offline: bool) -> None:
 def set_defaults(values: dict[str, str]) -> None:
     for name, value in values.items():
         os.environ.setdefault(name, value)
+
+
+def find_checkout() -> Path | None:
+    """The checkout around the current folder."""
+    folders = (Path.cwd(), *Path.cwd().parents)
+    return next((f for f in folders if (f / "dvc.yaml").is_file() and (f / "stages").is_dir()), None)
 
 
 def main_root(root: Path) -> Path:

@@ -1,24 +1,19 @@
 """A run of evaluate becomes one version of the registered model, and champion only through the gates."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
-import torch
 from mlflow import MlflowClient
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.frame.files import dvc_md5
 from groundup.frame.tracking import register as module
 from groundup.frame.tracking.deliverer import Deliverer
 from groundup.frame.tracking.registry import NAME, RegistryError, champion, promote, rollback, versions
 from groundup.frame.tracking.spool import RUN, Spool
 from groundup.frame.tracking.store import open_store
-from groundup.model.llama import save_model
 from tests.frame.tracking.events import start
 
 GATE = {"name": "harm", "metric": "harmful_rate", "value": 0.5, "limit": 0.25, "passed": False, "reason": "0.5 > 0.25"}
@@ -134,25 +129,26 @@ class Killed(BaseException):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize(
-    ("owner", "name"),
+    ("owner", "name", "done"),
     [
-        (MlflowClient, "create_registered_model"),
-        (mlflow, "create_external_model"),
-        (module, "log_copy"),
-        (MlflowClient, "create_model_version"),
-        (MlflowClient, "log_outputs"),
-        (MlflowClient, "set_registered_model_alias"),
-        (MlflowClient, "set_registered_model_tag"),
-        (MlflowClient, "set_model_version_tag"),
-        (MlflowClient, "set_tag"),
+        (MlflowClient, "create_registered_model", True),
+        (mlflow, "create_external_model", True),
+        (module, "log_copy", False),
+        (module, "log_copy", True),
+        (MlflowClient, "create_model_version", True),
+        (MlflowClient, "log_outputs", True),
+        (MlflowClient, "set_registered_model_tag", True),
+        (MlflowClient, "set_registered_model_alias", True),
+        (MlflowClient, "set_model_version_tag", True),
+        (MlflowClient, "set_tag", True),
     ],
 )
 def test_a_kill_on_the_way(
     monkeypatch: pytest.MonkeyPatch, client: MlflowClient, tmp_path: Path, owner: Any, name: str, done: bool
 ) -> None:
-    deliver(client, evaluate(tmp_path / "earlier", passed=True)) if name != "create_registered_model" else None
+    if name != "create_registered_model":
+        deliver(client, evaluate(tmp_path / "earlier", passed=True))
     work = evaluate(tmp_path / "work", passed=True)
     call: Callable[..., Any] = getattr(owner, name)
 
@@ -166,7 +162,7 @@ def test_a_kill_on_the_way(
         with pytest.raises(Killed):
             Deliverer(work, client, None).deliver()
     run_id = deliver(client, work)
-    number, version = [(n, v) for n, v in versions(client).items() if v.run_id == run_id][0]
+    number, version = next((n, v) for n, v in versions(client).items() if v.run_id == run_id)
     assert [v.run_id for v in versions(client).values()].count(run_id) == 1
     assert champion(client) == number
     run = client.get_run(run_id)
@@ -180,40 +176,3 @@ def test_a_kill_on_the_way(
         deliver(client, work)
         assert champion(client) == "1"  # once is once, whoever has changed it since
         assert len(versions(client)) == 2
-
-
-def test_the_champion_is_a_whole_copy_with_report_and_lineage(
-    client: MlflowClient, tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
-) -> None:
-    save_model(tiny_model, tiny_tokenizer, tmp_path / "aligned", "---\nlibrary_name: transformers\n---\n# card\n")
-    align = tmp_path / "align"
-    align.mkdir()
-    spool = Spool(align)
-    spool.write("start", **start("align", {}, []))
-    spool.write("finish", status="FINISHED")
-    spool.close()
-    upstream = {"align": {"run_id": None, "fingerprint": "print-align"}}
-    align_id = deliver(client, align)
-    work = tmp_path / "work"
-    shutil.copytree(tmp_path / "aligned", work / "candidate")
-    card = (work / "candidate/README.md").read_bytes()
-    evaluate(work, passed=True, upstream=upstream)
-    (work / "candidate/README.md").write_bytes(card)
-    run_id = deliver(client, work)
-    shutil.rmtree(work / "candidate")
-
-    version = client.get_model_version_by_alias(NAME, "champion")
-    assert version.tags["upstream.align"] == align_id
-    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@champion"))
-    assert dvc_md5(folder / "model") == dvc_md5(tmp_path / "aligned")
-    assert (folder / "report/report.html").read_text(encoding="utf-8") == "<html>"
-    lineage = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
-    assert [(run["stage"], run["run_id"]) for run in lineage] == [("align", align_id), ("evaluate", run_id)]
-    assert lineage[0]["params"]["align.value7"] == "7"
-    told = (folder / "MLmodel").read_text(encoding="utf-8")
-    assert "inference_task: llm/v1/chat" in told
-    assert str(tmp_path) not in told.replace((tmp_path / "mlartifacts").as_uri(), "")  # where the store itself is
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", use_safetensors=True)
-    assert AutoTokenizer.from_pretrained(folder / "model").get_vocab() == tiny_tokenizer.get_vocab()
-    ids = torch.arange(5, 25)[None]
-    torch.testing.assert_close(model(ids).logits, tiny_model(ids).logits)

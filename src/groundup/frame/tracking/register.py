@@ -162,7 +162,7 @@ def _tags(run: Run, prefix: str) -> dict[str, str]:
 def describe(gates: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
     """Markdown for MLflow's page of the version."""
     judged = [
-        f"| {gate['name']} | {gate['metric']} | {gate['value']:.4g} | {gate['limit']:.4g} | "
+        f"| {gate['name']} | {gate['metric']} | {_short(gate['value'])} | {_short(gate['limit'])} | "
         f"{'passed' if gate['passed'] else 'failed'} | {gate['reason']} |"
         for gate in gates
     ]
@@ -181,3 +181,7 @@ def describe(gates: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
         ]
     )
     return text[:MAX_TEXT]
+
+
+def _short(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4g}"

@@ -1,0 +1,1 @@
+"""Commands of `groundup` that have a module of their own."""
