@@ -12,11 +12,9 @@ from mlflow import MlflowClient
 from groundup.frame.tracking import register as module
 from groundup.frame.tracking.deliverer import Deliverer
 from groundup.frame.tracking.registry import NAME, RegistryError, champion, promote, rollback, versions
-from groundup.frame.tracking.spool import RUN, Spool
+from groundup.frame.tracking.spool import RUN
 from groundup.frame.tracking.store import open_store
-from tests.frame.tracking.events import start
-
-GATE = {"name": "harm", "metric": "harmful_rate", "value": 0.5, "limit": 0.25, "passed": False, "reason": "0.5 > 0.25"}
+from tests.frame.tracking.events import evaluate
 
 
 @pytest.fixture
@@ -30,26 +28,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         module, "log_copy", lambda model_id, source: mlflow.MlflowClient().log_model_artifacts(model_id, str(source))
     )
-
-
-def evaluate(work: Path, passed: bool, upstream: dict[str, Any] | None = None) -> Path:
-    """The spool of an evaluate that judged the model in work/candidate."""
-    (work / "candidate").mkdir(parents=True, exist_ok=True)
-    (work / "candidate/README.md").write_text("---\nlibrary_name: transformers\n---\n# card\n", encoding="utf-8")
-    (work / "report.html").write_text("<html>", encoding="utf-8")
-    spool = Spool(work)
-    spool.write("start", **start("evaluate", upstream or {}, []))
-    spool.write(
-        "register",
-        model={"path": "artifacts/aligned", "md5": "d41d.dir", "model_type": "causal-lm", "params": {}},
-        copy="candidate" if passed else None,
-        gates=[GATE | {"passed": passed}],
-        report=["report.html"],
-    )
-    spool.write("metrics", values={"win_rate": 0.75}, step=1)
-    spool.write("finish", status="FINISHED")
-    spool.close()
-    return work
 
 
 def deliver(client: MlflowClient, work: Path) -> str:

@@ -87,6 +87,7 @@ def _make(client: MlflowClient, run: Run, event: Event, work: Path) -> ModelVers
         registry.NAME,
         source=f"models:/{model_id}",
         run_id=run_id,
+        model_id=model_id,  # a server asks for it
         tags={
             registry.GATES: registry.PASSED if event["copy"] else registry.FAILED,
             **({} if event["copy"] else {registry.FAILED_GATES: said[:MAX_TEXT]}),
