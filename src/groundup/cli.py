@@ -3,16 +3,14 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from groundup.commands import feedback, serve
+from groundup.commands import export, feedback, registry, serve
 from groundup.commands.checkout import console, fail, find_root, say_wrong
+from groundup.commands.store import reach_store, store_errors
 from groundup.frame.environment import (
     BACKEND_STORE_URI,
     DELIVERY,
@@ -25,7 +23,6 @@ from groundup.frame.environment import (
 from groundup.frame.params import ParamsError
 from groundup.frame.pipeline import PipelineError
 from groundup.frame.redact import redact
-from groundup.frame.tracking.check import TrackingError, check_store
 
 app = typer.Typer(
     help="Raise a foundation model from the ground up: dvc repro trains it, these commands use it.",
@@ -35,6 +32,9 @@ app = typer.Typer(
 )
 app.add_typer(feedback.app, name="feedback")
 app.command()(serve.serve)
+app.command()(registry.promote)
+app.command()(registry.rollback)
+app.command()(export.export)
 
 HEADLINES = {
     "prepare": ("num_documents_train", "num_preference_pairs_train"),
@@ -51,25 +51,6 @@ HEADLINES = {
 def prepare_process() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     set_environment(offline=True)
-
-
-def reach_store(root: Path) -> str | None:
-    """Why MLflow cannot be asked now, None if it can; a wrong tracking URI ends the command."""
-    try:
-        return check_store(root)
-    except TrackingError as error:
-        fail(str(error))
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """A store that answered and then fails, as a locked database does, ends the command with one line."""
-    from groundup.frame.tracking.deliver import MLFLOW_ERRORS, first_line
-
-    try:
-        yield
-    except MLFLOW_ERRORS as error:
-        fail(f"MLflow: {first_line(error)}")
 
 
 @app.command()

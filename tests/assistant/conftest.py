@@ -56,8 +56,15 @@ def assistant(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerF
 
 
 @pytest.fixture
-def checkout(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
-    """With sft, aligned (it speaks otherwise) and reward model, as the stages leave them."""
+def checkout(
+    tiny_model: LlamaForCausalLM,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    mlflow_store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """With sft, aligned (it speaks otherwise) and reward model, as the stages leave them; no champion."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
     torch.manual_seed(1)
     other = LlamaForCausalLM(tiny_model.config)
     reward = LlamaForSequenceClassification(LlamaConfig(**{**tiny_model.config.to_dict(), "num_labels": 1}))

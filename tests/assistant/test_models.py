@@ -55,5 +55,5 @@ def test_a_reward_model_of_another_tokenizer_is_refused(checkout: Path) -> None:
 
 
 def test_a_champion_is_named_before_there_is_one(checkout: Path) -> None:
-    with pytest.raises(ValueError, match="there is no champion yet"):
+    with pytest.raises(ValueError, match="no champion yet: `dvc repro`"):
         Models(checkout, CPU).assistant("champion", rewarded=False)

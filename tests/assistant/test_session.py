@@ -159,7 +159,7 @@ BAD = [
     ("/dance", "there is no command /dance: /help shows them"),
     ("/model none", "there is no model 'none': choose base, sft, aligned, champion"),
     ("/model base", "raise one with `dvc repro`"),
-    ("/model champion", "there is no champion yet"),
+    ("/model champion", "no champion yet: `dvc repro`"),
     ("/decode magic", "there is no decoding 'magic'"),
     ("/decode tree n=1e9", "n is 1e9"),
     ("/decode sample max_new_tokens=65", "choose 1 to 64"),

@@ -32,7 +32,7 @@ def test_the_frame_imports_no_training_code() -> None:
 
 def test_training_code_opens_no_config_and_no_tracker() -> None:
     for path in SOURCES:
-        if "frame" in path.parts or path.name == "cli.py":
+        if {"frame", "commands"} & set(path.parts) or path.name == "cli.py":
             continue
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"import mlflow|from mlflow|dvc\.yaml|MLFLOW_|os\.environ\[", text), path

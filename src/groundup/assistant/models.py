@@ -7,6 +7,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from groundup.assistant.assistant import Assistant
+from groundup.assistant.champion import champion_path
 from groundup.model.chat_format import END, SPECIAL_TOKENS, load_tokenizer
 from groundup.model.check import CAUSAL, REWARD, check_model
 from groundup.model.scoring import RewardScorer
@@ -52,7 +53,7 @@ def model_path(root: Path, name: str) -> Path:
     if name not in NAMES:
         raise ValueError(f"there is no model {name!r}: choose {', '.join(NAMES)}")
     if name == "champion":
-        raise ValueError("there is no champion yet: no model has passed the gates of evaluate")
+        return champion_path(root)
     return root / "artifacts" / name
 
 

@@ -78,19 +78,19 @@ def model_type(path: Path) -> str | None:
 
 def describe_outs(export: Path, outs: tuple[str, ...]) -> list[dict[str, Any]]:
     """One entry for each out that is a model or a tokenizer."""
-    described = []
-    for out in outs:
-        kind = model_type(export / out)
-        if kind is None:
-            continue
-        config = read_object(export / out / "config.json") if kind != "tokenizer" else {}
-        shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
-        described.append(
-            {
-                "path": out,
-                "md5": dvc_md5(export / out),
-                "model_type": kind,
-                "params": {key: str(config[key]) for key in shape if key in config},
-            }
-        )
-    return described
+    return [entry for out in outs if (entry := describe_model(export / out, out))]
+
+
+def describe_model(folder: Path, path: str) -> dict[str, Any] | None:
+    """What MLflow is told about the model or tokenizer in `folder`, known as `path`; None for anything else."""
+    kind = model_type(folder)
+    if kind is None:
+        return None
+    config = read_object(folder / "config.json") if kind != "tokenizer" else {}
+    shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+    return {
+        "path": path,
+        "md5": dvc_md5(folder),
+        "model_type": kind,
+        "params": {key: str(config[key]) for key in shape if key in config},
+    }

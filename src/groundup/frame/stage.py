@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 import groundup
+from groundup.frame import candidate
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.describe import describe_outs, start_event
 from groundup.frame.disk import DiskError, writing
@@ -235,12 +236,18 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
 
 def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
     """Outs and the curve, then the record of the run; the metrics file is written last, by the caller."""
+    registered = None
+    if stage.spec.name == candidate.STAGE:
+        report, digest = stage.export / candidate.REPORT, stage.fingerprint.digests[candidate.MODEL]
+        registered = candidate.register_event(stage.root, tracker.work, report, metrics, digest)
     for path in stage.spec.plots:
         write_text(stage.export / path, curve_csv(read_curve(tracker.work)))
     publish([(stage.export / path, stage.root / path) for path in (*stage.spec.outs, *stage.spec.plots)])
     # MLflow shows the value of the highest step, so final figures come after the curve.
     step = 1 + max((int(row["step"]) for row in read_curve(tracker.work)), default=0)
     tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs))
+    if registered:
+        tracker.spool.write("register", **registered)
     tracker.spool.write("metrics", values=numbers(metrics), step=step)  # of the run and of the models that it now has
     reports = [out for out in stage.spec.outs if out.startswith("artifacts/report")]
     files = [

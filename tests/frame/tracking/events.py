@@ -7,14 +7,17 @@ from mlflow import MlflowClient
 
 from groundup.frame.tracking.spool import Spool
 
+TAGS = {"git.commit": "c0ffee", "git.dirty": "false", "device": "cpu", "mlflow.source.name": "stages/evaluate.py"}
 FINAL = {"loss": 0.25, "train_seconds": 9.5}
+
+GATE = {"name": "harm", "metric": "harmful_rate", "value": 0.5, "limit": 0.25, "passed": False, "reason": "0.5 > 0.25"}
 
 
 def start(stage: str, upstream: dict[str, Any], models: list[list[str]]) -> dict[str, Any]:
     """Fields of a start event; the fingerprint is the stage's name."""
     return {
         "run_name": f"{stage}-run",
-        "tags": {"stage": stage, "fingerprint": f"print-{stage}"},
+        "tags": {"stage": stage, "fingerprint": f"print-{stage}", **TAGS},
         "params": {f"{stage}.value{i}": str(i) for i in range(120)},
         "upstream": upstream,
         "models": models,
@@ -42,6 +45,26 @@ def publish(work: Path, spool: Spool, step: int) -> None:
     spool.write("metrics", values=FINAL, step=step)
     spool.write("artifacts", files=[["export/report.md", ""]])
     spool.write("finish", status="FINISHED")
+
+
+def evaluate(work: Path, passed: bool, upstream: dict[str, Any] | None = None) -> Path:
+    """The spool of an evaluate that judged the model in work/candidate."""
+    (work / "candidate").mkdir(parents=True, exist_ok=True)
+    (work / "candidate/README.md").write_text("---\nlibrary_name: transformers\n---\n# card\n", encoding="utf-8")
+    (work / "report.html").write_text("<html>", encoding="utf-8")
+    spool = Spool(work)
+    spool.write("start", **start("evaluate", upstream or {}, []))
+    spool.write(
+        "register",
+        model={"path": "artifacts/aligned", "md5": "d41d.dir", "model_type": "causal-lm", "params": {}},
+        copy="candidate" if passed else None,
+        gates=[GATE | {"passed": passed}],
+        report=["report.html"],
+    )
+    spool.write("metrics", values={"win_rate": 0.75}, step=1)
+    spool.write("finish", status="FINISHED")
+    spool.close()
+    return work
 
 
 def assert_whole(client: MlflowClient, last: int = 30) -> None:

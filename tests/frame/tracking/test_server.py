@@ -20,7 +20,12 @@ from mlflow import MlflowClient
 from groundup.frame import stage as frame
 from groundup.frame.lineage import StoredRuns, present_lineage
 from groundup.frame.stage import Stage
+from groundup.frame.tracking import register
+from groundup.frame.tracking.deliverer import Deliverer
+from groundup.frame.tracking.fetch import fetch_champion
+from groundup.frame.tracking.store import open_store
 from tests.conftest import ROOT
+from tests.frame.tracking.events import evaluate
 
 PIPELINE = """
 stages:
@@ -177,3 +182,16 @@ def test_a_server_that_comes_and_goes(
     assert nodes["prepare"].run_id == runs["prepare"].info.run_id
     assert nodes["tokenizer"].parents == {"prepare": runs["prepare"].info.run_id}
     assert nodes["tokenizer"].stale_parents(nodes) == []
+
+    # a model that passed the gates goes there whole, and comes back
+    monkeypatch.setattr(register, "log_copy", copy_files)
+    Deliverer(evaluate(root / ".work/evaluate/abc", passed=True), open_store(server.uri), None).deliver()
+    path = fetch_champion(server.uri, root / ".work/champion")
+    assert path.is_relative_to(root / ".work/champion")
+    assert (path / "README.md").read_text(encoding="utf-8").endswith("# card\n")
+
+
+def copy_files(model_id: str, source: Path) -> None:
+    """What of it takes seconds is left to tests of the champion."""
+    (source / "config.json").write_text("{}", encoding="utf-8")
+    MlflowClient().log_model_artifact(model_id, str(source / "config.json"))

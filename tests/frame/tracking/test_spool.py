@@ -39,7 +39,7 @@ def test_a_write_that_fails_half_way_leaves_nothing_behind(tmp_path: Path) -> No
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, limits[1]))  # as if there were room for ten bytes
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="File too large"):
             spool.write("point", step=2, values={"loss": 9.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -19,6 +19,8 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from groundup.frame.tracking.check import EXPERIMENT, deleted_experiment
+from groundup.frame.tracking.register import register
+from groundup.frame.tracking.registry import NAME
 from groundup.frame.tracking.spool import (
     EVENTS,
     Delivered,
@@ -103,6 +105,9 @@ class Deliverer:
             case "outputs":
                 for model in event["models"]:
                     self._output(model)
+            case "register":
+                model_id = register(self.client, self.client.get_run(self._run()), event, self.work)
+                self.client.set_tag(self._run(), MODEL_TAG + NAME, model_id)  # _metrics gives it the final figures
             case "finish":
                 self._delete_strays()
                 self.client.set_terminated(self._run(), status=event["status"], end_time=event["time_ms"])

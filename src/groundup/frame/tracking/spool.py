@@ -80,7 +80,7 @@ def claimed(work: Path) -> Iterator[bool]:
 
 
 class Spool:
-    """Writer side. Events: start, point, outputs, metrics, artifacts, finish. None holds a secret."""
+    """Writer side. Events: start, point, outputs, register, metrics, artifacts, finish. None holds a secret."""
 
     def __init__(self, work: Path) -> None:
         self.path = work / EVENTS
