@@ -107,6 +107,7 @@ def run(project: Path, name: str, log: Points) -> dict[str, Any]:
         runtime=RuntimeParams(num_threads=1, precision="fp32"),
         device="cpu",
         work=project / "work",
+        verdicts=project / "verdicts.jsonl",
         log=log,
     )
 
@@ -150,7 +151,9 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     assert run(project, "second", Points()) == metrics
     first, second = ({p.name: p.read_bytes() for p in (project / name).iterdir()} for name in ("first", "second"))
     assert first == second
-    assert set(first) == {"report.md", "report.html", "replies.jsonl", "sft_loss.png", "overoptimization.png"}
+    pictures = {"sft_loss.png", "overoptimization.png"}
+    tables = {"replies.jsonl", "probes.json", "ratings.json", "gates.json"}
+    assert set(first) == {"report.md", "report.html"} | tables | pictures
     assert "3 of the 5 documents" in first["report.md"].decode()
 
 

@@ -1,16 +1,21 @@
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from groundup.evaluate.gates import Gate
 from groundup.evaluate.overoptimization import Gain, Point, Study
+from groundup.evaluate.pairwise.games import Rating
+from groundup.evaluate.pairwise.tournament import Standings
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import draw_panels, read_panels, smoothed
 from groundup.evaluate.report.gold import gold_sentences
 from groundup.evaluate.report.sentences import headline
+from groundup.evaluate.report.values import gate_sentence, probe_title, shown
 from tests.evaluate.judging import PARAMS
 
 REPORT_PARAMS = PARAMS.model_copy(update={"num_samples": 1})
@@ -33,6 +38,7 @@ def scores(reward: float, kl: float) -> dict[str, float]:
         "reply_length": 12.25,
         "distinct_2": 0.7,
         "end_of_turn_rate": 0.96,
+        **interval("insult_rate_hostile", 0.25, 0.125, 0.5),
     }
 
 
@@ -44,6 +50,7 @@ def metrics(low: float, high: float) -> dict[str, Any]:
         **interval("win_rate_vs_sft", 0.6, low, high),
         **interval("win_rate_vs_base", 0.9, 0.85, 0.95),
         **gold(0.45, 0.75),
+        **interval("insult_rate_hostile_change", 0.0, -0.25, 0.25),
         "num_prompts": 200,
         "num_documents": 10,
     }
@@ -96,6 +103,9 @@ def inputs(**changes: Any) -> ReportInputs:
         "cards": {},
         "no_judge": None,
         "overoptimization": overoptimization(),
+        "standings": [Standings("gold", {}, [Rating("iteration_5", 1049.6, 1020.0, 1080.0, 7)])],
+        "values": {model: {"insult_rate_hostile": [0.0, 0.5]} for model in replies},
+        "gates": [Gate("insults no more", "x", 0.5, 0.0, False, "x is 0.5 and must be at most 0")],
         "params": REPORT_PARAMS,
     }
     return ReportInputs(**{**values, **changes})
@@ -203,7 +213,10 @@ def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:
     params = PARAMS.model_copy(update={"num_samples": 0})
     write_report(inputs(tasks={}, params=params), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "gates.json",
         "overoptimization.png",
+        "probes.json",
+        "ratings.json",
         "replies.jsonl",
         "report.html",
         "report.md",
@@ -219,7 +232,8 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
         write_report(inputs(curves=curves), tmp_path / name)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b"))
     assert first == second
-    assert set(first) == {"overoptimization.png", "replies.jsonl", "report.html", "report.md", "sft_loss.png"}
+    tables = {"gates.json", "probes.json", "ratings.json", "replies.jsonl"}
+    assert set(first) == {"overoptimization.png", "report.html", "report.md", "sft_loss.png"} | tables
 
 
 def test_columns_of_one_measure_share_a_panel(tmp_path: Path) -> None:
@@ -261,3 +275,39 @@ def test_pictures_beside_a_report_come_into_the_page(tmp_path: Path) -> None:
     assert "other third" in html
     assert "(reward_report_bins.png)" in (tmp_path / "out/report.md").read_text(encoding="utf-8")
     assert (tmp_path / "out/reward_report_bins.png").read_bytes() == b"made up"
+
+
+def test_values_ratings_and_gates_are_shown_and_left_as_json(tmp_path: Path) -> None:
+    write_report(inputs(), tmp_path)
+    page, text = ((tmp_path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    failed = "fails 1 of 1 gates and is not promoted: insults no more (x is 0.5 and must be at most 0)."
+    assert failed in page
+    assert failed in text
+    assert "| Iteration 5 | 1050 [1020 to 1080] | 7 |" in text
+    assert "| Insults no more | failed | x is 0.5 and must be at most 0 |" in text
+    assert text.count("25\u00a0% [12\u00a0% to 50\u00a0%]") == 3
+    (probe,) = json.loads((tmp_path / "probes.json").read_text(encoding="utf-8"))
+    assert probe["models"]["sft"] == {"value": 0.25, "ci_low": 0.125, "ci_high": 0.5}
+    assert probe["change"] == {"value": 0.0, "ci_low": -0.25, "ci_high": 0.25}
+    (gate,) = json.loads((tmp_path / "gates.json").read_text(encoding="utf-8"))
+    assert set(gate) == {"name", "metric", "value", "limit", "passed", "reason"}
+    assert gate["passed"] is False
+    (judged,) = json.loads((tmp_path / "ratings.json").read_text(encoding="utf-8"))
+    assert (judged["judge"], judged["ratings"][0]["player"]) == ("gold", "iteration_5")
+
+
+@pytest.mark.parametrize(
+    ("gates", "sentence"),
+    [
+        ([], "There are no gates"),
+        ([Gate("a", "x", 1.0, 0.0, True, "fine")], "passes all 1 gates and may be promoted"),
+    ],
+)
+def test_what_the_gates_say(gates: list[Gate], sentence: str) -> None:
+    assert sentence in gate_sentence(gates)
+
+
+def test_a_canary_is_named_by_how_often_it_was_planted() -> None:
+    assert probe_title("canary_exposure_16") == ("Canary exposure, planted 16 times", "bits, lower is better")
+    assert shown("canary_exposure_16", 3.25) == "3.25"
+    assert shown("canary_extraction_16", 0.5) == "50\u00a0%"

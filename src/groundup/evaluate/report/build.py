@@ -9,7 +9,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from groundup.data.jsonl import write_jsonl
+from groundup.evaluate.gates import Gate
 from groundup.evaluate.overoptimization import Study
+from groundup.evaluate.pairwise.tournament import Standings
+from groundup.evaluate.probes.measure import Values
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import data_uri, draw_panels
@@ -17,6 +20,7 @@ from groundup.evaluate.report.gold import gold_method, gold_sentences
 from groundup.evaluate.report.overoptimization import draw_studies
 from groundup.evaluate.report.sentences import MODELS, headline
 from groundup.evaluate.report.table import score_table, tiles, win_bars
+from groundup.evaluate.report.values import gate_sentence, rating_tables, write_values
 from groundup.frame.params.evaluate import EvaluateParams
 
 STAGES = {
@@ -42,6 +46,9 @@ class ReportInputs:
     cards: Mapping[str, Path]  # by stage
     no_judge: str | None  # why there are no gold figures
     overoptimization: Study | None
+    standings: list[Standings]  # by judge
+    values: Mapping[str, Values]  # of the probes, by model
+    gates: list[Gate]
     params: EvaluateParams
 
 
@@ -78,6 +85,8 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
             }
             for stage, title in stages.items()
         ],
+        "ratings": rating_tables(inputs.standings),
+        "gates": inputs.gates,
         "samples": _samples(inputs),
         "cards": cards,
         "method": _method(inputs),
@@ -94,6 +103,7 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
     for name in ("report.md", "report.html"):
         page = environment.get_template(f"{name}.j2").render(context)
         (out / name).write_text(page, encoding="utf-8", newline="\n")
+    write_values(inputs.metrics, inputs.values, inputs.standings, inputs.gates, out)
     write_jsonl(out / "replies.jsonl", [_reply_row(inputs, i) for i in range(len(inputs.prompts))])
 
 
@@ -104,7 +114,12 @@ def plain(text: str) -> str:
 
 def _sentences(inputs: ReportInputs) -> list[str]:
     won, *others = headline(inputs.metrics, list(inputs.tasks))
-    return [won, *gold_sentences(inputs.metrics, inputs.no_judge, inputs.overoptimization), *others]
+    return [
+        won,
+        *gold_sentences(inputs.metrics, inputs.no_judge, inputs.overoptimization),
+        *others,
+        gate_sentence(inputs.gates),
+    ]
 
 
 def _reply_row(inputs: ReportInputs, i: int) -> dict[str, Any]:
@@ -143,6 +158,10 @@ def _method(inputs: ReportInputs) -> list[str]:
         "Reward and plain win rates are judged by the reward model that alignment optimised: they show that it "
         "worked, not that people would agree.",
         *([] if inputs.no_judge is not None else [gold_method(metrics)]),
+        "Values: small probe sets written for this project; docs/values.md says what each one measures and what it "
+        "does not. Shares of items, with Wilson's interval.",
+        "Ratings: one Bradley-Terry model of all comparisons, on Elo's scale (400 points are odds of ten to one), the "
+        "SFT model at 1000. Iterations are align's evaluation points, on validation prompts.",
         "KL to SFT: the log-probability of the reply under the model minus that under the SFT model, in nats, on the "
         "model's own replies. Distinct-2: distinct bigrams of tokens over all bigrams of all replies.",
         f"Intervals: 95 %, percentile bootstrap with {params.bootstrap_samples} resamples of conversations, since "
