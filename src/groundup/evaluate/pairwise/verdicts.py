@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,27 +64,31 @@ class Referee:
         )
         self.kept = kept
         self.known = _read(kept)
-        self.cost = 0.0
+        self.paid: set[str] = set()  # counted into the cost, now or when they were asked for
+        self.cost = 0.0  # dollars
         self.num_asked = 0  # of this process
         self.is_spent = False
 
     def judge(self, batch: Sequence[Comparison]) -> list[Verdict] | None:
         """None once the budget is spent; what was kept counts like what is asked now, so a rerun ends there too."""
-        requests = [self._request(comparison) for comparison in batch]
-        if self.is_spent or self.cost + sum(map(self._most, requests)) > self.params.max_cost_dollars:
+        requests = {self._key(request): request for request in map(self._request, batch)}
+        unpaid = requests.keys() - self.paid
+        most = self.cost + sum(self._most(requests[key]) for key in sorted(unpaid))
+        if self.is_spent or most > self.params.max_cost_dollars:
             self.is_spent = True
             return None
-        keys = [self._key(request) for request in requests]
-        unknown = {key: request for key, request in zip(keys, requests, strict=True) if key not in self.known}
+        unknown = {key: request for key, request in requests.items() if key not in self.known}
         with ThreadPoolExecutor(self.params.concurrency) as pool, self._opened() as file:
             for key, verdict in zip(unknown, pool.map(self._ask, unknown.values()), strict=True):
                 self.known[key] = verdict
-                file.write(json.dumps({"key": key, **vars(verdict)}) + "\n")
+                file.write("\n" + json.dumps({"key": key, **asdict(verdict)}))
                 file.flush()
                 self.num_asked += 1
-        verdicts = [self.known[key] for key in keys]
-        self.cost += sum(self._price(verdict.prompt_tokens, verdict.completion_tokens) for verdict in verdicts)
-        return verdicts
+        self.cost += sum(
+            self._price(self.known[key].prompt_tokens, self.known[key].completion_tokens) for key in sorted(unpaid)
+        )
+        self.paid |= unpaid
+        return [self.known[self._key(self._request(comparison))] for comparison in batch]
 
     def _opened(self) -> Any:
         self.kept.parent.mkdir(parents=True, exist_ok=True)
@@ -161,10 +165,10 @@ def _read(path: Path) -> dict[str, Verdict]:
     known: dict[str, Verdict] = {}
     if not path.exists():
         return known
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
         try:
             row = json.loads(line)
-            known[row.pop("key")] = Verdict(**row)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+            known[row["key"]] = Verdict(row["answer"], row["prompt_tokens"], row["completion_tokens"])
+        except (json.JSONDecodeError, KeyError, TypeError):
             logger.warning("%s holds a line that cannot be read; that verdict is asked again", path)
     return known

@@ -9,7 +9,7 @@ from groundup.data.pii import replace_pii
 
 FOLDER = Path(__file__).parent
 WORD = re.compile(r"[a-z']+")
-BLEEPED = re.compile(r"\b[a-z]+\*+[a-z]*|\b[a-z]\*{2,}")
+BLEEPED = re.compile(r"(?<![*\w])(?:[a-z]+\*+[a-z]+|[a-z]\*{2,}(?!\w))")  # not **bold**
 REFUSAL = re.compile(
     r"\b(?:i|we)(?: am|'m| are|'re)? (?:"
     r"(?:can't|cannot|can not|won't|will not|will never|wouldn't|would not|would rather not"
