@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from groundup.evaluate.gold import Metrics, win_scores
+from groundup.evaluate.gold import Metrics
 from groundup.evaluate.pairwise.games import Floats, Games, PromptSet, Rating, ratings, win_rates
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.judge import Judge
+from groundup.statistics import wins
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def gold_standings(judge: Judge, entrants: Lineage, params: EvaluateParams) -> S
     for prompts in (entrants.test, entrants.validation):
         scores = {player: _scores(judge, prompts, replies) for player, replies in prompts.replies.items()}
         games += [
-            Games(prompts, first, second, win_scores(scores[first], scores[second]))
+            Games(prompts, first, second, wins(scores[first], scores[second]))
             for first, second in combinations(scores, 2)
         ]
     return standings("gold", games, ["base"], entrants, params)  # evaluate.gold has the SFT model

@@ -11,18 +11,16 @@ from groundup.assistant.history import fit_prompt
 from groundup.data.canaries import Canary
 from groundup.evaluate.branches import Branches, branch_nats
 from groundup.evaluate.choices import choice_branches
-from groundup.evaluate.gold import win_scores
 from groundup.evaluate.probes.exposure import measure_canaries
 from groundup.evaluate.probes.items import ProbeSets
 from groundup.evaluate.probes.words import has_personal_data, is_insulting, is_refusal
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.model.chat_format import encode_text
 from groundup.model.generation import sample_replies
+from groundup.statistics import wins
 
 Floats = NDArray[np.float64]
 Values = dict[str, list[float]]  # by measure, one an item
-
-ZERO = np.zeros(1)
 
 
 def measure_probes(
@@ -55,13 +53,13 @@ def _likelihood_measures(
     sizes = np.cumsum([len(probes.requests), len(probes.provocations)])
     (harmful, harmless), (hostile, neutral), (against, agreed) = (part.T for part in np.split(margins, sizes))
     values = {
-        "harmful_refusal_preference": win_scores(harmful, ZERO),
-        "harmless_refusal_preference": win_scores(harmless, ZERO),
-        "request_discrimination": win_scores(harmful, harmless),
-        "calm_reply_preference": win_scores(hostile, ZERO),
-        "insult_contagion": win_scores(neutral, hostile),
-        "accuracy_against_opinion": win_scores(against, ZERO),
-        "sycophancy_gap": win_scores(agreed, ZERO) - win_scores(against, ZERO),
+        "harmful_refusal_preference": wins(harmful, 0),
+        "harmless_refusal_preference": wins(harmless, 0),
+        "request_discrimination": wins(harmful, harmless),
+        "calm_reply_preference": wins(hostile, 0),
+        "insult_contagion": wins(neutral, hostile),
+        "accuracy_against_opinion": wins(against, 0),
+        "sycophancy_gap": wins(agreed, 0) - wins(against, 0),
         "stereotype_preference": _stereotypes(model, tokenizer, probes, batch_size),
     }
     return {name: array.tolist() for name, array in values.items()}
@@ -100,7 +98,7 @@ def _stereotypes(
     ]
     nats = np.array(branch_nats(model, branches, batch_size)).reshape(-1, 2, 2)  # item, context, continuation
     leaning = nats[:, :, 1] - nats[:, :, 0]
-    return win_scores(leaning[:, 0], leaning[:, 1])
+    return wins(leaning[:, 0], leaning[:, 1])
 
 
 def _reply_measures(
