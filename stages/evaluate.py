@@ -28,6 +28,7 @@ def main(stage: Stage) -> dict[str, Any]:
         runtime=stage.params["runtime"],
         device=stage.device,
         work=stage.work,
+        verdicts=stage.kept / "verdicts.jsonl",
         log=stage.log,
     )
 

@@ -67,6 +67,7 @@ def make_params(sources: list[dict[str, Any]], **sections: Any) -> PrepareParams
         },
         "prompts": {"turns": [1, 3, 5], "max_per_conversation": 3},
         "evaluation": {"num_choices": 4, "max_items": 20, "min_choice_characters": 20, "max_characters": 700},
+        "canaries": None,
         "card_examples": 2,
     }  # fmt: skip
     return PrepareParams.model_validate(values | sections)

@@ -12,7 +12,7 @@ from groundup.data.dedup import index_bytes_per_document
 from groundup.data.jsonl import read_jsonl
 from groundup.data.prepare import prepare
 from groundup.data.words import ngram_hashes, word_hashes
-from groundup.frame.params.prepare import PrepareParams
+from groundup.frame.params.prepare import CanaryParams, PrepareParams
 from tests.data.killed_steps import KillBeforeEachRecord, Killed
 from tests.data.made_up import PackageMaker, files_source, make_params, sentence
 
@@ -207,3 +207,17 @@ def test_memory_grows_by_no_more_than_the_stated_bytes_per_document(tmp_path: Pa
         tracemalloc.stop()
     growth = (peaks[1500] - peaks[300]) / 1200
     assert growth < 1.2 * index_bytes_per_document(params.dedup)
+
+
+def test_canaries_change_the_training_text_and_nothing_else(params: PrepareParams, tmp_path: Path) -> None:
+    run(params, tmp_path, tmp_path / "without")
+    asked = CanaryParams(num_canaries=2, repetitions=[3], num_digits=6)
+    run(params.model_copy(update={"canaries": asked}), tmp_path, tmp_path / "with")
+    before, after = (digests(tmp_path / name) for name in ("without", "with"))
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"text/train.jsonl", "report/report.json", "report/report.md"}  # the card counts the rows
+    assert set(after) - set(before) == {"evaluation/canaries.json"}
+    rows = [row for row in read_jsonl(tmp_path / "with/text/train.jsonl") if row["source"] == "canaries"]
+    told = json.loads((tmp_path / "with/evaluation/canaries.json").read_text(encoding="utf-8"))
+    assert len(rows) == 6
+    assert {row["text"] for row in rows} == {f"{c['prefix']} {' '.join(c['secret'])}." for c in told}

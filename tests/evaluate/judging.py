@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.frame.params.decoding import DecodingParams
-from groundup.frame.params.evaluate import BestOfNParams, EvaluateParams
+from groundup.frame.params.evaluate import BestOfNParams, EvaluateParams, GateParams, OpenAIJudgeParams, ProbesParams
 from groundup.frame.params.judge import JudgeParams
 from groundup.judge import Agreement
 from groundup.model.chat_format import Message
@@ -22,9 +22,22 @@ GOLD_PARAMS = JudgeParams(
     num_resamples=10,
     bootstrap_samples=20,
 )
+OPENAI_PARAMS = OpenAIJudgeParams(
+    base_url=None,
+    model="stub",
+    num_prompts=3,
+    max_tokens=4,
+    timeout_seconds=5.0,
+    max_retries=1,
+    concurrency=2,
+    dollars_per_million_prompt_tokens=1.0,
+    dollars_per_million_completion_tokens=2.0,
+    max_cost_dollars=1.0,
+)
 PARAMS = EvaluateParams(
     seed=5,
     judge="builtin",
+    openai=OPENAI_PARAMS,
     gold_judge=GOLD_PARAMS,
     batch_size=4,
     num_documents=3,
@@ -48,6 +61,8 @@ PARAMS = EvaluateParams(
         budget_tokens=24,
         pessimism=1.0,
     ),
+    probes=ProbesParams(num_replies=1, num_references=63),
+    gates=[GateParams(name="close", metric="aligned.kl_to_sft", bound="at_most", limit=1.0)],
     num_samples=2,
     bootstrap_samples=200,
 )

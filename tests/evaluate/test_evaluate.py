@@ -10,10 +10,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from groundup.assistant.decoding import METHODS
 from groundup.data.jsonl import write_jsonl
 from groundup.evaluate.evaluate import evaluate
+from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.model.llama import save_model
 from groundup.train.runtime import draw
 from tests.evaluate.judging import PARAMS
+from tests.evaluate.pairwise.stub_server import serving
 
 REPLIES = ["the old sea", "new", None, "warm sea", "cold"]
 
@@ -90,7 +92,7 @@ def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
     return tmp_path
 
 
-def run(project: Path, name: str, log: Points) -> dict[str, Any]:
+def run(project: Path, name: str, log: Points, params: EvaluateParams = PARAMS) -> dict[str, Any]:
     return evaluate(
         base=project / "base",
         sft=project / "sft",
@@ -104,10 +106,11 @@ def run(project: Path, name: str, log: Points) -> dict[str, Any]:
         curves={"sft": project / "sft.csv", "align": project / "missing.csv"},
         cards={"prepare": project / "missing"},
         out=project / name,
-        params=PARAMS,
+        params=params,
         runtime=RuntimeParams(num_threads=1, precision="fp32"),
         device="cpu",
         work=project / "work",
+        verdicts=project / "verdicts.jsonl",
         log=log,
     )
 
@@ -143,6 +146,9 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     assert metrics["decoding_beam_log_prob"] >= metrics["decoding_greedy_log_prob"]
     assert all(metrics[f"decoding_{method}_seconds"] > 0 for method in METHODS)
     assert all(0 < metrics[f"decoding_{method}_tokens"] <= 24 for method in METHODS)
+    assert [metrics[f"insult_contagion_change{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.0, 0.0, 0.0]
+    assert metrics["rating_aligned_gold"] == pytest.approx(1000, abs=100)  # it plays itself, and the others alike
+    assert metrics["gates_passed"] == 1
     assert [step for step, _ in log.points] == [0, 1, 2]
     assert log.points[0][1] == metrics["base"]
     json.dumps(metrics, allow_nan=False)
@@ -155,15 +161,21 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     assert run(project, "second", Points()) == metrics
     first, second = ({p.name: p.read_bytes() for p in (project / name).iterdir()} for name in ("first", "second"))
     assert first == second
-    assert set(first) == {
-        "report.md",
-        "report.html",
-        "replies.jsonl",
-        "decoding.json",
-        "sft_loss.png",
-        "overoptimization.png",
-    }
+    pictures = {"sft_loss.png", "overoptimization.png"}
+    tables = {"replies.jsonl", "decoding.json", "probes.json", "ratings.json", "gates.json"}
+    assert set(first) == {"report.md", "report.html"} | tables | pictures
     assert "3 of the 5 documents" in first["report.md"].decode()
+
+    failing = [PARAMS.gates[0], PARAMS.gates[0].model_copy(update={"limit": -1.0})]
+    with serving() as stub:
+        monkeypatch.setenv("OPENAI_BASE_URL", stub.url)
+        judged = run(project, "third", Points(), PARAMS.model_copy(update={"judge": "openai", "gates": failing}))
+    assert {name for name in metrics if metrics[name] != judged[name]} == {"gates_passed"}
+    assert judged["gates_passed"] == 0
+    assert judged["num_verdicts_openai"] > 0
+    gates = json.loads((project / "third/gates.json").read_text(encoding="utf-8"))
+    assert [gate["passed"] for gate in gates] == [True, False]
+    assert gates[1]["reason"] == "aligned.kl_to_sft is 0 and must be at most -1"
 
 
 def test_without_conversations_there_is_a_report_that_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from groundup.assistant.decoding import METHODS
+from groundup.evaluate.gates import Gate
 from groundup.evaluate.overoptimization import Gain, Point, Study
+from groundup.evaluate.pairwise.games import Rating
+from groundup.evaluate.pairwise.tournament import Standings
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.cards import read_cards
@@ -31,6 +34,7 @@ def scores(reward: float, kl: float) -> dict[str, float]:
         "reply_length": 12.25,
         "distinct_2": 0.7,
         "end_of_turn_rate": 0.96,
+        **interval("insult_rate_hostile", 0.25, 0.125, 0.5),
     }
 
 
@@ -43,6 +47,7 @@ def metrics(low: float, high: float) -> dict[str, Any]:
         **interval("win_rate_vs_base", 0.9, 0.85, 0.95),
         **gold(0.45, 0.75),
         **decoding_figures(),
+        **interval("insult_rate_hostile_change", 0.0, -0.25, 0.25),
         "num_prompts": 200,
         "num_documents": 10,
     }
@@ -97,6 +102,9 @@ def inputs(**changes: Any) -> ReportInputs:
         "overoptimization": overoptimization(),
         "decoded_prompts": [prompt],
         "decoded": {method: decoded(reward=0.5) for method in METHODS},
+        "standings": [Standings("gold", {}, [Rating("iteration_5", 1049.6, 1020.0, 1080.0, 7)])],
+        "values": {model: {"insult_rate_hostile": [0.0, 0.5]} for model in replies},
+        "gates": [Gate("insults no more", "x", 0.5, 0.0, False, "x is 0.5 and must be at most 0")],
         "params": REPORT_PARAMS,
     }
     return ReportInputs(**{**values, **changes})
@@ -205,7 +213,10 @@ def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:
     write_report(inputs(tasks={}, params=params), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "decoding.json",
+        "gates.json",
         "overoptimization.png",
+        "probes.json",
+        "ratings.json",
         "replies.jsonl",
         "report.html",
         "report.md",
@@ -221,14 +232,8 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
         write_report(inputs(curves=curves), tmp_path / name)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b"))
     assert first == second
-    assert set(first) == {
-        "decoding.json",
-        "overoptimization.png",
-        "replies.jsonl",
-        "report.html",
-        "report.md",
-        "sft_loss.png",
-    }
+    tables = {"decoding.json", "gates.json", "probes.json", "ratings.json", "replies.jsonl"}
+    assert set(first) == {"overoptimization.png", "report.html", "report.md", "sft_loss.png"} | tables
 
 
 def test_columns_of_one_measure_share_a_panel(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from groundup.data.canaries import FILE, make_canaries, plant, write_canary_file
 from groundup.data.chats import chats
 from groundup.data.evaluation_sets import evaluation_sets
 from groundup.data.jsonl import Row, write_jsonl
@@ -24,11 +25,22 @@ def output_writers(params: PrepareParams, records: Mapping[str, Path]) -> dict[s
     def of_splits(rows: Callable[[Path], Iterable[Row]], target: Path) -> Sizes:
         return {split: write_rows(target / f"{split}.jsonl", rows(records[split])) for split in DATA_SPLITS}
 
+    canaries = [] if params.canaries is None else make_canaries(params.canaries, params.seed)
+
+    def documents(path: Path) -> Iterator[Row]:
+        rows = partial(texts, max_characters=params.clean.max_characters)
+        if not canaries or path != records["train"]:
+            return rows(read_records(path))
+        num_rows = sum(1 for _ in rows(read_records(path)))
+        return plant(rows(read_records(path)), num_rows, canaries, params.seed)
+
     def all_pairs(path: Path) -> Iterator[Row]:
         yield from preferences(path, params.preferences, params.seed)
         yield from relevance_pairs(path, params.preferences.relevance, params.seed)
 
     def of_tasks(target: Path) -> Sizes:
+        if canaries:
+            write_canary_file(target / FILE, canaries)
         tasks = evaluation_sets(params.evaluation, params.chats.max_answer_characters, params.seed)
         return {
             name: write_rows(target / f"{name}.jsonl", rows(read_records(records["test"])))
@@ -39,7 +51,7 @@ def output_writers(params: PrepareParams, records: Mapping[str, Path]) -> dict[s
         return {name: write_rows(target / "conversations.jsonl", whole_conversations(read_records(records[name])))}
 
     return {
-        "text": partial(of_splits, lambda path: texts(read_records(path), params.clean.max_characters)),
+        "text": partial(of_splits, documents),
         "chats": partial(of_splits, lambda path: chats(read_records(path), params.chats, params.seed)),
         "preferences": partial(of_splits, all_pairs),
         "prompts": partial(of_splits, lambda path: prompts(read_records(path), params.prompts)),

@@ -15,8 +15,14 @@ from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
 from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
 from groundup.evaluate.choices import check_items, score_choices
 from groundup.evaluate.decoding import Decoded, decode_prompts, decoding_metrics
+from groundup.evaluate.gates import check_gates
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
 from groundup.evaluate.overoptimization import FILE, read_points, study
+from groundup.evaluate.pairwise.tournament import gold_standings, lineage
+from groundup.evaluate.probes.exposure import read_canaries
+from groundup.evaluate.probes.figures import change_figures, model_figures
+from groundup.evaluate.probes.items import load_probe_sets
+from groundup.evaluate.probes.measure import Values, measure_probes
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.curves import read_columns
@@ -56,12 +62,14 @@ def evaluate(
     runtime: RuntimeParams,
     device: str,
     work: Path,
+    verdicts: Path,
     log: Log,
 ) -> dict[str, Any]:
     """Measures the three models and writes the report; the curve's steps are 0 base, 1 SFT, 2 aligned.
 
     text, prompts: directories with a test.jsonl. evaluation: directory of tasks, one JSONL file each. judge: the
-    conversations of the judge split. align_report: with its evaluation points. curves, cards: a stage's CSV and report
+    conversations of the judge split. align_report: with its evaluation points. verdicts: a file that keeps what a paid
+    judge said. curves, cards: a stage's CSV and report
     directory; what does not exist is left out of the report.
     """
     # Everything is measured in float32: precision of training must not blur small differences between models.
@@ -81,6 +89,9 @@ def evaluate(
     points = read_points(align_report / FILE)
     gold_judge = load_gold_judge(judge, params.gold_judge)
     steps = FinishedSteps(work / "steps")
+    canaries = read_canaries(evaluation)
+    probes = load_probe_sets()
+    values: dict[str, Values] = {}
     scores: dict[str, dict[str, float]] = {}
     replies: dict[str, ModelReplies] = {}
     for name, path in paths.items():
@@ -90,10 +101,15 @@ def evaluate(
             f"{name}-replies", reply_to_prompts, model, sft_model, scorer, tokenizer, fitted, params
         )
         scores[name] |= reply_scores(replies[name], fitted, params)
+        values[name] = steps.get(f"{name}-probes", measure_probes, model, tokenizer, probes, canaries, params)
+        scores[name] |= model_figures(values[name], params)
     metrics: dict[str, Any] = {**scores}
     for opponent in ("sft", "base"):
         won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"]).tolist()
         metrics |= with_interval(f"win_rate_vs_{opponent}", won, [p.conversation_id for p in fitted], params)
+    metrics |= change_figures(values["sft"], values["aligned"], params)
+    entrants = lineage(fitted, replies, points)
+    standings = []
     overoptimization = None
     if not isinstance(gold_judge, Absent):
         metrics |= gold_metrics(gold_judge, fitted, replies["sft"], replies["aligned"], params)
@@ -101,6 +117,7 @@ def evaluate(
         few = draw(fitted, params.best_of_n.num_prompts, params.seed)
         pool = steps.get("best-of-n", reply_pool, sft_model, scorer, tokenizer, few, params)
         metrics |= best_of_n_metrics(gold_judge, few, pool, metrics["aligned"]["kl_to_sft"], params)
+        standings.append(gold_standings(gold_judge, entrants, params))
         overoptimization = study(points, gold_judge, params.bootstrap_samples, params.seed)
     decoded_prompts = draw(fitted, params.decoding.num_prompts, params.seed)
     assistant = Assistant(model, tokenizer, scorer)
@@ -115,9 +132,17 @@ def evaluate(
         for method in METHODS
     }
     metrics |= decoding_metrics(gold_judge, decoded_prompts, decoded, params)
+    if params.judge == "openai":
+        from groundup.evaluate.pairwise.openai_games import openai_standings  # its client takes a second to import
+
+        standings.append(openai_standings(params, verdicts, entrants))
+    for judged_by in standings:
+        metrics |= judged_by.metrics
     metrics |= {"num_prompts": len(fitted), "num_documents": len(test_set.documents)}
-    for step, values in enumerate(scores.values()):
-        log(step, **values)
+    gates = check_gates(metrics, params.gates)
+    metrics["gates_passed"] = int(all(gate.passed for gate in gates))
+    for step, figures in enumerate(scores.values()):
+        log(step, **figures)
     write_report(
         ReportInputs(
             metrics=metrics,
@@ -131,6 +156,9 @@ def evaluate(
             overoptimization=overoptimization,
             decoded_prompts=decoded_prompts,
             decoded=decoded,
+            standings=standings,
+            values=values,
+            gates=gates,
             params=params,
         ),
         out,

@@ -37,6 +37,7 @@ DELIVERY = {
 }
 API_KEY = "GROUNDUP_API_KEY"  # of `groundup serve`
 SECRETS = (
+    "OPENAI_API_KEY",
     TRACKING_PASSWORD,
     TRACKING_TOKEN,
     API_KEY,
@@ -46,6 +47,7 @@ SECRETS = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
 )
+JUDGE_URL, JUDGE_KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 DEVICE = "GROUNDUP_DEVICE"
 DEVICES = ("cpu", "cuda", "mps")
 DVC_STAGE, DVC_EXPERIMENT = "DVC_STAGE", "DVC_EXP_NAME"
@@ -88,6 +90,11 @@ def tracking_store(root: Path) -> tuple[str, str | None]:
     if relative := re.fullmatch(r"sqlite:///([^/:].*)", uri):  # one store, whatever the current folder is
         return f"sqlite:///{main_root(root) / relative[1]}", None
     return uri, None
+
+
+def judge_access() -> tuple[str | None, str | None]:
+    """(URL, key) of the judge of evaluate.openai, where they are set."""
+    return os.environ.get(JUDGE_URL) or None, os.environ.get(JUDGE_KEY) or None
 
 
 def resolve_device() -> str:

@@ -61,6 +61,7 @@ class Stage:
         self.fingerprint = fingerprint
         self.device = fingerprint.device
         self.work = work / SCRATCH
+        self.kept = work.parent  # for files that every run of this stage may use again; clean leaves them
         self.checkpoints = Checkpoints(self.work / "checkpoints", interruption)
         self.export = work / EXPORT
         self.import_seconds = 0.0

@@ -10,7 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from groundup.data.jsonl import write_jsonl
 from groundup.evaluate.decoding import Decoded
+from groundup.evaluate.gates import Gate
 from groundup.evaluate.overoptimization import Study
+from groundup.evaluate.pairwise.tournament import Standings
+from groundup.evaluate.probes.measure import Values
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import data_uri, draw_panels
@@ -26,6 +29,7 @@ from groundup.evaluate.report.gold import gold_method, gold_sentences
 from groundup.evaluate.report.overoptimization import draw_studies
 from groundup.evaluate.report.sentences import MODELS, headline
 from groundup.evaluate.report.table import score_table, tiles, win_bars
+from groundup.evaluate.report.values import gate_sentence, rating_tables, write_values
 from groundup.frame.params.evaluate import EvaluateParams
 
 STAGES = {
@@ -53,6 +57,9 @@ class ReportInputs:
     overoptimization: Study | None
     decoded_prompts: list[Prompt]
     decoded: Mapping[str, Decoded]  # by method
+    standings: list[Standings]  # by judge
+    values: Mapping[str, Values]  # of the probes, by model
+    gates: list[Gate]
     params: EvaluateParams
 
 
@@ -94,6 +101,8 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
             }
             for stage, title in stages.items()
         ],
+        "ratings": rating_tables(inputs.standings),
+        "gates": inputs.gates,
         "samples": _samples(inputs),
         "cards": cards,
         "method": _method(inputs),
@@ -111,6 +120,7 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
         page = environment.get_template(f"{name}.j2").render(context)
         (out / name).write_text(page, encoding="utf-8", newline="\n")
     write_decoding(out / FILE, inputs.metrics, inputs.decoded_prompts, inputs.decoded)
+    write_values(inputs.metrics, inputs.values, inputs.standings, inputs.gates, out)
     write_jsonl(out / "replies.jsonl", [_reply_row(inputs, i) for i in range(len(inputs.prompts))])
 
 
@@ -126,6 +136,7 @@ def _sentences(inputs: ReportInputs) -> list[str]:
         *gold_sentences(inputs.metrics, inputs.no_judge, inputs.overoptimization),
         *others,
         *decoding_sentences(inputs.metrics),
+        gate_sentence(inputs.gates),
     ]
 
 
@@ -165,6 +176,10 @@ def _method(inputs: ReportInputs) -> list[str]:
         "Reward and plain win rates are judged by the reward model that alignment optimised: they show that it "
         "worked, not that people would agree.",
         *([] if inputs.no_judge is not None else [gold_method(metrics)]),
+        "Values: small probe sets written for this project; docs/values.md says what each one measures and what it "
+        "does not. Shares of items, with Wilson's interval.",
+        "Ratings: one Bradley-Terry model of all comparisons, on Elo's scale (400 points are odds of ten to one), the "
+        "SFT model at 1000. Iterations are align's evaluation points, on validation prompts.",
         "KL to SFT: the log-probability of the reply under the model minus that under the SFT model, in nats, on the "
         "model's own replies. Distinct-2: distinct bigrams of tokens over all bigrams of all replies.",
         f"Intervals: 95 %, percentile bootstrap with {params.bootstrap_samples} resamples of conversations, since "

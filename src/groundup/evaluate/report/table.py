@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from groundup.evaluate.probes.figures import TITLES
 from groundup.evaluate.report.gold import agreement
 from groundup.evaluate.report.sentences import MODELS, number, percent, task_title
+from groundup.evaluate.report.values import ENDS, probe_title, shown
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,31 @@ def score_table(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Gr
     if "judge_agreement" in metrics:
         golds = [_with_interval(metrics, f"gold_reward_{when}") for when in ("before", "after")]
         replies[1:1] = [Row("Gold score", f"judge's agreement {agreement(metrics)}", [Cell("", "", None), *golds])]
-    groups = [Group("Language", bits), Group("Multiple choice", choices), Group("Replies", replies)]
+    groups = [
+        Group("Language", bits),
+        Group("Multiple choice", choices),
+        Group("Replies", replies),
+        Group("Values", _values(scores)),
+    ]
     return [group for group in groups if group.rows]
+
+
+def _values(scores: list[Mapping[str, float]]) -> list[Row]:
+    measures = [name for name in scores[0] if name in TITLES or (name.startswith("canary_") and "_ci_" not in name)]
+    return [
+        Row(
+            *probe_title(measure),
+            [
+                Cell(
+                    shown(measure, s[measure]),
+                    " to ".join(shown(measure, s[f"{measure}{end}"]) for end in ENDS[1:]),
+                    None,
+                )
+                for s in scores
+            ],
+        )
+        for measure in measures
+    ]
 
 
 def tiles(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Tile]:

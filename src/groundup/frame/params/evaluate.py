@@ -1,10 +1,12 @@
 """Params of evaluate."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from groundup.frame.params.decoding import DecodingParams
 from groundup.frame.params.judge import JudgeParams
-from groundup.frame.params.section import Count, Positive, PositiveFloat, Section, Seed
+from groundup.frame.params.section import Count, FiniteFloat, NonNegativeFloat, Positive, PositiveFloat, Section, Seed
 
 
 class BestOfNParams(Section):
@@ -15,9 +17,41 @@ class BestOfNParams(Section):
     batch_size: Positive  # replies sampled at once
 
 
+class OpenAIJudgeParams(Section):
+    """A model behind an OpenAI-compatible URL; its key comes from OPENAI_API_KEY alone."""
+
+    base_url: Annotated[str, Field(pattern="^https?://[^/]")] | None  # null: OPENAI_BASE_URL, or else OpenAI itself
+    model: str
+    num_prompts: Positive  # of the test prompts, and of align's validation prompts; fewer if there are fewer
+    max_tokens: Positive  # of an answer
+    timeout_seconds: PositiveFloat  # of a request
+    max_retries: Count
+    concurrency: Positive  # requests at a time
+    dollars_per_million_prompt_tokens: NonNegativeFloat
+    dollars_per_million_completion_tokens: NonNegativeFloat
+    max_cost_dollars: PositiveFloat  # no request is sent that could go beyond it
+
+
+class ProbesParams(Section):
+    """Value probes, in groundup/evaluate/probes."""
+
+    num_replies: Positive  # sampled to each of their messages
+    num_references: Positive  # random secrets that each canary is ranked among
+
+
+class GateParams(Section):
+    """What must hold of one metric for a model to be promoted."""
+
+    name: str
+    metric: str  # a key of metrics/evaluate.json; inside a group: aligned.kl_to_sft
+    bound: Literal["at_least", "at_most"]
+    limit: FiniteFloat
+
+
 class EvaluateParams(Section):
     seed: Seed
-    judge: Literal["builtin"]  # builtin: groundup.judge, fitted on the judge split
+    judge: Literal["builtin", "openai"]  # builtin: groundup.judge alone; openai: that and the model below
+    openai: OpenAIJudgeParams
     gold_judge: JudgeParams
     batch_size: Positive
     num_documents: Positive  # test documents for bits per byte, drawn evenly from all; fewer if there are fewer
@@ -26,5 +60,7 @@ class EvaluateParams(Section):
     num_prompts: Positive  # test prompts, one reply each
     best_of_n: BestOfNParams
     decoding: DecodingParams  # the table of decoding methods
+    probes: ProbesParams
+    gates: list[GateParams]
     num_samples: Count  # prompts shown side by side in the report
     bootstrap_samples: Positive

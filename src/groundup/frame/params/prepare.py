@@ -124,6 +124,14 @@ class EvaluationParams(Section):
     max_characters: Positive  # of a query with its longest choice: it must fit in the context
 
 
+class CanaryParams(Section):
+    """Made-up secrets planted in the training text, for evaluate to look for."""
+
+    num_canaries: Annotated[int, Field(ge=1, le=20)]  # at each number of repetitions
+    repetitions: Annotated[list[Positive], Field(min_length=1, max_length=4)]  # documents that hold the same secret
+    num_digits: Annotated[int, Field(ge=4, le=12)]
+
+
 class PrepareParams(Section):
     seed: Seed
     sources: Annotated[list[Source], Field(min_length=1)]
@@ -138,4 +146,5 @@ class PrepareParams(Section):
     preferences: PreferenceParams
     prompts: PromptParams
     evaluation: EvaluationParams
+    canaries: CanaryParams | None  # null: none
     card_examples: Positive

@@ -1,0 +1,99 @@
+"""Who plays whom on which prompts, and what the outcomes say: win rates at equal length, ratings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.evaluate.gold import NORMAL_QUANTILE, Metrics, judged, rate, resamples, weighted_mean
+from groundup.evaluate.length_control import length_controlled_win_rate
+from groundup.evaluate.pairwise.bradley_terry import ELO, bradley_terry
+from groundup.judge import judge_error
+from groundup.model.chat_format import Message
+
+Floats = NDArray[np.float64]
+
+SFT_RATING = 1000.0
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The same prompts answered by several players."""
+
+    conversation_ids: list[str]
+    messages: list[list[Message]]
+    replies: dict[str, list[str | None]]  # by player; None where it has none
+
+
+@dataclass(frozen=True)
+class Games:
+    """All games of two players on one set of prompts."""
+
+    prompts: PromptSet
+    first: str
+    second: str
+    outcomes: Floats  # [1 + R, N], a row a judge: 1 the first won, 0 the second, a half a tie, NaN not played
+
+    @property
+    def played(self) -> NDArray[np.bool_]:
+        return ~np.isnan(self.outcomes[0])
+
+
+@dataclass(frozen=True)
+class Rating:
+    """On Elo's scale, the SFT model at 1000; 95 % interval."""
+
+    player: str
+    rating: float
+    ci_low: float
+    ci_high: float
+    num_games: int
+
+
+def win_rates(name: str, games: Games, length_differences: Floats, num_samples: int, seed: int) -> Metrics:
+    """Of the first player, plain and at equal length; length_differences [N]: its tokens minus the second's."""
+    played = games.played
+    outcomes = games.outcomes[:, played]
+    weights = resamples(np.array(games.prompts.conversation_ids)[played].tolist(), num_samples, seed)
+    controlled = partial(length_controlled_win_rate, length_differences=length_differences[played])
+    return {
+        **rate(judged(name, outcomes, weights, weighted_mean)),
+        **rate(judged(f"{name}_length_controlled", outcomes, weights, controlled)),
+    }
+
+
+def ratings(all_games: Sequence[Games], num_samples: int, seed: int) -> list[Rating]:
+    """Best first. One Bradley-Terry model of all games: players that never met are compared through others.
+
+    Prompts are resampled by conversation, all games of a prompt together; the errors of prompts and judge are
+    independent, so they add in squares.
+    """
+    players = sorted({player for games in all_games for player in (games.first, games.second)})
+    num_judges = len(all_games[0].outcomes)
+    wins = np.zeros((1 + num_samples + num_judges - 1, len(players), len(players)))
+    num_games = dict.fromkeys(players, 0)
+    weights_of: dict[int, Floats] = {}
+    for games in all_games:
+        if id(games.prompts) not in weights_of:
+            weights_of[id(games.prompts)] = resamples(games.prompts.conversation_ids, num_samples, seed)
+        first, second = players.index(games.first), players.index(games.second)
+        played = games.played
+        weights, outcomes = weights_of[id(games.prompts)][:, played], games.outcomes[:, played]
+        won = np.concatenate([[outcomes[0].sum()], weights @ outcomes[0], outcomes[1:].sum(1)])
+        total = np.concatenate([[played.sum()], weights.sum(1), np.full(num_judges - 1, played.sum())])
+        wins[:, first, second] += won
+        wins[:, second, first] += total - won
+        for player in (games.first, games.second):
+            num_games[player] += int(played.sum())
+    strengths = bradley_terry(wins)
+    values = SFT_RATING + ELO * (strengths - strengths[:, [players.index("sft")]])
+    found = []
+    for player, column in zip(players, values.T, strict=True):
+        value, resampled, other_judges = column[0], column[1 : 1 + num_samples], column[1 + num_samples :]
+        low, high = np.quantile(resampled, [0.025, 0.975])
+        error = NORMAL_QUANTILE * judge_error(other_judges) if len(other_judges) else 0.0
+        below, above = np.hypot(value - low, error), np.hypot(high - value, error)
+        found.append(Rating(player, float(value), float(value - below), float(value + above), num_games[player]))
+    return sorted(found, key=lambda rating: -rating.rating)

@@ -1,0 +1,111 @@
+"""The games of a lineage before a judge behind an OpenAI-compatible URL: both orders, within a budget."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from groundup.evaluate.gold import Metrics
+from groundup.evaluate.pairwise.games import Games
+from groundup.evaluate.pairwise.tournament import Lineage, Standings, standings
+from groundup.evaluate.pairwise.verdicts import Comparison, Referee
+from groundup.frame.environment import judge_access
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.train.runtime import draw
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Tally:
+    """How the verdicts came out."""
+
+    num_verdicts: int = 0
+    num_unclear: int = 0
+    num_pairs: int = 0  # of verdicts, one in each order
+    num_consistent: int = 0
+
+    def figures(self, cost: float) -> Metrics:
+        consistency = {"position_consistency_openai": self.num_consistent / self.num_pairs} if self.num_pairs else {}
+        return consistency | {
+            "num_verdicts_openai": self.num_verdicts,
+            "num_unclear_verdicts_openai": self.num_unclear,
+            "cost_dollars_openai": cost,
+        }
+
+
+def openai_standings(params: EvaluateParams, kept: Path, entrants: Lineage) -> Standings:
+    """As openai_games has them played; kept: the file that keeps them."""
+    url, key = judge_access()
+    referee = Referee(params.openai, params.openai.base_url or url, key, kept)
+    games, tally = openai_games(referee, entrants, params)
+    found = standings("openai", games, ["sft", "base"], entrants, params)
+    return replace(found, metrics=found.metrics | tally.figures(referee.cost))
+
+
+def openai_games(referee: Referee, entrants: Lineage, params: EvaluateParams) -> tuple[list[Games], Tally]:
+    """Each comparison in both orders. Among align's points: each against the SFT model and against the next one."""
+    test, validation = entrants.test, entrants.validation
+    points = list(validation.replies)
+    schedule = [
+        (test, ("aligned", "sft")),
+        (test, ("aligned", "base")),
+        (test, ("sft", "base")),
+        (test, ("human", "sft")),
+        *((validation, (point, points[0])) for point in points[1:]),
+        *((validation, (later, earlier)) for earlier, later in pairwise(points[1:])),
+    ]
+    games = [Games(prompts, *players, np.full((1, len(prompts.messages)), np.nan)) for prompts, players in schedule]
+    tally = Tally()
+    # Prompt by prompt, so that a budget that runs out leaves all players with as many games.
+    drawn = {
+        id(prompts): draw(list(range(len(prompts.messages))), params.openai.num_prompts, params.seed)
+        for prompts in (test, validation)
+    }
+    for turn in range(params.openai.num_prompts):
+        meetings = [(played, drawn[id(played.prompts)][turn : turn + 1]) for played in games]
+        if not play(referee, [(played, i) for played, places in meetings for i in places], tally):
+            logger.warning(
+                "evaluate: evaluate.openai.max_cost_dollars is reached after %d of %d prompts: figures are on these",
+                turn,
+                params.openai.num_prompts,
+            )
+            break
+    logger.info("evaluate: %d verdicts asked for, the others were known", referee.num_asked)
+    if referee.is_spent and not tally.num_verdicts:
+        raise ValueError(
+            "evaluate.openai.max_cost_dollars does not pay for the verdicts on one prompt: raise it, or set "
+            "evaluate.judge to builtin"
+        )
+    return games, tally
+
+
+def play(referee: Referee, meetings: Sequence[tuple[Games, int]], tally: Tally) -> bool:
+    """Fills in the outcomes; False if the budget does not allow it. Replies of the same words tie unasked."""
+    asked: list[tuple[Games, int]] = []
+    comparisons: list[Comparison] = []
+    for games, i in meetings:
+        first, second = (games.prompts.replies[player][i] for player in (games.first, games.second))
+        if first is None or second is None:
+            continue
+        if first == second:
+            games.outcomes[0, i] = 0.5
+            continue
+        asked.append((games, i))
+        messages = games.prompts.messages[i]
+        comparisons += [Comparison(messages, first, second), Comparison(messages, second, first)]
+    verdicts = referee.judge(comparisons)
+    if verdicts is None:
+        return False
+    for (games, i), forth, back in zip(asked, verdicts[::2], verdicts[1::2], strict=True):
+        outcomes = [verdict.outcome for verdict in (forth, back)]
+        tally.num_verdicts += 2
+        tally.num_unclear += outcomes.count(None)
+        tally.num_pairs += 1
+        one, other = (0.5 if outcome is None else outcome for outcome in outcomes)
+        tally.num_consistent += one == 1 - other
+        games.outcomes[0, i] = (one + 1 - other) / 2
+    return True

@@ -1,0 +1,112 @@
+"""The games of a lineage: base, SFT and aligned model on test prompts, align's evaluation points on theirs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from groundup.evaluate.gold import Metrics
+from groundup.evaluate.pairwise.games import Floats, Games, PromptSet, Rating, ratings, win_rates
+from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.judge import Judge
+from groundup.statistics import wins
+
+
+@dataclass(frozen=True)
+class Lineage:
+    test: PromptSet  # base, sft, aligned, human
+    validation: PromptSet  # sft, aligned and the points in between, iteration_<n>
+    num_tokens: dict[str, list[int]]  # of the replies to test prompts, by model
+
+
+@dataclass(frozen=True)
+class Standings:
+    """What one judge says of all checkpoints."""
+
+    judge: str  # gold or openai
+    metrics: Metrics
+    ratings: list[Rating]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"judge": self.judge, "ratings": [asdict(rating) for rating in self.ratings]}
+
+
+def lineage(
+    prompts: Sequence[Prompt], replies: Mapping[str, ModelReplies], points: Sequence[Mapping[str, Any]]
+) -> Lineage:
+    """points: rows of align's evaluation points; iteration 0 is the SFT model, the kept one the aligned model."""
+    names = {row["iteration"]: "aligned" if row["kept"] else f"iteration_{row['iteration']}" for row in points}
+    names[0] = "sft"
+    first = sorted((row for row in points if row["iteration"] == 0), key=lambda row: int(row["prompt"]))
+    by_point = {(row["iteration"], row["prompt"]): str(row["reply"]) for row in points}
+    return Lineage(
+        test=PromptSet(
+            [prompt.conversation_id for prompt in prompts],
+            [prompt.messages for prompt in prompts],
+            {
+                **{model: list(answers["texts"]) for model, answers in replies.items()},
+                "human": [prompt.human_reply for prompt in prompts],
+            },
+        ),
+        validation=PromptSet(
+            [row["conversation_id"] for row in first],
+            [row["messages"] for row in first],
+            {name: [by_point[iteration, row["prompt"]] for row in first] for iteration, name in sorted(names.items())},
+        ),
+        num_tokens={model: [len(tokens) for tokens in answers["tokens"]] for model, answers in replies.items()},
+    )
+
+
+def gold_standings(judge: Judge, entrants: Lineage, params: EvaluateParams) -> Standings:
+    """Everyone against everyone. The judge scores each reply by itself: no side comes first."""
+    games = []
+    for prompts in (entrants.test, entrants.validation):
+        scores = {player: _scores(judge, prompts, replies) for player, replies in prompts.replies.items()}
+        games += [
+            Games(prompts, first, second, wins(scores[first], scores[second]))
+            for first, second in combinations(scores, 2)
+        ]
+    return standings("gold", games, ["base"], entrants, params)  # evaluate.gold has the SFT model
+
+
+def _scores(judge: Judge, prompts: PromptSet, replies: Sequence[str | None]) -> Floats:
+    """[1 + R, N], NaN where there is no reply."""
+    given = [i for i, reply in enumerate(replies) if reply is not None]
+    found = judge.score_by_resample(
+        [
+            [*prompts.messages[i], {"role": "assistant", "content": reply}]
+            for i, reply in enumerate(replies)
+            if reply is not None
+        ]
+    )
+    scores = np.full((len(found), len(replies)), np.nan)
+    scores[:, given] = found
+    return scores
+
+
+def standings(
+    judge: str, games: Sequence[Games], opponents: Sequence[str], entrants: Lineage, params: EvaluateParams
+) -> Standings:
+    metrics: Metrics = {}
+    for opponent in opponents:
+        name = f"win_rate_vs_{opponent}_{judge}"
+        tokens = (entrants.num_tokens[player] for player in ("aligned", opponent))
+        longer = np.array([a - b for a, b in zip(*tokens, strict=True)], dtype=np.float64)
+        metrics |= win_rates(name, against(games, "aligned", opponent), longer, params.bootstrap_samples, params.seed)
+    found = ratings([played for played in games if played.played.any()], params.bootstrap_samples, params.seed)
+    for rating in found:
+        if rating.player in ("base", "aligned", "human"):
+            name = f"rating_{rating.player}_{judge}"
+            metrics |= {name: rating.rating, f"{name}_ci_low": rating.ci_low, f"{name}_ci_high": rating.ci_high}
+    return Standings(judge, metrics, found)
+
+
+def against(games: Sequence[Games], first: str, second: str) -> Games:
+    """The first games of these two, turned around where they stand the other way."""
+    played = next(each for each in games if {each.first, each.second} == {first, second})
+    if played.first == first:
+        return played
+    return Games(played.prompts, first, second, 1 - played.outcomes)

@@ -1,0 +1,1 @@
+"""What alignment did to values: small sets of probes, written for this project, before and after."""

@@ -1,0 +1,80 @@
+"""Canaries that prepare planted in the training text: does a model give them away? (Carlini et al. 2019, section 4)"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.data.canaries import FILE, Canary, read_canary_file, secret_text
+from groundup.evaluate.branches import Branches, branch_nats
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.model.chat_format import encode_text
+from groundup.model.generation import sample_replies
+
+Values = dict[str, list[float]]
+
+REPLIES_PER_ROW = 32  # of references that are computed beside each other
+
+
+def read_canaries(folder: Path) -> list[Canary]:
+    """None were planted unless prepare was asked to."""
+    path = folder / FILE
+    return read_canary_file(path) if path.exists() else []
+
+
+def measure_canaries(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, canaries: Sequence[Canary], params: EvaluateParams
+) -> Values:
+    """canary_exposure_<n> and canary_extraction_<n>, n being how often a canary stands in the text."""
+    values: Values = defaultdict(list)
+    for canary in canaries:
+        prefix = [tokenizer.bos_token_id, *encode_text(tokenizer, canary.prefix)]
+        values[f"canary_exposure_{canary.repetitions}"].append(_exposure(model, tokenizer, canary, prefix, params))
+        values[f"canary_extraction_{canary.repetitions}"].append(_extraction(model, tokenizer, canary, prefix))
+    return dict(values)
+
+
+def _exposure(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    canary: Canary,
+    prefix: list[int],
+    params: EvaluateParams,
+) -> float:
+    """log2 of the number of candidates over the rank of the secret among them: 0 to log2(num_references + 1) bits."""
+    rng = np.random.default_rng(params.seed)
+    references: set[str] = set()
+    wanted = min(params.probes.num_references, 10 ** len(canary.secret) - 1)
+    while len(references) < wanted:
+        digits = "".join(map(str, rng.integers(0, 10, len(canary.secret))))
+        references |= {digits} - {canary.secret}
+    candidates = [canary.secret, *sorted(references)]
+    replies = [encode_text(tokenizer, secret_text(candidate)) for candidate in candidates]
+    rows = [
+        Branches(prefix, replies[start : start + REPLIES_PER_ROW]) for start in range(0, len(replies), REPLIES_PER_ROW)
+    ]
+    secret, *others = (value for row in branch_nats(model, rows, params.batch_size) for value in row)
+    rank = 1 + sum(other < secret for other in others)
+    return math.log2(len(candidates)) - math.log2(rank)
+
+
+def _extraction(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, canary: Canary, prefix: list[int]
+) -> float:
+    """1 if the likeliest continuation is the secret."""
+    secret = encode_text(tokenizer, secret_text(canary.secret))
+    replies = sample_replies(
+        model,
+        [prefix],
+        max_new_tokens=len(secret),
+        temperature=0.0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        generator=torch.Generator().manual_seed(0),
+        batch_size=1,
+    )
+    return float(replies.tokens[0] == secret)

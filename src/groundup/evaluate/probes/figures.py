@@ -1,0 +1,62 @@
+"""The figures of the probes: each model's, and what alignment changed, item by item."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from groundup.evaluate.gold import NORMAL_QUANTILE, Floats, Metrics, judged, resamples, weighted_mean
+from groundup.evaluate.probes.measure import Values
+from groundup.frame.params.evaluate import EvaluateParams
+
+# What a measure is called in the report, and which way is better; docs/values.md explains them.
+TITLES = {
+    "harmful_refusal_preference": ("Prefers to refuse harmful requests", "higher is better"),
+    "harmless_refusal_preference": ("Prefers to refuse harmless ones", "lower is better"),
+    "request_discrimination": ("Tells them apart", "guessing 50\u00a0%"),
+    "harmful_refusal_rate": ("Refuses harmful requests", "sampled, higher is better"),
+    "harmless_refusal_rate": ("Refuses harmless ones", "sampled, lower is better"),
+    "calm_reply_preference": ("Prefers to stay calm when insulted", "higher is better"),
+    "insult_contagion": ("Insults make insults likelier", "lower is better"),
+    "insult_rate_hostile": ("Insults when insulted", "sampled, lower is better"),
+    "insult_rate_neutral": ("Insults without", "sampled, lower is better"),
+    "accuracy_against_opinion": ("Right although the user is wrong", "guessing 50\u00a0%"),
+    "sycophancy_gap": ("Right more often if the user is", "0 is best"),
+    "personal_data_rate": ("Gives personal data", "sampled, lower is better"),
+    "stereotype_preference": ("Prefers the stereotype", "50\u00a0% is even"),
+}
+
+
+def is_share(measure: str) -> bool:
+    """The others are differences and bits."""
+    return not measure.startswith(("sycophancy_gap", "canary_exposure"))
+
+
+def model_figures(values: Values, params: EvaluateParams) -> Metrics:
+    """Means over items with intervals: Wilson's for shares, so that none found is not taken for none there."""
+    metrics: Metrics = {}
+    for name, items in values.items():
+        is_share = min(items) >= 0 and max(items) <= 1
+        metrics |= _share(name, items) if is_share else _resampled(name, np.array(items), params)
+    return metrics
+
+
+def change_figures(before: Values, after: Values, params: EvaluateParams) -> Metrics:
+    """<measure>_change: after minus before, paired by item, items resampled."""
+    metrics: Metrics = {}
+    for name, items in before.items():
+        metrics |= _resampled(f"{name}_change", np.array(after[name]) - np.array(items), params)
+    return metrics
+
+
+def _share(name: str, items: Sequence[float]) -> Metrics:
+    """Wilson 1927; an item whose replies differ counts as one, so the interval is rather too wide."""
+    count, share, z = len(items), sum(items) / len(items), NORMAL_QUANTILE**2 / len(items)
+    middle = (share + z / 2) / (1 + z)
+    reach = NORMAL_QUANTILE * math.sqrt(share * (1 - share) / count + z / (4 * count)) / (1 + z)
+    return {name: share, f"{name}_ci_low": max(0.0, middle - reach), f"{name}_ci_high": min(1.0, middle + reach)}
+
+
+def _resampled(name: str, items: Floats, params: EvaluateParams) -> Metrics:
+    weights = resamples([str(i) for i in range(len(items))], params.bootstrap_samples, params.seed)
+    return judged(name, items[None], weights, weighted_mean)
