@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
 from groundup.data.jsonl import Row, read_jsonl
 from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
-from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
-from groundup.evaluate.choices import check_items, score_choices
+from groundup.evaluate.choices import check_items, item_texts
+from groundup.evaluate.contamination import Shares, contamination, openings, said, training_sets, without_opening
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
+from groundup.evaluate.harness.named import NamedTasks, metric_name
+from groundup.evaluate.harness.suite import Suite
+from groundup.evaluate.harness.tasks import BITS_PER_BYTE
 from groundup.evaluate.overoptimization import FILE, read_points, study
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
@@ -41,7 +44,10 @@ def evaluate(
     sft: Path,
     reward: Path,
     aligned: Path,
+    shards: Path,
     text: Path,
+    chats: Path,
+    preferences: Path,
     prompts: Path,
     evaluation: Path,
     judge: Path,
@@ -57,12 +63,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures the three models and writes the report; the curve's steps are 0 base, 1 SFT, 2 aligned.
 
-    text, prompts: directories with a test.jsonl. evaluation: directory of tasks, one JSONL file each. judge: the
-    conversations of the judge split. align_report: with its evaluation points. curves, cards: a stage's CSV and report
-    directory; what does not exist is left out of the report.
+    text, prompts: directories with a test.jsonl; their train.jsonl, that of chats and of preferences, and the shards
+    are what the models were trained on: for n-grams and contamination. evaluation: tasks, one JSONL file
+    each. judge: the conversations of the judge split. align_report: with its evaluation points. curves, cards: a
+    stage's CSV and report directory; what does not exist is left out of the report.
     """
     # Everything is measured in float32: precision of training must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
+    named = NamedTasks(params.tasks, params.seed)
     test_set = load_test_set(text, prompts, evaluation, params)
     paths = {"base": base, "sft": sft, "aligned": aligned}
     for path in paths.values():
@@ -78,16 +86,20 @@ def evaluate(
     points = read_points(align_report / FILE)
     gold_judge = load_gold_judge(judge, params.gold_judge)
     steps = FinishedSteps(work / "steps")
+    context_length = sft_model.config.max_position_embeddings
+    suite = Suite(test_set.documents, test_set.tasks, named, tokenizer, context_length, steps, params)
     scores: dict[str, dict[str, float]] = {}
     replies: dict[str, ModelReplies] = {}
     for name, path in paths.items():
         model = load_model(path, torch_device)
-        scores[name] = language_scores(steps, name, model, tokenizer, test_set, params, torch_device)
+        scores[name] = suite.model_scores(name, model)
         replies[name] = steps.get(
             f"{name}-replies", reply_to_prompts, model, sft_model, scorer, tokenizer, fitted, params
         )
         scores[name] |= reply_scores(replies[name], fitted, params)
-    metrics: dict[str, Any] = {**scores}
+    baselines = {"untrained": suite.untrained_scores(sft_model), **suite.ngram_scores(shards, chats / "train.jsonl")}
+    shares = steps.get("contamination", contaminated, test_set, named, text, chats, preferences, prompts, params)
+    metrics: dict[str, Any] = {**scores, **baselines, **contamination_metrics(shares)}
     for opponent in ("sft", "base"):
         won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"]).tolist()
         metrics |= with_interval(f"win_rate_vs_{opponent}", won, [p.conversation_id for p in fitted], params)
@@ -143,45 +155,28 @@ def load_model(path: Path, device: torch.device) -> LlamaForCausalLM:
     return model.to(device).eval()
 
 
-def language_scores(
-    steps: FinishedSteps,
-    name: str,
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+def contaminated(
     test_set: TestSet,
+    named: NamedTasks,
+    text: Path,
+    chats: Path,
+    preferences: Path,
+    prompts: Path,
     params: EvaluateParams,
-    device: torch.device,
-) -> dict[str, float]:
-    """Bits per byte and the accuracy of every task."""
-    context_length = model.config.max_position_embeddings
-    scores: dict[str, float] = steps.get(
-        f"{name}-bits_per_byte",
-        bits_per_byte_scores,
-        model,
-        tokenizer,
-        test_set.documents,
-        context_length,
-        params.batch_size,
-        device,
-    )
-    for task, items in test_set.tasks.items():
-        result = steps.get(f"{name}-{task}", score_choices, model, tokenizer, items, context_length, params.batch_size)
-        scores |= with_interval(f"{task}_accuracy", result["correct"], result["groups"], params)
-        scores[f"{task}_chance"] = result["chance"]
-    return scores
+) -> Shares:
+    """By task and training set, the share of items that a model may have seen."""
+    given = openings(chats)
+    items = {
+        BITS_PER_BYTE: [[without_opening(row["text"], given)] for row in test_set.documents],
+        **{name: [item_texts(item) for item in rows] for name, rows in test_set.tasks.items()},
+        "prompts": [[said(row["messages"])] for row in test_set.prompts],
+        **{metric_name(name): texts for name, texts in named.texts().items()},
+    }
+    return contamination(items, training_sets(text, chats, preferences, prompts), params.contamination_ngram)
 
 
-def bits_per_byte_scores(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    documents: Sequence[Row],
-    context_length: int,
-    batch_size: int,
-    device: torch.device,
-) -> dict[str, float]:
-    result = trainer_bits_per_byte(model, tokenizer, documents, context_length, batch_size, device)
-    by_source = {f"bits_per_byte_{source}": value for source, value in result.by_source.items()}
-    return {"bits_per_byte": result.overall, **by_source}
+def contamination_metrics(shares: Shares) -> dict[str, float]:
+    return {f"{task}_contamination_{name}": share for task, of in shares.items() for name, share in of.items()}
 
 
 def reply_scores(replies: ModelReplies, prompts: Sequence[Prompt], params: EvaluateParams) -> dict[str, float]:
