@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.frame.params.evaluate import BestOfNParams, EvaluateParams
+from groundup.frame.params.evaluate import BestOfNParams, EvaluateParams, NgramParams
 from groundup.frame.params.judge import JudgeParams
 from groundup.judge import Agreement
 from groundup.model.chat_format import Message
@@ -27,6 +27,10 @@ PARAMS = EvaluateParams(
     gold_judge=GOLD_PARAMS,
     batch_size=4,
     num_documents=3,
+    tasks=[],
+    num_untrained_items=2,
+    ngram=NgramParams(order=3, max_tokens=1000),
+    contamination_ngram=3,
     max_new_tokens=6,
     temperature=1.0,
     num_prompts=4,

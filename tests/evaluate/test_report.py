@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import draw_panels, read_panels, smoothed
 from groundup.evaluate.report.gold import gold_sentences
 from groundup.evaluate.report.sentences import headline
+from groundup.evaluate.report.tasks import TRAINING_SETS, Measured, task_table
 from tests.evaluate.judging import PARAMS
 
 REPORT_PARAMS = PARAMS.model_copy(update={"num_samples": 1})
+MEASURED = Measured(
+    tasks={"topic": 300}, sources=["chitchat", "wikipedia"], named=[], ngram_order=5, num_untrained_items=100
+)
 AGREEMENT = "0.70 (0.65 to 0.75)"
 
 
@@ -21,13 +26,19 @@ def interval(name: str, value: float, low: float, high: float) -> dict[str, floa
     return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
 
 
+def task_scores(bits: float, accuracy: float) -> dict[str, float]:
+    return {
+        **interval("bits_per_byte", bits, bits - 0.1, bits + 0.1),
+        **interval("bits_per_byte_wikipedia", 1.8, 1.7, 1.9),
+        **interval("bits_per_byte_chitchat", 2.0, 1.9, 2.1),
+        **interval("topic_accuracy", accuracy, accuracy - 0.1, accuracy + 0.1),
+        "topic_chance": 0.25,
+    }
+
+
 def scores(reward: float, kl: float) -> dict[str, float]:
     return {
-        "bits_per_byte": 1.9,
-        "bits_per_byte_wikipedia": 1.8,
-        "bits_per_byte_chitchat": 2.0,
-        **interval("topic_accuracy", 0.4, 0.3, 0.5),
-        "topic_chance": 0.25,
+        **task_scores(1.9, 0.4),
         **interval("reward", reward, reward - 0.1, reward + 0.1),
         **interval("kl_to_sft", kl, kl, kl),
         "reply_length": 12.25,
@@ -41,6 +52,12 @@ def metrics(low: float, high: float) -> dict[str, Any]:
         "base": scores(-1.0, 9.0),
         "sft": scores(0.25, 0.0),
         "aligned": scores(0.75, 3.5),
+        "unigram": task_scores(2.75, 0.26),
+        "ngram": task_scores(2.01, 0.27),
+        "untrained": task_scores(3.5, 0.25),
+        **{f"topic_contamination_{name}": 0.0 for name in ("text", "preferences", "prompts")},
+        "topic_contamination_chats": 0.007,
+        **{f"bits_per_byte_contamination_{name}": 0.0 for name in TRAINING_SETS},
         **interval("win_rate_vs_sft", 0.6, low, high),
         **interval("win_rate_vs_base", 0.9, 0.85, 0.95),
         **gold(0.45, 0.75),
@@ -88,7 +105,7 @@ def inputs(**changes: Any) -> ReportInputs:
     }
     values: dict[str, Any] = {
         "metrics": metrics(0.55, 0.65),
-        "tasks": {"topic": 300},
+        "measured": MEASURED,
         "num_documents_in_split": 20,
         "prompts": [prompt],
         "replies": replies,
@@ -195,13 +212,14 @@ def test_the_page_needs_nothing_else_and_shows_text_as_text(tmp_path: Path) -> N
     markdown = (tmp_path / "out/report.md").read_text(encoding="utf-8")
     assert "![Loss](sft_loss.png)" in markdown
     assert "\\<b\\>Hi\\</b\\> \\| \\*you\\*" in markdown
-    assert "| Topic choice (300 questions, guessing 25\u00a0%) | 40\u00a0% [30 to 50\u00a0%] |" in markdown
+    topic = "25\u00a0% | 26\u00a0% [16 to 36\u00a0%] | 27\u00a0% [17 to 37\u00a0%] | 25\u00a0% [15 to 35\u00a0%]"
+    assert f"| Topic choice (300 questions) | {topic} | 40\u00a0% [30 to 50\u00a0%] |" in markdown
     assert "### Data card" in markdown
 
 
 def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:
     params = PARAMS.model_copy(update={"num_samples": 0})
-    write_report(inputs(tasks={}, params=params), tmp_path)
+    write_report(inputs(measured=replace(MEASURED, tasks={}), params=params), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "overoptimization.png",
         "replies.jsonl",
@@ -209,8 +227,29 @@ def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:
         "report.md",
     ]
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for absent in ("Curves", "Side by side", "Multiple choice", "Where it comes from"):
+    for absent in ("Curves", "Side by side", "Topic choice", "Where it comes from"):
         assert absent not in html
+
+
+def test_every_task_stands_beside_its_baselines_and_what_training_saw() -> None:
+    table = task_table(metrics(0.55, 0.65), MEASURED)
+    assert table.columns == [
+        "Chance", "Unigram", "5-gram", "Untrained", "Base", "SFT", "Aligned", "Seen in training"
+    ]  # fmt: skip
+    rows = {row.label: [(cell.value, cell.interval) for cell in row.cells] for row in table.rows}
+    assert list(rows) == ["Bits per byte", "chitchat", "wikipedia", "Topic choice"]
+    assert rows["Bits per byte"][:3] == [("8.00", ""), ("2.75", "2.65 to 2.85"), ("2.01", "1.91 to 2.11")]
+    assert rows["Bits per byte"][-1] == ("0\u00a0%", "")
+    assert rows["Topic choice"][-1] == ("", "chats 0.7\u00a0%")
+
+
+def test_tasks_by_name_have_rows_of_their_own_and_gaps_where_ngrams_cannot_be_asked() -> None:
+    values = metrics(0.55, 0.65)
+    for model in ("base", "sft", "aligned", "untrained"):
+        values[model] |= {**interval("arc_easy_acc", 0.3, 0.25, 0.35), "arc_easy_chance": 0.25}
+    row = task_table(values, replace(MEASURED, named=["arc_easy"])).rows[-1]
+    assert row.label == "arc easy acc"
+    assert [cell.value for cell in row.cells] == ["0.25", "", "", "0.30", "0.30", "0.30", "0.30", ""]
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from groundup.evaluate.overoptimization import FILE, read_points, study
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.curves import read_columns
+from groundup.evaluate.report.tasks import Measured
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.frame.steps import FinishedSteps
@@ -117,7 +118,13 @@ def evaluate(
     write_report(
         ReportInputs(
             metrics=metrics,
-            tasks={name: len(items) for name, items in test_set.tasks.items()},
+            measured=Measured(
+                tasks={name: len(items) for name, items in test_set.tasks.items()},
+                sources=sorted({row["source"] for row in test_set.documents}),
+                named=[metric_name(name) for name in (*named.tasks, *named.groups)],
+                ngram_order=params.ngram.order,
+                num_untrained_items=params.num_untrained_items,
+            ),
             num_documents_in_split=test_set.num_documents_in_split,
             prompts=fitted,
             replies=replies,

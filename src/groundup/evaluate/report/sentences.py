@@ -60,7 +60,11 @@ def _style_sentence(metrics: Mapping[str, Any]) -> str:
 
 def _bits_sentence(metrics: Mapping[str, Any]) -> str:
     base, sft, aligned = (number(metrics[model]["bits_per_byte"]) for model in MODELS)
-    return f"On held-out text base, SFT and aligned model need {base}, {sft} and {aligned} bits per byte."
+    counted = number(metrics["ngram"]["bits_per_byte"])
+    return (
+        f"On held-out text base, SFT and aligned model need {base}, {sft} and {aligned} bits per byte; n-grams of the "
+        f"same training text need {counted}."
+    )
 
 
 def _task_sentences(scores: Mapping[str, float], tasks: Sequence[str]) -> list[str]:
