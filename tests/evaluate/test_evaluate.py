@@ -158,10 +158,10 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     for baseline in ("untrained", "unigram", "ngram"):
         assert set(metrics[baseline]) == language
     assert metrics["untrained"]["bits_per_byte"] != metrics["base"]["bits_per_byte"]
-    # "The sea is warm." is in the text, "do you like" in the preferences; every item has "the sea" and "music".
+    # Of three words in a row "the sea is" is in the text, and "do you like" in the preferences.
     shares = {name: share for name, share in metrics.items() if "contamination" in name}
     assert len(shares) == 12
-    assert shares["topic_contamination_text"] == shares["topic_contamination_preferences"] == 0.2
+    assert (shares["topic_contamination_text"], shares["topic_contamination_preferences"]) == (0.2, 0.4)
     assert shares["topic_contamination_prompts"] == 0.0
     # An aligned model that equals SFT gives the same replies: every pair is a tie.
     assert metrics["aligned"] == metrics["sft"]

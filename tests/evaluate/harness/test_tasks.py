@@ -94,7 +94,9 @@ def test_a_chat_too_long_for_the_context_still_fits(tiny_tokenizer: PreTrainedTo
 
 
 def test_lm_eval_asks_for_every_choice_of_every_item(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    task = choice_task("t", [item(choices=["a", "b"]), item(choices=["c", "d"], gold=1)], tiny_tokenizer, 128)
+    task = choice_task(
+        "t", [item(choices=["a", "b"]), item(choices=["c", "d"], gold=1, group_id="b")], tiny_tokenizer, 128
+    )
     lm = Fixed({"a<|end|>": 1.0, "b<|end|>": 2.0, "c<|end|>": 1.0, "d<|end|>": 2.0})
     result = choice_result(lm, task, [0, 1])
     assert result["correct"] == [1.0, 0.0]
