@@ -11,8 +11,8 @@ from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import draw_panels, read_panels, smoothed
 from groundup.evaluate.report.gold import gold_sentences
-from groundup.evaluate.report.sentences import headline
-from groundup.evaluate.report.tasks import TRAINING_SETS, Measured
+from groundup.evaluate.report.sentences import TRAINING_SETS, headline
+from groundup.evaluate.report.tasks import Measured
 from tests.evaluate.judging import PARAMS
 
 REPORT_PARAMS = PARAMS.model_copy(update={"num_samples": 1})
@@ -57,7 +57,7 @@ def metrics(low: float, high: float) -> dict[str, Any]:
         "untrained": task_scores(3.5, 0.25),
         **{f"topic_contamination_{name}": 0.0 for name in ("text", "preferences", "prompts")},
         "topic_contamination_chats": 0.007,
-        **{f"bits_per_byte_contamination_{name}": 0.0 for name in TRAINING_SETS},
+        **{f"{items}_contamination_{name}": 0.0 for items in ("bits_per_byte", "prompts") for name in TRAINING_SETS},
         **interval("win_rate_vs_sft", 0.6, low, high),
         **interval("win_rate_vs_base", 0.9, 0.85, 0.95),
         **gold(0.45, 0.75),
@@ -215,6 +215,7 @@ def test_the_page_needs_nothing_else_and_shows_text_as_text(tmp_path: Path) -> N
     topic = "25\u00a0% | 26\u00a0% [16 to 36\u00a0%] | 27\u00a0% [17 to 37\u00a0%] | 25\u00a0% [15 to 35\u00a0%]"
     assert f"| Topic choice (300 questions) | {topic} | 40\u00a0% [30 to 50\u00a0%] |" in markdown
     assert "### Data card" in markdown
+    assert "Replies (test prompts seen in training: 0\u00a0%)" in html
 
 
 def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:

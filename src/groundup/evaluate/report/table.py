@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from groundup.evaluate.report.gold import agreement
-from groundup.evaluate.report.sentences import MODELS, number, percent, task_title
+from groundup.evaluate.report.sentences import MODELS, number, percent, seen_in_training, task_title
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def score_table(metrics: Mapping[str, Any]) -> list[Group]:
     if "judge_agreement" in metrics:
         golds = [_with_interval(metrics, f"gold_reward_{when}") for when in ("before", "after")]
         replies[1:1] = [Row("Gold score", f"judge's agreement {agreement(metrics)}", [Cell("", "", None), *golds])]
-    return [Group("Replies", replies)]
+    return [Group(f"Replies (test prompts seen in training: {seen_in_training(metrics, 'prompts')})", replies)]
 
 
 def tiles(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Tile]:

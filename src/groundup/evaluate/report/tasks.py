@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from groundup.evaluate.report.sentences import MODELS, number, percent, task_title
+from groundup.evaluate.report.sentences import MODELS, TRAINING_SETS, number, percent, seen_in_training, task_title
 from groundup.evaluate.report.table import Cell, Row
 
-TRAINING_SETS = ("text", "chats", "preferences", "prompts")
 ANY_BYTE = 8.0  # bits, where every byte is equally likely
 EMPTY = Cell("", "", None)
 
@@ -100,6 +99,4 @@ def _accuracy(scores: Mapping[str, float], task: str) -> Cell:
 
 
 def _contamination(metrics: Mapping[str, float], task: str) -> Cell:
-    shares = {name: metrics[f"{task}_contamination_{name}"] for name in TRAINING_SETS}
-    found = ", ".join(f"{name} {100 * share:.1f}\u00a0%" for name, share in shares.items() if share)
-    return Cell(percent(max(shares.values())) if not found else "", found, None)
+    return Cell(seen_in_training(metrics, task), "", None)
