@@ -78,7 +78,9 @@ def training_tokens(shards: Path, chats: Path, tokenizer: PreTrainedTokenizerFas
     Replies are in it because their words are asked for: a topic is one of few.
     """
     manifest = read_manifest(shards)
-    files = (np.memmap(shards / f"{i:05d}.bin", dtype=manifest["dtype"]) for i in range(len(manifest["shards"])))
+    files = (
+        np.memmap(shards / f"{i:05d}.bin", dtype=manifest["dtype"], mode="r") for i in range(len(manifest["shards"]))
+    )
     documents = _first(files, max_tokens)
     replies = _first(_reply_tokens(chats, tokenizer), max_tokens)
     return np.concatenate([documents, replies])
