@@ -5,7 +5,8 @@ import re
 from tests.contract.closure import ROOT
 
 PAGE = ROOT / "docs/metrics.md"
-MODELS = ("base", "sft", "aligned")  # evaluate has one group of figures for each
+# evaluate has one group of figures for each, and for each baseline.
+MODELS = ("base", "sft", "aligned", "untrained", "unigram", "ngram")
 INTERVAL = re.compile(r"_ci_(low|high)$")
 
 

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.frame.params.decoding import DecodingParams
-from groundup.frame.params.evaluate import BestOfNParams, EvaluateParams, GateParams, OpenAIJudgeParams, ProbesParams
+from groundup.frame.params.evaluate import (
+    BestOfNParams,
+    EvaluateParams,
+    GateParams,
+    NgramParams,
+    OpenAIJudgeParams,
+    ProbesParams,
+)
 from groundup.frame.params.judge import JudgeParams
 from groundup.judge import Agreement
 from groundup.model.chat_format import Message
@@ -41,6 +48,10 @@ PARAMS = EvaluateParams(
     gold_judge=GOLD_PARAMS,
     batch_size=4,
     num_documents=3,
+    tasks=[],
+    num_untrained_items=2,
+    ngram=NgramParams(order=3, max_tokens=1000),
+    contamination_ngram=3,
     max_new_tokens=6,
     temperature=1.0,
     num_prompts=4,

@@ -6,7 +6,6 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.evaluate.bits_per_byte import bits_per_byte, document_windows
-from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
 
 DOCUMENTS = [
     {"source": "short", "text": "Hello there!"},
@@ -69,11 +68,6 @@ def test_every_token_is_scored_once_within_the_context(tiny_tokenizer: PreTraine
     assert [token for w in windows for token in w.ids[-w.num_scored :]] == ids
     assert all(len(w.ids) <= 9 for w in windows)
     assert all(len(w.ids) - w.num_scored > 2 for w in windows[1:])
-
-
-def test_trainer_gives_the_same_figures(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    plain = bits_per_byte(tiny_model, tiny_tokenizer, DOCUMENTS, 32, 2)
-    assert trainer_bits_per_byte(tiny_model, tiny_tokenizer, DOCUMENTS, 32, 2, torch.device("cpu")) == plain
 
 
 def test_no_text_is_an_error(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,7 +1,7 @@
 import pytest
 from transformers import LlamaForCausalLM
 
-from groundup.evaluate.branches import Branches, branch_nats
+from groundup.evaluate.branches import Branches, branch_scores
 from groundup.evaluate.likelihood import Stretch, own_distribution, stretch_nats
 
 
@@ -15,6 +15,6 @@ def test_replies_that_share_a_prompt_score_as_if_each_stood_alone(tiny_model: Ll
         [stretch_nats(tiny_model, [Stretch(i.prompt + r, len(r))], 1, own_distribution)[0] for r in i.replies]
         for i in items
     ]
-    together = branch_nats(tiny_model, items, batch_size=2)
+    together = branch_scores(tiny_model, items, batch_size=2)
     for expected, actual in zip(alone, together, strict=True):
-        assert actual == pytest.approx(expected, abs=1e-4)
+        assert [score.nats for score in actual] == pytest.approx(expected, abs=1e-4)

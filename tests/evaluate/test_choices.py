@@ -1,41 +1,15 @@
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from groundup.evaluate.choices import check_items, choice_branches, score_choices
+from groundup.evaluate.choices import check_items, choice_branches
 
 QUERY = [{"role": "user", "content": "Do you like music?"}]
 
 
 def item(**changes: Any) -> dict[str, Any]:
     return {"query": QUERY, "choices": ["Yes, I do.", "The sea"], "gold": 0, "group_id": "a", **changes}
-
-
-def test_the_choice_is_the_likeliest_per_token(
-    tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
-) -> None:
-    choices = ["Yes, I do.", "The sea", "I am well, thank you for asking me.", "no"]
-    prompt = tiny_tokenizer.apply_chat_template(QUERY, add_generation_prompt=True, return_dict=False)
-    per_token = []
-    for choice in choices:
-        reply = tiny_tokenizer(choice, add_special_tokens=False)["input_ids"] + [tiny_tokenizer.eos_token_id]
-        with torch.no_grad():
-            logprobs = tiny_model(torch.tensor([prompt + reply])).logits[0].log_softmax(-1)
-        total = sum(float(logprobs[len(prompt) - 1 + i, token]) for i, token in enumerate(reply))
-        per_token.append(total / len(reply))
-    best = per_token.index(max(per_token))
-    items = [item(choices=choices, gold=gold, group_id=str(gold)) for gold in range(4)]
-    result = score_choices(tiny_model, tiny_tokenizer, items, context_length=128, batch_size=2)
-    assert result["correct"] == [float(gold == best) for gold in range(4)]
-    assert result["groups"] == ["0", "1", "2", "3"]
-    assert result["chance"] == 0.25
-
-
-def test_chance_is_the_mean_over_items(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    items = [item(), item(choices=["a", "b", "c", "d"])]
-    assert score_choices(tiny_model, tiny_tokenizer, items, 128, 8)["chance"] == pytest.approx(0.375)
 
 
 def test_long_queries_and_choices_stay_within_the_context(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,23 +1,45 @@
 import copy
+import functools
 import json
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lm_eval.tasks import TaskManager
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from groundup.assistant.decoding import METHODS
 from groundup.data.jsonl import write_jsonl
+from groundup.data.shards import write_shards
 from groundup.evaluate.evaluate import evaluate
-from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
+from groundup.frame.steps import FinishedSteps
 from groundup.model.llama import save_model
 from groundup.train.runtime import draw
 from tests.evaluate.judging import PARAMS
 from tests.evaluate.pairwise.stub_server import serving
 
 REPLIES = ["the old sea", "new", None, "warm sea", "cold"]
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for a server of the test's own."""
+
+    def watch(function: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def watched(*arguments: Any, **options: Any) -> Any:
+            address = arguments[place]
+            assert "127.0.0.1" in (address, address[0]), "the network was asked for"
+            return function(*arguments, **options)
+
+        return watched
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, watch(getattr(socket.socket, name), -1))
+    monkeypatch.setattr(socket, "getaddrinfo", watch(socket.getaddrinfo, 0))
 
 
 class Points:
@@ -43,6 +65,15 @@ def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
         save_model(model, tiny_tokenizer, tmp_path / name, "card")
     texts = ["The sea is warm.", "Do you like music?", "The old town", "Hello", "a river"]
     write_jsonl(tmp_path / "text/test.jsonl", [{"id": t, "source": "towns", "text": t} for t in texts])
+    write_shards(tiny_tokenizer, tmp_path / "text/test.jsonl", tmp_path / "shards", 50, FinishedSteps(tmp_path / "s"))
+    reply = {"role": "assistant", "content": "the sea is cold"}
+    write_jsonl(tmp_path / "text/train.jsonl", [{"text": "I said: the sea is warm"}])
+    write_jsonl(tmp_path / "chats/train.jsonl", [{"messages": [*chat("Hello"), reply]}])
+    write_jsonl(
+        tmp_path / "preferences/train.jsonl",
+        [{"chosen": [*chat("Hello"), reply], "rejected": [*chat("Do you like it"), reply]}],
+    )
+    write_jsonl(tmp_path / "prompts/train.jsonl", [{"messages": chat("Hello")}])
     write_jsonl(
         tmp_path / "prompts/test.jsonl",
         [
@@ -92,13 +123,16 @@ def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
     return tmp_path
 
 
-def run(project: Path, name: str, log: Points, params: EvaluateParams = PARAMS) -> dict[str, Any]:
+def run(project: Path, name: str, log: Points, **changes: Any) -> dict[str, Any]:
     return evaluate(
         base=project / "base",
         sft=project / "sft",
         reward=project / "reward",
         aligned=project / "aligned",
+        shards=project / "shards",
         text=project / "text",
+        chats=project / "chats",
+        preferences=project / "preferences",
         prompts=project / "prompts",
         evaluation=project / "evaluation",
         judge=project / "judge",
@@ -106,7 +140,7 @@ def run(project: Path, name: str, log: Points, params: EvaluateParams = PARAMS) 
         curves={"sft": project / "sft.csv", "align": project / "missing.csv"},
         cards={"prepare": project / "missing"},
         out=project / name,
-        params=params,
+        params=PARAMS.model_copy(update=changes),
         runtime=RuntimeParams(num_threads=1, precision="fp32"),
         device="cpu",
         work=project / "work",
@@ -131,6 +165,15 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
         "distinct_2",
         "end_of_turn_rate",
     } <= set(metrics["base"])
+    language = {name for name in metrics["base"] if name.startswith(("topic", "bits_per_byte"))}
+    for baseline in ("untrained", "unigram", "ngram"):
+        assert set(metrics[baseline]) == language
+    assert metrics["untrained"]["bits_per_byte"] != metrics["base"]["bits_per_byte"]
+    # Of three words in a row "the sea is" is in the text, and "do you like" in the preferences.
+    shares = {name: share for name, share in metrics.items() if "contamination" in name}
+    assert len(shares) == 12
+    assert (shares["topic_contamination_text"], shares["topic_contamination_preferences"]) == (0.2, 0.4)
+    assert shares["topic_contamination_prompts"] == 0.0
     # An aligned model that equals SFT gives the same replies: every pair is a tie.
     assert metrics["aligned"] == metrics["sft"]
     assert [metrics[f"win_rate_vs_sft{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.5, 0.5, 0.5]
@@ -156,8 +199,10 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any) -> None:
         raise AssertionError("computed again")
 
-    for function in ("bits_per_byte_scores", "score_choices", "reply_to_prompts", "reply_pool", "decode_prompts"):
+    for function in ("contaminated", "reply_to_prompts", "reply_pool", "decode_prompts"):
         monkeypatch.setattr(f"groundup.evaluate.evaluate.{function}", fail)
+    for function in ("choice_result", "text_result", "training_tokens"):
+        monkeypatch.setattr(f"groundup.evaluate.harness.suite.{function}", fail)
     assert run(project, "second", Points()) == metrics
     first, second = ({p.name: p.read_bytes() for p in (project / name).iterdir()} for name in ("first", "second"))
     assert first == second
@@ -169,13 +214,21 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     failing = [PARAMS.gates[0], PARAMS.gates[0].model_copy(update={"limit": -1.0})]
     with serving() as stub:
         monkeypatch.setenv("OPENAI_BASE_URL", stub.url)
-        judged = run(project, "third", Points(), PARAMS.model_copy(update={"judge": "openai", "gates": failing}))
+        judged = run(project, "third", Points(), judge="openai", gates=failing)
     assert {name for name in metrics if metrics[name] != judged[name]} == {"gates_passed"}
     assert judged["gates_passed"] == 0
     assert judged["num_verdicts_openai"] > 0
     gates = json.loads((project / "third/gates.json").read_text(encoding="utf-8"))
     assert [gate["passed"] for gate in gates] == [True, False]
     assert gates[1]["reason"] == "aligned.kl_to_sft is 0 and must be at most -1"
+
+
+def test_an_unknown_task_is_said_before_anything_is_computed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = functools.partial(TaskManager, include_defaults=False)
+    monkeypatch.setattr("groundup.evaluate.harness.named.TaskManager", manager)
+    with pytest.raises(ValueError, match=r"no task one: .*\n.*no task two: "):
+        run(project, "out", Points(), tasks=["one", "two"])
+    assert not (project / "work").exists()
 
 
 def test_without_conversations_there_is_a_report_that_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

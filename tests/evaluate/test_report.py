@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,31 @@ from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.cards import read_cards
 from groundup.evaluate.report.curves import draw_panels, read_panels, smoothed
 from groundup.evaluate.report.gold import gold_sentences
-from groundup.evaluate.report.sentences import headline
+from groundup.evaluate.report.sentences import TRAINING_SETS, headline
+from groundup.evaluate.report.tasks import Measured
 from tests.evaluate.decoded import decoded, decoding_figures, interval
 from tests.evaluate.judging import PARAMS
 
 REPORT_PARAMS = PARAMS.model_copy(update={"num_samples": 1})
+MEASURED = Measured(
+    tasks={"topic": 300}, sources=["chitchat", "wikipedia"], named=[], ngram_order=5, num_untrained_items=100
+)
 AGREEMENT = "0.70 (0.65 to 0.75)"
+
+
+def task_scores(bits: float, accuracy: float) -> dict[str, float]:
+    return {
+        **interval("bits_per_byte", bits, bits - 0.1, bits + 0.1),
+        **interval("bits_per_byte_wikipedia", 1.8, 1.7, 1.9),
+        **interval("bits_per_byte_chitchat", 2.0, 1.9, 2.1),
+        **interval("topic_accuracy", accuracy, accuracy - 0.1, accuracy + 0.1),
+        "topic_chance": 0.25,
+    }
 
 
 def scores(reward: float, kl: float) -> dict[str, float]:
     return {
-        "bits_per_byte": 1.9,
-        "bits_per_byte_wikipedia": 1.8,
-        "bits_per_byte_chitchat": 2.0,
-        **interval("topic_accuracy", 0.4, 0.3, 0.5),
-        "topic_chance": 0.25,
+        **task_scores(1.9, 0.4),
         **interval("reward", reward, reward - 0.1, reward + 0.1),
         **interval("kl_to_sft", kl, kl, kl),
         "reply_length": 12.25,
@@ -43,6 +54,12 @@ def metrics(low: float, high: float) -> dict[str, Any]:
         "base": scores(-1.0, 9.0),
         "sft": scores(0.25, 0.0),
         "aligned": scores(0.75, 3.5),
+        "unigram": task_scores(2.75, 0.26),
+        "ngram": task_scores(2.01, 0.27),
+        "untrained": task_scores(3.5, 0.25),
+        **{f"topic_contamination_{name}": 0.0 for name in ("text", "preferences", "prompts")},
+        "topic_contamination_chats": 0.007,
+        **{f"{items}_contamination_{name}": 0.0 for items in ("bits_per_byte", "prompts") for name in TRAINING_SETS},
         **interval("win_rate_vs_sft", 0.6, low, high),
         **interval("win_rate_vs_base", 0.9, 0.85, 0.95),
         **gold(0.45, 0.75),
@@ -92,7 +109,7 @@ def inputs(**changes: Any) -> ReportInputs:
     }
     values: dict[str, Any] = {
         "metrics": metrics(0.55, 0.65),
-        "tasks": {"topic": 300},
+        "measured": MEASURED,
         "num_documents_in_split": 20,
         "prompts": [prompt],
         "replies": replies,
@@ -204,13 +221,15 @@ def test_the_page_needs_nothing_else_and_shows_text_as_text(tmp_path: Path) -> N
     markdown = (tmp_path / "out/report.md").read_text(encoding="utf-8")
     assert "![Loss](sft_loss.png)" in markdown
     assert "\\<b\\>Hi\\</b\\> \\| \\*you\\*" in markdown
-    assert "| Topic choice (300 questions, guessing 25\u00a0%) | 40\u00a0% [30 to 50\u00a0%] |" in markdown
+    topic = "25\u00a0% | 26\u00a0% [16 to 36\u00a0%] | 27\u00a0% [17 to 37\u00a0%] | 25\u00a0% [15 to 35\u00a0%]"
+    assert f"| Topic choice (300 questions) | {topic} | 40\u00a0% [30 to 50\u00a0%] |" in markdown
     assert "### Data card" in markdown
+    assert "Replies (test prompts seen in training: 0\u00a0%)" in html
 
 
 def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:
     params = PARAMS.model_copy(update={"num_samples": 0})
-    write_report(inputs(tasks={}, params=params), tmp_path)
+    write_report(inputs(measured=replace(MEASURED, tasks={}), params=params), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "decoding.json",
         "gates.json",
@@ -222,7 +241,7 @@ def test_works_without_curves_cards_tasks_and_samples(tmp_path: Path) -> None:
         "report.md",
     ]
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for absent in ("Curves", "Side by side", "Multiple choice", "Where it comes from"):
+    for absent in ("Curves", "Side by side", "Topic choice", "Where it comes from"):
         assert absent not in html
 
 

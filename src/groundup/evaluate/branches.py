@@ -19,19 +19,30 @@ class Branches:
         return len(self.prompt) + sum(len(reply) - 1 for reply in self.replies)
 
 
-def branch_nats(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[float]]:
-    """Negative log-likelihood of every reply in nats, in the order given."""
-    nats: list[list[float]] = [[] for _ in items]
+@dataclass(frozen=True)
+class BranchScore:
+    nats: float  # negative log-likelihood of the reply
+    greedy: bool  # each of its tokens is the likeliest one
+
+
+def branch_scores(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[BranchScore]]:
+    """Of every reply, in the order given."""
+    found: list[list[BranchScore]] = [[] for _ in items]
     order = sorted(range(len(items)), key=lambda i: items[i].num_inputs, reverse=True)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        for i, values in zip(rows, _batch_nats(model, [items[i] for i in rows]), strict=True):
-            nats[i] = values
-    return nats
+        for i, scores in zip(rows, _batch_scores(model, [items[i] for i in rows]), strict=True):
+            found[i] = scores
+    return found
+
+
+def branch_nats(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[float]]:
+    """Of every reply its nats alone."""
+    return [[score.nats for score in scores] for scores in branch_scores(model, items, batch_size)]
 
 
 @torch.no_grad()
-def _batch_nats(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list[float]]:
+def _batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list[BranchScore]]:
     """One row an item: the prompt, then its replies side by side, each of which sees the prompt and itself only."""
     device = model.device
     width = max(item.num_inputs for item in batch)
@@ -60,5 +71,10 @@ def _batch_nats(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list[
     logits = model.get_output_embeddings()(hidden[row_index, column_index]).float()
     targets = torch.tensor([token for item in batch for reply in item.replies for token in reply], device=device)
     nats = F.cross_entropy(logits, targets, reduction="none").double()
-    sums = iter(nats.split([len(reply) for item in batch for reply in item.replies]))
-    return [[next(sums).sum().item() for _ in item.replies] for item in batch]
+    lengths = [len(reply) for item in batch for reply in item.replies]
+    likeliest = (logits.gather(-1, targets[:, None])[:, 0] == logits.amax(-1)).split(lengths)
+    scores = iter(
+        BranchScore(values.sum().item(), bool(same.all()))
+        for values, same in zip(nats.split(lengths), likeliest, strict=True)
+    )
+    return [[next(scores) for _ in item.replies] for item in batch]

@@ -1,19 +1,14 @@
-"""Multiple choice: the model's choice is the reply it finds most likely per token."""
+"""Multiple-choice items, and the chats that they ask about."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from groundup.assistant.history import fit_prompt
-from groundup.evaluate.branches import Branches, branch_nats
+from groundup.evaluate.branches import Branches
+from groundup.evaluate.contamination import said
 from groundup.model.chat_format import render
-
-
-class ChoiceResult(TypedDict):
-    correct: list[float]  # 1 or 0 an item
-    groups: list[str]  # what is resampled for an interval
-    chance: float  # accuracy of a guess
 
 
 def check_items(items: Sequence[Mapping[str, Any]], name: str) -> None:
@@ -43,24 +38,13 @@ def _problems(item: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def score_choices(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    items: Sequence[Mapping[str, Any]],
-    context_length: int,
-    batch_size: int,
-) -> ChoiceResult:
-    """Picks, for each item, the choice with the least nats per token (end-of-turn included) as the next reply."""
-    branches = [choice_branches(tokenizer, item["query"], item["choices"], context_length) for item in items]
-    correct = []
-    for item, branch, nats in zip(items, branches, branch_nats(model, branches, batch_size), strict=True):
-        per_token = [value / len(reply) for value, reply in zip(nats, branch.replies, strict=True)]
-        correct.append(float(per_token.index(min(per_token)) == item["gold"]))
-    return ChoiceResult(
-        correct=correct,
-        groups=[item["group_id"] for item in items],
-        chance=sum(1 / len(item["choices"]) for item in items) / len(items),
-    )
+def item_texts(item: Mapping[str, Any]) -> list[str]:
+    """What is said in an item: the query with its true reply, then every other choice."""
+    right = item["choices"][item["gold"]]
+    return [
+        said([*item["query"], {"role": "assistant", "content": right}]),
+        *(c for c in item["choices"] if c != right),
+    ]
 
 
 def choice_branches(

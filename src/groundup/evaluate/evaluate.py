@@ -1,22 +1,22 @@
 """The report card: base, SFT and aligned model on the test split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
 from groundup.assistant.assistant import Assistant
 from groundup.assistant.decoding import METHODS, make_decoding
-from groundup.data.jsonl import Row, read_jsonl
 from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
-from groundup.evaluate.bits_per_byte_trainer import trainer_bits_per_byte
-from groundup.evaluate.choices import check_items, score_choices
+from groundup.evaluate.contamination import contamination_metrics
 from groundup.evaluate.decoding import Decoded, decode_prompts, decoding_metrics
 from groundup.evaluate.gates import check_gates
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
+from groundup.evaluate.harness.named import NamedTasks, metric_name
+from groundup.evaluate.harness.suite import Suite
+from groundup.evaluate.held_out import contaminated, load_test_set
 from groundup.evaluate.overoptimization import FILE, read_points, study
 from groundup.evaluate.pairwise.tournament import gold_standings, lineage
 from groundup.evaluate.probes.exposure import read_canaries
@@ -26,6 +26,7 @@ from groundup.evaluate.probes.measure import Values, measure_probes
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.curves import read_columns
+from groundup.evaluate.report.tasks import Measured
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.frame.steps import FinishedSteps
@@ -35,22 +36,15 @@ from groundup.statistics import cluster_bootstrap, wins
 from groundup.train.runtime import Log, draw, set_up
 
 
-@dataclass(frozen=True)
-class TestSet:
-    """What the models are measured on, drawn from the test split."""
-
-    documents: list[Row]
-    num_documents_in_split: int
-    tasks: dict[str, list[Row]]
-    prompts: list[Row]
-
-
 def evaluate(
     base: Path,
     sft: Path,
     reward: Path,
     aligned: Path,
+    shards: Path,
     text: Path,
+    chats: Path,
+    preferences: Path,
     prompts: Path,
     evaluation: Path,
     judge: Path,
@@ -67,13 +61,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures the three models and writes the report; the curve's steps are 0 base, 1 SFT, 2 aligned.
 
-    text, prompts: directories with a test.jsonl. evaluation: directory of tasks, one JSONL file each. judge: the
-    conversations of the judge split. align_report: with its evaluation points. verdicts: a file that keeps what a paid
-    judge said. curves, cards: a stage's CSV and report
-    directory; what does not exist is left out of the report.
+    text, prompts: directories with a test.jsonl; their train.jsonl, that of chats and of preferences, and the shards
+    are what the models were trained on: for n-grams and contamination. evaluation: tasks, one JSONL file each. judge:
+    the conversations of the judge split. align_report: with its evaluation points. verdicts: a file that keeps what a
+    paid judge said. curves, cards: a stage's CSV and report directory; what does not exist is left out of the report.
     """
     # Everything is measured in float32: precision of training must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
+    named = NamedTasks(params.tasks, params.seed)
     test_set = load_test_set(text, prompts, evaluation, params)
     paths = {"base": base, "sft": sft, "aligned": aligned}
     for path in paths.values():
@@ -89,6 +84,8 @@ def evaluate(
     points = read_points(align_report / FILE)
     gold_judge = load_gold_judge(judge, params.gold_judge)
     steps = FinishedSteps(work / "steps")
+    context_length = sft_model.config.max_position_embeddings
+    suite = Suite(test_set.documents, test_set.tasks, named, tokenizer, context_length, steps, params)
     canaries = read_canaries(evaluation)
     probes = load_probe_sets()
     values: dict[str, Values] = {}
@@ -96,14 +93,16 @@ def evaluate(
     replies: dict[str, ModelReplies] = {}
     for name, path in paths.items():
         model = load_model(path, torch_device)
-        scores[name] = language_scores(steps, name, model, tokenizer, test_set, params, torch_device)
+        scores[name] = suite.model_scores(name, model)
         replies[name] = steps.get(
             f"{name}-replies", reply_to_prompts, model, sft_model, scorer, tokenizer, fitted, params
         )
         scores[name] |= reply_scores(replies[name], fitted, params)
         values[name] = steps.get(f"{name}-probes", measure_probes, model, tokenizer, probes, canaries, params)
         scores[name] |= model_figures(values[name], params)
-    metrics: dict[str, Any] = {**scores}
+    baselines = {"untrained": suite.untrained_scores(sft_model), **suite.ngram_scores(shards, chats / "train.jsonl")}
+    shares = steps.get("contamination", contaminated, test_set, named, text, chats, preferences, prompts, params)
+    metrics: dict[str, Any] = {**scores, **baselines, **contamination_metrics(shares)}
     for opponent in ("sft", "base"):
         won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"]).tolist()
         metrics |= with_interval(f"win_rate_vs_{opponent}", won, [p.conversation_id for p in fitted], params)
@@ -146,7 +145,13 @@ def evaluate(
     write_report(
         ReportInputs(
             metrics=metrics,
-            tasks={name: len(items) for name, items in test_set.tasks.items()},
+            measured=Measured(
+                tasks={name: len(items) for name, items in test_set.tasks.items()},
+                sources=sorted({row["source"] for row in test_set.documents}),
+                named=[metric_name(name) for name in (*named.tasks, *named.groups)],
+                ngram_order=params.ngram.order,
+                num_untrained_items=params.num_untrained_items,
+            ),
             num_documents_in_split=test_set.num_documents_in_split,
             prompts=fitted,
             replies=replies,
@@ -166,68 +171,9 @@ def evaluate(
     return metrics
 
 
-def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateParams) -> TestSet:
-    text, prompts = text / "test.jsonl", prompts / "test.jsonl"
-    documents = list(read_jsonl(text, ("text", "source")))
-    tasks = {path.stem: list(read_jsonl(path)) for path in sorted(evaluation.glob("*.jsonl"))}
-    for name, items in tasks.items():
-        check_items(items, name)
-    prompt_rows = list(read_jsonl(prompts, ("conversation_id", "messages", "reply")))
-    for path, rows in ((text, documents), (prompts, prompt_rows)):
-        if not rows:
-            raise ValueError(f"{path} is empty: raise prepare.splits.test or add data, then run prepare again")
-    return TestSet(
-        documents=draw(documents, params.num_documents, params.seed),
-        num_documents_in_split=len(documents),
-        tasks=tasks,
-        prompts=draw(prompt_rows, params.num_prompts, params.seed),
-    )
-
-
 def load_model(path: Path, device: torch.device) -> LlamaForCausalLM:
     model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
     return model.to(device).eval()
-
-
-def language_scores(
-    steps: FinishedSteps,
-    name: str,
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    test_set: TestSet,
-    params: EvaluateParams,
-    device: torch.device,
-) -> dict[str, float]:
-    """Bits per byte and the accuracy of every task."""
-    context_length = model.config.max_position_embeddings
-    scores: dict[str, float] = steps.get(
-        f"{name}-bits_per_byte",
-        bits_per_byte_scores,
-        model,
-        tokenizer,
-        test_set.documents,
-        context_length,
-        params.batch_size,
-        device,
-    )
-    for task, items in test_set.tasks.items():
-        result = steps.get(f"{name}-{task}", score_choices, model, tokenizer, items, context_length, params.batch_size)
-        scores |= with_interval(f"{task}_accuracy", result["correct"], result["groups"], params)
-        scores[f"{task}_chance"] = result["chance"]
-    return scores
-
-
-def bits_per_byte_scores(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    documents: Sequence[Row],
-    context_length: int,
-    batch_size: int,
-    device: torch.device,
-) -> dict[str, float]:
-    result = trainer_bits_per_byte(model, tokenizer, documents, context_length, batch_size, device)
-    by_source = {f"bits_per_byte_{source}": value for source, value in result.by_source.items()}
-    return {"bits_per_byte": result.overall, **by_source}
 
 
 def reply_scores(replies: ModelReplies, prompts: Sequence[Prompt], params: EvaluateParams) -> dict[str, float]:

@@ -29,6 +29,7 @@ from groundup.evaluate.report.gold import gold_method, gold_sentences
 from groundup.evaluate.report.overoptimization import draw_studies
 from groundup.evaluate.report.sentences import MODELS, headline
 from groundup.evaluate.report.table import score_table, tiles, win_bars
+from groundup.evaluate.report.tasks import Measured, task_method, task_table
 from groundup.evaluate.report.values import gate_sentence, rating_tables, write_values
 from groundup.frame.params.evaluate import EvaluateParams
 
@@ -47,7 +48,7 @@ MARKDOWN_SYMBOLS = "\\`*_{}[]<>#|~"
 @dataclass(frozen=True)
 class ReportInputs:
     metrics: Mapping[str, Any]
-    tasks: Mapping[str, int]  # number of items
+    measured: Measured
     num_documents_in_split: int
     prompts: list[Prompt]
     replies: Mapping[str, ModelReplies]  # by model
@@ -81,10 +82,11 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
     context = {
         "models": MODELS,
         "sentences": _sentences(inputs),
-        "tiles": tiles(inputs.metrics, inputs.tasks),
+        "tiles": tiles(inputs.metrics, inputs.measured.tasks),
         "win_bars": win_bars(inputs.metrics),
         "overoptimization": study,
-        "groups": score_table(inputs.metrics, inputs.tasks),
+        "task_table": task_table(inputs.metrics, inputs.measured),
+        "groups": score_table(inputs.metrics),
         "decoding": {
             "hint": decoding_hint(inputs.metrics, inputs.params.decoding),
             "columns": COLUMNS,
@@ -130,7 +132,7 @@ def plain(text: str) -> str:
 
 
 def _sentences(inputs: ReportInputs) -> list[str]:
-    won, *others = headline(inputs.metrics, list(inputs.tasks))
+    won, *others = headline(inputs.metrics, list(inputs.measured.tasks))
     return [
         won,
         *gold_sentences(inputs.metrics, inputs.no_judge, inputs.overoptimization),
@@ -170,6 +172,7 @@ def _method(inputs: ReportInputs) -> list[str]:
         "split, drawn at random. Every UTF-8 byte and the end of each document counts, each document is scored alone, "
         "and one longer than the context in windows that overlap by a quarter.",
         "Choice: the reply with the highest log-likelihood per token, end-of-turn included, is the model's answer.",
+        *task_method(inputs.measured, params.contamination_ngram),
         f"Replies: one sample for each of {metrics['num_prompts']} test prompts, temperature {params.temperature}, "
         f"at most {params.max_new_tokens} tokens, seed {params.seed}, the same random numbers for every model. "
         "A reply that did not end is scored as if it had.",

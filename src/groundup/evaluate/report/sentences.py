@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+TRAINING_SETS = ("text", "chats", "preferences", "prompts")  # the files of prepare that models are trained on
 MODELS = {"base": "Base", "sft": "SFT", "aligned": "Aligned"}
 
 
@@ -60,7 +61,11 @@ def _style_sentence(metrics: Mapping[str, Any]) -> str:
 
 def _bits_sentence(metrics: Mapping[str, Any]) -> str:
     base, sft, aligned = (number(metrics[model]["bits_per_byte"]) for model in MODELS)
-    return f"On held-out text base, SFT and aligned model need {base}, {sft} and {aligned} bits per byte."
+    counted = number(metrics["ngram"]["bits_per_byte"])
+    return (
+        f"On held-out text base, SFT and aligned model need {base}, {sft} and {aligned} bits per byte; n-grams of the "
+        f"same training text need {counted}."
+    )
 
 
 def _task_sentences(scores: Mapping[str, float], tasks: Sequence[str]) -> list[str]:
@@ -82,3 +87,9 @@ def _task_sentences(scores: Mapping[str, float], tasks: Sequence[str]) -> list[s
 
 def task_title(task: str) -> str:
     return f"{task.replace('_', ' ').capitalize()} choice"
+
+
+def seen_in_training(metrics: Mapping[str, float], task: str) -> str:
+    """The share of a task's items in each training set that has any."""
+    shares = {name: metrics[f"{task}_contamination_{name}"] for name in TRAINING_SETS}
+    return ", ".join(f"{name} {100 * share:.1f}\u00a0%" for name, share in shares.items() if share) or percent(0)

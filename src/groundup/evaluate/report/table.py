@@ -6,7 +6,7 @@ from typing import Any
 
 from groundup.evaluate.probes.figures import TITLES
 from groundup.evaluate.report.gold import agreement
-from groundup.evaluate.report.sentences import MODELS, number, percent, task_title
+from groundup.evaluate.report.sentences import MODELS, number, percent, seen_in_training, task_title
 from groundup.evaluate.report.values import ENDS, probe_title, shown
 
 
@@ -55,20 +55,8 @@ class WinBar:
     bar: Bar
 
 
-def score_table(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Group]:
+def score_table(metrics: Mapping[str, Any]) -> list[Group]:
     scores = [metrics[model] for model in MODELS]
-    sources = [key.removeprefix("bits_per_byte_") for key in scores[0] if key.startswith("bits_per_byte_")]
-    bits = [Row("Bits per byte", "lower is better", [_plain(s["bits_per_byte"]) for s in scores])]
-    if len(sources) > 1:
-        bits += [Row(source, "", [_plain(s[f"bits_per_byte_{source}"]) for s in scores]) for source in sources]
-    choices = [
-        Row(
-            task_title(task),
-            f"{count} questions, guessing {percent(scores[0][f'{task}_chance'])}",
-            [_accuracy(s, task) for s in scores],
-        )
-        for task, count in tasks.items()
-    ]
     replies = [
         Row("Reward", "higher is better", [_with_interval(s, "reward") for s in scores]),
         Row("KL to SFT", "nats a reply", [_with_interval(s, "kl_to_sft") for s in scores]),
@@ -81,12 +69,8 @@ def score_table(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Gr
     if "judge_agreement" in metrics:
         golds = [_with_interval(metrics, f"gold_reward_{when}") for when in ("before", "after")]
         replies[1:1] = [Row("Gold score", f"judge's agreement {agreement(metrics)}", [Cell("", "", None), *golds])]
-    groups = [
-        Group("Language", bits),
-        Group("Multiple choice", choices),
-        Group("Replies", replies),
-        Group("Values", _values(scores)),
-    ]
+    seen = f"test prompts seen in training: {seen_in_training(metrics, 'prompts')}"
+    groups = [Group(f"Replies ({seen})", replies), Group("Values", _values(scores))]
     return [group for group in groups if group.rows]
 
 
@@ -158,11 +142,6 @@ def _with_interval(scores: Mapping[str, float], name: str) -> Cell:
     low, high = scores[f"{name}_ci_low"], scores[f"{name}_ci_high"]
     interval = "" if low == high else f"{number(low)} to {number(high)}"
     return Cell(number(scores[name]), interval, None)
-
-
-def _accuracy(scores: Mapping[str, float], task: str) -> Cell:
-    name = f"{task}_accuracy"
-    return Cell(percent(scores[name]), _percents(scores, name), _bar(scores, name, scores[f"{task}_chance"]))
 
 
 def _bar(scores: Mapping[str, float], name: str, reference: float) -> Bar:

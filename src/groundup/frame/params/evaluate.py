@@ -48,6 +48,13 @@ class GateParams(Section):
     limit: FiniteFloat
 
 
+class NgramParams(Section):
+    """The baseline that only counts."""
+
+    order: Annotated[int, Field(ge=2)]
+    max_tokens: Positive  # of the pretraining text, and as many of the replies of SFT's chats
+
+
 class EvaluateParams(Section):
     seed: Seed
     judge: Literal["builtin", "openai"]  # builtin: groundup.judge alone; openai: that and the model below
@@ -55,6 +62,10 @@ class EvaluateParams(Section):
     gold_judge: JudgeParams
     batch_size: Positive
     num_documents: Positive  # test documents for bits per byte, drawn evenly from all; fewer if there are fewer
+    tasks: list[str]  # names of lm-eval's own tasks, besides ours; their data needs a network
+    num_untrained_items: Positive  # of each task and of the documents, for the model with random weights
+    ngram: NgramParams
+    contamination_ngram: Positive  # words in a row that an item shares with training data
     max_new_tokens: Positive
     temperature: PositiveFloat
     num_prompts: Positive  # test prompts, one reply each

@@ -1,0 +1,88 @@
+"""Everything that lm-evaluation-harness measures, of one model or of a baseline."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from lm_eval.api.model import LM
+from lm_eval.api.task import ConfigurableTask
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.data.jsonl import Row
+from groundup.evaluate.harness.models import Encoder, LoadedModel, LoadedNgrams
+from groundup.evaluate.harness.named import NamedTasks
+from groundup.evaluate.harness.tasks import (
+    BITS_PER_BYTE,
+    choice_result,
+    choice_scores,
+    choice_task,
+    text_result,
+    text_scores,
+    text_task,
+)
+from groundup.evaluate.ngram import NgramModel, training_tokens
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.frame.steps import FinishedSteps
+from groundup.train.runtime import draw
+
+Scores = dict[str, float]
+
+
+class Suite:
+    """Our test sets and the tasks that params name, ready for any model with the tokenizer."""
+
+    def __init__(
+        self,
+        documents: Sequence[Row],
+        tasks: Mapping[str, Sequence[Row]],
+        named: NamedTasks,
+        tokenizer: PreTrainedTokenizerFast,
+        context_length: int,
+        steps: FinishedSteps,
+        params: EvaluateParams,
+    ) -> None:
+        self.texts = text_task(documents)
+        self.choices = {name: choice_task(name, rows, tokenizer, context_length) for name, rows in tasks.items()}
+        self.chance = {
+            f"{name}_chance": sum(1 / len(row["choices"]) for row in rows) / len(rows) for name, rows in tasks.items()
+        }
+        self.named = named
+        self.encoder = Encoder(tokenizer)
+        self.steps = steps
+        self.params = params
+
+    def model_scores(self, name: str, model: LlamaForCausalLM) -> Scores:
+        return self._scores(name, LoadedModel(model, self.encoder, self.params.batch_size), limit=None)
+
+    def untrained_scores(self, model: LlamaForCausalLM) -> Scores:
+        """Of the model's architecture with random weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.params.seed)
+            fresh = LlamaForCausalLM(copy.deepcopy(model.config)).to(model.device).eval()
+        lm = LoadedModel(fresh, self.encoder, self.params.batch_size)
+        return self._scores("untrained", lm, limit=self.params.num_untrained_items)
+
+    def ngram_scores(self, shards: Path, chats: Path) -> dict[str, Scores]:
+        """Of tokens without order, and of the n-grams."""
+        return self.steps.get("ngrams", self._ngram_scores, shards, chats)
+
+    def _ngram_scores(self, shards: Path, chats: Path) -> dict[str, Scores]:
+        ngram, tokenizer = self.params.ngram, self.encoder.tokenizer
+        tokens = training_tokens(shards, chats, tokenizer, ngram.max_tokens)
+        return {
+            name: self._scores(name, LoadedNgrams(NgramModel(tokens, order, len(tokenizer)), self.encoder), limit=None)
+            for name, order in (("unigram", 1), ("ngram", ngram.order))
+        }
+
+    def _scores(self, name: str, lm: LM, limit: int | None) -> Scores:
+        texts = self.steps.get(f"{name}-{BITS_PER_BYTE}", text_result, lm, self.texts, self._drawn(self.texts, limit))
+        scores = text_scores(texts, self.params)
+        for task_name, task in self.choices.items():
+            result = self.steps.get(f"{name}-{task_name}", choice_result, lm, task, self._drawn(task, limit))
+            scores |= choice_scores(task_name, result, self.params)
+        scores |= self.steps.get(f"{name}-named", self.named.scores, lm, self.params.bootstrap_samples, limit)
+        return scores | self.chance
+
+    def _drawn(self, task: ConfigurableTask, limit: int | None) -> list[int]:
+        return draw(list(range(len(task.eval_docs))), limit, self.params.seed)
