@@ -4,14 +4,15 @@ from typing import Any
 
 from groundup.frame.stage import Stage, run_stage
 
-REPORTED = ("prepare", "tokenizer", "reward")
+REPORTED = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align")
 CURVES = ("pretrain", "sft", "reward", "align")
 
 
 def main(stage: Stage) -> dict[str, Any]:
     with stage.importing():
         from groundup.evaluate.evaluate import evaluate
-    return evaluate(
+        from groundup.evaluate.report.lineage import add_clock
+    metrics = evaluate(
         base=stage.dep("artifacts/base"),
         sft=stage.dep("artifacts/sft"),
         reward=stage.dep("artifacts/reward"),
@@ -25,7 +26,8 @@ def main(stage: Stage) -> dict[str, Any]:
         judge=stage.dep("artifacts/data/judge"),
         align_report=stage.dep("artifacts/reports/align"),
         curves={name: stage.dep(f"metrics/{name}.csv") for name in CURVES},
-        cards={name: stage.dep(f"artifacts/reports/{name}") for name in REPORTED},
+        reports={name: stage.dep(f"artifacts/reports/{name}") for name in REPORTED},
+        ancestry=stage.ancestry(),
         out=stage.out("artifacts/report"),
         params=stage.params["evaluate"],
         runtime=stage.params["runtime"],
@@ -34,6 +36,9 @@ def main(stage: Stage) -> dict[str, Any]:
         verdicts=stage.kept / "verdicts.jsonl",
         log=stage.log,
     )
+    report, copies = stage.out("artifacts/report"), stage.tracked("artifacts/report")
+    add_clock(report / "report.html", stage.seconds(), stage.params["evaluate"], copies / "report.html")
+    return metrics
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def run(*arguments: str) -> tuple[Result, str]:
     return result, " ".join(result.output.split())
 
 
-@pytest.mark.parametrize("command", ["ui", "lineage", "deliver", "clean", "chat", "serve", "feedback import"])
+@pytest.mark.parametrize(
+    "command", ["ui", "lineage", "deliver", "clean", "chat", "serve", "report", "feedback import"]
+)
 def test_outside_a_checkout(folder: Path, command: str) -> None:
     result, output = run(*command.split())
     assert result.exit_code == 1

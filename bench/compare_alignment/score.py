@@ -12,7 +12,7 @@ from groundup.evaluate.baseline import Pool, reply_pool
 from groundup.evaluate.evaluate import load_model
 from groundup.evaluate.gold import Absent, agreement_metrics, chats, gold_metrics, load_gold_judge
 from groundup.evaluate.length_control import length_controlled_win_rate
-from groundup.evaluate.overoptimization import Study, read_points, study
+from groundup.evaluate.overoptimization import FILE, Study, read_points, study
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.frame.files import read_json
 from groundup.judge import Judge
@@ -20,7 +20,7 @@ from groundup.model.best_of_n import best_of_n_kl, best_of_n_values
 from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap, wins
-from groundup.train.runtime import draw, set_up
+from groundup.train.runtime import set_up
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,8 @@ def score(cells: Cells) -> dict[str, Any]:
     check_model(sft_path, CAUSAL)
     tokenizer = shared_tokenizer({"sft": sft_path})
     sft = load_model(sft_path, device)
-    rows = draw(
-        list(read_jsonl(cells.artifacts / "data/prompts/test.jsonl", ("conversation_id", "messages", "reply"))),
-        params.num_prompts,
-        params.seed,
-    )
+    # All of them: differences between methods are small.
+    rows = list(read_jsonl(cells.artifacts / "data/prompts/test.jsonl", ("conversation_id", "messages", "reply")))
     prompts = fit_prompts(tokenizer, rows, sft.config.max_position_embeddings, params.max_new_tokens)
     pool_prompts = prompts[: params.best_of_n.num_prompts]
     runs: list[dict[str, Any]] = []
@@ -61,7 +58,7 @@ def score(cells: Cells) -> dict[str, Any]:
             logger.info("scoring %s-%d", method, seed)
             folder = cells.policy(method, seed)
             after = reply_to_prompts(load_model(folder / "out", device), sft, scorer, tokenizer, prompts, params)
-            points = list(read_points(folder / "report"))
+            points = list(read_points(folder / "report" / FILE))
             runs.append(
                 {
                     "method": method,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from groundup.commands import export, feedback, registry, serve
+from groundup.commands import export, feedback, registry, report, serve
 from groundup.commands.checkout import console, fail, find_root, say_wrong
 from groundup.commands.store import reach_store, store_errors
 from groundup.frame.environment import (
@@ -35,6 +35,7 @@ app.command()(serve.serve)
 app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(export.export)
+app.command()(report.report)
 
 HEADLINES = {
     "prepare": ("num_documents_train", "num_preference_pairs_train"),

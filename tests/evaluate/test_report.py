@@ -114,7 +114,10 @@ def inputs(**changes: Any) -> ReportInputs:
         "prompts": [prompt],
         "replies": replies,
         "curves": {},
-        "cards": {},
+        "reports": {},
+        "ancestry": {"prepare": [], "pretrain": ["prepare"], "align": ["prepare", "pretrain"]},
+        "made": {"prepare": "text of <b>the sea</b>"},
+        "weights": {"align": "0123456789ab"},
         "no_judge": None,
         "overoptimization": overoptimization(),
         "decoded_prompts": [prompt],
@@ -210,7 +213,7 @@ def test_the_page_needs_nothing_else_and_shows_text_as_text(tmp_path: Path) -> N
     card = tmp_path / "prepare"
     card.mkdir()
     (card / "report.md").write_text("# Data card\n\n<script>x</script> ![p](http://a.b/c.png)\n", encoding="utf-8")
-    write_report(inputs(curves=curves, cards={"prepare": card}), tmp_path / "out")
+    write_report(inputs(curves=curves, reports={"prepare": card}), tmp_path / "out")
     html = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;Hi&lt;/b&gt;" in html
     assert "&lt;script&gt;" in html
@@ -287,7 +290,7 @@ def test_pictures_beside_a_report_come_into_the_page(tmp_path: Path) -> None:
     (card / "bins.png").write_bytes(b"made up")
     said = '![Bins & "more"](bins.png)\n\n![other](../x.png) ![third](http://a.b/c.png)\n'
     (card / "report.md").write_text(said, encoding="utf-8")
-    write_report(inputs(cards={"reward": card}), tmp_path / "out")
+    write_report(inputs(reports={"reward": card}), tmp_path / "out")
     html = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert '<img src="data:image/png;base64,bWFkZSB1cA==" alt="Bins &amp; &quot;more&quot;">' in html
     assert html.count("<img") == 2  # and the over-optimisation study

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.frame.pipeline import PipelineError, lies_in, producer, read_pipeline, recorded_stage, upstream
+from groundup.frame.pipeline import PipelineError, ancestry, lies_in, producer, read_pipeline, recorded_stage, upstream
 
 PIPELINE = """
 stages:
@@ -41,6 +41,8 @@ def test_upstream_follows_outs_and_metrics(root: Path) -> None:
     assert producer(pipeline, "artifacts/text/train.jsonl") == "one"
     assert producer(pipeline, "data") is None
     assert upstream(pipeline, "two") == ["one"]
+    assert ancestry(pipeline, "two") == {"one": [], "two": ["one"]}
+    assert ancestry(pipeline, "one") == {"one": []}
 
 
 def test_a_name_that_only_begins_alike_is_another_path() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.cost import Cost, read_cost
 from groundup.data.shards import TokenShards
 from groundup.frame.params import load_params
 from groundup.frame.params.training import ModelParams, PretrainParams
@@ -64,6 +65,7 @@ def test_it_learns_and_saves_a_model_that_loads(inputs: dict[str, Path], tmp_pat
     assert loaded.generation_config.use_cache is True
     assert loaded.generation_config.eos_token_id == loaded.config.eos_token_id
     assert (tmp_path / "report/samples.md").read_text(encoding="utf-8").startswith("# Samples")
+    assert read_cost(tmp_path / "report") == Cost(metrics["num_parameters"], metrics["num_tokens"], 0)
 
 
 def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: Path) -> None:

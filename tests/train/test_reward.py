@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.cost import read_cost
 from groundup.data.jsonl import write_jsonl
 from groundup.frame.interruption import Terminated
 from groundup.frame.params import load_params
@@ -91,6 +92,9 @@ def test_it_learns_which_side_people_prefer(inputs: dict[str, Path], tmp_path: P
     assert loaded.config.attention_dropout == 0.0
     report = json.loads((tmp_path / "report/report.json").read_text())
     assert report["heldout_accuracy_ci_low"] == metrics["heldout_accuracy_ci_low"]
+    cost = read_cost(tmp_path / "report")
+    assert cost is not None
+    assert (metrics["flops"], cost.num_read_tokens) == (6 * cost.num_parameters * cost.num_learned_tokens, 0)
     assert "_seconds" not in str(report.keys())
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTTrainer
 
+from groundup.cost import read_cost
 from groundup.data.jsonl import write_jsonl
 from groundup.frame.checkpoints import SEAL
 from groundup.frame.disk import DiskError
@@ -76,6 +77,10 @@ def test_it_learns_the_replies(inputs: dict[str, Path], tmp_path: Path) -> None:
     assert metrics["num_examples"] == 16
     assert not (tmp_path / "out/training_args.bin").exists()
     assert "**assistant**" in (tmp_path / "report/samples.md").read_text(encoding="utf-8")
+    cost = read_cost(tmp_path / "report")
+    assert cost is not None
+    assert cost.num_learned_tokens > SFT.num_epochs * metrics["num_trained_tokens"]  # the user's turns are read too
+    assert metrics["flops"] == cost.flops
 
 
 LORA = LoraParams(rank=4, alpha=8.0, dropout=0.1, target_modules=["q_proj", "v_proj"])

@@ -27,6 +27,7 @@ from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_m
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.curves import read_columns
 from groundup.evaluate.report.tasks import Measured
+from groundup.frame.files import hash_file
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.frame.steps import FinishedSteps
@@ -50,7 +51,8 @@ def evaluate(
     judge: Path,
     align_report: Path,
     curves: Mapping[str, Path],
-    cards: Mapping[str, Path],
+    reports: Mapping[str, Path],
+    ancestry: Mapping[str, Sequence[str]],
     out: Path,
     params: EvaluateParams,
     runtime: RuntimeParams,
@@ -64,7 +66,8 @@ def evaluate(
     text, prompts: directories with a test.jsonl; their train.jsonl, that of chats and of preferences, and the shards
     are what the models were trained on: for n-grams and contamination. evaluation: tasks, one JSONL file each. judge:
     the conversations of the judge split. align_report: with its evaluation points. verdicts: a file that keeps what a
-    paid judge said. curves, cards: a stage's CSV and report directory; what does not exist is left out of the report.
+    paid judge said. curves, reports: a stage's CSV and report directory; what does not exist is left out. ancestry:
+    the stages, each with those that it reads from.
     """
     # Everything is measured in float32: precision of training must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
@@ -138,6 +141,7 @@ def evaluate(
     for judged_by in standings:
         metrics |= judged_by.metrics
     metrics |= {"num_prompts": len(fitted), "num_documents": len(test_set.documents)}
+    sources = sorted({row["source"] for row in test_set.documents})
     gates = check_gates(metrics, params.gates)
     metrics["gates_passed"] = int(all(gate.passed for gate in gates))
     for step, figures in enumerate(scores.values()):
@@ -147,7 +151,7 @@ def evaluate(
             metrics=metrics,
             measured=Measured(
                 tasks={name: len(items) for name, items in test_set.tasks.items()},
-                sources=sorted({row["source"] for row in test_set.documents}),
+                sources=sources,
                 named=[metric_name(name) for name in (*named.tasks, *named.groups)],
                 ngram_order=params.ngram.order,
                 num_untrained_items=params.num_untrained_items,
@@ -156,7 +160,17 @@ def evaluate(
             prompts=fitted,
             replies=replies,
             curves=curves,
-            cards={stage: path for stage, path in cards.items() if path.exists()},
+            reports={stage: path for stage, path in reports.items() if path.exists()},
+            ancestry=ancestry,
+            made={
+                "prepare": "text of " + ", ".join(sources),
+                "tokenizer": f"{len(tokenizer):,} tokens",
+                "evaluate": "this report",
+            },
+            weights={
+                stage: hash_file(path / "model.safetensors")[:12]
+                for stage, path in {"pretrain": base, "sft": sft, "reward": reward, "align": aligned}.items()
+            },
             no_judge=gold_judge.reason if isinstance(gold_judge, Absent) else None,
             overoptimization=overoptimization,
             decoded_prompts=decoded_prompts,

@@ -10,6 +10,7 @@ from groundup.frame.files import dvc_md5, read_object
 from groundup.frame.fingerprint import Fingerprint
 from groundup.frame.nested import flatten
 from groundup.frame.pipeline import StageSpec, producer, upstream
+from groundup.frame.workdir import EXPORT, TRACKED
 
 MODEL_TYPES = {"LlamaForCausalLM": "causal-lm", "LlamaForSequenceClassification": "reward-model"}
 
@@ -94,3 +95,17 @@ def describe_model(folder: Path, path: str) -> dict[str, Any] | None:
         "model_type": kind,
         "params": {key: str(config[key]) for key in shape if key in config},
     }
+
+
+def report_files(work: Path, outs: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Files of the reports below `work`, MLflow's own copies where there are such, and the folders that they go to."""
+    files = []
+    for out in outs:
+        if out.startswith("artifacts/report"):
+            report = work / EXPORT / out
+            for file in sorted(file for file in report.rglob("*") if file.is_file()):
+                own = work / TRACKED / file.relative_to(work / EXPORT)
+                source = own if own.exists() else file
+                folder = file.parent.relative_to(report).as_posix().removeprefix(".")
+                files.append((source.relative_to(work).as_posix(), folder))
+    return files

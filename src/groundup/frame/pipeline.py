@@ -80,6 +80,18 @@ def upstream(pipeline: dict[str, StageSpec], stage: str) -> list[str]:
     return [name for name in pipeline if name in producers]
 
 
+def ancestry(pipeline: dict[str, StageSpec], stage: str) -> dict[str, list[str]]:
+    """`stage` and all that it is made from, in pipeline order, each with the stages that it reads from."""
+    found: dict[str, list[str]] = {}
+    queue = [stage]
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found[name] = upstream(pipeline, name)
+            queue += found[name]
+    return {name: found[name] for name in pipeline if name in found}
+
+
 @dataclass(frozen=True)
 class Recorded:
     """What dvc.lock holds for a stage: path -> md5, and its params by dotted key."""

@@ -18,7 +18,8 @@ import psutil
 import groundup
 from groundup.frame import candidate
 from groundup.frame.checkpoints import Checkpoints
-from groundup.frame.describe import describe_outs, start_event
+from groundup.frame.clock import stage_seconds
+from groundup.frame.describe import describe_outs, report_files, start_event
 from groundup.frame.disk import DiskError, writing
 from groundup.frame.environment import DVC_STAGE, main_root, resolve_device, set_environment
 from groundup.frame.files import publish, remove, write_json, write_text
@@ -28,12 +29,12 @@ from groundup.frame.lock import locked
 from groundup.frame.nested import flatten
 from groundup.frame.params import Params, ParamsError, load_params
 from groundup.frame.params.selection import DeclaredParams, select
-from groundup.frame.pipeline import PipelineError, StageSpec, read_pipeline
+from groundup.frame.pipeline import PipelineError, StageSpec, ancestry, read_pipeline
 from groundup.frame.redact import redact_streams
 from groundup.frame.tracking.check import check_store
 from groundup.frame.tracking.spool import curve_csv, read_curve
 from groundup.frame.tracking.tracker import Tracker
-from groundup.frame.workdir import EXPORT, SCRATCH, discard, note_start, read_finished, record_finished, sweep
+from groundup.frame.workdir import EXPORT, SCRATCH, TRACKED, discard, note_start, read_finished, record_finished, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,20 @@ class Stage:
         staged = self.export / path
         staged.parent.mkdir(parents=True, exist_ok=True)
         return staged
+
+    def tracked(self, path: str) -> Path:
+        """A folder for MLflow's own copies of files in an out; they alone may hold what a clock measured."""
+        copies = self.export.with_name(TRACKED) / path
+        copies.mkdir(parents=True, exist_ok=True)
+        return copies
+
+    def seconds(self) -> dict[str, float]:
+        """What the other stages took; for `tracked` alone."""
+        return stage_seconds(self.root)
+
+    def ancestry(self) -> dict[str, list[str]]:
+        """The stages that this one is made from, itself the last, each with those that it reads from."""
+        return ancestry(read_pipeline(self.root), self.spec.name)
 
     def log(self, step: int, **values: float) -> None:
         assert self._tracker is not None
@@ -216,6 +231,7 @@ def _check_kept(stage: Stage, changed: list[str]) -> None:
 def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     """Call the body; the record of its success is written last."""
     remove(stage.export)
+    remove(stage.export.with_name(TRACKED))
     start, imported = time.monotonic(), stage.import_seconds
     metrics = body(stage)
     seconds = time.monotonic() - start - (stage.import_seconds - imported)
@@ -250,14 +266,7 @@ def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
     if registered:
         tracker.spool.write("register", **registered)
     tracker.spool.write("metrics", values=numbers(metrics), step=step)  # of the run and of the models that it now has
-    reports = [out for out in stage.spec.outs if out.startswith("artifacts/report")]
-    files = [
-        (str(file.relative_to(tracker.work)), str(file.parent.relative_to(stage.export / report)).removeprefix("."))
-        for report in reports
-        for file in sorted((stage.export / report).rglob("*"))
-        if file.is_file()
-    ]
-    tracker.spool.write("artifacts", files=files)
+    tracker.spool.write("artifacts", files=report_files(tracker.work, stage.spec.outs))
 
 
 def numbers(metrics: dict[str, Any]) -> dict[str, float]:

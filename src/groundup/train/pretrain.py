@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.cost import Cost, write_cost
 from groundup.data.jsonl import Row, read_jsonl
 from groundup.data.shards import TokenShards
 from groundup.evaluate.bits_per_byte import bits_per_byte
@@ -146,11 +147,14 @@ def pretrain(
         )
     save_model(model, tok, out, CARD)
     write_samples(model, tok, documents, report, params)
+    cost = Cost(num_parameters(model), num_learned_tokens=data.num_tokens, num_read_tokens=0)
+    write_cost(cost, report)
     return {
         "val_bits_per_byte": final.overall,
         "val_bits_per_byte_by_domain": final.by_source,
-        "num_parameters": num_parameters(model),
+        "num_parameters": cost.num_parameters,
         "num_tokens": data.num_tokens,
+        "flops": cost.flops,
         "num_epochs": data.num_epochs,
         "tokens_per_second": steps * data.tokens_per_step / seconds if steps else 0.0,
         "train_seconds": seconds,

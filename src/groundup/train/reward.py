@@ -16,11 +16,12 @@ from transformers import (
 )
 from trl import RewardConfig
 
+from groundup.cost import Cost, write_cost
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.training import RewardParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.check import CAUSAL, check_model
-from groundup.model.llama import save_model
+from groundup.model.llama import num_parameters, save_model
 from groundup.model.scoring import RewardScorer
 from groundup.model.variational import VariationalHead, fold, save_head
 from groundup.train.pair_trainer import PairTrainer
@@ -141,7 +142,13 @@ def train_reward(
         sections.append(section)
     tables = {split: here.table for split, here in judged(scored).items()}
     metrics = reward_report(tables, sum(num_too_long.values()), more, sections, params, report)
-    return metrics | {"train_seconds": seconds, "checkpoint_seconds": checkpoints.seconds}
+    cost = reward_cost(trainer.model, pairs["train"], params)
+    write_cost(cost, report)
+    return metrics | {
+        "flops": cost.flops,
+        "train_seconds": seconds,
+        "checkpoint_seconds": checkpoints.seconds,
+    }
 
 
 def sample_all(
@@ -176,6 +183,13 @@ def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
             "reward.sampled.weight, or add a source of ratings or of preference pairs"
         )
     return group_by_length(drawn, params.batch_size, params.seed)
+
+
+def reward_cost(model: PreTrainedModel, pairs: Sequence[Pair], params: RewardParams) -> Cost:
+    """Sampled replies are read once, to sample them."""
+    learned = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+    read = sum(len(pair.rejected) for pair in of_group(pairs, SAMPLED))
+    return Cost(num_parameters(model), round(params.num_epochs * learned), read)
 
 
 def say_what_there_is(pairs: Mapping[str, Sequence[Pair]], num_too_long: int) -> None:

@@ -11,13 +11,14 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from groundup.cost import Cost, write_cost
 from groundup.data.jsonl import Row, read_jsonl, write_jsonl
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.training import RuntimeParams, SftParams
 from groundup.model.chat_format import load_tokenizer, render
 from groundup.model.check import CAUSAL, check_model
 from groundup.model.generation import sample_replies
-from groundup.model.llama import save_model
+from groundup.model.llama import num_parameters, save_model
 from groundup.train.adapters import add_adapter, merge_adapter
 from groundup.train.chat_examples import ChatExample, check_chats, tokenize_chats
 from groundup.train.runtime import Log, draw, num_bytes, set_up, trl_runtime
@@ -115,6 +116,9 @@ def train_sft(
     # The trainer's model keeps TRL's patched forward, so figures and samples come from what was saved.
     model = AutoModelForCausalLM.from_pretrained(out, use_safetensors=True).to(torch_device).eval()
     write_samples(model, tokenizer, rows["val"], report, params)
+    num_tokens = sum(len(example.input_ids) for example in train.examples)
+    cost = Cost(num_parameters(model), round(params.num_epochs * num_tokens), num_read_tokens=0)
+    write_cost(cost, report)
     return {
         "val_loss": assistant_loss(model, val.examples, tokenizer.pad_token_id),
         "val_loss_before": before,
@@ -124,6 +128,7 @@ def train_sft(
         "num_dropped_exchanges": train.num_dropped_exchanges,
         "num_trained_tokens": sum(sum(example.assistant_masks) for example in train.examples),
         "num_steps": trainer.state.global_step,
+        "flops": cost.flops,
         "train_seconds": seconds,
         "checkpoint_seconds": checkpoints.seconds,
     }

@@ -44,7 +44,7 @@ def export_adapter(model: Path, name: str, target: Path) -> None:
     check_model(model, CAUSAL)
     with written(target) as beside:
         beside.mkdir()
-        tokenizer = [*model.glob("tokenizer*.json"), model / "chat_template.jinja"]
+        tokenizer = [*sorted(model.glob("tokenizer*.json")), model / "chat_template.jinja"]
         for file in [*(model / ADAPTER / name for name in ADAPTER_FILES), *tokenizer]:
             shutil.copyfile(file, beside / file.name)
         _mend_tokenizer(beside)

@@ -1,13 +1,14 @@
 """Writes the report: report.md, report.html (one page that needs nothing else), a PNG a curve, all replies."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from groundup.cost import read_cost
 from groundup.data.jsonl import write_jsonl
 from groundup.evaluate.decoding import Decoded
 from groundup.evaluate.gates import Gate
@@ -26,6 +27,7 @@ from groundup.evaluate.report.decoding import (
     write_decoding,
 )
 from groundup.evaluate.report.gold import gold_method, gold_sentences
+from groundup.evaluate.report.lineage import lineage_rows, picture, total_flops
 from groundup.evaluate.report.overoptimization import draw_studies
 from groundup.evaluate.report.sentences import MODELS, headline
 from groundup.evaluate.report.table import score_table, tiles, win_bars
@@ -40,6 +42,7 @@ STAGES = {
     "sft": "Supervised fine-tuning",
     "reward": "Reward model",
     "align": "Alignment",
+    "evaluate": "Evaluation",
 }
 OVEROPTIMIZATION = "overoptimization.png"
 MARKDOWN_SYMBOLS = "\\`*_{}[]<>#|~"
@@ -53,7 +56,10 @@ class ReportInputs:
     prompts: list[Prompt]
     replies: Mapping[str, ModelReplies]  # by model
     curves: Mapping[str, Path]  # by stage
-    cards: Mapping[str, Path]  # by stage
+    reports: Mapping[str, Path]  # by stage
+    ancestry: Mapping[str, Sequence[str]]  # the stages, and what each reads from
+    made: Mapping[str, str]  # by stage, what it made in words
+    weights: Mapping[str, str]  # by stage, the fingerprint of the model that it made
     no_judge: str | None  # why there are no gold figures
     overoptimization: Study | None
     decoded_prompts: list[Prompt]
@@ -69,7 +75,7 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
     pictures = draw_panels(inputs.curves)
     for panel, png in pictures:
         (out / panel.file_name).write_bytes(png)
-    cards = read_cards(inputs.cards, STAGES)
+    cards = read_cards(inputs.reports, STAGES)
     for card in cards:
         for name, png in card.pictures.items():
             (out / name).write_bytes(png)
@@ -87,6 +93,7 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
         "overoptimization": study,
         "task_table": task_table(inputs.metrics, inputs.measured),
         "groups": score_table(inputs.metrics),
+        "lineage": _lineage(inputs),
         "decoding": {
             "hint": decoding_hint(inputs.metrics, inputs.params.decoding),
             "columns": COLUMNS,
@@ -140,6 +147,15 @@ def _sentences(inputs: ReportInputs) -> list[str]:
         *decoding_sentences(inputs.metrics),
         gate_sentence(inputs.gates),
     ]
+
+
+def _lineage(inputs: ReportInputs) -> dict[str, Any]:
+    costs = {stage: cost for stage, path in inputs.reports.items() if (cost := read_cost(path))}
+    return {
+        "rows": lineage_rows(inputs.ancestry, STAGES, inputs.made, costs, inputs.weights),
+        "picture": picture(inputs.ancestry),
+        "flops": total_flops(costs),
+    }
 
 
 def _reply_row(inputs: ReportInputs, i: int) -> dict[str, Any]:

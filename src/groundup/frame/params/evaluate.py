@@ -73,5 +73,6 @@ class EvaluateParams(Section):
     decoding: DecodingParams  # the table of decoding methods
     probes: ProbesParams
     gates: list[GateParams]
+    watts: PositiveFloat  # that the machine takes while it trains, for an estimate of the energy
     num_samples: Count  # prompts shown side by side in the report
     bootstrap_samples: Positive

@@ -5,11 +5,12 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.cost import Cost, write_cost
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.align import AlignParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
-from groundup.model.llama import save_model
+from groundup.model.llama import num_parameters, save_model
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap
 from groundup.train.align.following import Following
@@ -83,11 +84,14 @@ def align(
     train_policy = METHODS[params.method]
     training = train_policy(worker, following, train, params, runtime, torch_device, checkpoints, log)
     following.write(report)
+    cost = Cost(num_parameters(model), following.num_learned_tokens, following.num_read_tokens)
+    write_cost(cost, report)
 
     policy.load_weights(following.kept.weights)
     metrics = {
         **training,
         **following.metrics(),
+        "flops": cost.flops,
         "checkpoint_seconds": checkpoints.seconds,
         **_heldout_metrics(worker, test, params),
     }

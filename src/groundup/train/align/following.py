@@ -57,6 +57,8 @@ class Following:
         self.reference_distinct_2 = 0.0  # the same of distinct-2
         self.kept = Kept()
         self.num_samples = 0  # replies that training took, in this process
+        self.num_learned_tokens = 0  # as in Cost; of the whole training
+        self.num_read_tokens = 0
         self.train_seconds = 0.0  # of this process, validation left out
 
     def validate(self, iteration: int, learned: Callable[[], dict[str, Any]]) -> None:
@@ -118,6 +120,8 @@ class Following:
             "watch": self.watch.state(),
             "points": self.points.rows,
             "samples": self.samples.rows,
+            "num_learned_tokens": self.num_learned_tokens,
+            "num_read_tokens": self.num_read_tokens,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -126,3 +130,5 @@ class Following:
         self.watch.load_state(state["watch"])
         self.points.rows = state["points"]
         self.samples.rows = state["samples"]
+        self.num_learned_tokens = state["num_learned_tokens"]
+        self.num_read_tokens = state["num_read_tokens"]

@@ -51,6 +51,9 @@ class GroupReward:
         }
         updates.length_control.update(reply_length)
         following.num_samples += len(ids)
+        num_tokens = sum(map(len, ids)) + sum(map(len, completion_ids))
+        following.num_read_tokens += 3 * num_tokens  # to sample, to score, by the reference
+        following.num_learned_tokens += following.params.num_epochs * num_tokens
         return wanted.tolist()
 
 

@@ -61,6 +61,11 @@ def train_on_pairs(
             "the reward model, so there is no pair for DPO to learn from: raise align.dpo.num_generations or "
             "align.temperature"
         )
+    learned = params.num_epochs * sum(
+        2 * len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in made["pairs"]
+    )
+    following.num_learned_tokens = learned
+    following.num_read_tokens = 2 * made["num_tokens"] + learned  # to sample, to score; by the reference
     trainer = TokenPairsTrainer(
         model=worker.policy.trained,
         args=DPOConfig(
@@ -104,4 +109,5 @@ def make_pairs(
             pairs.append({"prompt_ids": prompt.ids, "chosen_ids": best, "rejected_ids": worst})
     following.num_samples += len(repeated)
     following.train_seconds += time.perf_counter() - start
-    return {"pairs": pairs, "ties": num_prompts - len(pairs)}
+    num_tokens = sum(map(len, repeated)) + sum(map(len, replies.tokens))
+    return {"pairs": pairs, "ties": num_prompts - len(pairs), "num_tokens": num_tokens}

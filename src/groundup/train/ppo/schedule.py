@@ -60,6 +60,10 @@ class Schedule(L.Callback):
         following.train_seconds += time.perf_counter() - self.started
         following.num_samples += len(batch)
         iteration, params = ppo.iteration, self.params
+        num_tokens = sum(map(len, batch)) + round(ppo.metrics["reply_length"] * len(batch))
+        num_models = 2 if params.value_trunk == "separate" else 1
+        # Read: to sample, to score, by the reference, and for values where they take a model of their own.
+        following.num_read_tokens += (2 + num_models) * num_tokens
         self.record(iteration, **ppo.metrics)
         if ppo.stopped_early:  # before the update: there is no new policy to look at
             logger.warning("align: stopped early: %s", ppo.stopped_early)
@@ -67,6 +71,7 @@ class Schedule(L.Callback):
             self.record(iteration, alarm_kl=1.0)
             self._save(ppo)  # training is over, and a run that is ended here must not do it again
             return
+        following.num_learned_tokens += params.num_epochs * num_models * num_tokens
         self.explained_variances.append(ppo.metrics["explained_variance"])
         is_last = iteration == params.num_iterations
         is_validated = iteration % params.validate_every == 0 or is_last

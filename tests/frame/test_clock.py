@@ -1,0 +1,17 @@
+"""Seconds of the stages, from their metrics files."""
+
+import shutil
+from pathlib import Path
+
+from groundup.frame.clock import stage_seconds
+from groundup.frame.files import write_json
+from tests.conftest import ROOT
+
+
+def test_stages_that_have_run_in_pipeline_order(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    assert stage_seconds(tmp_path) == {}
+    write_json(tmp_path / "metrics/sft.json", {"stage_seconds": 12.5, "val_loss": 4.6})
+    write_json(tmp_path / "metrics/prepare.json", {"stage_seconds": 3})
+    write_json(tmp_path / "metrics/reward.json", {"heldout_accuracy": 0.6})
+    assert list(stage_seconds(tmp_path).items()) == [("prepare", 3.0), ("sft", 12.5)]
