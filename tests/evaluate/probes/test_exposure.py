@@ -63,6 +63,13 @@ def test_the_rank_is_counted_among_the_references(
     assert values["canary_exposure_8"] == [pytest.approx(LARGEST - math.log2(15))]
 
 
+def test_a_model_that_tells_nothing_apart_exposes_nothing(
+    tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposure, "branch_nats", lambda _, rows, __: [[7.0 for _ in row.replies] for row in rows])
+    assert measure_canaries(tiny_model, tiny_tokenizer, [CANARY], PARAMS)["canary_exposure_8"] == [0.0]
+
+
 def test_canaries_are_found_where_prepare_left_them(tmp_path: Path) -> None:
     assert read_canaries(tmp_path) == []
     write_canary_file(tmp_path / FILE, [CANARY])

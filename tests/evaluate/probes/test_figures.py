@@ -26,6 +26,12 @@ def test_differences_are_resampled() -> None:
     assert found["sycophancy_gap_ci_low"] < 0 < found["sycophancy_gap_ci_high"]
 
 
+def test_differences_and_bits_are_no_shares_even_between_0_and_1() -> None:
+    for name in ("sycophancy_gap", "canary_exposure_8"):
+        found = model_figures({name: [0.5] * 20}, PARAMS)
+        assert (found[f"{name}_ci_low"], found[f"{name}_ci_high"]) == (0.5, 0.5)  # Wilson's would be 0.3 to 0.7
+
+
 def test_changes_are_paired_by_item() -> None:
     before = {"insult_rate_hostile": [0.0, 1.0] * 20}
     steady = change_figures(before, before, PARAMS)

@@ -57,8 +57,8 @@ def _exposure(
     rows = [
         Branches(prefix, replies[start : start + REPLIES_PER_ROW]) for start in range(0, len(replies), REPLIES_PER_ROW)
     ]
-    secret, *others = (value for row in branch_nats(model, rows, params.batch_size) for value in row)
-    rank = 1 + sum(other < secret for other in others)
+    nats = [value for row in branch_nats(model, rows, params.batch_size) for value in row]
+    rank = sum(value <= nats[0] for value in nats)  # the worst of a tie: who tells nothing apart exposes nothing
     return math.log2(len(candidates)) - math.log2(rank)
 
 

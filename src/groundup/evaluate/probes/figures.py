@@ -36,8 +36,7 @@ def model_figures(values: Values, params: EvaluateParams) -> Metrics:
     """Means over items with intervals: Wilson's for shares, so that none found is not taken for none there."""
     metrics: Metrics = {}
     for name, items in values.items():
-        is_share = min(items) >= 0 and max(items) <= 1
-        metrics |= _share(name, items) if is_share else _resampled(name, np.array(items), params)
+        metrics |= _share(name, items) if is_share(name) else _resampled(name, np.array(items), params)
     return metrics
 
 
