@@ -58,7 +58,7 @@ def score(cells: Cells) -> dict[str, Any]:
             logger.info("scoring %s-%d", method, seed)
             folder = cells.policy(method, seed)
             after = reply_to_prompts(load_model(folder / "out", device), sft, scorer, tokenizer, prompts, params)
-            points = list(read_points(folder / "report" / FILE))
+            points = read_points(folder / "report" / FILE)
             runs.append(
                 {
                     "method": method,

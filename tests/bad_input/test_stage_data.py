@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.bad_input.checkout import chat, preference
+from tests.bad_input.checkout import chat, evaluation_point, preference
 from tests.bad_input.conftest import Case, Checkout, case_id, check_failure
 from tests.bad_input.spoil import both, delete, edit_json, rows, set_param, truncate, write
 
@@ -249,6 +249,17 @@ CASES = [
         "gold 7 is not one of the 2 choices",
         "evaluation task topic cannot be scored:\n  item 0",
         "Correct its file",
+    ),
+    Case(
+        "evaluation points of other prompts",
+        "evaluate",
+        rows(
+            "artifacts/reports/align/evaluation_points.jsonl",
+            [{**evaluation_point(0), "prompt": 7}, evaluation_point(1)],
+        ),
+        "the same prompts at every iteration",
+        "evaluation_points.jsonl",
+        "`dvc repro align`",
     ),
     Case(
         "a curve with conflict markers",

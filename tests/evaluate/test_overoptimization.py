@@ -102,15 +102,16 @@ def test_the_picture_has_the_same_bytes_each_time_and_a_line_style_a_study() -> 
 
 
 @pytest.mark.parametrize("broken", ["no start", "other prompts", "nothing"])
-def test_points_that_do_not_fit_together_are_refused(broken: str) -> None:
+def test_points_that_do_not_fit_together_are_refused(broken: str, tmp_path: Path) -> None:
     rows = points({0: 1, 2: 2}, kept=2)
     rows = {
         "no start": [row for row in rows if row["iteration"] != 0],
         "other prompts": [row for row in rows if row["iteration"] == 0 or row["prompt"] != 3],
         "nothing": [],
     }[broken]
-    with pytest.raises(ValueError, match="must hold iteration 0 and the same prompts"):
-        study(rows, CountingJudge(), 50, seed=1)
+    write_jsonl(tmp_path / FILE, rows)
+    with pytest.raises(ValueError, match=r"evaluation_points\.jsonl must hold iteration 0 and the same prompts"):
+        read_points(tmp_path / FILE)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -59,23 +59,27 @@ class Study:
 
 
 def read_points(path: Path) -> list[dict[str, Any]]:
-    return list(read_jsonl(path, COLUMNS))
+    """ValueError unless iteration 0 is there, and every iteration answers the same prompts."""
+    rows = list(read_jsonl(path, COLUMNS))
+    prompts: dict[int, list[str]] = {}
+    for row in rows:
+        prompts.setdefault(row["iteration"], []).append(str(row["prompt"]))
+    if 0 not in prompts or any(sorted(of_point) != sorted(prompts[0]) for of_point in prompts.values()):
+        raise ValueError(
+            f"{path} must hold iteration 0 and the same prompts at every iteration; run `dvc repro align` again"
+        )
+    return rows
 
 
 def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed: int) -> Study:
-    """rows: those of align, the same prompts at every iteration; iteration 0 is the SFT model."""
+    """rows: as read_points gives them; iteration 0 is the SFT model."""
     iterations = sorted({row["iteration"] for row in rows})
     by_iteration = [
         sorted((row for row in rows if row["iteration"] == iteration), key=lambda row: int(row["prompt"]))
         for iteration in iterations
     ]
-    prompts = [row["prompt"] for row in by_iteration[0]] if iterations else []
-    if iterations[:1] != [0] or any([row["prompt"] for row in point] != prompts for point in by_iteration):
-        raise ValueError(
-            f"{FILE} must hold iteration 0 and the same prompts at every iteration; run `dvc repro align` again"
-        )
     chats = [[*row["messages"], {"role": "assistant", "content": row["reply"]}] for p in by_iteration for row in p]
-    gold = judge.score_by_resample(chats).reshape(-1, len(iterations), len(prompts))  # [1 + R, I, P]
+    gold = judge.score_by_resample(chats).reshape(-1, len(iterations), len(by_iteration[0]))  # [1 + R, I, P]
     proxy = np.array([[row["score"] for row in point] for point in by_iteration], dtype=np.float64)[None]
     weights = resamples([row["conversation_id"] for row in by_iteration[0]], num_resamples, seed)
     gold, proxy = (values / (float(values[0, 0].std()) or 1.0) for values in (gold, proxy))
