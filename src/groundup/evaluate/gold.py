@@ -81,10 +81,17 @@ def gold_metrics(
     for name, values in (("before", before), ("after", after), ("difference", after - before)):
         metrics |= judged(f"gold_reward_{name}", values, weights, weighted_mean)
     win_rate = "win_rate_vs_sft_gold"
-    metrics |= rate(judged(win_rate, won, weights, weighted_mean))
-    metrics |= judged(f"{win_rate}_this_judge", won[:1], weights, weighted_mean)
-    controlled = partial(length_controlled_win_rate, length_differences=longer)
-    return metrics | rate(judged(f"{win_rate}_length_controlled", won, weights, controlled))
+    metrics |= win_rate_metrics(win_rate, won, longer, weights)
+    return metrics | judged(f"{win_rate}_this_judge", won[:1], weights, weighted_mean)
+
+
+def win_rate_metrics(name: str, outcomes: Floats, length_differences: Floats, weights: Floats) -> Metrics:
+    """As they are and at equal length: outcomes [1 + R, N], differences in tokens [N], weights [S, N]."""
+    controlled = partial(length_controlled_win_rate, length_differences=length_differences)
+    return {
+        **rate(judged(name, outcomes, weights, weighted_mean)),
+        **rate(judged(f"{name}_length_controlled", outcomes, weights, controlled)),
+    }
 
 
 def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, params: EvaluateParams) -> Metrics:
@@ -128,16 +135,19 @@ def rate(metrics: Metrics) -> Metrics:
 def judged(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Metrics:
     """The estimate by the judge of all rows, with its 95 % interval.
 
-    values: [1 + R, N], a row a judge; one row where the judge is taken as it is. weights: [S, N]. The errors of
-    prompts and judge are independent, so they add in squares.
+    values: [1 + R, N], a row a judge; one row where the judge is taken as it is. weights: [S, N].
     """
     plain = np.ones((1, values.shape[1]))
     estimates = np.array([estimate(row, weights=plain)[0] for row in values])
-    low, high = np.quantile(estimate(values[0], weights=weights), [0.025, 0.975])
-    value = float(estimates[0])
-    error = NORMAL_QUANTILE * judge_error(estimates[1:]) if len(estimates) > 1 else 0.0
-    return {
-        name: value,
-        f"{name}_ci_low": value - float(np.hypot(value - low, error)),
-        f"{name}_ci_high": value + float(np.hypot(high - value, error)),
-    }
+    low, high = joint_interval(estimates[0], estimate(values[0], weights=weights), estimates[1:])
+    return {name: float(estimates[0]), f"{name}_ci_low": low, f"{name}_ci_high": high}
+
+
+def joint_interval(value: float, on_resamples: Floats, by_judges: Floats) -> tuple[float, float]:
+    """95 %, of the estimates on resampled prompts and by resampled judges, if any.
+
+    The errors of prompts and judge are independent, so they add in squares.
+    """
+    low, high = np.quantile(on_resamples, [0.025, 0.975])
+    error = NORMAL_QUANTILE * judge_error(by_judges) if len(by_judges) else 0.0
+    return float(value - np.hypot(value - low, error)), float(value + np.hypot(high - value, error))

@@ -63,6 +63,14 @@ def test_answers_that_say_nothing_are_ties_and_counted(stub: Stub, tmp_path: Pat
     metrics = openai_standings(params(), tmp_path / "kept.jsonl", ENTRANTS).metrics
     assert metrics["win_rate_vs_sft_openai"] == 0.5
     assert metrics["num_unclear_verdicts_openai"] == metrics["num_verdicts_openai"] > 0
+    assert "position_consistency_openai" not in metrics  # nothing was said that could be consistent
+
+
+def test_consistency_is_that_of_pairs_judged_in_both_orders(stub: Stub, tmp_path: Path) -> None:
+    stub.answer = lambda case: completion("hm" if "lovely lovely" in case.values() else "A")  # which only people say
+    metrics = openai_standings(params(), tmp_path / "kept.jsonl", ENTRANTS).metrics
+    assert 0 < metrics["num_unclear_verdicts_openai"] < metrics["num_verdicts_openai"]
+    assert metrics["position_consistency_openai"] == 0.0
 
 
 def test_a_budget_that_runs_out_leaves_figures_on_fewer_prompts(

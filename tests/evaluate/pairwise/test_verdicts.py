@@ -127,7 +127,8 @@ def test_a_server_that_counts_nothing_is_charged_the_most(stub: Stub, tmp_path: 
     stub.answer = uncounted
     judge = referee(stub, tmp_path)
     judge.judge(BATCH[:1])
-    assert judge.cost > 500 / 1e6  # the instructions alone are more than 500 bytes
+    num_bytes = sum(len(message["content"].encode()) for message in stub.bodies[0]["messages"])
+    assert judge.cost == pytest.approx(((num_bytes + 2 * 16) * 1.0 + 4 * 2.0) / 1e6)
 
 
 def test_no_request_is_sent_that_could_go_beyond_the_budget(stub: Stub, tmp_path: Path) -> None:

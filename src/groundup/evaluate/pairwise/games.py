@@ -2,18 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.evaluate.gold import NORMAL_QUANTILE, Metrics, judged, rate, resamples, weighted_mean
-from groundup.evaluate.length_control import length_controlled_win_rate
+from groundup.evaluate.gold import Floats, Metrics, joint_interval, resamples, win_rate_metrics
 from groundup.evaluate.pairwise.bradley_terry import ELO, bradley_terry
-from groundup.judge import judge_error
 from groundup.model.chat_format import Message
-
-Floats = NDArray[np.float64]
 
 SFT_RATING = 1000.0
 
@@ -53,15 +48,10 @@ class Rating:
 
 
 def win_rates(name: str, games: Games, length_differences: Floats, num_samples: int, seed: int) -> Metrics:
-    """Of the first player, plain and at equal length; length_differences [N]: its tokens minus the second's."""
+    """Of the first player; length_differences [N]: its tokens minus the second's."""
     played = games.played
-    outcomes = games.outcomes[:, played]
     weights = resamples(np.array(games.prompts.conversation_ids)[played].tolist(), num_samples, seed)
-    controlled = partial(length_controlled_win_rate, length_differences=length_differences[played])
-    return {
-        **rate(judged(name, outcomes, weights, weighted_mean)),
-        **rate(judged(f"{name}_length_controlled", outcomes, weights, controlled)),
-    }
+    return win_rate_metrics(name, games.outcomes[:, played], length_differences[played], weights)
 
 
 def ratings(all_games: Sequence[Games], num_samples: int, seed: int) -> list[Rating]:
@@ -92,8 +82,6 @@ def ratings(all_games: Sequence[Games], num_samples: int, seed: int) -> list[Rat
     found = []
     for player, column in zip(players, values.T, strict=True):
         value, resampled, other_judges = column[0], column[1 : 1 + num_samples], column[1 + num_samples :]
-        low, high = np.quantile(resampled, [0.025, 0.975])
-        error = NORMAL_QUANTILE * judge_error(other_judges) if len(other_judges) else 0.0
-        below, above = np.hypot(value - low, error), np.hypot(high - value, error)
-        found.append(Rating(player, float(value), float(value - below), float(value + above), num_games[player]))
+        low, high = joint_interval(value, resampled, other_judges)
+        found.append(Rating(player, float(value), low, high, num_games[player]))
     return sorted(found, key=lambda rating: -rating.rating)

@@ -25,7 +25,7 @@ class Tally:
 
     num_verdicts: int = 0
     num_unclear: int = 0
-    num_pairs: int = 0  # of verdicts, one in each order
+    num_pairs: int = 0  # of clear verdicts, one in each order
     num_consistent: int = 0
 
     def figures(self, cost: float) -> Metrics:
@@ -101,11 +101,12 @@ def play(referee: Referee, meetings: Sequence[tuple[Games, int]], tally: Tally) 
     if verdicts is None:
         return False
     for (games, i), forth, back in zip(asked, verdicts[::2], verdicts[1::2], strict=True):
-        outcomes = [verdict.outcome for verdict in (forth, back)]
+        one, other = forth.outcome, back.outcome
         tally.num_verdicts += 2
-        tally.num_unclear += outcomes.count(None)
-        tally.num_pairs += 1
-        one, other = (0.5 if outcome is None else outcome for outcome in outcomes)
-        tally.num_consistent += one == 1 - other
+        tally.num_unclear += (one is None) + (other is None)
+        if one is not None and other is not None:
+            tally.num_pairs += 1
+            tally.num_consistent += one == 1 - other
+        one, other = (0.5 if outcome is None else outcome for outcome in (one, other))
         games.outcomes[0, i] = (one + 1 - other) / 2
     return True

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from groundup.evaluate.gold import Metrics
-from groundup.evaluate.pairwise.games import Floats, Games, PromptSet, Rating, ratings, win_rates
+from groundup.evaluate.gold import Floats, Metrics
+from groundup.evaluate.pairwise.games import Games, PromptSet, Rating, ratings, win_rates
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.judge import Judge

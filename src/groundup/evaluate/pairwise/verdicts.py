@@ -111,8 +111,7 @@ class Referee:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _most(self, request: Sequence[Message]) -> float:
-        num_bytes = sum(len(message["content"].encode()) for message in request)
-        return self._price(num_bytes + TOKENS_PER_MESSAGE * len(request), self.params.max_tokens)
+        return self._price(most_prompt_tokens(request), self.params.max_tokens)
 
     def _price(self, prompt_tokens: int, completion_tokens: int) -> float:
         return (
@@ -138,13 +137,16 @@ class Referee:
             raise ValueError(
                 "the judge of evaluate.openai answered without a choice: is it a chat completions server?"
             )
-        num_bytes = sum(len(message["content"].encode()) for message in request)
         usage = answer.usage
         return Verdict(
             answer.choices[0].message.content or "",
-            num_bytes if usage is None else usage.prompt_tokens,
+            most_prompt_tokens(request) if usage is None else usage.prompt_tokens,
             self.params.max_tokens if usage is None else usage.completion_tokens,
         )
+
+
+def most_prompt_tokens(request: Sequence[Message]) -> int:
+    return sum(len(message["content"].encode()) + TOKENS_PER_MESSAGE for message in request)
 
 
 def _refused(error: APIStatusError) -> str:
