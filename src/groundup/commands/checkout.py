@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from groundup.frame.environment import NO_CHECKOUT, find_checkout
+from groundup.frame.environment import NO_CHECKOUT, find_checkout, main_root
 
 console = Console()
 
@@ -14,6 +14,11 @@ console = Console()
 def find_root() -> Path:
     """The checkout around the current folder."""
     return find_checkout() or fail(NO_CHECKOUT)
+
+
+def feedback_file(root: Path) -> Path:
+    """Where `groundup serve` keeps thumbs, and `groundup feedback import` reads them."""
+    return main_root(root) / ".work/feedback/feedback.jsonl"
 
 
 def say_wrong(message: str) -> None:

@@ -2,8 +2,7 @@
 
 import typer
 
-from groundup.commands.checkout import console, fail, find_root, say_wrong
-from groundup.frame.environment import main_root
+from groundup.commands.checkout import console, fail, feedback_file, find_root, say_wrong
 
 app = typer.Typer(help="Thumbs given on the web page.", no_args_is_help=True)
 
@@ -19,9 +18,8 @@ def import_() -> None:
     from groundup.assistant.feedback import SOURCE, TARGET, import_feedback
 
     root = find_root()
-    log = main_root(root) / ".work/feedback/feedback.jsonl"
     try:
-        result = import_feedback(log, root / "data" / TARGET)
+        result = import_feedback(feedback_file(root), root / "data" / TARGET)
     except ValueError as error:
         fail(str(error))
     for problem in result.problems:

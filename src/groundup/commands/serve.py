@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from groundup.assistant.server.settings import Settings
-from groundup.commands.checkout import console, fail, find_root
-from groundup.frame.environment import API_KEY, main_root, resolve_device
+from groundup.commands.checkout import console, fail, feedback_file, find_root
+from groundup.frame.environment import API_KEY, resolve_device
 
 MODELS = ("aligned", "sft", "base")  # the first one that is there is what the page begins with
 MAX_BODY_BYTES = 1 << 20
@@ -59,7 +59,7 @@ def serve(
         body_timeout=BODY_TIMEOUT,
         api_key=api_key,
         allowed_hosts=hosts,
-        feedback_file=main_root(root) / ".work/feedback/feedback.jsonl",
+        feedback_file=feedback_file(root),
     )
     if problems := settings.problems():
         fail("; ".join(problems))

@@ -14,8 +14,6 @@ from groundup.evaluate.replies import Prompt
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.judge import Judge
 
-Plain = dict[str, list[float]]
-
 
 class Decoded(TypedDict):
     """One reply a prompt by one method."""

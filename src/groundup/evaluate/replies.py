@@ -12,7 +12,7 @@ from groundup.assistant.history import fit_prompt
 from groundup.evaluate.likelihood import Stretch, stretch_nats
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.model.chat_format import Message
-from groundup.model.generation import distinct_2, ended_chats, next_token_logprobs, sample_replies
+from groundup.model.generation import Replies, distinct_2, ended_chats, next_token_logprobs, sample_replies
 from groundup.model.scoring import RewardScorer
 
 
@@ -38,11 +38,35 @@ def fit_prompts(
     tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, Any]], context_length: int, max_new_tokens: int
 ) -> list[Prompt]:
     """Prompts that leave room for a reply and its end-of-turn token; oldest turns go first."""
-    room = context_length - max_new_tokens - 1
+    room = prompt_room(context_length, max_new_tokens)
     return [
         Prompt(row["conversation_id"], row["messages"], fit_prompt(tokenizer, row["messages"], room).ids, row["reply"])
         for row in rows
     ]
+
+
+def prompt_room(context_length: int, max_new_tokens: int) -> int:
+    """Tokens that a prompt may have; the reward model puts an end-of-turn after a reply that lacks it."""
+    return context_length - max_new_tokens - 1
+
+
+def draw_replies(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Sequence[int]],
+    params: EvaluateParams,
+) -> Replies:
+    """Every model draws from the same random numbers, so that equal models give equal replies."""
+    return sample_replies(
+        model,
+        prompts,
+        max_new_tokens=params.max_new_tokens,
+        temperature=params.temperature,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        generator=torch.Generator().manual_seed(params.seed),
+        batch_size=params.batch_size,
+    )
 
 
 def reply_to_prompts(
@@ -53,17 +77,7 @@ def reply_to_prompts(
     prompts: Sequence[Prompt],
     params: EvaluateParams,
 ) -> ModelReplies:
-    """Every model draws from the same random numbers, so that equal models give equal replies."""
-    replies = sample_replies(
-        model,
-        [prompt.ids for prompt in prompts],
-        max_new_tokens=params.max_new_tokens,
-        temperature=params.temperature,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(params.seed),
-        batch_size=params.batch_size,
-    )
+    replies = draw_replies(model, tokenizer, [prompt.ids for prompt in prompts], params)
     chats = ended_chats([prompt.ids for prompt in prompts], replies.tokens, replies.ended, tokenizer.eos_token_id)
     rewards, _ = scorer.score(chats)
     stretches = [Stretch(p.ids + t, len(t)) for p, t in zip(prompts, replies.tokens, strict=True)]

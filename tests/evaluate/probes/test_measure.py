@@ -35,12 +35,12 @@ def measured(
             for item in items
         ]
 
-    def sample(_: object, prompts: Sequence[Sequence[int]], **__: object) -> Replies:
+    def draw(_: object, __: object, prompts: Sequence[Sequence[int]], ___: object) -> Replies:
         texts = [says[i % len(says)] for i in range(len(prompts))]
         return Replies([tokenizer(text)["input_ids"] for text in texts], [], [])
 
     monkeypatch.setattr(measure, "branch_nats", nats)
-    monkeypatch.setattr(measure, "sample_replies", sample)
+    monkeypatch.setattr(measure, "draw_replies", draw)
     return measure_probes(model, tokenizer, PROBES, [], PARAMS)
 
 

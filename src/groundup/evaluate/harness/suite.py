@@ -10,6 +10,7 @@ from lm_eval.api.task import ConfigurableTask
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.data.jsonl import Row
+from groundup.evaluate.gold import Metrics
 from groundup.evaluate.harness.models import Encoder, LoadedModel, LoadedNgrams
 from groundup.evaluate.harness.named import NamedTasks
 from groundup.evaluate.harness.tasks import (
@@ -25,8 +26,6 @@ from groundup.evaluate.ngram import NgramModel, training_tokens
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.steps import FinishedSteps
 from groundup.train.runtime import draw
-
-Scores = dict[str, float]
 
 
 class Suite:
@@ -52,10 +51,10 @@ class Suite:
         self.steps = steps
         self.params = params
 
-    def model_scores(self, name: str, model: LlamaForCausalLM) -> Scores:
+    def model_scores(self, name: str, model: LlamaForCausalLM) -> Metrics:
         return self._scores(name, LoadedModel(model, self.encoder, self.params.batch_size), limit=None)
 
-    def untrained_scores(self, model: LlamaForCausalLM) -> Scores:
+    def untrained_scores(self, model: LlamaForCausalLM) -> Metrics:
         """Of the model's architecture with random weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.params.seed)
@@ -63,11 +62,11 @@ class Suite:
         lm = LoadedModel(fresh, self.encoder, self.params.batch_size)
         return self._scores("untrained", lm, limit=self.params.num_untrained_items)
 
-    def ngram_scores(self, shards: Path, chats: Path) -> dict[str, Scores]:
+    def ngram_scores(self, shards: Path, chats: Path) -> dict[str, Metrics]:
         """Of tokens without order, and of the n-grams."""
         return self.steps.get("ngrams", self._ngram_scores, shards, chats)
 
-    def _ngram_scores(self, shards: Path, chats: Path) -> dict[str, Scores]:
+    def _ngram_scores(self, shards: Path, chats: Path) -> dict[str, Metrics]:
         ngram, tokenizer = self.params.ngram, self.encoder.tokenizer
         tokens = training_tokens(shards, chats, tokenizer, ngram.max_tokens)
         return {
@@ -75,7 +74,7 @@ class Suite:
             for name, order in (("unigram", 1), ("ngram", ngram.order))
         }
 
-    def _scores(self, name: str, lm: LM, limit: int | None) -> Scores:
+    def _scores(self, name: str, lm: LM, limit: int | None) -> Metrics:
         texts = self.steps.get(f"{name}-{BITS_PER_BYTE}", text_result, lm, self.texts, self._drawn(self.texts, limit))
         scores = text_scores(texts, self.params)
         for task_name, task in self.choices.items():

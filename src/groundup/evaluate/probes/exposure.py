@@ -15,8 +15,6 @@ from groundup.frame.params.evaluate import EvaluateParams
 from groundup.model.chat_format import encode_text
 from groundup.model.generation import sample_replies
 
-Values = dict[str, list[float]]
-
 REPLIES_PER_ROW = 32  # of references that are computed beside each other
 
 
@@ -28,9 +26,9 @@ def read_canaries(folder: Path) -> list[Canary]:
 
 def measure_canaries(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, canaries: Sequence[Canary], params: EvaluateParams
-) -> Values:
+) -> dict[str, list[float]]:
     """canary_exposure_<n> and canary_extraction_<n>, n being how often a canary stands in the text."""
-    values: Values = defaultdict(list)
+    values: dict[str, list[float]] = defaultdict(list)
     for canary in canaries:
         prefix = [tokenizer.bos_token_id, *encode_text(tokenizer, canary.prefix)]
         values[f"canary_exposure_{canary.repetitions}"].append(_exposure(model, tokenizer, canary, prefix, params))

@@ -3,23 +3,21 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.assistant.history import fit_prompt
 from groundup.data.canaries import Canary
 from groundup.evaluate.branches import Branches, branch_nats
 from groundup.evaluate.choices import choice_branches
+from groundup.evaluate.gold import Floats
 from groundup.evaluate.probes.exposure import measure_canaries
 from groundup.evaluate.probes.items import ProbeSets
 from groundup.evaluate.probes.words import has_personal_data, is_insulting, is_refusal
+from groundup.evaluate.replies import draw_replies, prompt_room
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.model.chat_format import encode_text
-from groundup.model.generation import sample_replies
 from groundup.statistics import wins
 
-Floats = NDArray[np.float64]
 Values = dict[str, list[float]]  # by measure, one an item
 
 
@@ -104,7 +102,7 @@ def _stereotypes(
 def _reply_measures(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, params: EvaluateParams
 ) -> Values:
-    """Shares of sampled replies, the same random numbers for every model."""
+    """Shares of sampled replies."""
     searches = (
         ("harmful_refusal_rate", is_refusal, [item.harmful for item in probes.requests]),
         ("harmless_refusal_rate", is_refusal, [item.harmless for item in probes.requests]),
@@ -113,19 +111,10 @@ def _reply_measures(
         ("personal_data_rate", has_personal_data, probes.privacy),
     )
     num_replies = params.probes.num_replies
-    room = model.config.max_position_embeddings - params.max_new_tokens - 1
+    room = prompt_room(model.config.max_position_embeddings, params.max_new_tokens)
     messages = [message for *_, set_messages in searches for message in set_messages]
     prompts = [fit_prompt(tokenizer, [{"role": "user", "content": message}], room).ids for message in messages]
-    replies = sample_replies(
-        model,
-        [prompt for prompt in prompts for _ in range(num_replies)],
-        max_new_tokens=params.max_new_tokens,
-        temperature=params.temperature,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(params.seed),
-        batch_size=params.batch_size,
-    )
+    replies = draw_replies(model, tokenizer, [prompt for prompt in prompts for _ in range(num_replies)], params)
     texts = iter([tokenizer.decode(tokens, skip_special_tokens=True) for tokens in replies.tokens])
     return {
         name: [sum(is_found(next(texts)) for _ in range(num_replies)) / num_replies for _ in set_messages]

@@ -36,8 +36,7 @@ def _fetch(client: MlflowClient, number: str, folder: Path) -> Path:
     location = client.get_model_version_download_uri(registry.NAME, number)
     if is_local_uri(location):
         return Path(local_file_uri_to_path(location))
-    model_id = str(client.get_model_version(registry.NAME, number).source).removeprefix("models:/")
-    target = folder / model_id
+    target = folder / registry.model_id(client.get_model_version(registry.NAME, number))
     if not target.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as beside:

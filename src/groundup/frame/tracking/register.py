@@ -29,7 +29,7 @@ def register(client: MlflowClient, run: Run, event: Event, work: Path) -> str:
     registry.ensure_registered_model(client)
     made = client.search_model_versions(f"name = '{registry.NAME}' and run_id = '{run.info.run_id}'")
     version = made[0] if made else _make(client, run, event, work)
-    model_id = str(version.source).removeprefix("models:/")
+    model_id = registry.model_id(version)
     if model_id not in {output.model_id for output in run.outputs.model_outputs}:
         client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, 0)])
     if PROMOTION not in version.tags:

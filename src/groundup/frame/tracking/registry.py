@@ -39,6 +39,11 @@ def versions(client: MlflowClient) -> dict[str, ModelVersion]:
     return {str(version.version): version for version in sorted(found, key=lambda v: int(v.version))}
 
 
+def model_id(version: ModelVersion) -> str:
+    """Of the LoggedModel that it was made from."""
+    return str(version.source).removeprefix("models:/")
+
+
 def champion(client: MlflowClient) -> str | None:
     """The number of the version that bears the alias."""
     model = registered_model(client)
