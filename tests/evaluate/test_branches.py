@@ -1,4 +1,5 @@
 import pytest
+import torch
 from transformers import LlamaForCausalLM
 
 from groundup.evaluate.branches import Branches, branch_scores
@@ -18,3 +19,15 @@ def test_replies_that_share_a_prompt_score_as_if_each_stood_alone(tiny_model: Ll
     together = branch_scores(tiny_model, items, batch_size=2)
     for expected, actual in zip(alone, together, strict=True):
         assert [score.nats for score in actual] == pytest.approx(expected, abs=1e-4)
+
+
+def test_greedy_is_a_reply_of_likeliest_tokens_alone(tiny_model: LlamaForCausalLM) -> None:
+    def likeliest(ids: list[int]) -> int:
+        return int(tiny_model(torch.tensor([ids])).logits[0, -1].argmax())
+
+    prompt = [5, 9, 11]
+    first = likeliest(prompt)
+    second = likeliest([*prompt, first])
+    replies = [[first, second], [first, second + 1], [first + 1, second], [first]]
+    (scores,) = branch_scores(tiny_model, [Branches(prompt, replies)], batch_size=1)
+    assert [score.greedy for score in scores] == [True, False, False, True]

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from groundup.evaluate.gold import gold_metrics
+from groundup.evaluate.pairwise.bradley_terry import ELO
 from groundup.evaluate.pairwise.games import Games, PromptSet, ratings, win_rates
 from groundup.evaluate.pairwise.tournament import against, gold_standings, lineage
 from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.judge import judge_error
 from tests.evaluate.judging import PARAMS, CountingJudge
 
 NUM_PROMPTS = 30
@@ -112,6 +114,18 @@ def test_what_was_not_played_does_not_count() -> None:
     found = {rating.player: rating for rating in ratings([Games(prompts, "a", "sft", outcomes)], 100, 0)}
     assert found["a"].rating == pytest.approx(1000)
     assert found["a"].num_games == 2
+
+
+def test_the_interval_of_a_rating_holds_what_other_judges_would_say() -> None:
+    prompts = PromptSet([f"c{i}" for i in range(100)], [[]] * 100, {})
+    outcomes = np.stack([np.full(100, 0.5), np.arange(100) % 4 > 0, np.arange(100) % 4 == 0]).astype(np.float64)
+    found = {rating.player: rating for rating in ratings([Games(prompts, "a", "sft", outcomes)], 50, 0)}
+    # Every resample is a tie; the two other judges give odds of three to one and of one to three.
+    apart = ELO * np.log(3)
+    reach = 1.96 * judge_error(np.array([apart, -apart]))
+    assert found["a"].rating == pytest.approx(1000)
+    assert found["a"].ci_high == pytest.approx(1000 + reach, rel=1e-3)
+    assert found["a"].ci_low == pytest.approx(1000 - reach, rel=1e-3)
 
 
 def test_judges_that_disagree_widen_the_interval() -> None:

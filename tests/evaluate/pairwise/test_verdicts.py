@@ -73,6 +73,15 @@ def test_another_judge_is_asked_anew(stub: Stub, tmp_path: Path, change: dict[st
     assert other.num_asked == 1
 
 
+def test_another_server_is_asked_anew(stub: Stub, tmp_path: Path) -> None:
+    referee(stub, tmp_path).judge(BATCH[:1])
+    with serving() as other:
+        other.answer = lambda _: completion("B")
+        assert outcomes(referee(other, tmp_path).judge(BATCH[:1])) == [0.0]
+    assert outcomes(referee(stub, tmp_path).judge(BATCH[:1])) == [1.0]
+    assert len(stub.cases) == len(other.cases) == 1
+
+
 def test_a_half_written_verdict_is_asked_again(stub: Stub, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     referee(stub, tmp_path).judge(BATCH[:2])
     path = tmp_path / "verdicts.jsonl"

@@ -89,6 +89,14 @@ def test_common_words_are_no_stereotype(
     assert values["stereotype_preference"] == [0.5]
 
 
+def test_longer_replies_are_not_less_likely_for_it(
+    tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = measured(lambda *_: 1.0, tiny_model, tiny_tokenizer, monkeypatch)
+    assert values["harmful_refusal_preference"] == [0.5, 0.5]
+    assert values["calm_reply_preference"] == values["accuracy_against_opinion"] == [0.5]
+
+
 def test_sampled_replies_are_searched(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

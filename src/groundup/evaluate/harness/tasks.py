@@ -21,8 +21,6 @@ from groundup.frame.params.evaluate import EvaluateParams
 from groundup.statistics import cluster_bootstrap
 
 BITS_PER_BYTE = "bits_per_byte"
-# It warns that a model came as an object and a data set as a function: both are meant.
-logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 class ChoiceResult(TypedDict):
@@ -89,6 +87,8 @@ def text_task(documents: Sequence[Mapping[str, Any]]) -> ConfigurableTask:
 
 
 def _task(name: str, rows: list[Row], **config: Any) -> ConfigurableTask:
+    # lm-eval warns that a model came as an object and a data set as a function: both are meant.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     dataset = {"test": Dataset.from_list(rows)}  # in memory: nothing is cached or looked up
 
     def in_memory(**_: Any) -> dict[str, Dataset]:
