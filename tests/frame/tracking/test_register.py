@@ -57,6 +57,19 @@ def test_a_failed_model_is_a_version_without_a_copy(client: MlflowClient, tmp_pa
 
 
 @pytest.mark.usefixtures("quick")
+def test_more_gates_than_mlflow_has_room_for(client: MlflowClient, tmp_path: Path) -> None:
+    work = evaluate(tmp_path / "work", passed=False)
+    spool = work / "spool.jsonl"
+    lines = [json.loads(line) for line in spool.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line |= {"gates": line["gates"] * 500} if "gates" in line else {}
+    spool.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    deliver(client, work)
+    version = versions(client)["1"]
+    assert len(version.description) == len(version.tags["gates.failed"]) == 5000
+
+
+@pytest.mark.usefixtures("quick")
 def test_promotion_and_rollback(client: MlflowClient, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="no champion yet: `dvc repro`"):
         rollback(client)
