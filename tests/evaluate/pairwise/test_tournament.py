@@ -108,7 +108,7 @@ def test_sides_do_not_matter() -> None:
 
 
 def test_what_was_not_played_does_not_count() -> None:
-    prompts = PromptSet([f"c{i}" for i in range(4)], [[]] * 4, {})
+    prompts = PromptSet("test", [f"c{i}" for i in range(4)], [[]] * 4, {})
     outcomes = np.array([[1.0, np.nan, 0.0, np.nan]])
     assert win_rates("x", Games(prompts, "a", "sft", outcomes), np.zeros(4), 100, 0)["x"] == 0.5
     found = {rating.player: rating for rating in ratings([Games(prompts, "a", "sft", outcomes)], 100, 0)}
@@ -117,7 +117,7 @@ def test_what_was_not_played_does_not_count() -> None:
 
 
 def test_the_interval_of_a_rating_holds_what_other_judges_would_say() -> None:
-    prompts = PromptSet([f"c{i}" for i in range(100)], [[]] * 100, {})
+    prompts = PromptSet("test", [f"c{i}" for i in range(100)], [[]] * 100, {})
     outcomes = np.stack([np.full(100, 0.5), np.arange(100) % 4 > 0, np.arange(100) % 4 == 0]).astype(np.float64)
     found = {rating.player: rating for rating in ratings([Games(prompts, "a", "sft", outcomes)], 50, 0)}
     # Every resample is a tie; the two other judges give odds of three to one and of one to three.
@@ -137,7 +137,7 @@ def test_judges_that_disagree_widen_the_interval() -> None:
 
 def test_prompts_of_a_conversation_are_drawn_together() -> None:
     outcomes = np.tile([1.0, 1.0, 0.0, 0.0], 10)[None]
-    alone = Games(PromptSet([f"c{i}" for i in range(40)], [[]] * 40, {}), "a", "sft", outcomes)
-    paired = Games(PromptSet([f"c{i // 2}" for i in range(40)], [[]] * 40, {}), "a", "sft", outcomes)
+    alone = Games(PromptSet("test", [f"c{i}" for i in range(40)], [[]] * 40, {}), "a", "sft", outcomes)
+    paired = Games(PromptSet("test", [f"c{i // 2}" for i in range(40)], [[]] * 40, {}), "a", "sft", outcomes)
     narrow, wide = (next(r for r in ratings([games], 500, 0) if r.player == "a") for games in (alone, paired))
     assert wide.ci_high - wide.ci_low > 1.2 * (narrow.ci_high - narrow.ci_low)

@@ -17,6 +17,7 @@ SFT_RATING = 1000.0
 class PromptSet:
     """The same prompts answered by several players."""
 
+    name: str  # no two sets have the same
     conversation_ids: list[str]
     messages: list[list[Message]]
     replies: dict[str, list[str | None]]  # by player; None where it has none
@@ -64,13 +65,13 @@ def ratings(all_games: Sequence[Games], num_samples: int, seed: int) -> list[Rat
     num_judges = len(all_games[0].outcomes)
     wins = np.zeros((1 + num_samples + num_judges - 1, len(players), len(players)))
     num_games = dict.fromkeys(players, 0)
-    weights_of: dict[int, Floats] = {}
+    weights_of: dict[str, Floats] = {}
     for games in all_games:
-        if id(games.prompts) not in weights_of:
-            weights_of[id(games.prompts)] = resamples(games.prompts.conversation_ids, num_samples, seed)
+        if games.prompts.name not in weights_of:
+            weights_of[games.prompts.name] = resamples(games.prompts.conversation_ids, num_samples, seed)
         first, second = players.index(games.first), players.index(games.second)
         played = games.played
-        weights, outcomes = weights_of[id(games.prompts)][:, played], games.outcomes[:, played]
+        weights, outcomes = weights_of[games.prompts.name][:, played], games.outcomes[:, played]
         won = np.concatenate([[outcomes[0].sum()], weights @ outcomes[0], outcomes[1:].sum(1)])
         total = np.concatenate([[played.sum()], weights.sum(1), np.full(num_judges - 1, played.sum())])
         wins[:, first, second] += won

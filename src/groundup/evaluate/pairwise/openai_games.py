@@ -62,11 +62,11 @@ def openai_games(referee: Referee, entrants: Lineage, params: EvaluateParams) ->
     tally = Tally()
     # Prompt by prompt, so that a budget that runs out leaves all players with as many games.
     drawn = {
-        id(prompts): draw(list(range(len(prompts.messages))), params.openai.num_prompts, params.seed)
+        prompts.name: draw(list(range(len(prompts.messages))), params.openai.num_prompts, params.seed)
         for prompts in (test, validation)
     }
     for turn in range(params.openai.num_prompts):
-        meetings = [(played, drawn[id(played.prompts)][turn : turn + 1]) for played in games]
+        meetings = [(played, drawn[played.prompts.name][turn : turn + 1]) for played in games]
         if not play(referee, [(played, i) for played, places in meetings for i in places], tally):
             logger.warning(
                 "evaluate: evaluate.openai.max_cost_dollars is reached after %d of %d prompts: figures are on these",

@@ -44,6 +44,7 @@ def lineage(
     by_point = {(row["iteration"], row["prompt"]): str(row["reply"]) for row in points}
     return Lineage(
         test=PromptSet(
+            "test",
             [prompt.conversation_id for prompt in prompts],
             [prompt.messages for prompt in prompts],
             {
@@ -52,6 +53,7 @@ def lineage(
             },
         ),
         validation=PromptSet(
+            "validation",
             [row["conversation_id"] for row in first],
             [row["messages"] for row in first],
             {name: [by_point[iteration, row["prompt"]] for row in first] for iteration, name in sorted(names.items())},
