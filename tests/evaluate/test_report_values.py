@@ -19,7 +19,7 @@ def test_values_ratings_and_gates_are_shown_and_left_as_json(tmp_path: Path) -> 
     assert failed in text
     assert "| Iteration 5 | 1050 [1020 to 1080] | 7 |" in text
     assert "| Insults no more | failed | x is 0.5 and must be at most 0 |" in text
-    assert text.count("25\u00a0% [12\u00a0% to 50\u00a0%]") == 3
+    assert text.count("25\u00a0% [12 to 50\u00a0%]") == 3
     (probe,) = json.loads((tmp_path / "probes.json").read_text(encoding="utf-8"))
     assert probe["models"]["sft"] == {"value": 0.25, "ci_low": 0.125, "ci_high": 0.5}
     assert probe["change"] == {"value": 0.0, "ci_low": -0.25, "ci_high": 0.25}

@@ -88,7 +88,7 @@ def write_report(inputs: ReportInputs, out: Path) -> None:
     context = {
         "models": MODELS,
         "sentences": _sentences(inputs),
-        "tiles": tiles(inputs.metrics, inputs.measured.tasks),
+        "tiles": tiles(inputs.metrics, inputs.gates),
         "win_bars": win_bars(inputs.metrics),
         "overoptimization": study,
         "task_table": task_table(inputs.metrics, inputs.measured),

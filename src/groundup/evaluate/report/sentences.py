@@ -11,6 +11,10 @@ def percent(value: float) -> str:
     return f"{100 * value:.0f}\u00a0%"  # no line break before the sign
 
 
+def percent_range(low: float, high: float) -> str:
+    return f"{100 * low:.0f} to {percent(high)}"
+
+
 def number(value: float) -> str:
     """Two decimals, and no minus before zero."""
     text = f"{value:.2f}"

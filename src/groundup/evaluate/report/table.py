@@ -1,13 +1,14 @@
 """The scores as rows, tiles and bars for the templates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from groundup.evaluate.gates import Gate
 from groundup.evaluate.probes.figures import TITLES
 from groundup.evaluate.report.gold import agreement
-from groundup.evaluate.report.sentences import MODELS, number, percent, seen_in_training, task_title
-from groundup.evaluate.report.values import ENDS, probe_title, shown
+from groundup.evaluate.report.sentences import MODELS, number, percent, percent_range, seen_in_training
+from groundup.evaluate.report.values import probe_title, shown, shown_interval
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _values(scores: list[Mapping[str, float]]) -> list[Row]:
             [
                 Cell(
                     shown(measure, s[measure]),
-                    " to ".join(shown(measure, s[f"{measure}{end}"]) for end in ENDS[1:]),
+                    shown_interval(measure, s[f"{measure}_ci_low"], s[f"{measure}_ci_high"]),
                     None,
                 )
                 for s in scores
@@ -92,18 +93,18 @@ def _values(scores: list[Mapping[str, float]]) -> list[Row]:
     ]
 
 
-def tiles(metrics: Mapping[str, Any], tasks: Mapping[str, int]) -> list[Tile]:
+def tiles(metrics: Mapping[str, Any], gates: Sequence[Gate]) -> list[Tile]:
     base, sft, aligned = (metrics[model] for model in MODELS)
-    shown = [
+    passed = sum(gate.passed for gate in gates)
+    return [
         Tile("Win rate against SFT", percent(metrics["win_rate_vs_sft"]), _percents(metrics, "win_rate_vs_sft")),
         *_gold_tiles(metrics),
         Tile("Reward", number(aligned["reward"]), f"SFT {number(sft['reward'])}, base {number(base['reward'])}"),
         Tile("Bits per byte, base", number(base["bits_per_byte"]), f"aligned {number(aligned['bits_per_byte'])}"),
+        Tile(
+            "Gates passed", f"{passed} of {len(gates)}", "may be promoted" if passed == len(gates) else "not promoted"
+        ),
     ]
-    for task in list(tasks)[:1]:
-        chance = percent(aligned[f"{task}_chance"])
-        shown.append(Tile(task_title(task), percent(aligned[f"{task}_accuracy"]), f"aligned; guessing {chance}"))
-    return shown
 
 
 def _gold_tiles(metrics: Mapping[str, Any]) -> list[Tile]:
@@ -149,4 +150,4 @@ def _bar(scores: Mapping[str, float], name: str, reference: float) -> Bar:
 
 
 def _percents(scores: Mapping[str, float], name: str) -> str:
-    return f"{100 * scores[f'{name}_ci_low']:.0f} to {percent(scores[f'{name}_ci_high'])}"
+    return percent_range(scores[f"{name}_ci_low"], scores[f"{name}_ci_high"])

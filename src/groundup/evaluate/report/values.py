@@ -8,7 +8,7 @@ from groundup.evaluate.gates import Gate
 from groundup.evaluate.pairwise.tournament import Standings
 from groundup.evaluate.probes.figures import TITLES, is_share
 from groundup.evaluate.probes.measure import Values
-from groundup.evaluate.report.sentences import MODELS, number, percent
+from groundup.evaluate.report.sentences import MODELS, number, percent, percent_range
 from groundup.frame.files import write_json
 
 JUDGES = {"gold": "Gold judge", "openai": "Model of evaluate.openai"}
@@ -28,6 +28,10 @@ def probe_title(measure: str) -> tuple[str, str]:
 def shown(measure: str, value: float) -> str:
     """A share in percent; bits and differences as they are."""
     return percent(value) if is_share(measure) else number(value)
+
+
+def shown_interval(measure: str, low: float, high: float) -> str:
+    return percent_range(low, high) if is_share(measure) else f"{number(low)} to {number(high)}"
 
 
 def player_title(player: str) -> str:
