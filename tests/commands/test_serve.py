@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from groundup.cli import app
+from groundup.commands.serve import listen
 from groundup.model.llama import save_model
 from tests.conftest import ROOT
 
@@ -119,6 +120,13 @@ def test_a_taken_port_is_told(checkout: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"cannot listen on 127.0.0.1, port {port} (Address already in use)" in refused("--port", port)
+
+
+def test_no_token_waits_for_an_acknowledgement() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_without_models_the_remedy_is_named(checkout: Path) -> None:
