@@ -36,7 +36,9 @@ def begin(server: Running, **changes: Any) -> socket.socket:
 
 def test_more_than_may_wait_are_told_to_come_again(slow_server: Start) -> None:
     server = slow_server(max_batch=2, max_queue=2, max_choices=4)
-    first, second = begin(server, n=2), begin(server, n=2)
+    first = begin(server, n=2)
+    assert server.wait_for("groundup_running_replies", 2)
+    second = begin(server, n=2)
     assert server.wait_for("groundup_waiting_replies", 2)
     with pytest.raises(
         RateLimitError, match="the server is busy: 2 replies wait already and 2 may; try again"
