@@ -12,7 +12,7 @@ from groundup.assistant.assistant import Assistant
 from groundup.assistant.decoding import make_decoding, reply_to_prompt
 from groundup.assistant.decoding.settings import REWARDED
 from groundup.assistant.models import Models, model_path
-from groundup.assistant.server.search import Find, Found
+from groundup.assistant.server.search import Find, Found, end_when_abandoned
 from groundup.assistant.server.text import TokenBytes
 from groundup.frame.files import digest_path
 from groundup.frame.params.decoding import DecodingNumbers
@@ -40,6 +40,7 @@ def load_models(models: Models, names: Sequence[str]) -> dict[str, ServedModel]:
 
 
 def _serve(name: str, assistant: Assistant, path: Path) -> ServedModel:
+    end_when_abandoned(assistant.model)
     return ServedModel(
         name,
         assistant.model,
