@@ -200,8 +200,9 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any) -> None:
         raise AssertionError("computed again")
 
-    for function in ("contaminated", "reply_to_prompts", "reply_pool", "decode_prompts"):
-        monkeypatch.setattr(f"groundup.evaluate.evaluate.{function}", fail)
+    for function in ("evaluate.contaminated", "evaluate.reply_to_prompts", "evaluate.reply_pool"):
+        monkeypatch.setattr(f"groundup.evaluate.{function}", fail)
+    monkeypatch.setattr("groundup.evaluate.decoding.decode_prompts", fail)
     for function in ("choice_result", "text_result", "training_tokens"):
         monkeypatch.setattr(f"groundup.evaluate.harness.suite.{function}", fail)
     assert run(project, "second", Points()) == metrics

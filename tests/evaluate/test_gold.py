@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 from groundup.data.jsonl import write_jsonl
-from groundup.evaluate.gold import (
-    Absent,
-    gold_metrics,
-    human_metrics,
-    judged,
-    load_gold_judge,
-    resamples,
-    weighted_mean,
-)
+from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
+from groundup.evaluate.intervals import judged, resamples, weighted_mean
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.judge import Judge
 from tests.evaluate.judging import GOLD_PARAMS, PARAMS, CountingJudge

@@ -6,7 +6,8 @@ from typing import TypedDict
 import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.evaluate.gold import Metrics, chats, judged, resamples, weighted_mean
+from groundup.evaluate.gold import chats
+from groundup.evaluate.intervals import Metrics, judged, resamples, weighted_mean
 from groundup.evaluate.replies import Prompt
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.judge import Judge

@@ -8,10 +8,12 @@ from typing import TypedDict
 import numpy as np
 
 from groundup.assistant.assistant import Assistant
-from groundup.assistant.decoding import Decoding, reply_to_prompt
-from groundup.evaluate.gold import Absent, Floats, Metrics, chats, judged, resamples, weighted_mean
+from groundup.assistant.decoding import METHODS, Decoding, make_decoding, reply_to_prompt
+from groundup.evaluate.gold import Absent, chats
+from groundup.evaluate.intervals import Floats, Metrics, judged, resamples, weighted_mean
 from groundup.evaluate.replies import Prompt
 from groundup.frame.params.evaluate import EvaluateParams
+from groundup.frame.steps import FinishedSteps
 from groundup.judge import Judge
 
 
@@ -43,6 +45,17 @@ def decode_prompts(assistant: Assistant, prompts: Sequence[Prompt], decoding: De
         num_generated=[reply.num_generated for reply in replies],
         seconds=seconds,
     )
+
+
+def decode_by_every_method(
+    steps: FinishedSteps, assistant: Assistant, prompts: Sequence[Prompt], params: EvaluateParams
+) -> dict[str, Decoded]:
+    return {
+        method: steps.get(
+            f"decoding-{method}", decode_prompts, assistant, prompts, make_decoding(method, params.decoding, {})
+        )
+        for method in METHODS
+    }
 
 
 def decoding_metrics(

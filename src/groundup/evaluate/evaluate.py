@@ -8,15 +8,15 @@ import torch
 from transformers import LlamaForCausalLM
 
 from groundup.assistant.assistant import Assistant
-from groundup.assistant.decoding import METHODS, make_decoding
 from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
 from groundup.evaluate.contamination import contamination_metrics
-from groundup.evaluate.decoding import Decoded, decode_prompts, decoding_metrics
+from groundup.evaluate.decoding import decode_by_every_method, decoding_metrics
 from groundup.evaluate.gates import check_gates
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
 from groundup.evaluate.harness.named import NamedTasks, metric_name
 from groundup.evaluate.harness.suite import Suite
 from groundup.evaluate.held_out import contaminated, load_test_set
+from groundup.evaluate.intervals import with_interval
 from groundup.evaluate.overoptimization import FILE, read_points, study
 from groundup.evaluate.pairwise.tournament import gold_standings, lineage
 from groundup.evaluate.probes.exposure import read_canaries
@@ -33,7 +33,7 @@ from groundup.frame.params.training import RuntimeParams
 from groundup.frame.steps import FinishedSteps
 from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.model.scoring import RewardScorer
-from groundup.statistics import cluster_bootstrap, wins
+from groundup.statistics import wins
 from groundup.train.runtime import Log, draw, set_up
 
 
@@ -123,16 +123,7 @@ def evaluate(
         overoptimization = study(points, gold_judge, params.bootstrap_samples, params.seed)
     decoded_prompts = draw(fitted, params.decoding.num_prompts, params.seed)
     assistant = Assistant(model, tokenizer, scorer)
-    decoded: dict[str, Decoded] = {
-        method: steps.get(
-            f"decoding-{method}",
-            decode_prompts,
-            assistant,
-            decoded_prompts,
-            make_decoding(method, params.decoding, {}),
-        )
-        for method in METHODS
-    }
+    decoded = decode_by_every_method(steps, assistant, decoded_prompts, params)
     metrics |= decoding_metrics(gold_judge, decoded_prompts, decoded, params)
     if params.judge == "openai":
         from groundup.evaluate.pairwise.openai_games import openai_standings  # its client takes a second to import
@@ -197,11 +188,3 @@ def reply_scores(replies: ModelReplies, prompts: Sequence[Prompt], params: Evalu
         **with_interval("kl_to_sft", replies["kl"], conversations, params),
         **reply_metrics(replies),
     }
-
-
-def with_interval(
-    name: str, values: Sequence[float], groups: Sequence[str], params: EvaluateParams
-) -> dict[str, float]:
-    """The mean with its 95 % interval, groups resampled."""
-    low, high = cluster_bootstrap(values, [[group] for group in groups], params.bootstrap_samples, params.seed)
-    return {name: sum(values) / len(values), f"{name}_ci_low": low, f"{name}_ci_high": high}

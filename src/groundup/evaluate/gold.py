@@ -6,34 +6,21 @@ Intervals are over other prompts and over another judge: both are conversations 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundup.data.jsonl import read_jsonl
-from groundup.evaluate.length_control import length_controlled_win_rate
+from groundup.evaluate.intervals import Metrics, judged, rate, resamples, weighted_mean
+from groundup.evaluate.length_control import win_rate_metrics
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.judge import JudgeParams
-from groundup.judge import Agreement, Judge, judge_error
+from groundup.judge import Agreement, Judge
 from groundup.model.chat_format import Message
-from groundup.statistics import resampled_weights, wins
+from groundup.statistics import wins
 
 logger = logging.getLogger(__name__)
-Floats = NDArray[np.float64]
-Metrics = dict[str, float]
-
-
-class Estimate(Protocol):
-    """[S] from values [N] and weights [S, N]."""
-
-    def __call__(self, values: Floats, *, weights: Floats) -> Floats: ...
-
-
-NORMAL_QUANTILE = 1.96  # 95 %
 
 
 @dataclass(frozen=True)
@@ -85,15 +72,6 @@ def gold_metrics(
     return metrics | judged(f"{win_rate}_this_judge", won[:1], weights, weighted_mean)
 
 
-def win_rate_metrics(name: str, outcomes: Floats, length_differences: Floats, weights: Floats) -> Metrics:
-    """As they are and at equal length: outcomes [1 + R, N], differences in tokens [N], weights [S, N]."""
-    controlled = partial(length_controlled_win_rate, length_differences=length_differences)
-    return {
-        **rate(judged(name, outcomes, weights, weighted_mean)),
-        **rate(judged(f"{name}_length_controlled", outcomes, weights, controlled)),
-    }
-
-
 def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, params: EvaluateParams) -> Metrics:
     """The mark for all models: what people answered to the same prompts. Empty where nobody did."""
     answers = {i: prompt.human_reply for i, prompt in enumerate(prompts) if prompt.human_reply is not None}
@@ -115,39 +93,3 @@ def chats(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[Messag
         [*prompt.messages, {"role": "assistant", "content": reply}]
         for prompt, reply in zip(prompts, replies, strict=True)
     ]
-
-
-def resamples(groups: Sequence[str], num_samples: int, seed: int) -> Floats:
-    """[S, N]: how often each value counts when the groups are drawn with replacement."""
-    return np.array(list(resampled_weights([[group] for group in groups], num_samples, seed)), dtype=np.float64)
-
-
-def weighted_mean(values: Floats, weights: Floats) -> Floats:
-    """[S] from [N] and [S, N]."""
-    return np.asarray(weights @ values / weights.sum(1))
-
-
-def rate(metrics: Metrics) -> Metrics:
-    """An interval that is added up from two may leave the range."""
-    return {name: min(1.0, max(0.0, value)) for name, value in metrics.items()}
-
-
-def judged(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Metrics:
-    """The estimate by the judge of all rows, with its 95 % interval.
-
-    values: [1 + R, N], a row a judge; one row where the judge is taken as it is. weights: [S, N].
-    """
-    plain = np.ones((1, values.shape[1]))
-    estimates = np.array([estimate(row, weights=plain)[0] for row in values])
-    low, high = joint_interval(estimates[0], estimate(values[0], weights=weights), estimates[1:])
-    return {name: float(estimates[0]), f"{name}_ci_low": low, f"{name}_ci_high": high}
-
-
-def joint_interval(value: float, on_resamples: Floats, by_judges: Floats) -> tuple[float, float]:
-    """95 %, of the estimates on resampled prompts and by resampled judges, if any.
-
-    The errors of prompts and judge are independent, so they add in squares.
-    """
-    low, high = np.quantile(on_resamples, [0.025, 0.975])
-    error = NORMAL_QUANTILE * judge_error(by_judges) if len(by_judges) else 0.0
-    return float(value - np.hypot(value - low, error)), float(value + np.hypot(high - value, error))

@@ -1,9 +1,10 @@
 """Win rates at equal length (Dubois et al. 2024, arXiv:2404.04475): what a judge says of replies that are as long."""
 
-import numpy as np
-from numpy.typing import NDArray
+from functools import partial
 
-Floats = NDArray[np.float64]
+import numpy as np
+
+from groundup.evaluate.intervals import Floats, Metrics, judged, rate, weighted_mean
 
 # Of the squared coefficients. A judge that looks at nothing but length gives it an infinite one; the other keeps a
 # rate of 0 or 1 finite.
@@ -35,3 +36,12 @@ def length_controlled_win_rate(values: Floats, length_differences: Floats, weigh
         if max(np.abs(rate_step).max(), np.abs(slope_step).max()) < TOLERANCE:
             break
     return np.asarray(1 / (1 + np.exp(-rate)))
+
+
+def win_rate_metrics(name: str, outcomes: Floats, length_differences: Floats, weights: Floats) -> Metrics:
+    """As they are and at equal length: outcomes [1 + R, N], differences in tokens [N], weights [S, N]."""
+    controlled = partial(length_controlled_win_rate, length_differences=length_differences)
+    return {
+        **rate(judged(name, outcomes, weights, weighted_mean)),
+        **rate(judged(f"{name}_length_controlled", outcomes, weights, controlled)),
+    }

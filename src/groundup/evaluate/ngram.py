@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 from groundup.data.jsonl import read_jsonl
 from groundup.data.shards import read_manifest
 from groundup.data.words import Hashes, ngram_hashes
+from groundup.evaluate.intervals import Floats
 from groundup.model.chat_format import ASSISTANT
 
-Floats = NDArray[np.float64]
 BATCH_REPLIES = 1024
 
 

@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundup.data.jsonl import read_jsonl
-from groundup.evaluate.gold import judged, resamples, weighted_mean
+from groundup.evaluate.intervals import Floats, judged, resamples, weighted_mean
 from groundup.judge import Judge
-
-Floats = NDArray[np.float64]
 
 FILE = "evaluation_points.jsonl"
 COLUMNS = ("iteration", "prompt", "conversation_id", "messages", "reply", "score", "score_std", "kl", "kept")

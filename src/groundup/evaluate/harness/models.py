@@ -128,4 +128,4 @@ class LoadedNgrams(TemplateLM):
         return [self.prefix_token_id, *encode_text(self.encoder.tokenizer, text), self.eot_token_id]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        raise NotImplementedError("n-grams are a baseline of likelihoods alone")
+        raise TypeError("n-grams have likelihoods alone: tasks that generate are not for them (named.LIKELIHOODS)")

@@ -10,7 +10,6 @@ from lm_eval.api.task import ConfigurableTask
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.data.jsonl import Row
-from groundup.evaluate.gold import Metrics
 from groundup.evaluate.harness.models import Encoder, LoadedModel, LoadedNgrams
 from groundup.evaluate.harness.named import NamedTasks
 from groundup.evaluate.harness.tasks import (
@@ -22,6 +21,7 @@ from groundup.evaluate.harness.tasks import (
     text_scores,
     text_task,
 )
+from groundup.evaluate.intervals import Metrics
 from groundup.evaluate.ngram import NgramModel, training_tokens
 from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.steps import FinishedSteps

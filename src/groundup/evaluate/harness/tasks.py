@@ -16,9 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.data.jsonl import Row
 from groundup.evaluate.choices import choice_branches
-from groundup.evaluate.gold import resamples
+from groundup.evaluate.intervals import resamples, with_interval
 from groundup.frame.params.evaluate import EvaluateParams
-from groundup.statistics import cluster_bootstrap
 
 BITS_PER_BYTE = "bits_per_byte"
 
@@ -125,13 +124,7 @@ def _samples(lm: LM, task: ConfigurableTask, items: list[int]) -> list[dict[str,
 
 def choice_scores(name: str, result: ChoiceResult, params: EvaluateParams) -> dict[str, float]:
     """Accuracy with its 95 % interval, groups resampled."""
-    correct, groups = result["correct"], [[group] for group in result["groups"]]
-    low, high = cluster_bootstrap(correct, groups, params.bootstrap_samples, params.seed)
-    return {
-        f"{name}_accuracy": sum(correct) / len(correct),
-        f"{name}_accuracy_ci_low": low,
-        f"{name}_accuracy_ci_high": high,
-    }
+    return with_interval(f"{name}_accuracy", result["correct"], result["groups"], params)
 
 
 def text_scores(result: TextResult, params: EvaluateParams) -> dict[str, float]:

@@ -1,9 +1,8 @@
 """Ratings of players from the outcomes of their games (Bradley and Terry 1952)."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from groundup.evaluate.intervals import Floats
 
 ELO = 400 / np.log(10)  # 400 points are odds of ten to one
 # Of the squared strengths: a player that always wins stays finite, others hardly notice.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from groundup.evaluate.gold import Metrics
+from groundup.evaluate.intervals import Metrics
 from groundup.evaluate.pairwise.games import Games
 from groundup.evaluate.pairwise.tournament import Lineage, Standings, standings
 from groundup.evaluate.pairwise.verdicts import Comparison, Referee

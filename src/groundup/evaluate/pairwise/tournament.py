@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from groundup.evaluate.gold import Floats, Metrics
+from groundup.evaluate.intervals import Floats, Metrics
 from groundup.evaluate.pairwise.games import Games, PromptSet, Rating, ratings, win_rates
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.frame.params.evaluate import EvaluateParams

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from groundup.evaluate.gold import NORMAL_QUANTILE, Floats, Metrics, judged, resamples, weighted_mean
+from groundup.evaluate.intervals import NORMAL_QUANTILE, Floats, Metrics, judged, resamples, weighted_mean
 from groundup.evaluate.probes.measure import Values
 from groundup.frame.params.evaluate import EvaluateParams
 

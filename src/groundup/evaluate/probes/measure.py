@@ -9,7 +9,7 @@ from groundup.assistant.history import fit_prompt
 from groundup.data.canaries import Canary
 from groundup.evaluate.branches import Branches, branch_nats
 from groundup.evaluate.choices import choice_branches
-from groundup.evaluate.gold import Floats
+from groundup.evaluate.intervals import Floats
 from groundup.evaluate.probes.exposure import measure_canaries
 from groundup.evaluate.probes.items import ProbeSets
 from groundup.evaluate.probes.words import has_personal_data, is_insulting, is_refusal

@@ -7,7 +7,7 @@ from typing import Any
 
 from groundup.evaluate.decoding import Decoded
 from groundup.evaluate.replies import Prompt
-from groundup.evaluate.report.sentences import number, percent
+from groundup.evaluate.report.sentences import interval, number, percent
 from groundup.evaluate.report.table import Cell, Row
 from groundup.frame.params.decoding import DecodingParams
 
@@ -106,15 +106,11 @@ def _tree(metrics: Mapping[str, Any]) -> str:
     return (
         f"At the same budget of tokens tree of thoughts {verdict}: {number(metrics['decoding_tree_reward'])} against "
         f"{number(metrics['decoding_best_of_n_reward'])}, difference {number(metrics[name])} "
-        f"({_interval(metrics, name)})."
+        f"({interval(metrics, name)})."
     )
 
 
 def _cell(metrics: Mapping[str, Any], name: str) -> Cell:
     if name not in metrics:
         return Cell("-", "", None)  # there is no judge
-    return Cell(number(metrics[name]), _interval(metrics, name), None)
-
-
-def _interval(metrics: Mapping[str, Any], name: str) -> str:
-    return f"{number(metrics[f'{name}_ci_low'])} to {number(metrics[f'{name}_ci_high'])}"
+    return Cell(number(metrics[name]), interval(metrics, name), None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from groundup.evaluate.overoptimization import Gain, Study
-from groundup.evaluate.report.sentences import number, percent
+from groundup.evaluate.report.sentences import interval, number, percent
 
 CHANCE = 0.5  # to find the given reply among two
 KL_TOLERANCE = 0.25  # nats: a KL that differs by less is the same for best of n, whose n is whole
@@ -18,7 +18,7 @@ def gold_sentences(metrics: Mapping[str, Any], no_judge: str | None, study: Stud
 
 
 def agreement(metrics: Mapping[str, Any]) -> str:
-    return f"{number(metrics['judge_agreement'])} ({_interval(metrics, 'judge_agreement')})"
+    return f"{number(metrics['judge_agreement'])} ({interval(metrics, 'judge_agreement')})"
 
 
 def gold_method(metrics: Mapping[str, Any]) -> str:
@@ -46,7 +46,7 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     return (
         f"Under the gold judge the aligned model {verdict}: {_percents(metrics, name)} of its replies are preferred, "
         f"{_percents(metrics, controlled)} at equal length, and the mean gold score moves by "
-        f"{number(metrics['gold_reward_difference'])} ({_interval(metrics, 'gold_reward_difference')})."
+        f"{number(metrics['gold_reward_difference'])} ({interval(metrics, 'gold_reward_difference')})."
     )
 
 
@@ -62,7 +62,7 @@ def _human(metrics: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"What people answered to {metrics['num_human_replies']} of these prompts has a gold score of "
-        f"{number(metrics['gold_reward_human'])} ({_interval(metrics, 'gold_reward_human')}) and is preferred to the "
+        f"{number(metrics['gold_reward_human'])} ({interval(metrics, 'gold_reward_human')}) and is preferred to the "
         f"SFT model's reply in {_percents(metrics, 'win_rate_human_vs_sft_gold')}: the mark for all models."
     ]
 
@@ -106,10 +106,6 @@ def _study(study: Study) -> list[str]:
 
 def _gain(gain: Gain) -> str:
     return f"{number(gain.value)} ({number(gain.low)} to {number(gain.high)})"
-
-
-def _interval(metrics: Mapping[str, Any], name: str) -> str:
-    return f"{number(metrics[f'{name}_ci_low'])} to {number(metrics[f'{name}_ci_high'])}"
 
 
 def _percents(metrics: Mapping[str, Any], name: str) -> str:

@@ -15,6 +15,10 @@ def percent_range(low: float, high: float) -> str:
     return f"{100 * low:.0f} to {percent(high)}"
 
 
+def interval(metrics: Mapping[str, Any], name: str) -> str:
+    return f"{number(metrics[f'{name}_ci_low'])} to {number(metrics[f'{name}_ci_high'])}"
+
+
 def number(value: float) -> str:
     """Two decimals, and no minus before zero."""
     text = f"{value:.2f}"

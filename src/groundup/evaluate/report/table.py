@@ -7,7 +7,7 @@ from typing import Any
 from groundup.evaluate.gates import Gate
 from groundup.evaluate.probes.figures import TITLES
 from groundup.evaluate.report.gold import agreement
-from groundup.evaluate.report.sentences import MODELS, number, percent, percent_range, seen_in_training
+from groundup.evaluate.report.sentences import MODELS, interval, number, percent, percent_range, seen_in_training
 from groundup.evaluate.report.values import probe_title, shown, shown_interval
 
 
@@ -141,8 +141,7 @@ def _plain(value: float) -> Cell:
 
 def _with_interval(scores: Mapping[str, float], name: str) -> Cell:
     low, high = scores[f"{name}_ci_low"], scores[f"{name}_ci_high"]
-    interval = "" if low == high else f"{number(low)} to {number(high)}"
-    return Cell(number(scores[name]), interval, None)
+    return Cell(number(scores[name]), "" if low == high else interval(scores, name), None)
 
 
 def _bar(scores: Mapping[str, float], name: str, reference: float) -> Bar:

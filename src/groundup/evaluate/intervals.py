@@ -1,0 +1,65 @@
+"""Estimates with 95 % intervals, over other prompts and, where there are several, over other judges."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.frame.params.evaluate import EvaluateParams
+from groundup.judge import judge_error
+from groundup.statistics import cluster_bootstrap, resampled_weights
+
+Floats = NDArray[np.float64]
+Metrics = dict[str, float]
+NORMAL_QUANTILE = 1.96  # 95 %
+
+
+class Estimate(Protocol):
+    """[S] from values [N] and weights [S, N]."""
+
+    def __call__(self, values: Floats, *, weights: Floats) -> Floats: ...
+
+
+def with_interval(
+    name: str, values: Sequence[float], groups: Sequence[str], params: EvaluateParams
+) -> dict[str, float]:
+    """The mean with its 95 % interval, groups resampled."""
+    low, high = cluster_bootstrap(values, [[group] for group in groups], params.bootstrap_samples, params.seed)
+    return {name: sum(values) / len(values), f"{name}_ci_low": low, f"{name}_ci_high": high}
+
+
+def resamples(groups: Sequence[str], num_samples: int, seed: int) -> Floats:
+    """[S, N]: how often each value counts when the groups are drawn with replacement."""
+    return np.array(list(resampled_weights([[group] for group in groups], num_samples, seed)), dtype=np.float64)
+
+
+def weighted_mean(values: Floats, weights: Floats) -> Floats:
+    """[S] from [N] and [S, N]."""
+    return np.asarray(weights @ values / weights.sum(1))
+
+
+def rate(metrics: Metrics) -> Metrics:
+    """An interval that is added up from two may leave the range."""
+    return {name: min(1.0, max(0.0, value)) for name, value in metrics.items()}
+
+
+def judged(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Metrics:
+    """The estimate by the judge of all rows, with its 95 % interval.
+
+    values: [1 + R, N], a row a judge; one row where the judge is taken as it is. weights: [S, N].
+    """
+    plain = np.ones((1, values.shape[1]))
+    estimates = np.array([estimate(row, weights=plain)[0] for row in values])
+    low, high = joint_interval(estimates[0], estimate(values[0], weights=weights), estimates[1:])
+    return {name: float(estimates[0]), f"{name}_ci_low": low, f"{name}_ci_high": high}
+
+
+def joint_interval(value: float, on_resamples: Floats, by_judges: Floats) -> tuple[float, float]:
+    """95 %, of the estimates on resampled prompts and by resampled judges, if any.
+
+    The errors of prompts and judge are independent, so they add in squares.
+    """
+    low, high = np.quantile(on_resamples, [0.025, 0.975])
+    error = NORMAL_QUANTILE * judge_error(by_judges) if len(by_judges) else 0.0
+    return float(value - np.hypot(value - low, error)), float(value + np.hypot(high - value, error))
