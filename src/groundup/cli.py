@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from groundup.commands import configure, export, feedback, registry, report, serve
+from groundup.commands import configure, export, feedback, plan, registry, report, serve
 from groundup.commands.checkout import console, fail, find_root, say_wrong
 from groundup.commands.store import reach_store, store_errors
 from groundup.frame.environment import (
@@ -37,6 +37,7 @@ app.command()(registry.rollback)
 app.command()(export.export)
 app.command()(report.report)
 app.command()(configure.configure)
+app.command()(plan.plan)
 
 HEADLINES = {
     "prepare": ("num_documents_train", "num_preference_pairs_train"),

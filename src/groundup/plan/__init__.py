@@ -1,0 +1,1 @@
+"""What a run will take here, before it runs: `groundup plan`."""
