@@ -9,11 +9,12 @@ from groundup.plan.workload import LIVE_SHARE, MEAN_CHAT, MEAN_DOCUMENT, MEAN_EX
 # What no calibration measures, taken from default runs on two cores: work of the processor alone.
 PREPARE_CHARACTER = 1.8e-6
 TOKENIZER_CHARACTER = 8e-7
-RENDERED_CHAT = 4e-3  # tokenized, split, checked that every prompt is a prefix
+RENDERED_CHAT = 6e-3  # tokenized, split, checked that every prompt is a prefix
 RENDERED_PAIR = 1e-3
+TRAINER_BATCH = 0.015  # of TRL's own, with accuracy and entropy, beside forward and backward
 SFT_REST, REWARD_REST, ALIGN_REST, EVALUATE_REST = 4.0, 8.0, 8.0, 40.0  # loading, statistics, figures, judges
 NUM_PROBED_REPLIES = 3 * 400  # of three models, to the value probes
-SFT_VALIDATIONS, REWARD_VALIDATIONS = 2, 0  # besides those that validate_every makes
+SFT_VALIDATIONS = 2  # before and after training, besides those that validate_every makes
 
 
 class Rates(Protocol):
@@ -67,7 +68,7 @@ def sft_seconds(params: Params, work: Work, rates: Rates) -> float:
     num_validations = work.sft_updates // s.validate_every + SFT_VALIDATIONS
     num_chats = work.sft_tokens / MEAN_EXAMPLE / s.num_epochs
     return (
-        work.sft_batches * rates.sft_batch
+        work.sft_batches * (rates.sft_batch + TRAINER_BATCH)
         + work.sft_updates * rates.adamw_update
         + num_validations * s.num_validation_chats * MEAN_EXAMPLE * rates.read_token
         + (num_chats + s.num_validation_chats) * RENDERED_CHAT
@@ -81,12 +82,12 @@ def reward_seconds(params: Params, data: Data, work: Work, rates: Rates) -> floa
     heldout = r.sampled.max_heldout_pairs if r.sampled.weight > 0 else 0
     sampled = min(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
     val, test = data.num_val_pairs + heldout, data.num_test_pairs + heldout
-    num_validations = work.pair_batches // r.validate_every + REWARD_VALIDATIONS
+    num_validations = work.pair_batches // r.validate_every
     scored = num_validations * val + work.num_pairs / r.num_epochs + val + test
     # A reply was timed at align.max_new_tokens.
     longer = r.sampled.max_new_tokens / params.align.max_new_tokens
     return (
-        work.pair_batches * (rates.pair_batch + rates.adamw_update)
+        work.pair_batches * (rates.pair_batch + rates.adamw_update + TRAINER_BATCH)
         + scored * 2 * MEAN_CHAT * rates.score_token
         + (sampled + 2 * heldout) * longer * rates.reply
         + (work.num_pairs / r.num_epochs + val + test) * RENDERED_PAIR

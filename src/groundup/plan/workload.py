@@ -11,6 +11,7 @@ from groundup.sizing import count_parameters, count_tokens
 
 # Tokens, in the default run: other data has others, but no plan can know them before prepare has run.
 MEAN_DOCUMENT = 290
+PACKED_SHARE = 0.94  # of a row of SFT that holds tokens
 MEAN_EXAMPLE = 242  # of a chat in SFT, all its pieces together
 MEAN_CHAT = 84  # of a side of a reward pair
 MEAN_PROMPT = 50
@@ -20,7 +21,7 @@ CHARACTERS_PER_HUB_ROW = 4500
 
 @dataclass(frozen=True)
 class Data:
-    """What prepare and tokenizer counted last, or what the sources of the hub would add."""
+    """What prepare and tokenizer counted last, or about what the sources of the hub would give."""
 
     num_characters: int  # train, val and test
     num_train_characters: int
@@ -48,19 +49,25 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
             )
         counted[stage] = read_object(path)
     prepare, tokenizer = counted["prepare"], counted["tokenizer"]
-    rows = sum(s.max_rows or 0 for s in params.prepare.sources if isinstance(s, HubSource)) if prepare_runs else 0
-    more = rows * CHARACTERS_PER_HUB_ROW
-    splits = params.prepare.splits
-    held_out = splits.val + splits.test + splits.monitor + splits.judge
-    characters = sum(prepare[f"num_characters_{split}"] for split in ("train", "val", "test")) + more
+    characters = {split: prepare[f"num_characters_{split}"] for split in ("train", "val", "test")}
+    chats, prompts = prepare["num_chats_train"], prepare["num_prompts_train"]
+    hub = [source for source in params.prepare.sources if isinstance(source, HubSource) and source.max_rows]
+    if prepare_runs and hub:  # which then are most of the data
+        splits = params.prepare.splits
+        train = 1 - splits.val - splits.test - splits.monitor - splits.judge
+        all_characters = CHARACTERS_PER_HUB_ROW * sum(source.max_rows or 0 for source in hub)
+        shares = {"train": train, "val": splits.val, "test": splits.test}
+        characters = {split: max(count, round(shares[split] * all_characters)) for split, count in characters.items()}
+        num_chats = round(train * sum(source.max_rows or 0 for source in hub if source.yields == "chats"))
+        chats, prompts = max(chats, num_chats), max(prompts, num_chats)
     return Data(
-        num_characters=characters,
-        num_train_characters=prepare["num_characters_train"] + round(more * (1 - held_out)),
-        num_val_characters=prepare["num_characters_val"] + round(more * splits.val),
-        num_chats=prepare["num_chats_train"] + (rows if more else 0),
+        num_characters=sum(characters.values()),
+        num_train_characters=characters["train"],
+        num_val_characters=characters["val"],
+        num_chats=chats,
         num_val_pairs=prepare["num_preference_pairs_val"],
         num_test_pairs=prepare["num_preference_pairs_test"],
-        num_train_prompts=prepare["num_prompts_train"] + (rows if more else 0),
+        num_train_prompts=prompts,
         bytes_per_token=tokenizer["bytes_per_token"],
     )
 
@@ -87,7 +94,7 @@ def count_work(params: Params, data: Data) -> Work:
     s, r, a = params.sft, params.reward, params.align
     num_chats = min(s.max_chats or data.num_chats, data.num_chats)
     sft_tokens = round(s.num_epochs * num_chats * MEAN_EXAMPLE)
-    sft_batches = math.ceil(sft_tokens / (s.batch_size * s.max_length))
+    sft_batches = math.ceil(sft_tokens / (PACKED_SHARE * s.batch_size * s.max_length))
     num_pairs = r.max_pairs or 0
     num_pairs += (r.max_relevance_pairs or 0) if r.relevance_weight > 0 else 0
     num_pairs += min(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
