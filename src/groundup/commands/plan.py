@@ -15,7 +15,7 @@ from groundup.frame.environment import main_root, resolve_device
 from groundup.frame.files import read_object
 from groundup.frame.params import Params, ParamsError, load_params
 from groundup.frame.pipeline import PipelineError, read_pipeline
-from groundup.plan.room import Room, remedy, rooms
+from groundup.plan.room import MB, Room, remedy, rooms
 from groundup.plan.seconds import costs, work_seconds
 from groundup.plan.workload import Data, count_work, read_data
 
@@ -130,4 +130,4 @@ def device_bytes(device: str) -> float:
 
 
 def in_mb(num_bytes: float) -> str:
-    return f"{num_bytes / 1e6:,.0f}"
+    return f"{num_bytes / MB:,.0f}"

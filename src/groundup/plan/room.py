@@ -7,7 +7,7 @@ from groundup.frame.params import Params
 from groundup.plan.workload import Data, Work
 
 FLOAT = 4
-MB = 10**6
+MB = 2**20  # as in peak_memory_mb
 # Of a process after its imports (torch 2.13 on Linux), with what training libraries still import as they start.
 IMPORTED = {
     "prepare": 140 * MB,
