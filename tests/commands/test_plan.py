@@ -9,10 +9,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from groundup.cli import app
+from groundup.frame import fates
+from groundup.frame.fates import Fate
 from groundup.frame.files import write_json
-from groundup.plan import calibration, pipeline
+from groundup.plan import calibration
 from groundup.plan.calibration import Rates
-from groundup.plan.pipeline import Fate
 from tests.conftest import ROOT
 
 STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
@@ -31,7 +32,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(tmp_path / "metrics/prepare.json", counts | took)
     write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 3.5, **took})
     fate = dict.fromkeys(STAGES, Fate.RUNS) | {"prepare": Fate.UNCHANGED, "tokenizer": Fate.CACHED}
-    monkeypatch.setattr(pipeline, "fates", lambda root, stages: fate)
+    monkeypatch.setattr(fates, "fates", lambda root, stages: fate)
     monkeypatch.setattr(calibration, "calibrate", lambda params, device: Rates(*[1e-3] * 9))
     monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "140")
@@ -51,7 +52,7 @@ def test_every_stage_has_its_line(checkout: Path) -> None:
     assert result.exit_code == 0, result.output
     assert list(rows) == ["stage", *STAGES, "together"]
     assert rows["prepare"][0] == "unchanged"
-    assert rows["tokenizer"][0] == "in the run cache"
+    assert rows["tokenizer"][0] == "cached"
     assert rows["prepare"][5:] == rows["tokenizer"][5:] == ["0", "1.0"]  # minutes, and those of the last run
     assert rows["pretrain"][0] == "runs"
     minutes = [float(rows[stage][5]) for stage in STAGES]
@@ -61,7 +62,7 @@ def test_every_stage_has_its_line(checkout: Path) -> None:
 
 
 def test_nothing_runs_and_nothing_is_measured(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "fates", lambda root, stages: dict.fromkeys(STAGES, Fate.UNCHANGED))
+    monkeypatch.setattr(fates, "fates", lambda root, stages: dict.fromkeys(STAGES, Fate.UNCHANGED))
     result, rows = run()
     assert result.exit_code == 0
     assert rows["together"] == ["0 of 7 run", "", "", "", "0", "0.0", ""]

@@ -30,7 +30,7 @@ def plan(
 ) -> None:
     """Say what each stage will take here, what is cached, and what cannot fit."""
     root = find_root()
-    from groundup.plan.pipeline import Fate, fates
+    from groundup.frame.fates import Fate, fates
 
     try:
         params = load_params(root / "params.yaml")
@@ -55,9 +55,9 @@ def plan(
         seconds = {stage: starts[stage] + s for stage, s in work_seconds(params, data, work, measured).items()}
     last = stage_seconds(root)
     arithmetic = costs(params, work)
-    table = Table(title=f"what `dvc repro` will take on {device}, {params.runtime.precision} (memory and disk in MB)")
-    for column in ("stage", "fate", "parameters", "FLOP", "memory", "disk", "minutes", "last run"):
-        table.add_column(column, justify="left" if column in ("stage", "fate") else "right")
+    table = Table(title=f"`dvc repro` on {device}, {params.runtime.precision} (size: parameters; MB of memory, disk)")
+    for column in ("stage", "fate", "size", "FLOP", "memory", "disk", "minutes", "last"):
+        table.add_column(column, justify="left" if column in ("stage", "fate") else "right", no_wrap=True)
     for stage, fate in found.items():
         cost = arithmetic.get(stage)
         runs = stage in running

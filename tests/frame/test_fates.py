@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from groundup.frame.fates import Fate, fates
 from groundup.frame.pipeline import read_pipeline
-from groundup.plan.pipeline import Fate, fates
 
 PIPELINE = """\
 stages:

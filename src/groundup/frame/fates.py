@@ -19,7 +19,7 @@ class Fate(StrEnum):
     """What `dvc repro` does with a stage."""
 
     UNCHANGED = "unchanged"  # nothing
-    CACHED = "in the run cache"  # its outs come from DVC's cache
+    CACHED = "cached"  # in the run cache: its outs come from DVC's cache
     RUNS = "runs"
 
 
