@@ -48,6 +48,8 @@ def four_layers(**changed: Any) -> Params:
         "sft__batch_size": 1,
         "sft__accumulate": 8,
         "sft__learning_rate": 0.001,
+        "reward__batch_size": 16,
+        "reward__learning_rate": 0.0004,
         "align__minibatch_size": 32,
         "align__forward_batch_size": 16,
         "align__value_learning_rate": 0.001,
@@ -86,6 +88,7 @@ def test_twice_the_depth() -> None:
     assert changes["pretrain.validate_every"] == 352
     assert changes["sft.learning_rate"] == 0.000354  # 0.001 / 2 / sqrt(2)
     assert changes["align.value_learning_rate"] == 0.000354
+    assert (changes["reward.batch_size"], changes["reward.learning_rate"]) == (4, 7.07e-05)  # 0.0004 / 2 / sqrt(2) / 2
     assert changes["sft.max_chats"] == 3559  # 1500 sqrt(5.63)
     assert changes["align.forward_batch_size"] == 4  # twice the width, twice the layers
 

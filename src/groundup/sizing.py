@@ -7,7 +7,8 @@ width           hidden_size / num_layers, hidden_size / num_heads and intermedia
 tokens          tokens per parameter stay: both grow alike at the compute optimum (Hoffmann et al. 2022,
                 arXiv:2203.15556).
 batch           rows of an optimizer step: r(tokens)^0.383 (Bergsma et al. 2025, "Power Lines", arXiv:2505.13738), as a
-                power of 2 times the preset's; the rows of one forward pass shrink so that its activations stay.
+                power of 2 times the preset's; the rows of one forward pass shrink so that its activations stay (in
+                reward, which does not accumulate, this is the batch, and its rate follows it).
 AdamW           hidden weights: 1 / r(width) (muP, Yang et al. 2022, arXiv:2203.03466, table 8) / sqrt(r(depth))
                 (Depth-muP, Yang et al. 2023, arXiv:2310.02244); embeddings and norms: as they are. A stage with one
                 rate for all weights takes that of the hidden ones, which are most of them.
@@ -92,6 +93,7 @@ def resize(preset: Params, depth: int) -> Changes:
     s, r, a = preset.sft, preset.reward, preset.align
     more = math.sqrt(size)
     sft_batch = fitting(s.batch_size, activations, s.batch_size * s.accumulate)
+    reward_batch = fitting(r.batch_size, activations, r.batch_size)
     optional = {"sft.max_chats": s.max_chats, "reward.max_pairs": r.max_pairs}
     return {
         "model.num_layers": depth,
@@ -110,7 +112,8 @@ def resize(preset: Params, depth: int) -> Changes:
         "sft.batch_size": sft_batch,
         "sft.accumulate": s.batch_size * s.accumulate // sft_batch,
         "sft.learning_rate": scaled(s.learning_rate, hidden),
-        "reward.learning_rate": scaled(r.learning_rate, hidden),
+        "reward.batch_size": reward_batch,
+        "reward.learning_rate": scaled(r.learning_rate, hidden * math.sqrt(reward_batch / r.batch_size)),
         "reward.sampled.max_pairs": max(1, round(r.sampled.max_pairs * more)),
         "reward.sampled.batch_size": fitting(r.sampled.batch_size, activations, r.sampled.batch_size),
         "align.learning_rate": scaled(a.learning_rate, hidden),

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAPTOP = load_params(ROOT / "presets/laptop.yaml")
 GPU = load_params(ROOT / "presets/gpu.yaml")
 DATA = Data(
+    num_documents=17_200,
     num_characters=15_896_393,
     num_train_characters=9_807_342,
     num_val_characters=1_939_902,

@@ -20,7 +20,7 @@ IMPORTED = {
 }
 VALIDATION_ROWS = 16
 INDEX_BYTES = 4200  # of a document, to find its duplicates
-BPE_BYTES = 34  # of a character of the training text
+BPE_BYTES, BPE_CHARACTERS, BPE_GROWTH = 330 * MB, 9.8e6, 0.6  # of so much text; distinct words grow by Heaps' law
 PAIR_BYTES = 15_000  # of a pair as text and tokens
 COPIES_OF_LOGITS = 4  # logits, their shifted copy, log-softmax, gradient
 OUT_BYTES = {"prepare": 4.7, "tokenizer": 0.4}  # of a character
@@ -48,7 +48,7 @@ def logits(params: Params, tokens: int, copies: int) -> int:
     return tokens * params.tokenizer.vocab_size * FLOAT * copies
 
 
-def peaks(params: Params, work: Work) -> dict[str, int]:
+def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
     """Bytes of models, activations and logits at the most expensive moment, where the model is."""
     n, context = work.num_parameters * FLOAT, params.model.context_length
     p, s, r, a, e = params.pretrain, params.sft, params.reward, params.align, params.evaluate
@@ -66,8 +66,8 @@ def peaks(params: Params, work: Work) -> dict[str, int]:
         "tokenizer": 0,
         "pretrain": 4 * n + trained(p.batch_size * context) + validated // 2,
         "sft": 4 * n + max(trained(s.batch_size * s.max_length), validated),
-        # With dropout, attention keeps its weights: three times, with the mask.
-        "reward": 4 * n + activations(params, pairs) + (3 * scores if r.dropout > 0 else 0),
+        # With dropout, attention keeps its weights on a CPU: three times, with the mask.
+        "reward": 4 * n + activations(params, pairs) + (3 * scores if r.dropout > 0 and device == "cpu" else 0),
         "align": 10 * n + 2 * activations(params, chats) + logits(params, replies, COPIES_OF_LOGITS),
         "evaluate": 4 * n + logits(params, e.batch_size * context, 3),
     }
@@ -76,8 +76,8 @@ def peaks(params: Params, work: Work) -> dict[str, int]:
 def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room]:
     n = work.num_parameters * FLOAT
     texts = {
-        "prepare": round(data.num_characters / 1000 * INDEX_BYTES) + 80 * MB,
-        "tokenizer": BPE_BYTES * data.num_train_characters,
+        "prepare": data.num_documents * INDEX_BYTES + 80 * MB,
+        "tokenizer": round(BPE_BYTES * (data.num_train_characters / BPE_CHARACTERS) ** BPE_GROWTH),
         "pretrain": 0,
         "sft": 0,
         "reward": (work.num_pairs + data.num_val_pairs + data.num_test_pairs) * PAIR_BYTES,
@@ -95,7 +95,7 @@ def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room
             device=0 if device == "cpu" else peak,
             disk=written[name],
         )
-        for name, peak in peaks(params, work).items()
+        for name, peak in peaks(params, work, device).items()
     }
 
 

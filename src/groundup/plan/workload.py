@@ -16,6 +16,7 @@ MEAN_EXAMPLE = 242  # of a chat in SFT, all its pieces together
 MEAN_CHAT = 84  # of a side of a reward pair
 MEAN_PROMPT = 50
 LIVE_SHARE = 0.4  # of max_new_tokens that a reply takes
+CHARACTERS_PER_DOCUMENT = 900
 CHARACTERS_PER_HUB_ROW = 4500
 
 
@@ -23,6 +24,7 @@ CHARACTERS_PER_HUB_ROW = 4500
 class Data:
     """What prepare and tokenizer counted last, or about what the sources of the hub would give."""
 
+    num_documents: int
     num_characters: int  # train, val and test
     num_train_characters: int
     num_val_characters: int
@@ -52,6 +54,7 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
     characters = {split: prepare[f"num_characters_{split}"] for split in ("train", "val", "test")}
     chats, prompts = prepare["num_chats_train"], prepare["num_prompts_train"]
     hub = [source for source in params.prepare.sources if isinstance(source, HubSource) and source.max_rows]
+    num_documents = sum(characters.values()) // CHARACTERS_PER_DOCUMENT
     if prepare_runs and hub:  # which then are most of the data
         splits = params.prepare.splits
         train = 1 - splits.val - splits.test - splits.monitor - splits.judge
@@ -59,8 +62,10 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
         shares = {"train": train, "val": splits.val, "test": splits.test}
         characters = {split: max(count, round(shares[split] * all_characters)) for split, count in characters.items()}
         num_chats = round(train * sum(source.max_rows or 0 for source in hub if source.yields == "chats"))
+        num_documents = max(num_documents, all_characters // CHARACTERS_PER_HUB_ROW)
         chats, prompts = max(chats, num_chats), max(prompts, num_chats)
     return Data(
+        num_documents=num_documents,
         num_characters=sum(characters.values()),
         num_train_characters=characters["train"],
         num_val_characters=characters["val"],
