@@ -1,0 +1,28 @@
+"""Small random models of every kind that model.position, model.attention, num_kv_heads and tie_embeddings give."""
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from groundup.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM
+
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 2,
+}
+
+
+def make_model(position: str, attention: str, num_kv_heads: int = 4, tie_embeddings: bool = True) -> LlamaForCausalLM:
+    """Its weights are large enough that every input matters."""
+    torch.manual_seed(0)
+    shape = SHAPE | {"num_key_value_heads": num_kv_heads, "tie_word_embeddings": tie_embeddings}
+    if (position, attention) == ("rope", "softmax"):
+        return LlamaForCausalLM(LlamaConfig(**shape)).eval()
+    return GroundupLlamaForCausalLM(GroundupLlamaConfig(**shape, position=position, attention=attention)).eval()
