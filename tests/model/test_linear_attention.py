@@ -144,6 +144,19 @@ def test_every_weight_learns(num_kv_heads: int) -> None:
     assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 
+@torch.no_grad()
+def test_under_autocast_the_state_stays_in_fp32() -> None:
+    model = make_model("rope", "linear", num_kv_heads=2)
+    row = torch.tensor([SEQUENCES[0] * 4])
+    expected = model.model(row, use_cache=False).last_hidden_state[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = one_by_one(model, row[0].tolist())
+        state = make_cache(model.config, [20], 1, CPU)
+        hidden_states(model.model, row[0], PackedAttention([20], CPU, state), torch.tensor([19]))
+    assert {x.dtype for x in (*state.weights, *state.normalizers)} == {torch.float32}
+    torch.testing.assert_close(found.float(), expected, atol=0.15, rtol=0.05)
+
+
 def test_bf16_stays_near_fp32() -> None:
     queries, keys, values = random_heads(2, num_places=200)
     whole = parallel(queries, keys, values, None)

@@ -63,7 +63,8 @@ class RecurrentState:
         """Those of each prompt in the next layer, [kv_heads, L, D] each."""
         features = [feature_map(rows).float() for rows in keys]
         pairs = zip(features, values, strict=True)
-        self.weights.append(torch.stack([rows.transpose(-1, -2) @ value.float() for rows, value in pairs]))
+        with torch.autocast(keys[0].device.type, enabled=False):  # sums that go on growing stay in fp32
+            self.weights.append(torch.stack([rows.transpose(-1, -2) @ value.float() for rows, value in pairs]))
         self.normalizers.append(torch.stack([rows.sum(-2) for rows in features]))
 
     def advance(self) -> None:
