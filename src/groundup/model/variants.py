@@ -4,7 +4,7 @@ Their weights have a plain Llama's names and shapes and mean something else, so 
 whoever does not know it is told by transformers' error what to import.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -37,6 +37,7 @@ WHAT = {
 @strict
 class GroundupLlamaConfig(LlamaConfig):
     model_type = "llama_needs_import_groundup.model.variants"
+    auto_map: ClassVar[dict[str, str]] = {}  # TRL asks every model type for it that transformers does not have
 
     position: Literal["rope", "sinusoidal"] = "rope"
     attention: Literal["softmax", "linear"] = "softmax"

@@ -10,7 +10,7 @@ from groundup.assistant.decoding import Decoding
 from groundup.assistant.server.batch import Batch, Generation, Token
 from groundup.assistant.server.sampling import sampling
 from groundup.model.generation import next_token_logprobs, sample_replies
-from groundup.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM
+from tests.model.variants import variant_model
 
 PLAIN = sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
 GREEDY = sampling(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
@@ -51,21 +51,7 @@ def batch(random_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
 @pytest.fixture
 def linear_batch(tiny_tokenizer: PreTrainedTokenizerFast) -> Batch:
     """Of a model with recurrent states in the place of keys and values."""
-    torch.manual_seed(1)
-    config = GroundupLlamaConfig(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.3,
-        attention="linear",
-        position="sinusoidal",
-        pad_token_id=tiny_tokenizer.pad_token_id,
-    )
-    return Batch(GroundupLlamaForCausalLM(config).eval(), tiny_tokenizer.eos_token_id, num_slots=4)
+    return Batch(variant_model(tiny_tokenizer, 0.3), tiny_tokenizer.eos_token_id, num_slots=4)
 
 
 @pytest.mark.parametrize("kind", ["batch", "linear_batch"])
