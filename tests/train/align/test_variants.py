@@ -1,5 +1,7 @@
 """Every method on models with sinusoidal positions, linear attention, grouped queries and untied embeddings."""
 
+import math
+
 import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -23,8 +25,8 @@ def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 )
 def test_it_trains_and_stays_what_it_is(run_align: AlignRun, changes: dict[str, object]) -> None:
     curve = Recorder()
-    metrics = run_align("run", curve, num_iterations=2, checkpoint_every=2, **changes)
-    assert metrics["kl_to_reference"] >= -0.01
+    run_align("run", curve, num_iterations=2, checkpoint_every=2, **changes)
+    assert math.isfinite(curve.points[2]["policy_loss"])
     saved = load_causal_lm(run_align.root / "run/out", torch.device("cpu"))
     assert (saved.config.position, saved.config.attention) == ("sinusoidal", "linear")
     if "method" not in changes:  # the recurrence draws, the matrices weigh: the policy, still the reference, agrees
