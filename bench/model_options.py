@@ -6,14 +6,13 @@ each round is compared with the default of the same round: machines are noisy, r
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -123,17 +122,14 @@ def main() -> None:
         }
         for name, model in models.items()
     }
-    table = Table("option", "parameters", "training, tokens/s", "x default", "rollouts, tokens/s", "x default")
+    sys.stdout.write("| option | parameters | training, tokens/s | x default | rollouts, tokens/s | x default |\n")
+    sys.stdout.write("|---|---|---|---|---|---|\n")
     for name, values in result.items():
-        table.add_row(
-            name,
-            f"{values['num_parameters']:,}",
-            f"{values['training_tokens_per_second']:,.0f}",
-            f"{values['training_relative']:.2f}",
-            f"{values['rollout_tokens_per_second']:,.0f}",
-            f"{values['rollout_relative']:.2f}",
+        sys.stdout.write(
+            f"| {name} | {values['num_parameters']:,} "
+            f"| {values['training_tokens_per_second']:,.0f} | {values['training_relative']:.2f} "
+            f"| {values['rollout_tokens_per_second']:,.0f} | {values['rollout_relative']:.2f} |\n"
         )
-    Console().print(table)
     arguments.out.write_text(json.dumps({"rounds": arguments.rounds, "options": result}, indent=2) + "\n")
 
 

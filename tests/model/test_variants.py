@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from groundup.frame.describe import model_type
 from groundup.frame.params.training import ModelParams
 from groundup.model.check import CAUSAL, REWARD, check_model
 from groundup.model.llama import build_llama, load_causal_lm, num_parameters, save_model
@@ -143,6 +144,7 @@ def test_other_models_are_saved_and_loaded_as_what_they_are(
     torch.testing.assert_close(reward.model(ROW).last_hidden_state, model.model(ROW).last_hidden_state)
     save_model(reward, tiny_tokenizer, tmp_path / "reward", "# card\n")
     check_model(tmp_path / "reward", REWARD)
+    assert (model_type(tmp_path), model_type(tmp_path / "reward")) == ("causal-lm", "reward-model")
 
 
 def test_other_models_say_what_they_need(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
