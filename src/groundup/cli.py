@@ -11,11 +11,11 @@ from rich.table import Table
 from groundup.commands import configure, export, feedback, plan, registry, report, serve
 from groundup.commands.checkout import console, fail, find_root, say_wrong
 from groundup.commands.store import reach_store, store_errors
+from groundup.frame.device import resolve_device
 from groundup.frame.environment import (
     BACKEND_STORE_URI,
     DELIVERY,
     main_root,
-    resolve_device,
     set_defaults,
     set_environment,
     tracking_store,
@@ -206,7 +206,7 @@ def chat(
         decoding = parse_decoding(decode, load_params(root / "params.yaml").evaluate.decoding)
         changes = {name: value for name, value in set_values.items() if value is not None}
         decoding = make_decoding(decoding.method, decoding, changes)
-        talk(Models(root, torch.device(resolve_device())), model, decoding, sys.stdin, sys.stdout)
+        talk(Models(root, torch.device(resolve_device(root))), model, decoding, sys.stdin, sys.stdout)
     except (FileNotFoundError, ValueError, PipelineError) as error:
         fail(str(error))
 

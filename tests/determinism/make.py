@@ -59,6 +59,8 @@ def make(folder: Path) -> None:
             num_heads=2,
             num_kv_heads=1,
             context_length=32,
+            position="rope",
+            attention="softmax",
             rope_theta=10000.0,
             tie_embeddings=True,
             initializer_range=0.02,

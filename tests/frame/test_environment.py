@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-import torch
 
-from groundup.frame.environment import main_root, resolve_device, set_environment, tracking_store
+from groundup.frame.environment import main_root, set_environment, tracking_store
 
 
 def test_main_root_is_the_checkout_around_an_experiment() -> None:
@@ -40,43 +39,3 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "HF_HUB_OFFLINE" not in environment
     set_environment(offline=True)
     assert environment["HF_HUB_OFFLINE"] == "1"
-
-
-def devices(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-
-
-def test_a_device_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GROUNDUP_DEVICE", "quantum")
-    with pytest.raises(ValueError, match="GROUNDUP_DEVICE=quantum: use auto, cpu, cuda or mps"):
-        resolve_device()
-
-
-@pytest.mark.parametrize("wanted", ["cuda", "mps"])
-def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
-    devices(monkeypatch, cuda=False, mps=False)
-    monkeypatch.setenv("GROUNDUP_DEVICE", wanted)
-    with pytest.raises(ValueError, match=f"GROUNDUP_DEVICE={wanted}, but torch finds no such device"):
-        resolve_device()
-
-
-@pytest.mark.parametrize(
-    ("wanted", "cuda", "mps", "found"),
-    [
-        (None, True, True, "cuda"),
-        (None, False, True, "mps"),
-        ("auto", False, False, "cpu"),
-        ("cpu", True, True, "cpu"),
-        ("cuda", True, False, "cuda"),
-    ],
-)
-def test_the_device_that_is_taken(
-    monkeypatch: pytest.MonkeyPatch, wanted: str | None, cuda: bool, mps: bool, found: str
-) -> None:
-    devices(monkeypatch, cuda, mps)
-    if wanted is None:
-        monkeypatch.delenv("GROUNDUP_DEVICE", raising=False)
-    else:
-        monkeypatch.setenv("GROUNDUP_DEVICE", wanted)
-    assert resolve_device() == found

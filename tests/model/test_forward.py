@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from groundup.model.forward import KeyValueCache, PackedAttention, hidden_states
+from groundup.model.forward import PackedAttention, hidden_states, make_cache
+from tests.model.variants import make_model
 
 CPU = torch.device("cpu")
 SEQUENCES = [[7, 8, 9, 11, 1], [5], [20, 30, 40]]
@@ -29,12 +30,19 @@ def llama(num_kv_heads: int, attention_bias: bool) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-MODELS = pytest.mark.parametrize(("num_kv_heads", "attention_bias"), [(4, False), (2, False), (1, True)])
+MODELS = pytest.mark.parametrize(
+    "model",
+    [
+        *(llama(num_kv_heads, bias) for num_kv_heads, bias in ((4, False), (2, False), (1, True))),
+        *(make_model(position, "linear", num_kv_heads=2) for position in ("rope", "sinusoidal")),
+        make_model("sinusoidal", "softmax", num_kv_heads=1, tie_embeddings=False),
+    ],
+    ids=["plain", "grouped", "biases", "linear", "sinusoidal-linear", "sinusoidal"],
+)
 
 
 @MODELS
-def test_packed_sequences_equal_each_alone(num_kv_heads: int, attention_bias: bool) -> None:
-    model = llama(num_kv_heads, attention_bias)
+def test_packed_sequences_equal_each_alone(model: LlamaForCausalLM) -> None:
     ids = torch.tensor([token for sequence in SEQUENCES for token in sequence])
     attention = PackedAttention([len(sequence) for sequence in SEQUENCES], CPU)
     packed = hidden_states(model.model, ids, attention, torch.arange(len(ids)))
@@ -46,11 +54,10 @@ def test_packed_sequences_equal_each_alone(num_kv_heads: int, attention_bias: bo
 
 @MODELS
 @torch.no_grad()
-def test_token_by_token_with_a_cache_equals_all_at_once(num_kv_heads: int, attention_bias: bool) -> None:
-    model = llama(num_kv_heads, attention_bias)
+def test_token_by_token_with_a_cache_equals_all_at_once(model: LlamaForCausalLM) -> None:
     new = torch.tensor([[2, 3, 4], [5, 6, 7], [8, 9, 10]])
     lengths = [len(sequence) for sequence in SEQUENCES]
-    cache = KeyValueCache(lengths, max_new_tokens=3, device=CPU)
+    cache = make_cache(model.config, lengths, max_new_tokens=3, device=CPU)
     prefill = PackedAttention(lengths, CPU, cache)
     ids = torch.tensor([token for sequence in SEQUENCES for token in sequence])
     hidden_states(model.model, ids, prefill, prefill.ends)

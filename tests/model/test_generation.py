@@ -5,6 +5,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from groundup.model.generation import Replies, distinct_2, draw, sample_replies
+from tests.model.variants import make_model
 
 EOS, PAD = 1, 2
 PROMPTS = [[7, 8, 9], [20, 30, 40, 50, 60, 70], [5], [100, 101, 102, 103], [9, 9], [33, 44, 55, 66, 77]]
@@ -62,6 +63,31 @@ def test_greedy_is_transformers_greedy_token_for_token(tiny_model: LlamaForCausa
     assert replies.tokens == expected
     assert replies.ended == [eos in reply for reply in expected]
     assert any(replies.ended)
+
+
+@pytest.mark.parametrize(
+    ("position", "attention"), [("sinusoidal", "softmax"), ("rope", "linear"), ("sinusoidal", "linear")]
+)
+@pytest.mark.parametrize("num_kv_heads", [4, 2])
+def test_other_models_say_the_same_as_in_transformers(position: str, attention: str, num_kv_heads: int) -> None:
+    """Ours with a recurrent state for linear attention, theirs with the matrices, cached keys and left padding."""
+    model = make_model(position, attention, num_kv_heads)
+    prompts = [[7, 8, 9], [20, 30, 40, 50, 60, 10], [5], [33, 44, 55]]
+    expected = [greedy_by_transformers(model, prompt, EOS) for prompt in prompts]
+    width = max(len(prompt) for prompt in prompts)
+    padded = torch.tensor([[PAD] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    batch = model.generate(
+        padded, attention_mask=mask, do_sample=False, max_new_tokens=12, eos_token_id=EOS, pad_token_id=PAD
+    )[:, width:].tolist()
+    ours = sample(model, prompts=prompts, temperature=0).tokens
+    assert ours == expected
+    assert [row[: len(reply)] for row, reply in zip(batch, ours, strict=True)] == ours
+    sampled = sample(model, prompts=prompts)
+    for prompt, reply, logprobs in zip(prompts, sampled.tokens, sampled.logprobs, strict=True):
+        logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1]
+        alone = logits.log_softmax(-1).gather(1, torch.tensor(reply)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(logprobs), alone, atol=1e-4, rtol=1e-4)
 
 
 def test_suppressed_tokens_are_those_of_the_generation_config(tiny_model: LlamaForCausalLM) -> None:

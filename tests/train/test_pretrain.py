@@ -33,7 +33,12 @@ PRETRAIN = PARAMS.pretrain.model_copy(
 
 
 def run(
-    inputs: dict[str, Path], folder: Path, log: Curve, params: PretrainParams = PRETRAIN, model: ModelParams = MODEL
+    inputs: dict[str, Path],
+    folder: Path,
+    log: Curve,
+    params: PretrainParams = PRETRAIN,
+    model: ModelParams = MODEL,
+    precision: str = "fp32",
 ) -> dict[str, Any]:
     return pretrain(
         **inputs,
@@ -41,7 +46,7 @@ def run(
         report=folder / "report",
         model_params=model,
         params=params,
-        runtime=PARAMS.runtime.model_copy(update={"num_threads": 1}),
+        runtime=PARAMS.runtime.model_copy(update={"num_threads": 1, "precision": precision}),
         device="cpu",
         checkpoints=log.checkpoints(folder),
         log=log,
@@ -66,6 +71,24 @@ def test_it_learns_and_saves_a_model_that_loads(inputs: dict[str, Path], tmp_pat
     assert loaded.generation_config.eos_token_id == loaded.config.eos_token_id
     assert (tmp_path / "report/samples.md").read_text(encoding="utf-8").startswith("# Samples")
     assert read_cost(tmp_path / "report") == Cost(metrics["num_parameters"], metrics["num_tokens"], 0)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "linear"])
+def test_bf16_follows_fp32_and_keeps_its_weights_in_fp32(
+    inputs: dict[str, Path], tmp_path: Path, attention: str
+) -> None:
+    model = MODEL.model_copy(update={"attention": attention})
+    curves = {}
+    for precision in ("fp32", "bf16"):
+        log = Curve()
+        run(inputs, tmp_path / precision, log, model=model, precision=precision)
+        curves[precision] = torch.tensor([row["loss"] for row in log.rows.values() if "loss" in row])
+    assert not torch.equal(curves["fp32"], curves["bf16"])
+    torch.testing.assert_close(curves["bf16"], curves["fp32"], rtol=0.01, atol=0)
+    saved = weights(tmp_path / "bf16")
+    assert {weight.dtype for weight in saved.values()} == {torch.float32}
+    for name, weight in weights(tmp_path / "fp32").items():
+        torch.testing.assert_close(saved[name], weight, atol=0.02, rtol=0.1)
 
 
 def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: Path) -> None:

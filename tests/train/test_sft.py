@@ -58,17 +58,27 @@ def inputs(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
     return {"base": tmp_path / "base", "chats": tmp_path / "chats"}
 
 
-def run(inputs: dict[str, Path], folder: Path, log: Curve, params: SftParams = SFT) -> dict[str, Any]:
+def run(
+    inputs: dict[str, Path], folder: Path, log: Curve, params: SftParams = SFT, precision: str = "fp32"
+) -> dict[str, Any]:
     return train_sft(
         **inputs,
         out=folder / "out",
         report=folder / "report",
         params=params,
-        runtime=PARAMS.runtime.model_copy(update={"num_threads": 1}),
+        runtime=PARAMS.runtime.model_copy(update={"num_threads": 1, "precision": precision}),
         device="cpu",
         checkpoints=log.checkpoints(folder),
         log=log,
     )
+
+
+def test_bf16_follows_fp32_and_keeps_its_weights_in_fp32(inputs: dict[str, Path], tmp_path: Path) -> None:
+    metrics = {name: run(inputs, tmp_path / name, Curve(), precision=name) for name in ("fp32", "bf16")}
+    assert metrics["bf16"]["val_loss"] != metrics["fp32"]["val_loss"]
+    assert metrics["bf16"]["val_loss"] == pytest.approx(metrics["fp32"]["val_loss"], rel=0.02)
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "bf16/out").state_dict()
+    assert {weight.dtype for weight in saved.values()} == {torch.float32}
 
 
 def test_it_learns_the_replies(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import LlamaForCausalLM
 
 from groundup.assistant.assistant import Assistant
 from groundup.assistant.champion import champion_path
 from groundup.model.chat_format import END, SPECIAL_TOKENS, load_tokenizer
 from groundup.model.check import CAUSAL, REWARD, check_model
+from groundup.model.llama import load_causal_lm
 from groundup.model.scoring import RewardScorer
 
 NAMES = ("base", "sft", "aligned", "champion")
@@ -61,10 +61,10 @@ def load_assistant(path: Path, device: torch.device) -> Assistant:
     if not (path / "config.json").is_file():
         raise ValueError(f"there is no model in {path}: raise one with `dvc repro`, or name another one")
     check_model(path, CAUSAL)
-    model = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
+    model = load_causal_lm(path, device)
     tokenizer = load_tokenizer(str(path))
     # A reply is text that ends: markers of other turns in it could not be read back.
     markers = tokenizer.convert_tokens_to_ids([token for token in SPECIAL_TOKENS if token != END])
     never = model.generation_config.suppress_tokens or []
     model.generation_config.suppress_tokens = sorted({*never, *markers})
-    return Assistant(model.to(device).eval(), tokenizer)
+    return Assistant(model.eval(), tokenizer)

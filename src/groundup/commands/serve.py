@@ -11,7 +11,8 @@ import typer
 
 from groundup.assistant.server.settings import Settings
 from groundup.commands.checkout import console, fail, feedback_file, find_root
-from groundup.frame.environment import API_KEY, resolve_device
+from groundup.frame.device import resolve_device
+from groundup.frame.environment import API_KEY
 
 MODELS = ("aligned", "sft", "base")  # the first one that is there is what the page begins with
 MAX_BODY_BYTES = 1 << 20
@@ -91,7 +92,7 @@ def run(listener: socket.socket, root: Path, names: list[str], settings: Setting
 
     try:
         numbers = load_params(root / "params.yaml").evaluate.decoding
-        models = Models(root, torch.device(resolve_device()))
+        models = Models(root, torch.device(resolve_device(root)))
         app = create_app(load_models(models, names), settings, make_find(models, numbers))
     except (FileNotFoundError, ValueError) as error:
         fail(str(error))

@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import LlamaForCausalLM
-
 from groundup.assistant.assistant import Assistant
 from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
 from groundup.evaluate.contamination import contamination_metrics
@@ -32,6 +29,7 @@ from groundup.frame.params.evaluate import EvaluateParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.frame.steps import FinishedSteps
 from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
+from groundup.model.llama import load_causal_lm
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import wins
 from groundup.train.runtime import Log, draw, set_up
@@ -78,7 +76,7 @@ def evaluate(
         check_model(path, CAUSAL)
     check_model(reward, REWARD)
     tokenizer = shared_tokenizer({**paths, "reward": reward})
-    sft_model = load_model(sft, torch_device)
+    sft_model = load_causal_lm(sft, torch_device).eval()
     scorer = RewardScorer.load(reward, torch_device)
     fitted = fit_prompts(tokenizer, test_set.prompts, sft_model.config.max_position_embeddings, params.max_new_tokens)
     curves = {stage: path for stage, path in curves.items() if path.exists()}
@@ -95,7 +93,7 @@ def evaluate(
     scores: dict[str, dict[str, float]] = {}
     replies: dict[str, ModelReplies] = {}
     for name, path in paths.items():
-        model = load_model(path, torch_device)
+        model = load_causal_lm(path, torch_device).eval()
         scores[name] = suite.model_scores(name, model)
         replies[name] = steps.get(
             f"{name}-replies", reply_to_prompts, model, sft_model, scorer, tokenizer, fitted, params
@@ -174,11 +172,6 @@ def evaluate(
         out,
     )
     return metrics
-
-
-def load_model(path: Path, device: torch.device) -> LlamaForCausalLM:
-    model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
-    return model.to(device).eval()
 
 
 def reply_scores(replies: ModelReplies, prompts: Sequence[Prompt], params: EvaluateParams) -> dict[str, float]:

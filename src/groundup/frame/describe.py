@@ -12,7 +12,12 @@ from groundup.frame.nested import flatten
 from groundup.frame.pipeline import StageSpec, producer, upstream
 from groundup.frame.workdir import EXPORT, TRACKED
 
-MODEL_TYPES = {"LlamaForCausalLM": "causal-lm", "LlamaForSequenceClassification": "reward-model"}
+MODEL_TYPES = {
+    "LlamaForCausalLM": "causal-lm",
+    "LlamaForSequenceClassification": "reward-model",
+    "GroundupLlamaForCausalLM": "causal-lm",
+    "GroundupLlamaForSequenceClassification": "reward-model",
+}
 
 
 def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerprint) -> dict[str, Any]:

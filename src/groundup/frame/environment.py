@@ -95,18 +95,3 @@ def tracking_store(root: Path) -> tuple[str, str | None]:
 def judge_access() -> tuple[str | None, str | None]:
     """(URL, key) of the judge of evaluate.openai, where they are set."""
     return os.environ.get(JUDGE_URL) or None, os.environ.get(JUDGE_KEY) or None
-
-
-def resolve_device() -> str:
-    """GROUNDUP_DEVICE: auto (the default), cpu, cuda or mps."""
-    wanted = os.environ.get(DEVICE, "auto")
-    if wanted not in ("auto", *DEVICES):
-        raise ValueError(f"{DEVICE}={wanted}: use auto, cpu, cuda or mps")
-    if wanted == "cpu":
-        return wanted
-    import torch  # 2 s, so only where a device is looked for
-
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted != "auto" and not present[wanted]:
-        raise ValueError(f"{DEVICE}={wanted}, but torch finds no such device here: use cpu or auto")
-    return wanted if wanted != "auto" else next(name for name, found in present.items() if found)

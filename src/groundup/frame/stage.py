@@ -20,8 +20,9 @@ from groundup.frame import candidate
 from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.clock import stage_seconds
 from groundup.frame.describe import describe_outs, report_files, start_event
+from groundup.frame.device import resolve_device
 from groundup.frame.disk import DiskError, writing
-from groundup.frame.environment import DVC_STAGE, main_root, resolve_device, set_environment
+from groundup.frame.environment import DVC_STAGE, main_root, set_environment
 from groundup.frame.files import publish, remove, write_json, write_text
 from groundup.frame.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
 from groundup.frame.interruption import Interruption, Terminated, end_with_dvc, listening
@@ -167,7 +168,7 @@ def _run_listening(root: Path, name: str, body: Body, interruption: Interruption
     params = load_params(root / "params.yaml")
     problem = check_store(root)
     start = time.monotonic()
-    device = resolve_device() if "runtime" in spec.params else "cpu"
+    device = resolve_device(root) if "runtime" in spec.params else "cpu"
     device_seconds = time.monotonic() - start  # importing torch, for the most part
     fingerprint = take_fingerprint(root, spec, select(params, spec.params), device)
     folder = main_root(root) / ".work" / name

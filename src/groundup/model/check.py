@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from groundup.frame.files import restore
 from groundup.model import variational
 from groundup.model.chat_format import load_tokenizer
+from groundup.model.variants import GroundupLlamaConfig
 
 CAUSAL, REWARD = "LlamaForCausalLM", "LlamaForSequenceClassification"
 FILES = {
@@ -35,11 +37,12 @@ def _config_problems(path: Path, files: list[Path], architecture: str) -> list[s
     try:
         values = json.loads((path / "config.json").read_text(encoding="utf-8"))
         found = values["architectures"]
-        config = LlamaConfig(**values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        variant = values.get("model_type") == GroundupLlamaConfig.model_type
+        config = (GroundupLlamaConfig if variant else LlamaConfig)(**values)
+    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
         return [f"config.json cannot be read ({type(error).__name__}: {error})"]
-    if found != [architecture]:
-        return [f"config.json is of {found}, not of {architecture}"]
+    if found != [wanted := f"Groundup{architecture}" if variant else architecture]:
+        return [f"config.json is of {found}, not of {wanted}"]
     tokenizer = load_tokenizer(str(path))
     problems = []
     if len(tokenizer) != config.vocab_size:

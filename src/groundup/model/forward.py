@@ -11,20 +11,26 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import LlamaModel
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers import LlamaConfig, LlamaModel
+from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
+
+from groundup.model import linear_attention
+from groundup.model.linear_attention import RecurrentState
+from groundup.model.variants import add_sinusoids, is_linear, is_sinusoidal
 
 
 class Attention(Protocol):
     positions: Tensor  # [N] of each token in its sequence
 
-    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """[N, heads, D] each -> [N, heads, D]; keys and values may have fewer heads."""
 
 
 def hidden_states(model: LlamaModel, ids: Tensor, attention: Attention, wanted: Tensor) -> Tensor:
     """Token ids [N] -> final hidden states [W, H] at the places `wanted` [W], each of which is named once."""
     hidden = model.embed_tokens(ids)
+    if is_sinusoidal(model.config):
+        hidden = add_sinusoids(hidden, attention.positions)
     cos, sin = (x[0] for x in model.rotary_emb(hidden, attention.positions[None]))
     for i, layer in enumerate(model.layers):
         block = layer.self_attn
@@ -34,7 +40,7 @@ def hidden_states(model: LlamaModel, ids: Tensor, attention: Attention, wanted: 
             for projection in (block.q_proj, block.k_proj, block.v_proj)
         )
         queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
-        attended = attention(i, queries, keys, values).flatten(1)
+        attended = attention(block, queries, keys, values).flatten(1)
         if i == len(model.layers) - 1:
             hidden, attended = _take(hidden, wanted), _take(attended, wanted)
         hidden = hidden + block.o_proj(attended)
@@ -78,7 +84,8 @@ class KeyValueCache:
         self.keys = [keys[rows] for keys in self.keys]
         self.values = [values[rows] for values in self.values]
 
-    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        layer = block.layer_idx
         self.keys[layer][:, :, self.end - 1] = keys
         self.values[layer][:, :, self.end - 1] = values
         attended = scaled_dot_product_attention(
@@ -91,23 +98,36 @@ class KeyValueCache:
         return attended[:, :, 0]
 
 
-class PackedAttention:
-    """Causal attention within whole sequences, which may leave their keys and values in a cache."""
+Cache = KeyValueCache | RecurrentState
 
-    def __init__(self, lengths: Sequence[int], device: torch.device, cache: KeyValueCache | None = None) -> None:
+
+def make_cache(config: LlamaConfig, prompt_lengths: Sequence[int], max_new_tokens: int, device: torch.device) -> Cache:
+    """What a model's attention keeps of the tokens before."""
+    if is_linear(config):
+        return RecurrentState(prompt_lengths, device)
+    return KeyValueCache(prompt_lengths, max_new_tokens, device)
+
+
+class PackedAttention:
+    """Causal attention within whole sequences, which may leave in a cache what their next tokens need."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device, cache: Cache | None = None) -> None:
         self.lengths = list(lengths)
         self.cache = cache
         self.positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
         self.ends = torch.tensor(lengths, device=device).cumsum(0) - 1  # [B] last token of each sequence
 
-    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         # One sequence at a time: that is faster than one call on a padded batch, above all backward.
         rows = [x.transpose(0, 1).split(self.lengths, dim=1) for x in (queries, keys, values)]
         if self.cache is not None:
             self.cache.fill(rows[1], rows[2])
         enable_gqa = queries.shape[1] != keys.shape[1]
+        linear = is_linear(block.config)
         attended = [
-            scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, enable_gqa=enable_gqa)[0]
+            linear_attention.parallel(q[None], k[None], v[None], visible=None)[0]
+            if linear
+            else scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, enable_gqa=enable_gqa)[0]
             for q, k, v in zip(*rows, strict=True)
         ]
         return torch.cat(attended, dim=1).transpose(0, 1)

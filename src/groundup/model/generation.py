@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 import torch
 from transformers import LlamaForCausalLM
 
-from groundup.model.forward import KeyValueCache, PackedAttention, hidden_states
+from groundup.model.forward import PackedAttention, hidden_states, make_cache
 
 # Ended rows are dropped from the batch when this share of it has ended: dropping copies the cache of the others.
 COMPACT_SHARE = 0.2
@@ -73,7 +73,7 @@ def _sample_batch(
     logprobs = torch.zeros(num_rows, max_new_tokens, device=device)
 
     lengths = [len(prompt) for prompt in prompts]
-    cache = KeyValueCache(lengths, max_new_tokens, device)
+    cache = make_cache(model.config, lengths, max_new_tokens, device)
     prefill = PackedAttention(lengths, device, cache)
     ids = torch.tensor(list(chain.from_iterable(prompts)), device=device)
     hidden = hidden_states(model.model, ids, prefill, prefill.ends)

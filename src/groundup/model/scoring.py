@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import LlamaForSequenceClassification
+from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
 
 from groundup.model import variational
 from groundup.model.forward import PackedAttention, hidden_states
@@ -21,7 +21,7 @@ class RewardScorer:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "RewardScorer":
-        model = LlamaForSequenceClassification.from_pretrained(path, num_labels=1, use_safetensors=True)
+        model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, use_safetensors=True)
         if (path / variational.FILE).is_file():
             model.score = variational.WithUncertainty(model.score, variational.load_head(path))
         return cls(model.to(device).requires_grad_(False))

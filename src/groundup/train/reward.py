@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
-    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
@@ -21,7 +20,7 @@ from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.training import RewardParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.check import CAUSAL, check_model
-from groundup.model.llama import num_parameters, save_model
+from groundup.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.model.scoring import RewardScorer
 from groundup.model.variational import VariationalHead, fold, save_head
 from groundup.train.pair_trainer import PairTrainer
@@ -155,7 +154,7 @@ def sample_all(
     path: Path, prompts: Path, tokenizer: PreTrainedTokenizerFast, device: torch.device, params: RewardParams
 ) -> dict[str, list[Pair]]:
     """Pairs of what people replied and what the SFT model in `path` does, for each split."""
-    sft = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True).to(device).eval()
+    sft = load_causal_lm(path, device).eval()
     limits = {"train": params.sampled.max_pairs}
     return {
         split: sampled_pairs(

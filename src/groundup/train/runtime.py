@@ -67,7 +67,7 @@ def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
         "report_to": "none",
         "logging_nan_inf_filter": False,  # by default a NaN loss is replaced by the running mean
         "disable_tqdm": True,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused" if device.type == "cuda" else "adamw_torch",
         "save_strategy": "steps",
         "save_total_limit": None,  # our Checkpoints drop old ones, once the next is sealed
     }

@@ -15,6 +15,7 @@ from groundup.assistant.export import gguf as module
 from groundup.assistant.export.gguf import export_gguf, permuted, unpermuted
 from groundup.model.chat_format import render
 from groundup.model.llama import save_model
+from groundup.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM
 
 TEXT = "Hello there! I don't like 42  things,\n do you? \u00e9\u4f60"
 
@@ -174,6 +175,28 @@ def test_what_gguf_cannot_say_is_refused(
         export_gguf(model, tmp_path / "model.gguf")
     assert problem in str(refused.value)
     assert not (tmp_path / "model.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"position": "sinusoidal"},
+            "it adds sinusoidal positions to the embeddings, llama.cpp's Llama has nothing like it",
+        ),
+        ({"attention": "linear"}, "its attention is linear, llama.cpp's Llama has nothing like it"),
+    ],
+)
+def test_other_positions_and_attention_are_refused(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, changes: dict[str, str], problem: str
+) -> None:
+    plain = make_model(tmp_path / "plain", tiny_tokenizer)
+    shape = {key: value for key, value in plain.config.to_diff_dict().items() if key != "model_type"}
+    model = GroundupLlamaForCausalLM(GroundupLlamaConfig(**shape | changes))
+    save_model(model, tiny_tokenizer, tmp_path / "model", "# card\n")
+    with pytest.raises(ValueError, match="cannot become GGUF") as refused:
+        export_gguf(tmp_path / "model", tmp_path / "model.gguf")
+    assert problem in str(refused.value)
 
 
 def test_biases_are_refused_all_at_once(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:

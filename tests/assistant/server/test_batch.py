@@ -10,6 +10,7 @@ from groundup.assistant.decoding import Decoding
 from groundup.assistant.server.batch import Batch, Generation, Token
 from groundup.assistant.server.sampling import sampling
 from groundup.model.generation import next_token_logprobs, sample_replies
+from tests.model.variants import variant_model
 
 PLAIN = sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
 GREEDY = sampling(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
@@ -47,10 +48,18 @@ def batch(random_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
     return Batch(random_model, tiny_tokenizer.eos_token_id, num_slots=4)
 
 
+@pytest.fixture
+def linear_batch(tiny_tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """Of a model with recurrent states in the place of keys and values."""
+    return Batch(variant_model(tiny_tokenizer, 0.3), tiny_tokenizer.eos_token_id, num_slots=4)
+
+
+@pytest.mark.parametrize("kind", ["batch", "linear_batch"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_replies_are_those_of_sample_replies(
-    batch: Batch, tiny_tokenizer: PreTrainedTokenizerFast, temperature: float
+    request: pytest.FixtureRequest, tiny_tokenizer: PreTrainedTokenizerFast, kind: str, temperature: float
 ) -> None:
+    batch = request.getfixturevalue(kind)
     many = prompts(11)
     expected = sample_replies(
         batch.model,

@@ -118,7 +118,7 @@ class AlignRun:
     root: Path
     interruption: Interruption = field(default_factory=Interruption)
 
-    def __call__(self, name: str, log: Any = None, **changes: Any) -> dict[str, Any]:
+    def __call__(self, name: str, log: Any = None, precision: str = "fp32", **changes: Any) -> dict[str, Any]:
         folder = self.root / name
         self.interruption = Interruption()  # as in a new process
         self.interruption.listen()
@@ -130,7 +130,7 @@ class AlignRun:
             out=folder / "out",
             report=folder / "report",
             params=align_params(**changes),
-            runtime=RuntimeParams(num_threads=1, precision="fp32"),
+            runtime=RuntimeParams(num_threads=1, precision=precision),
             device="cpu",
             checkpoints=Checkpoints(folder / "work", self.interruption),
             log=log or (lambda step, **values: None),

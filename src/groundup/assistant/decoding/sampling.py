@@ -16,7 +16,7 @@ from transformers.generation.logits_process import (
 
 from groundup.assistant.assistant import Assistant
 from groundup.assistant.decoding.settings import Decoding
-from groundup.model.forward import KeyValueCache, PackedAttention, hidden_states
+from groundup.model.forward import PackedAttention, hidden_states, make_cache
 from groundup.model.generation import draw, next_token_logprobs
 
 
@@ -33,7 +33,7 @@ class Rows:
     ) -> None:
         self.model = model
         lengths = [len(prefix) for prefix in prefixes]
-        self.cache = KeyValueCache(lengths, max_new_tokens, model.device)
+        self.cache = make_cache(model.config, lengths, max_new_tokens, model.device)
         prefill = PackedAttention(lengths, model.device, self.cache)
         ids = torch.tensor(list(chain.from_iterable(prefixes)), device=model.device)
         hidden = hidden_states(model.model, ids, prefill, prefill.ends)

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from transformers import LlamaConfig
+from transformers import AutoConfig, LlamaConfig
 
 from groundup.assistant.export.target import written
 from groundup.model.check import CAUSAL, check_model
+from groundup.model.variants import differences as differences_to_llama
 
 Array = npt.NDArray[Any]
 
@@ -28,7 +29,7 @@ FILE_TYPES = {
 def export_gguf(model: Path, target: Path) -> None:
     """Write it, read it back, compare; ValueError with all that GGUF cannot say about this model."""
     check_model(model, CAUSAL)
-    config = LlamaConfig.from_pretrained(model)
+    config = AutoConfig.from_pretrained(model)
     tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
     weights = read_weights(model)
     if problems := unsupported(config, tokenizer, weights):
@@ -50,7 +51,7 @@ def read_weights(model: Path) -> dict[str, torch.Tensor]:
 
 def unsupported(config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[str]:
     """What of a model this export has no field for: it would run, and say other things."""
-    problems = []
+    problems = [f"{what}, llama.cpp's Llama has nothing like it" for what in differences_to_llama(config)]
     if config.rope_parameters["rope_type"] != "default":
         problems.append(f"its rotary embedding is {config.rope_parameters['rope_type']}, only default is written")
     if config.hidden_act != "silu":

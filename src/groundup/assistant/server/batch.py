@@ -13,8 +13,8 @@ from transformers import LlamaForCausalLM
 
 from groundup.assistant.decoding import Decoding
 from groundup.assistant.decoding.sampling import choose
-from groundup.assistant.server.slots import Slots
-from groundup.model.forward import KeyValueCache, PackedAttention, hidden_states
+from groundup.assistant.server.slots import make_slots
+from groundup.model.forward import PackedAttention, hidden_states, make_cache
 from groundup.model.generation import next_token_logprobs
 
 PREFILL_TOKENS = 1024  # of prompts that join at once: replies in the making wait for them
@@ -53,7 +53,7 @@ class Batch:
     def __init__(self, model: LlamaForCausalLM, eos_token_id: int, num_slots: int) -> None:
         self.model = model
         self.eos_token_id = eos_token_id
-        self.slots = Slots(model.config, num_slots, model.device)
+        self.slots = make_slots(model.config, num_slots, model.device)
         self.waiting: deque[Generation] = deque()
         self.running: list[Generation] = []  # in the order of the slots
 
@@ -97,7 +97,7 @@ class Batch:
         prompts = list(dict.fromkeys(generation.prompt for generation in joining))
         lengths = [len(prompt) for prompt in prompts]
         device = self.model.device
-        cache = KeyValueCache(lengths, 0, device)
+        cache = make_cache(self.model.config, lengths, 0, device)
         prefill = PackedAttention(lengths, device, cache)
         ids = torch.tensor(list(chain.from_iterable(prompts)), device=device)
         hidden = hidden_states(self.model.model, ids, prefill, prefill.ends)

@@ -1,11 +1,14 @@
-"""Keys and values of the replies in the making: sequences come and go, and those present are always the first rows."""
+"""What attention keeps of the replies in the making: they come and go, and those present are always the first rows."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaAttention
 
-from groundup.model.forward import KeyValueCache
+from groundup.model.forward import Cache, KeyValueCache
+from groundup.model.linear_attention import RecurrentState, recur
+from groundup.model.variants import is_linear
 
 
 class Slots:
@@ -32,8 +35,9 @@ class Slots:
         self.rows = torch.arange(len(lengths), device=self.columns.device)
         self.visible = (self.columns[: self.end] <= self.positions[:, None])[:, None, None]  # [B, 1, 1, end]
 
-    def add(self, prompts: KeyValueCache, row: int, length: int) -> None:
+    def add(self, prompts: Cache, row: int, length: int) -> None:
         """A sequence behind the others, from the row of a cache that its prompt was computed with."""
+        assert isinstance(prompts, KeyValueCache)
         slot = len(self.lengths)
         for buffers, filled in ((self.keys, prompts.keys), (self.values, prompts.values)):
             for buffer, prompt in zip(buffers, filled, strict=True):
@@ -55,7 +59,8 @@ class Slots:
         """To the next token of each sequence."""
         self.set_lengths([length + 1 for length in self.lengths])
 
-    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        layer = block.layer_idx
         self.keys[layer][self.rows, :, self.positions] = keys
         self.values[layer][self.rows, :, self.positions] = values
         attended = scaled_dot_product_attention(
@@ -66,3 +71,51 @@ class Slots:
             enable_gqa=queries.shape[1] != keys.shape[1],
         )
         return attended[:, :, 0]
+
+
+class RecurrentSlots:
+    """The same for linear attention: W and z of each layer and sequence."""
+
+    def __init__(self, config: LlamaConfig, num_slots: int, device: torch.device) -> None:
+        shape = (num_slots, config.num_key_value_heads, config.head_dim, config.head_dim)
+        layers = range(config.num_hidden_layers)
+        self.weights = [torch.zeros(shape, device=device) for _ in layers]
+        self.normalizers = [torch.zeros(shape[:-1], device=device) for _ in layers]
+        self.device = device
+        self.num_slots = num_slots
+        self.set_lengths([])
+
+    def set_lengths(self, lengths: list[int]) -> None:
+        self.lengths = lengths
+        self.positions = torch.tensor(lengths, dtype=torch.long, device=self.device) - 1
+        self.rows = torch.arange(len(lengths), device=self.device)
+
+    def add(self, prompts: Cache, row: int, length: int) -> None:
+        """A sequence behind the others, from the row of a state that its prompt was computed with."""
+        assert isinstance(prompts, RecurrentState)
+        slot = len(self.lengths)
+        for buffers, filled in ((self.weights, prompts.weights), (self.normalizers, prompts.normalizers)):
+            for buffer, prompt in zip(buffers, filled, strict=True):
+                buffer[slot] = prompt[row]
+        self.set_lengths([*self.lengths, length])
+
+    def remove(self, row: int) -> None:
+        """The last row takes the place of this one."""
+        last = len(self.lengths) - 1
+        for buffer in (*self.weights, *self.normalizers):
+            buffer[row] = buffer[last]
+        lengths = list(self.lengths)
+        lengths[row] = lengths[last]
+        self.set_lengths(lengths[:last])
+
+    def advance(self) -> None:
+        """To the next token of each sequence."""
+        self.set_lengths([length + 1 for length in self.lengths])
+
+    def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        present, layer = len(self.lengths), block.layer_idx
+        return recur(self.weights[layer][:present], self.normalizers[layer][:present], queries, keys, values)
+
+
+def make_slots(config: LlamaConfig, num_slots: int, device: torch.device) -> Slots | RecurrentSlots:
+    return (RecurrentSlots if is_linear(config) else Slots)(config, num_slots, device)

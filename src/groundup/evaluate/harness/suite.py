@@ -58,7 +58,7 @@ class Suite:
         """Of the model's architecture with random weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.params.seed)
-            fresh = LlamaForCausalLM(copy.deepcopy(model.config)).to(model.device).eval()
+            fresh = type(model)(copy.deepcopy(model.config)).to(model.device).eval()
         lm = LoadedModel(fresh, self.encoder, self.params.batch_size)
         return self._scores("untrained", lm, limit=self.params.num_untrained_items)
 

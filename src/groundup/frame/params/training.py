@@ -40,7 +40,9 @@ class ModelParams(Section):
     num_heads: Positive
     num_kv_heads: Positive
     intermediate_size: Positive
-    rope_theta: PositiveFloat
+    position: Literal["rope", "sinusoidal"]
+    attention: Literal["softmax", "linear"]
+    rope_theta: PositiveFloat  # with position: rope
     tie_embeddings: bool
     initializer_range: PositiveFloat
 

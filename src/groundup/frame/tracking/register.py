@@ -1,5 +1,6 @@
 """A run of evaluate becomes a version of the registered model. Safe to do again: a kill on the way is harmless."""
 
+import importlib
 import json
 import shutil
 from importlib.metadata import version as installed
@@ -12,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Run
 from mlflow.entities.model_registry import ModelVersion
 
+from groundup.frame.files import read_object
 from groundup.frame.tracking import registry
 from groundup.frame.tracking.spool import Event
 from groundup.frame.tracking.store import find_run
@@ -110,6 +112,7 @@ def log_copy(model_id: str, source: Path) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    _import_what_it_needs(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(source)
     # MLflow writes this down: a path of this machine. Given the path alone, it fails with this transformers.
@@ -121,6 +124,13 @@ def log_copy(model_id: str, source: Path) -> None:
         model_card=ModelCard.load(source / "README.md"),
         pip_requirements=[f"{library}=={installed(library).partition('+')[0]}" for library in NEEDED],
     )
+
+
+def _import_what_it_needs(source: Path) -> None:
+    """The type of a model that is no plain Llama ends on the module that makes it known to transformers."""
+    module = read_object(source / "config.json")["model_type"].partition("_needs_import_")[2]
+    if module:
+        importlib.import_module(module)
 
 
 def _add_rest(source: Path, folder: Path) -> None:

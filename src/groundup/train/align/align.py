@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.cost import Cost, write_cost
@@ -10,7 +9,7 @@ from groundup.frame.checkpoints import Checkpoints
 from groundup.frame.params.align import AlignParams
 from groundup.frame.params.training import RuntimeParams
 from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
-from groundup.model.llama import num_parameters, save_model
+from groundup.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap
 from groundup.train.align.following import Following
@@ -67,7 +66,7 @@ def align(
         load_prompts(prompts / f"{split}.jsonl", tokenizer, params.max_prompt_tokens)
         for split in ("train", "val", "test")
     )
-    model = LlamaForCausalLM.from_pretrained(sft, dtype=torch.float32, use_safetensors=True).to(torch_device)
+    model = load_causal_lm(sft, torch_device)
     _check_lengths(model, params)
     policy = Policy(model, params.lora).to(torch_device)
     worker = RolloutWorker(policy, RewardScorer.load(reward, torch_device), tokenizer, params)
