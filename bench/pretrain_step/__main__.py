@@ -114,7 +114,7 @@ def parts(profiler: SimpleProfiler, num_steps: int) -> dict[str, float]:
 
 
 def hand_written(loop: Loop, num_steps: int) -> float:
-    """Seconds of a turn, without the deterministic kernels of the stages: a loop of this kind does not ask for them."""
+    """Seconds of a turn, without the deterministic kernels of the stages: such a loop does not ask for them."""
     torch.use_deterministic_algorithms(False)
     start = time.perf_counter()
     loop.train(num_steps)
