@@ -23,6 +23,9 @@ def draw(cells: list[dict[str, Any]], law: Law, default_width: int) -> bytes:
         label = f"best size: {law.irreducible:.2f} + k C^-{law.exponent:.2f}"
         axes.plot(flops, law.frontier(flops), "--", color=INK, linewidth=1, label=label)
         axes.set_xscale("log")
+        axes.minorticks_off()
+        ticks = [cell["flops"] for cell in cells if cell["width"] == default_width]
+        axes.set_xticks(ticks, [f"{tick:.1e}" for tick in ticks])
         legend(axes)
 
     return to_png(paint, 7, 4)
