@@ -1,24 +1,18 @@
 """Trains reward models and policies into a work folder that a second run goes on from."""
 
-import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.compare_alignment.page import METHODS
+from bench.finish import RESULT, finish
 from groundup.frame.checkpoints import Checkpoints
-from groundup.frame.files import file_digests, read_json, remove, write_json
-from groundup.frame.interruption import Interruption
+from groundup.frame.files import file_digests, read_json, write_json
 from groundup.frame.params import Params
 from groundup.train.align.align import align
 from groundup.train.reward import train_reward
 
-logger = logging.getLogger(__name__)
-
 SETTING = "setting.json"
-RESULT = "result.json"  # written last: a cell that has it is finished
 
 
 @dataclass(frozen=True)
@@ -102,24 +96,6 @@ class Cells:
     def unfinished(self) -> list[str]:
         folders = [self.policy(method, seed) for method in METHODS for seed in self.seeds]
         return [folder.name for folder in folders if not (folder / RESULT).exists()]
-
-
-def finish(folder: Path, compute: Callable[[Checkpoints], dict[str, Any]]) -> dict[str, Any]:
-    """The cell's metrics, computed now unless they were before."""
-    if (folder / RESULT).exists():
-        logger.info("%s: done before", folder.name)
-        return dict(read_json(folder / RESULT))
-    logger.info("%s", folder.name)
-    interruption = Interruption()
-    interruption.listen()  # Ctrl-C waits for a checkpoint
-    start = time.monotonic()
-    work = folder / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    metrics = compute(Checkpoints(work, interruption))
-    result = {**metrics, "cell_seconds": round(time.monotonic() - start, 1)}
-    write_json(folder / RESULT, result)
-    remove(work)
-    return result
 
 
 def _ignore(step: int, **values: float) -> None:

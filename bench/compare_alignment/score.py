@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.compare_alignment.cells import RESULT, Cells
+from bench.compare_alignment.cells import Cells
 from bench.compare_alignment.page import METHODS
+from bench.finish import RESULT
 from groundup.data.jsonl import read_jsonl
 from groundup.evaluate.baseline import Pool, reply_pool
 from groundup.evaluate.evaluate import load_model

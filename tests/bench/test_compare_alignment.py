@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from bench.compare_alignment.cells import RESULT, Cells, finish
+from bench.compare_alignment.cells import Cells
 from bench.compare_alignment.page import METHODS, NOT_RUN, blocks, write_page
+from bench.finish import RESULT, finish
 from groundup.frame.params import load_params
 from tests.train.ppo.conftest import AlignRun, run_align
 

@@ -1,0 +1,33 @@
+"""A piece of a long benchmark that is computed once: what is finished is kept, what was cut off goes on."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from groundup.frame.checkpoints import Checkpoints
+from groundup.frame.files import read_json, remove, write_json
+from groundup.frame.interruption import Interruption
+
+RESULT = "result.json"  # written last: a cell that has it is finished
+
+logger = logging.getLogger(__name__)
+
+
+def finish(folder: Path, compute: Callable[[Checkpoints], dict[str, Any]]) -> dict[str, Any]:
+    """The cell's metrics, computed now unless they were before."""
+    if (folder / RESULT).exists():
+        logger.info("%s: done before", folder.name)
+        return dict(read_json(folder / RESULT))
+    logger.info("%s", folder.name)
+    interruption = Interruption()
+    interruption.listen()  # Ctrl-C waits for a checkpoint
+    start = time.monotonic()
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    metrics = compute(Checkpoints(work, interruption))
+    result = {**metrics, "cell_seconds": round(time.monotonic() - start, 1)}
+    write_json(folder / RESULT, result)
+    remove(work)
+    return result

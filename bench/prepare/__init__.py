@@ -1,0 +1,1 @@
+"""Our prepare against datatrove's local executor: README.md beside this file."""

@@ -1,0 +1,28 @@
+"""Our side: prepare with one source of JSONL files. Arguments: settings, corpus, work."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from groundup.data.prepare import prepare
+from groundup.frame.params.prepare import PrepareParams
+
+OUTPUTS = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report", "work")
+
+
+def main() -> None:
+    params = PrepareParams.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    corpus, out = Path(sys.argv[2]), Path(sys.argv[3])
+    folders = {name: out / name for name in OUTPUTS}
+    start = time.perf_counter()
+    metrics = prepare(params=params, data_dir=corpus, **folders)
+    seconds = time.perf_counter() - start
+    held_out = metrics["num_documents_val"] + metrics["num_documents_test"]
+    dropped = {name: count for name, count in metrics.items() if name.startswith("dropped_")}
+    documents = {"train": metrics["num_documents_train"], "held out": held_out, **dropped}
+    sys.stdout.write("\n" + json.dumps({"seconds": seconds, "documents": documents}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Bits per byte after so many seconds of training: README.md beside this file."""

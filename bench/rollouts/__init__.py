@@ -1,0 +1,1 @@
+"""Our sampling loop against transformers' generate: README.md beside this file."""
