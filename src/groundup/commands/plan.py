@@ -10,8 +10,9 @@ from rich.table import Table
 from groundup.commands.checkout import console, fail, find_root, say_wrong
 from groundup.cost import in_short
 from groundup.frame.clock import stage_seconds
+from groundup.frame.device import resolve_device
 from groundup.frame.disk import free_bytes
-from groundup.frame.environment import main_root, resolve_device
+from groundup.frame.environment import main_root
 from groundup.frame.files import read_object
 from groundup.frame.params import Params, ParamsError, load_params
 from groundup.frame.pipeline import PipelineError, read_pipeline
@@ -37,7 +38,7 @@ def plan(
         pipeline = read_pipeline(root)
         found = fates(root, pipeline)
         data = read_data(root, params, found["prepare"] is Fate.RUNS)
-        device = resolve_device()
+        device = resolve_device(root)
         starts = {stage: start_seconds(root, stage) for stage in pipeline}
     except (ParamsError, PipelineError, ValueError) as error:
         fail(str(error))
