@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.cost import Cost, write_cost
@@ -18,6 +17,7 @@ from groundup.evaluate.bits_per_byte import bits_per_byte
 from groundup.frame.checkpoints import Checkpoints, step_of
 from groundup.frame.params.training import ModelParams, PretrainParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer
+from groundup.model.cross_entropy import IGNORED, linear_cross_entropy
 from groundup.model.llama import build_llama, num_parameters, save_model
 from groundup.model.optimizer import build_optimizer, warmup_stable_decay
 from groundup.train.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due
@@ -28,7 +28,6 @@ from groundup.train.runtime import LIGHTNING_PRECISION, Log, NonFiniteLossError,
 
 logger = logging.getLogger(__name__)
 
-IGNORED = -100  # F.cross_entropy's label that is not counted
 VALIDATION_BATCH = 16
 
 
@@ -45,9 +44,9 @@ class PretrainModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
-        logits = self.model(**batch, use_cache=False).logits[:, :-1]
+        hidden = self.model.model(**batch, use_cache=False).last_hidden_state[:, :-1]
         labels = packed_labels(batch["input_ids"], batch["position_ids"])
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+        loss = linear_cross_entropy(hidden.flatten(0, 1), self.model.lm_head.weight, labels.flatten())
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(
                 f"pretrain: the loss is {loss.item()} at step {self.global_step}, so training stopped before the "

@@ -1,0 +1,54 @@
+"""Cross-entropy of a language model's head in blocks of tokens, so that the logits of a batch never exist as a whole.
+
+At a vocabulary of 4096 they are the largest tensor of a step by far; a block of them stays in the CPU's cache.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORED = -100  # a label that is not counted
+BLOCK_TOKENS = 256
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of softmax(hidden weight^T) over the labels that are not IGNORED; no labels: NaN.
+
+    hidden: [N, D], weight: [V, D], labels: [N]. Products in autocast's precision where it is on, the rest in fp32.
+    """
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, labels)
+    return loss
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Both gradients are made in the forward pass, while a block's logits are at hand."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        counted = (labels != IGNORED).nonzero()[:, 0]
+        states, targets, head = hidden[counted].to(dtype), labels[counted, None], weight.to(dtype)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        to_states, to_weight = torch.empty_like(states), torch.zeros_like(weight, dtype=torch.float32)
+        for start in range(0, len(states), BLOCK_TOKENS):
+            block = slice(start, start + BLOCK_TOKENS)
+            logits = (states[block] @ head.T).float()
+            probabilities = logits.softmax(-1)
+            # log sum exp from the largest of each, whose probability cannot underflow.
+            largest, its_log = logits.amax(-1), probabilities.amax(-1).log()
+            total += (largest - its_log - logits.gather(1, targets[block])[:, 0]).sum()
+            difference = probabilities.scatter_add_(
+                1, targets[block], -torch.ones_like(targets[block], dtype=torch.float32)
+            )
+            to_states[block] = difference.to(dtype) @ head
+            to_weight += difference.to(dtype).T @ states[block]
+        to_hidden = torch.zeros_like(hidden).index_copy_(0, counted, to_states.to(hidden.dtype))
+        ctx.save_for_backward(to_hidden / len(states), (to_weight / len(states)).to(weight.dtype))
+        return total / len(states)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        to_hidden, to_weight = ctx.saved_tensors
+        return to_hidden * gradient, to_weight * gradient, None
