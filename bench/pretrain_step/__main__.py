@@ -23,10 +23,10 @@ from groundup.frame.params import Params, load_params
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.llama import build_llama
 from groundup.train.callbacks import LogCurves, RngState
-from groundup.train.pretrain import PretrainModule, ShowProgress
+from groundup.train.pretrain import PretrainModule, ShowProgress, trainer_settings
 from groundup.train.pretrain_data import ShardDataModule
 from groundup.train.progress import ProgressReport
-from groundup.train.runtime import LIGHTNING_PRECISION, set_up
+from groundup.train.runtime import set_up
 
 HERE = Path(__file__).parent
 
@@ -58,16 +58,7 @@ def fit(params: Params, num_steps: int, callback: L.Callback, profiler: SimplePr
     data = ShardDataModule(TokenShards(ROOT / "artifacts/shards", params.model.context_length), pretrain)
     progress = ShowProgress(ProgressReport("pretrain", num_steps, "tokens"), data.tokens_per_step)
     trainer = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        precision=LIGHTNING_PRECISION[params.runtime.precision],
-        max_steps=num_steps,
-        accumulate_grad_batches=pretrain.accumulate,
-        gradient_clip_val=pretrain.max_gradient_norm,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **trainer_settings(pretrain, params.runtime, "cpu"),
         profiler=profiler,
         callbacks=[LogCurves(lambda step, **values: None, pretrain.log_every), progress, RngState(), callback],
     )

@@ -18,9 +18,9 @@ from groundup.frame.params.training import PretrainParams
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.llama import build_llama, num_parameters
 from groundup.model.optimizer import build_optimizer, warmup_stable_decay
-from groundup.train.pretrain import VALIDATION_BATCH, PretrainModule
+from groundup.train.pretrain import VALIDATION_BATCH, PretrainModule, trainer_settings
 from groundup.train.pretrain_data import ShardDataModule
-from groundup.train.runtime import LIGHTNING_PRECISION, set_up
+from groundup.train.runtime import set_up
 
 HERE = Path(__file__).parent
 OPTIMIZERS = ("muon", "adamw")
@@ -61,18 +61,7 @@ def train(params: Params, optimizer: str, seconds: float) -> dict[str, float]:
     pretrain = params.pretrain.model_copy(update={"optimizer": optimizer})
     endless = pretrain.model_copy(update={"num_steps": NO_LIMIT})
     data = ShardDataModule(TokenShards(ROOT / "artifacts/shards", params.model.context_length), endless)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        precision=LIGHTNING_PRECISION[params.runtime.precision],
-        max_steps=NO_LIMIT,
-        accumulate_grad_batches=pretrain.accumulate,
-        gradient_clip_val=pretrain.max_gradient_norm,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = L.Trainer(**trainer_settings(endless, params.runtime, "cpu"))
     module = TimedPretrain(model, pretrain, seconds)
     trainer.fit(module, datamodule=data)
     taken = time.perf_counter() - module.start

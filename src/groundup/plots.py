@@ -38,4 +38,4 @@ def style(axes: Axes, title: str, x_label: str) -> None:
 
 
 def legend(axes: Axes) -> None:
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=2.4)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 IGNORED = -100  # a label that is not counted
-BLOCK_TOKENS = 256
+BLOCK_TOKENS = 512
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:

@@ -195,6 +195,22 @@ def _callbacks(
     ]
 
 
+def trainer_settings(params: PretrainParams, runtime: RuntimeParams, device: str) -> dict[str, Any]:
+    """What L.Trainer takes from the params; checkpoints, curves and progress are callbacks of our own."""
+    return {
+        "accelerator": device,
+        "devices": 1,
+        "precision": LIGHTNING_PRECISION[runtime.precision],
+        "max_steps": params.num_steps,
+        "accumulate_grad_batches": params.accumulate,
+        "gradient_clip_val": params.max_gradient_norm,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+
+
 def _fit(
     module: PretrainModule,
     data: ShardDataModule,
@@ -206,18 +222,7 @@ def _fit(
     """(seconds of training, optimizer steps), both of this process."""
     params = module.params
     trainer = L.Trainer(
-        accelerator=device,
-        devices=1,
-        precision=LIGHTNING_PRECISION[runtime.precision],
-        max_steps=params.num_steps,
-        accumulate_grad_batches=params.accumulate,
-        gradient_clip_val=params.max_gradient_norm,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=checkpoints.folder,
-        callbacks=callbacks,
+        **trainer_settings(params, runtime, device), default_root_dir=checkpoints.folder, callbacks=callbacks
     )
     newest = checkpoints.newest()
     start = time.monotonic()
