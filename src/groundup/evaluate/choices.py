@@ -25,11 +25,19 @@ def _problems(item: Mapping[str, Any]) -> list[str]:
     missing = [key for key in ("query", "choices", "gold", "group_id") if key not in item]
     if missing:
         return [f"{', '.join(missing)} missing"]
-    choices = item["choices"]
+    query, choices = item["query"], item["choices"]
+    if not (
+        isinstance(query, list)
+        and all(isinstance(message, Mapping) and "role" in message for message in query)
+        and isinstance(choices, list)
+        and all(isinstance(choice, str) for choice in choices)
+        and isinstance(item["gold"], int)
+    ):
+        return ["query must be a list of messages, choices a list of texts, gold a whole number"]
     return [
         problem
         for holds, problem in (
-            (item["query"] and item["query"][-1]["role"] == "user", "query must end on a user message"),
+            (query and query[-1]["role"] == "user", "query must end on a user message"),
             (len(choices) >= 2, f"needs at least 2 choices, has {len(choices)}"),
             (len(set(choices)) == len(choices), "two choices are the same"),
             (0 <= item["gold"] < len(choices), f"gold {item['gold']} is not one of the {len(choices)} choices"),
