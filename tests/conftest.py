@@ -10,6 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.data.tokenizer import chat_tokenizer, train_bpe
+from tests.llamas import tiny_shape
 from tests.smoke_run import SmokeRun, run_stages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,18 +34,9 @@ def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """A random Llama (hidden 64, 2 layers, context 128), its weights large enough that every input matters."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        initializer_range=0.1,
-        bos_token_id=tiny_tokenizer.bos_token_id,
-        eos_token_id=tiny_tokenizer.eos_token_id,
-        pad_token_id=tiny_tokenizer.pad_token_id,
+        **tiny_shape(
+            tiny_tokenizer, hidden_size=64, intermediate_size=96, num_attention_heads=2, num_key_value_heads=2
+        )
     )
     return LlamaForCausalLM(config).eval()
 

@@ -32,6 +32,7 @@ from groundup.frame.tracking.store import open_store
 from groundup.model.llama import save_model
 from tests.conftest import ROOT
 from tests.frame.tracking.events import start
+from tests.llamas import tiny_shape
 from tests.smoke_run import environment
 
 PATIENCE = 300.0
@@ -55,18 +56,7 @@ def registered(
     (root / "stages").mkdir(parents=True)
     shutil.copyfile(ROOT / "dvc.yaml", root / "dvc.yaml")
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.1,
-        bos_token_id=tiny_tokenizer.bos_token_id,
-        eos_token_id=tiny_tokenizer.eos_token_id,
-        pad_token_id=tiny_tokenizer.pad_token_id,
-    )
+    config = LlamaConfig(**tiny_shape(tiny_tokenizer, num_hidden_layers=1))
     card = "---\nlibrary_name: transformers\n---\n# The card\n"
     save_model(LlamaForCausalLM(config), tiny_tokenizer, root / "artifacts/aligned", card)
     client = open_store(f"sqlite:///{shutil.copy(migrated_store, folder / 'mlflow.db')}")

@@ -52,7 +52,6 @@ def test_an_empty_task_is_an_error() -> None:
     "wrong", [{"query": "Hello?"}, {"query": ["Hello?"]}, {"choices": "ab"}, {"choices": [1, 2]}, {"gold": "0"}]
 )
 def test_an_item_of_wrong_types_is_named(wrong: dict[str, Any]) -> None:
-    item = {"query": [{"role": "user", "content": "a?"}], "choices": ["b", "c"], "gold": 0, "group_id": "g"}
-    check_items([item], "topic")
+    check_items([item()], "topic")
     with pytest.raises(ValueError, match="item 1: query must be a list of messages, choices a list of texts"):
-        check_items([item, item | wrong], "topic")
+        check_items([item(), item(**wrong)], "topic")

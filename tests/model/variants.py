@@ -4,6 +4,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM
+from tests.llamas import tiny_shape
 
 SHAPE = {
     "vocab_size": 64,
@@ -32,19 +33,14 @@ def variant_model(tokenizer: PreTrainedTokenizerFast, initializer_range: float =
     """All options at once, as large as `tiny_model`."""
     torch.manual_seed(0)
     config = GroundupLlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
+        **tiny_shape(
+            tokenizer,
+            hidden_size=64,
+            intermediate_size=96,
+            tie_word_embeddings=False,
+            initializer_range=initializer_range,
+        ),
         position="sinusoidal",
         attention="linear",
-        tie_word_embeddings=False,
-        initializer_range=initializer_range,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
     return GroundupLlamaForCausalLM(config).eval()

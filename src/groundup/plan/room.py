@@ -25,6 +25,7 @@ PAIR_BYTES = 15_000  # of a pair as text and tokens
 COPIES_OF_LOGITS = 4  # logits, their shifted copy, log-softmax, gradient
 OUT_BYTES = {"prepare": 4.7, "tokenizer": 0.4}  # of a character
 COPIES_OF_OUTS = 3  # work dir until it is recorded, artifacts/, DVC's cache
+LOSS_BLOCK_TOKENS = 512  # of model.cross_entropy, whose import needs torch
 CHECKPOINTS = 2  # at a time, while the next is written
 
 
@@ -64,7 +65,10 @@ def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
     return {
         "prepare": 0,
         "tokenizer": 0,
-        "pretrain": 4 * n + trained(p.batch_size * context) + validated // 2,
+        "pretrain": 4 * n
+        + activations(params, p.batch_size * context)
+        + logits(params, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
+        + validated // 2,
         "sft": 4 * n + max(trained(s.batch_size * s.max_length), validated),
         # With dropout, attention keeps its weights on a CPU: three times, with the mask.
         "reward": 4 * n + activations(params, pairs) + (3 * scores if r.dropout > 0 and device == "cpu" else 0),

@@ -21,6 +21,7 @@ from groundup.assistant.server.search import Find
 from groundup.assistant.server.settings import Settings
 from groundup.assistant.server.text import TokenBytes
 from groundup.model.chat_format import END, SPECIAL_TOKENS
+from tests.llamas import tiny_shape
 
 CONTEXT = 128
 
@@ -63,20 +64,7 @@ class Running:
 def random_llama(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
     """Grouped-query, as larger models are; never says what the template writes, and rarely ends."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        initializer_range=0.1,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = LlamaConfig(**tiny_shape(tokenizer, max_position_embeddings=CONTEXT))
     model = LlamaForCausalLM(config).eval()
     model.generation_config.suppress_tokens = [
         tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS if token != END
