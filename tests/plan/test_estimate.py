@@ -9,9 +9,8 @@ from groundup.frame.files import write_json
 from groundup.frame.params import Params, load_params
 from groundup.frame.params.prepare import HubSource
 from groundup.model.cross_entropy import BLOCK_TOKENS
-from groundup.plan.calibration import Rates
 from groundup.plan.room import LOSS_BLOCK_TOKENS, remedy, rooms
-from groundup.plan.seconds import costs, work_seconds
+from groundup.plan.seconds import Rates, costs, work_seconds
 from groundup.plan.workload import Data, count_work, read_data
 
 ROOT = Path(__file__).resolve().parents[2]

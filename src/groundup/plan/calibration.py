@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -22,27 +22,13 @@ from groundup.model.generation import sample_replies
 from groundup.model.llama import build_llama
 from groundup.model.optimizer import build_optimizer
 from groundup.model.scoring import RewardScorer
+from groundup.plan.seconds import Rates
 from groundup.plan.workload import LIVE_SHARE, MEAN_CHAT, MEAN_DOCUMENT, MEAN_PROMPT
 from groundup.train.pretrain import PretrainModule
 from groundup.train.runtime import LIGHTNING_PRECISION
 
 VERSION = 1  # of what is measured
 MIN_RUNS, MAX_RUNS, BUDGET_SECONDS = 3, 12, 1.5  # of each kind, after one that warms up
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Seconds."""
-
-    pretrain_batch: float  # forward and backward of pretrain.batch_size rows
-    pretrain_update: float  # the optimizer's step
-    sft_batch: float  # the same of sft.batch_size rows
-    adamw_update: float
-    pair_batch: float  # of reward.batch_size pairs
-    ppo_batch: float  # of align.forward_batch_size chats, policy alone
-    read_token: float  # forward with the output head
-    score_token: float  # forward without it
-    reply: float  # sampled, in batches of align.rollout_batch_size
 
 
 def machine(params: Params, device: str) -> str:

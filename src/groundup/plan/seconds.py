@@ -1,6 +1,6 @@
 """Seconds of each stage: its work from workload.py times what calibration.py measured."""
 
-from typing import Protocol
+from dataclasses import dataclass
 
 from groundup.cost import Cost
 from groundup.frame.params import Params
@@ -17,27 +17,19 @@ NUM_PROBED_REPLIES = 3 * 400  # of three models, to the value probes
 SFT_VALIDATIONS = 2  # before and after training, besides those that validate_every makes
 
 
-class Rates(Protocol):
-    """As calibration.Rates, which needs torch."""
+@dataclass(frozen=True)
+class Rates:
+    """Seconds, as calibration.py measures them."""
 
-    @property
-    def pretrain_batch(self) -> float: ...
-    @property
-    def pretrain_update(self) -> float: ...
-    @property
-    def sft_batch(self) -> float: ...
-    @property
-    def adamw_update(self) -> float: ...
-    @property
-    def pair_batch(self) -> float: ...
-    @property
-    def ppo_batch(self) -> float: ...
-    @property
-    def read_token(self) -> float: ...
-    @property
-    def score_token(self) -> float: ...
-    @property
-    def reply(self) -> float: ...
+    pretrain_batch: float  # forward and backward of pretrain.batch_size rows
+    pretrain_update: float  # the optimizer's step
+    sft_batch: float  # the same of sft.batch_size rows
+    adamw_update: float
+    pair_batch: float  # of reward.batch_size pairs
+    ppo_batch: float  # of align.forward_batch_size chats, policy alone
+    read_token: float  # forward with the output head
+    score_token: float  # forward without it
+    reply: float  # sampled, in batches of align.rollout_batch_size
 
 
 def work_seconds(params: Params, data: Data, work: Work, rates: Rates) -> dict[str, float]:
