@@ -33,7 +33,7 @@ class TimedPretrain(PretrainModule):
     """The module of the stage; its schedule follows the share of the time that is over, not of the steps."""
 
     def __init__(self, model: Any, params: PretrainParams, seconds: float) -> None:
-        super().__init__(model, params)
+        super().__init__(model, params, compiled=False)
         self.seconds = seconds
 
     def on_train_start(self) -> None:
@@ -60,7 +60,7 @@ def train(params: Params, optimizer: str, seconds: float) -> dict[str, float]:
     model = build_llama(params.model, tokenizer)
     pretrain = params.pretrain.model_copy(update={"optimizer": optimizer})
     endless = pretrain.model_copy(update={"num_steps": NO_LIMIT})
-    data = ShardDataModule(TokenShards(ROOT / "artifacts/shards", params.model.context_length), endless)
+    data = ShardDataModule(TokenShards(ROOT / "artifacts/shards", params.model.context_length), endless, pinned=False)
     trainer = L.Trainer(**trainer_settings(endless, params.runtime, "cpu"))
     module = TimedPretrain(model, pretrain, seconds)
     trainer.fit(module, datamodule=data)

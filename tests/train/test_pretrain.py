@@ -1,5 +1,6 @@
 """Pretraining on the tiny model: no attention across documents, exact resume, invariance, clear stops."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_gradients_of_half_batches_average_to_that_of_the_batch(tiny_model: Llam
     """What accumulation relies on; the halves hold equally many labels."""
     ids = torch.randint(10, 290, (4, 16), generator=torch.Generator().manual_seed(0))
     positions = torch.cat([torch.arange(5), torch.arange(11)]).expand(4, 16)
-    module = PretrainModule(tiny_model, PRETRAIN)
+    module = PretrainModule(tiny_model, PRETRAIN, compiled=False)
 
     def gradients(rows: slice) -> dict[str, torch.Tensor]:
         module.zero_grad()
@@ -142,7 +143,7 @@ def test_row_order_is_a_pure_function_of_seed_and_step(inputs: dict[str, Path]) 
     shards = TokenShards(inputs["shards"], 32)
 
     def batches(seed: int, skip: int) -> list[list[int]]:
-        loader = RowLoader(shards, 2, seed, 3 * len(shards))
+        loader = RowLoader(shards, 2, seed, 3 * len(shards), pinned=False)
         loader.load_state_dict({"step": skip})
         return [batch["input_ids"].flatten().tolist() for batch in loader]
 
@@ -163,7 +164,7 @@ def test_an_epoch_holds_every_row_once(inputs: dict[str, Path]) -> None:
     num_rows = len(TokenShards(inputs["shards"], 32))
     batch_size = next(size for size in (3, 4, 5, 7) if num_rows % size)
     per_epoch = num_rows // batch_size
-    batches = list(RowNumbers(TokenShards(inputs["shards"], 32), batch_size, 1, 3 * per_epoch))
+    batches = list(RowNumbers(TokenShards(inputs["shards"], 32), batch_size, 1, 3 * per_epoch, pinned=False))
     epochs = [[row for batch in batches[i * per_epoch : (i + 1) * per_epoch] for row in batch] for i in range(3)]
     dropped = []
     for epoch in epochs:
@@ -177,7 +178,7 @@ def test_an_epoch_holds_every_row_once(inputs: dict[str, Path]) -> None:
 def test_a_non_finite_loss_stops_and_names_the_step(tiny_model: LlamaForCausalLM) -> None:
     with torch.no_grad():
         tiny_model.model.norm.weight.fill_(float("nan"))
-    module = PretrainModule(tiny_model, PRETRAIN)
+    module = PretrainModule(tiny_model, PRETRAIN, compiled=False)
     batch = {"input_ids": torch.zeros(1, 8, dtype=torch.long), "position_ids": torch.arange(8)[None]}
     with pytest.raises(NonFiniteLossError, match=r"the loss is nan at step 0.*lower pretrain\.learning_rate"):
         module.training_step(batch, 0)
@@ -195,3 +196,23 @@ def test_a_new_model_is_the_identity_in_every_block(tiny_tokenizer: PreTrainedTo
 def test_fewer_rows_than_a_batch_is_an_error(inputs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"fewer than pretrain\.batch_size 10000"):
         run(inputs, tmp_path, Curve(), PRETRAIN.model_copy(update={"batch_size": 10000}))
+
+
+def test_compiled_layers_give_the_same_loss_and_gradients(
+    tiny_model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on cuda, but for the backend: what is traced must keep documents apart."""
+    ids = torch.randint(10, 290, (2, 16), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "position_ids": torch.cat([torch.arange(5), torch.arange(11)]).expand(2, 16)}
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    found = []
+    for compiled in (False, True):
+        module = PretrainModule(tiny_model, PRETRAIN, compiled=compiled)
+        module.zero_grad()
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        found.append((loss, {name: parameter.grad.clone() for name, parameter in module.named_parameters()}))
+        assert set(module.state_dict()) == {f"model.{name}" for name in tiny_model.state_dict()}
+    (eager_loss, eager), (loss, gradients) = found
+    torch.testing.assert_close(loss, eager_loss)
+    torch.testing.assert_close(gradients, eager, atol=1e-6, rtol=1e-4)

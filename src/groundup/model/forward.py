@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaModel
-from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRMSNorm
 
 from groundup.model import linear_attention
 from groundup.model.linear_attention import RecurrentState
@@ -31,21 +31,36 @@ def hidden_states(model: LlamaModel, ids: Tensor, attention: Attention, wanted: 
     hidden = model.embed_tokens(ids)
     if is_sinusoidal(model.config):
         hidden = add_sinusoids(hidden, attention.positions)
-    cos, sin = (x[0] for x in model.rotary_emb(hidden, attention.positions[None]))
+    rotation = _rotation(model, hidden, attention.positions)
     for i, layer in enumerate(model.layers):
         block = layer.self_attn
-        normed = layer.input_layernorm(hidden)
+        normed = _normalize(layer.input_layernorm, hidden)
         queries, keys, values = (
             projection(normed).unflatten(-1, (-1, block.head_dim))
             for projection in (block.q_proj, block.k_proj, block.v_proj)
         )
-        queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
-        attended = attention(block, queries, keys, values).flatten(1)
+        attended = attention(block, _rotate(queries, *rotation), _rotate(keys, *rotation), values).flatten(1)
         if i == len(model.layers) - 1:
             hidden, attended = _take(hidden, wanted), _take(attended, wanted)
         hidden = hidden + block.o_proj(attended)
-        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-    return model.norm(hidden)
+        hidden = hidden + layer.mlp(_normalize(layer.post_attention_layernorm, hidden))
+    return _normalize(model.norm, hidden)
+
+
+def _normalize(norm: LlamaRMSNorm, x: Tensor) -> Tensor:
+    return rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
+
+
+def _rotation(model: LlamaModel, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [N, 1, D] of rotary positions; a sine has the sign of the half that it writes to."""
+    cos, sin = (x[0, :, None] for x in model.rotary_emb(hidden, positions[None]))
+    half = sin.shape[-1] // 2
+    return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+
+
+def _rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """As transformers' apply_rotary_pos_emb, in half its time: [N, heads, D] -> [N, heads, D]."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
 
 
 class KeyValueCache:

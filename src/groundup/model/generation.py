@@ -106,7 +106,7 @@ def next_token_logprobs(model: LlamaForCausalLM, logits: torch.Tensor, temperatu
     both the same distribution. Without it a policy could earn reward with role markers no user is able to write.
     """
     logits = logits.float()
-    if temperature > 0:
+    if temperature not in (0, 1):
         logits = logits / temperature
     if model.generation_config.suppress_tokens:
         suppressed = torch.tensor(model.generation_config.suppress_tokens, device=logits.device)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from groundup.frame.params.training import PretrainParams
 
@@ -16,11 +17,14 @@ ADAM_EPSILON = 1e-8
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """About the nearest semi-orthogonal matrices of [N, rows, columns], by Newton-Schulz in the input's precision.
+    """About the nearest semi-orthogonal matrices of [N, rows, columns], by Newton-Schulz.
 
-    torch.optim.Muon iterates in bf16, which crawls on CPUs without it.
+    In bf16 on cuda, as the authors do it and torch.optim.Muon everywhere; elsewhere in the input's precision, because
+    bf16 crawls on CPUs without it.
     """
     a, b, c = NEWTON_SCHULZ
+    if matrices.is_cuda:
+        matrices = matrices.bfloat16()
     tall = matrices.size(-2) > matrices.size(-1)
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -48,13 +52,10 @@ class MuonAdamW(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            for parameter in parameters:
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
             if group["orthogonalize"]:
                 self._muon(parameters, group)
-            else:
-                for parameter in parameters:
-                    self._adamw(parameter, group)
+            elif parameters:
+                self._adamw(parameters, group)
         return loss
 
     def _muon(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
@@ -66,6 +67,7 @@ class MuonAdamW(torch.optim.Optimizer):
             directions = orthogonalize(torch.stack([self._direction(p, group["momentum"]) for p in alike]))
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
             for parameter, direction in zip(alike, directions, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(direction, alpha=-group["lr"] * scale)
 
     def _direction(self, parameter: nn.Parameter, momentum: float) -> Tensor:
@@ -76,19 +78,33 @@ class MuonAdamW(torch.optim.Optimizer):
         state["momentum"].lerp_(parameter.grad, 1 - momentum)
         return parameter.grad.lerp(state["momentum"], momentum)
 
-    def _adamw(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        assert parameter.grad is not None
+    def _adamw(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """By torch's fused kernel, which decays the weights too."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] |= {
+                    "step": torch.zeros((), device=parameter.device),
+                    "first_moment": torch.zeros_like(parameter),
+                    "second_moment": torch.zeros_like(parameter),
+                }
+        states = [self.state[parameter] for parameter in parameters]
         beta1, beta2 = group["betas"]
-        state = self.state[parameter]
-        if not state:
-            state["step"] = 0
-            state["first_moment"] = torch.zeros_like(parameter)
-            state["second_moment"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        state["first_moment"].lerp_(parameter.grad, 1 - beta1)
-        state["second_moment"].mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-        denominator = (state["second_moment"] / (1 - beta2 ** state["step"])).sqrt_().add_(ADAM_EPSILON)
-        parameter.addcdiv_(state["first_moment"], denominator, value=-group["lr"] / (1 - beta1 ** state["step"]))
+        adamw(
+            list[Tensor](parameters),
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["first_moment"] for state in states],
+            [state["second_moment"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=ADAM_EPSILON,
+        )
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
@@ -107,7 +123,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def build_optimizer(model: nn.Module, params: PretrainParams) -> MuonAdamW:
     """AdamW for everything, or Muon for the 2-D hidden weights and AdamW for the rest; norms are never decayed."""
     hidden, embeddings, rest = split_parameters(model)
-    adamw = {"orthogonalize": False, "lr": params.learning_rate, "betas": (params.beta1, params.beta2)}
+    adamw = {"orthogonalize": False, "fused": True, "lr": params.learning_rate, "betas": (params.beta1, params.beta2)}
     muon = {"orthogonalize": True, "lr": params.muon_learning_rate, "momentum": params.muon_momentum}
     return MuonAdamW(
         [

@@ -69,7 +69,7 @@ def calibrate(params: Params, device: torch.device) -> Rates:
     bf16 = LIGHTNING_PRECISION[params.runtime.precision] == "bf16-mixed"
     half = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
     context, vocab_size = params.model.context_length, params.tokenizer.vocab_size
-    module = PretrainModule(model, params.pretrain)
+    module = PretrainModule(model, params.pretrain, compiled=device.type == "cuda")
     optimizer = build_optimizer(model, params.pretrain)
     packed = {
         "input_ids": torch.randint(vocab_size, (params.pretrain.batch_size, context), device=device),

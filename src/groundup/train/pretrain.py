@@ -37,14 +37,21 @@ def packed_labels(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.
 
 
 class PretrainModule(L.LightningModule):
-    def __init__(self, model: LlamaForCausalLM, params: PretrainParams) -> None:
+    """`compiled`: layers by torch.compile, whose kernels for the CPU win nothing at small sizes.
+
+    The function is compiled and not the module, which evaluation calls too: its batches have other shapes, and each
+    would be compiled again.
+    """
+
+    def __init__(self, model: LlamaForCausalLM, params: PretrainParams, *, compiled: bool) -> None:
         super().__init__()
         self.model = model
         self.params = params
+        self.layers = torch.compile(model.model.forward) if compiled else model.model.forward
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
-        hidden = self.model.model(**batch, use_cache=False).last_hidden_state[:, :-1]
+        hidden = self.layers(**batch, use_cache=False).last_hidden_state[:, :-1]
         labels = packed_labels(batch["input_ids"], batch["position_ids"])
         loss = linear_cross_entropy(hidden.flatten(0, 1), self.model.lm_head.weight, labels.flatten())
         if not math.isfinite(loss.item()):
@@ -123,7 +130,7 @@ def pretrain(
     documents = list(read_jsonl(text / "val.jsonl", ("text", "source")))
     rows = TokenShards(shards, context)
     check_inputs(tok, rows, shards, documents, text)
-    data = ShardDataModule(rows, params)
+    data = ShardDataModule(rows, params, pinned=device == "cuda")
     logger.info(
         "pretrain: %s parameters, %s tokens on %s (%s, %d threads)",
         f"{num_parameters(model):,}",
@@ -136,7 +143,8 @@ def pretrain(
     checkpoint_bytes = 3 * model_bytes  # with two moments each
     checkpoints.require_space(checkpoint_bytes, model_bytes)
     callbacks = _callbacks(tok, documents, data, params, checkpoints, log)
-    seconds, steps = _fit(PretrainModule(model, params), data, callbacks, runtime, device, checkpoints)
+    module = PretrainModule(model, params, compiled=device == "cuda")
+    seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
     model.to(torch_device)  # Lightning's teardown puts it on the CPU
     final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
     if not math.isfinite(final.overall):
