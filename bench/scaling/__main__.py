@@ -19,11 +19,11 @@ from groundup.frame.files import read_json, write_json
 from groundup.frame.params import Params, load_params
 from groundup.frame.params.training import ModelParams
 from groundup.model.chat_format import load_tokenizer
-from groundup.model.llama import build_llama, num_parameters
+from groundup.sizing import count_parameters, count_tokens, shape
 from groundup.train.pretrain import pretrain
 
 HERE = Path(__file__).parent
-WIDTHS = (0.5, 0.75, 1.0, 1.5)  # times model.hidden_size; depth, heads and MLP in proportion
+DEPTHS = (2, 3, 4, 6)  # width, heads and MLP in proportion, as groundup.sizing has them
 BUDGETS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # times the FLOPs of the default run
 NUM_VALIDATION_DOCUMENTS = 400
 SECTIONS = ("tokenizer", "model", "pretrain", "runtime")  # of the params, on which cells depend
@@ -31,21 +31,11 @@ SECTIONS = ("tokenizer", "model", "pretrain", "runtime")  # of the params, on wh
 logger = logging.getLogger(__name__)
 
 
-def resize(model: ModelParams, factor: float) -> ModelParams:
-    """The same proportions; ValueError where a head or a layer would be a fraction."""
-    scaled = {key: getattr(model, key) * factor for key in ("hidden_size", "num_layers", "num_heads", "num_kv_heads")}
-    scaled["intermediate_size"] = model.intermediate_size * factor
-    if broken := [key for key, value in scaled.items() if value != int(value)]:
-        raise ValueError(f"model.{', model.'.join(broken)} of params.yaml times {factor} is not whole")
-    return model.model_copy(update={key: int(value) for key, value in scaled.items()})
-
-
-def resize_run(params: Params, model: ModelParams, flops: float) -> Params:
+def resize_run(params: Params, model: ModelParams, flops: float, num_parameters: int) -> Params:
     """As many steps as the compute allows, warm-up and decay in proportion, learning rates as they are."""
-    size = num_parameters(build_llama(model, load_tokenizer(str(ROOT / "artifacts/tokenizer"))))
     p = params.pretrain
     tokens_per_step = p.batch_size * p.accumulate * model.context_length
-    num_steps = max(1, round(flops / FLOPS_PER_PARAMETER_AND_TOKEN / size / tokens_per_step))
+    num_steps = max(1, round(flops / FLOPS_PER_PARAMETER_AND_TOKEN / num_parameters / tokens_per_step))
     update = {
         "num_steps": num_steps,
         "warmup_steps": round(num_steps * p.warmup_steps / p.num_steps),
@@ -84,14 +74,13 @@ def train_cells(params: Params, work: Path) -> list[dict[str, Any]]:
         write_jsonl(work / "val.jsonl", documents[:: max(1, len(documents) // NUM_VALIDATION_DOCUMENTS)])
     elif read_json(work / "setting.json") != setting:
         raise ValueError(f"{work} holds cells of other params: remove it, or name another --work")
-    size = num_parameters(build_llama(params.model, load_tokenizer(str(ROOT / "artifacts/tokenizer"))))
-    p = params.pretrain
-    tokens = p.num_steps * p.batch_size * p.accumulate * params.model.context_length
-    default_flops = FLOPS_PER_PARAMETER_AND_TOKEN * size * tokens
+    vocab_size = len(load_tokenizer(str(ROOT / "artifacts/tokenizer")))
+    default_flops = FLOPS_PER_PARAMETER_AND_TOKEN * count_parameters(params.model, vocab_size) * count_tokens(params)
     cells = []
     for budget in BUDGETS:
-        for width in WIDTHS:
-            cell = resize_run(params, resize(params.model, width), budget * default_flops)
+        for depth in DEPTHS:
+            model = shape(params.model, depth)
+            cell = resize_run(params, model, budget * default_flops, count_parameters(model, vocab_size))
             folder = work / f"width-{cell.model.hidden_size}-budget-{budget:g}"
             found = finish(folder, partial(train_cell, cell, work, folder))
             cells.append({"width": cell.model.hidden_size, "budget": budget, **found})

@@ -1,15 +1,16 @@
-"""The scaling study: the fit finds a law that is known, sizes keep their proportions."""
+"""The scaling study: the fit finds a law that is known, sizes take the same compute."""
 
 import numpy as np
 import pytest
 
-from bench.scaling.__main__ import resize
+from bench.scaling.__main__ import resize_run
 from bench.scaling.fit import Law, fit_law
 from groundup.frame.params import load_params
+from groundup.sizing import shape
 from tests.conftest import ROOT
 
 LAW = Law(irreducible=1.2, of_parameters=60.0, alpha=0.4, of_tokens=120.0, beta=0.35)
-MODEL = load_params(ROOT / "presets/laptop.yaml").model
+PARAMS = load_params(ROOT / "presets/laptop.yaml")
 
 
 def test_the_fit_finds_the_law_that_made_the_points() -> None:
@@ -36,13 +37,13 @@ def test_the_frontier_is_a_power_of_compute_above_the_irreducible() -> None:
     assert above[1] / above[0] == pytest.approx(100**-LAW.exponent)
 
 
-def test_a_size_keeps_the_proportions() -> None:
-    half = resize(MODEL, 0.5)
-    assert half.hidden_size * 2 == MODEL.hidden_size
-    assert half.num_layers * 2 == MODEL.num_layers
-    assert half.hidden_size / half.num_heads == MODEL.hidden_size / MODEL.num_heads
-
-
-def test_a_size_with_a_fraction_of_a_layer_is_refused() -> None:
-    with pytest.raises(ValueError, match="num_layers"):
-        resize(MODEL.model_copy(update={"num_layers": 3}), 0.5)
+def test_a_run_of_another_size_takes_the_same_compute() -> None:
+    run = resize_run(PARAMS, shape(PARAMS.model, 2), flops=1e12, num_parameters=500_000)
+    p = run.pretrain
+    tokens = p.num_steps * p.batch_size * p.accumulate * run.model.context_length
+    assert 6 * 500_000 * tokens == pytest.approx(1e12, rel=0.01)
+    assert run.model.num_layers == 2
+    assert p.warmup_steps / p.num_steps == pytest.approx(
+        PARAMS.pretrain.warmup_steps / PARAMS.pretrain.num_steps, rel=0.05
+    )
+    assert p.learning_rate == PARAMS.pretrain.learning_rate

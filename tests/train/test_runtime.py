@@ -1,6 +1,12 @@
 """What the stages share before they train."""
 
-from groundup.train.runtime import draw
+import platform
+import resource
+
+import pytest
+import torch
+
+from groundup.train.runtime import draw, keep_freed_memory
 
 
 def test_the_seed_decides_what_is_drawn() -> None:
@@ -9,3 +15,15 @@ def test_the_seed_decides_what_is_drawn() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
     assert all(part == sorted(set(part)) and len(part) == 10 for part in drawn)
     assert draw(rows, 100, seed=1) == draw(rows, None, seed=1) == rows
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_what_was_freed_is_used_again_without_page_faults() -> None:
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**23)  # 8,192 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_freed_memory()
+    faults()
+    assert faults() < 100

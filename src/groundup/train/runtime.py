@@ -39,7 +39,8 @@ def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.set_num_threads(runtime.num_threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
+    # Nothing here reads memory that it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
     seed_everything(seed)
     return torch.device(device)

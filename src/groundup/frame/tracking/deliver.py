@@ -24,7 +24,7 @@ from groundup.frame.tracking.store import open_store
 
 logger = logging.getLogger("groundup.deliver")
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.1  # a stage waits for the last look
 RETRY_SECONDS = 2.0
 MLFLOW_ERRORS = (MlflowException, OSError, SQLAlchemyError)  # a later attempt may succeed
 

@@ -18,8 +18,9 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
+from groundup.frame import candidate
 from groundup.frame.tracking.check import EXPERIMENT, deleted_experiment
-from groundup.frame.tracking.register import register
+from groundup.frame.tracking.register import import_for_copy, register
 from groundup.frame.tracking.registry import NAME
 from groundup.frame.tracking.spool import (
     EVENTS,
@@ -97,6 +98,8 @@ class Deliverer:
         match event["kind"]:
             case "start":
                 self._start(event)
+                if event["tags"]["stage"] == candidate.STAGE:
+                    import_for_copy()  # now, while the stage works, and not while it waits for its end
             case "metrics":
                 self._metrics(event)
             case "artifacts":

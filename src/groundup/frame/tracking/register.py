@@ -104,6 +104,12 @@ def _make(client: MlflowClient, run: Run, event: Event, work: Path) -> ModelVers
     )
 
 
+def import_for_copy() -> None:
+    """What log_copy uses and what it imports in turn: seconds of torch and transformers."""
+    import mlflow.transformers  # noqa: F401
+    from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: F401
+
+
 def log_copy(model_id: str, source: Path) -> None:
     """Weights, tokenizer and what serving needs, as MLflow lays them out."""
     import mlflow.transformers
