@@ -1,7 +1,8 @@
 """What model.position, model.attention, num_kv_heads and tie_embeddings cost: `python -m bench.model_options`.
 
-Untrained models of presets/laptop.yaml's shape, each but for one option. The variants take turns, round by round, and
-each round is compared with the default of the same round: machines are noisy, ratios less so.
+After `dvc repro`. Speed: untrained models of the default shape, each but for one option. The variants take turns, round
+by round, and each round is compared with the default of the same round: machines are noisy, ratios less so.
+Bits per byte: each is trained as the stage does it, on the artifacts, with a quarter of the default's steps.
 """
 
 import argparse
@@ -11,18 +12,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import torch
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from bench.finish import finish
+from bench.results import ROOT
+from bench.scaling.__main__ import train_cell
 from groundup.data.tokenizer import chat_tokenizer, train_bpe
 from groundup.frame.params import Params, load_params
 from groundup.model.generation import sample_replies
 from groundup.model.llama import build_llama, num_parameters
 from groundup.model.optimizer import build_optimizer
 
-ROOT = Path(__file__).resolve().parents[1]
+QUALITY_SHARE = 1 / 4  # of the default's steps
 OPTIONS = {
     "default": {},
     "position: sinusoidal": {"position": "sinusoidal"},
@@ -102,12 +107,28 @@ def relative(rates: dict[str, list[float]], name: str) -> float:
     return median(rate / default for rate, default in zip(rates[name], rates["default"], strict=True))
 
 
+def train(params: Params, changes: dict[str, object]) -> float:
+    """val bits per byte, of all validation documents."""
+    p = params.pretrain
+    shorter = {key: round(getattr(p, key) * QUALITY_SHARE) for key in ("num_steps", "warmup_steps", "validate_every")}
+    cell = params.model_copy(
+        update={
+            "model": params.model.model_copy(update=changes),
+            "pretrain": p.model_copy(update=shorter),
+        }
+    )
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        found = finish(folder, lambda checkpoints: train_cell(cell, ROOT / "artifacts/data/text", folder, checkpoints))
+    return float(found["val_bits_per_byte"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--out", type=Path, default=ROOT / "bench/model_options.json")
     arguments = parser.parse_args()
-    params = load_params(ROOT / "presets/laptop.yaml")
+    params = load_params(ROOT / "params.yaml")
     torch.set_num_threads(params.runtime.num_threads)
     models = {name: make_model(params, changes) for name, changes in OPTIONS.items()}
     training = measure({name: training_step(model, params) for name, model in models.items()}, arguments.rounds)
@@ -119,16 +140,18 @@ def main() -> None:
             "training_relative": relative(training, name),
             "rollout_tokens_per_second": median(rollouts[name]),
             "rollout_relative": relative(rollouts, name),
+            "val_bits_per_byte": train(params, OPTIONS[name]),
         }
         for name, model in models.items()
     }
-    sys.stdout.write("| option | parameters | training, tokens/s | x default | rollouts, tokens/s | x default |\n")
-    sys.stdout.write("|---|---|---|---|---|---|\n")
+    sys.stdout.write("| option | parameters | training, tokens/s | x default | rollouts, tokens/s | x default ")
+    sys.stdout.write("| bits per byte |\n|---|---|---|---|---|---|---|\n")
     for name, values in result.items():
         sys.stdout.write(
             f"| {name} | {values['num_parameters']:,} "
             f"| {values['training_tokens_per_second']:,.0f} | {values['training_relative']:.2f} "
-            f"| {values['rollout_tokens_per_second']:,.0f} | {values['rollout_relative']:.2f} |\n"
+            f"| {values['rollout_tokens_per_second']:,.0f} | {values['rollout_relative']:.2f} "
+            f"| {values['val_bits_per_byte']:.3f} |\n"
         )
     arguments.out.write_text(json.dumps({"rounds": arguments.rounds, "options": result}, indent=2) + "\n")
 

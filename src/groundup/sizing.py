@@ -5,7 +5,7 @@ preset itself. With r the ratio of the new quantity to the preset's:
 
 width           hidden_size / num_layers, hidden_size / num_heads and intermediate_size / hidden_size stay, rounded.
 tokens          tokens per parameter stay: both grow alike at the compute optimum (Hoffmann et al. 2022,
-                arXiv:2203.15556).
+                arXiv:2203.15556). laptop's ratio is that of the best of four sizes at its compute (bench/scaling).
 batch           rows of an optimizer step: r(tokens)^0.383 (Bergsma et al. 2025, "Power Lines", arXiv:2505.13738), as a
                 power of 2 times the preset's; the rows of one forward pass shrink so that its activations stay (in
                 reward, which does not accumulate, this is the batch, and its rate follows it).
