@@ -1,7 +1,7 @@
 """What model.position, model.attention, num_kv_heads and tie_embeddings cost: `python -m bench.model_options`.
 
-After `dvc repro`. Speed: untrained models of the default shape, each but for one option. The variants take turns, round
-by round, and each round is compared with the default of the same round: machines are noisy, ratios less so.
+After `dvc repro`. Speed: untrained models of the default shape, each but for one option. The variants take turns, and
+each round is compared with the default of the same round: machines are noisy, ratios less so.
 Bits per byte: each is trained as the stage does it, on the artifacts, with a quarter of the default's steps.
 """
 

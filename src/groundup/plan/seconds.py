@@ -7,8 +7,8 @@ from groundup.frame.params import Params
 from groundup.plan.workload import LIVE_SHARE, MEAN_CHAT, MEAN_DOCUMENT, MEAN_EXAMPLE, MEAN_PROMPT, Data, Work
 
 # What no calibration measures, taken from default runs on two cores: work of the processor alone.
-PREPARE_CHARACTER = 1.8e-6
-TOKENIZER_CHARACTER = 8e-7
+PREPARE_CHARACTER = 1.25e-6
+TOKENIZER_CHARACTER = 6.7e-7
 RENDERED_CHAT = 6e-3  # tokenized, split, checked that every prompt is a prefix
 RENDERED_PAIR = 1e-3
 TRAINER_BATCH = 0.015  # of TRL's own, with accuracy and entropy, beside forward and backward
