@@ -28,7 +28,7 @@ from groundup.model.llama import build_llama, num_parameters
 from groundup.model.optimizer import build_optimizer
 
 QUALITY_SHARE = 1 / 4  # of the default's steps
-OPTIONS = {
+OPTIONS: dict[str, dict[str, object]] = {
     "default": {},
     "position: sinusoidal": {"position": "sinusoidal"},
     "attention: linear": {"attention": "linear"},

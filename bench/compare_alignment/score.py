@@ -10,7 +10,6 @@ from bench.compare_alignment.page import METHODS
 from bench.finish import RESULT
 from groundup.data.jsonl import read_jsonl
 from groundup.evaluate.baseline import Pool, reply_pool
-from groundup.evaluate.evaluate import load_model
 from groundup.evaluate.gold import Absent, agreement_metrics, chats, gold_metrics, load_gold_judge
 from groundup.evaluate.length_control import length_controlled_win_rate
 from groundup.evaluate.overoptimization import FILE, Study, read_points, study
@@ -19,6 +18,7 @@ from groundup.frame.files import read_json
 from groundup.judge import Judge
 from groundup.model.best_of_n import best_of_n_kl, best_of_n_values
 from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
+from groundup.model.llama import load_causal_lm
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap, wins
 from groundup.train.runtime import set_up
@@ -43,7 +43,7 @@ def score(cells: Cells) -> dict[str, Any]:
     sft_path = cells.artifacts / "sft"
     check_model(sft_path, CAUSAL)
     tokenizer = shared_tokenizer({"sft": sft_path})
-    sft = load_model(sft_path, device)
+    sft = load_causal_lm(sft_path, device).eval()
     # All of them: differences between methods are small.
     rows = list(read_jsonl(cells.artifacts / "data/prompts/test.jsonl", ("conversation_id", "messages", "reply")))
     prompts = fit_prompts(tokenizer, rows, sft.config.max_position_embeddings, params.max_new_tokens)
@@ -58,7 +58,9 @@ def score(cells: Cells) -> dict[str, Any]:
         for method in METHODS:
             logger.info("scoring %s-%d", method, seed)
             folder = cells.policy(method, seed)
-            after = reply_to_prompts(load_model(folder / "out", device), sft, scorer, tokenizer, prompts, params)
+            after = reply_to_prompts(
+                load_causal_lm(folder / "out", device).eval(), sft, scorer, tokenizer, prompts, params
+            )
             points = read_points(folder / "report" / FILE)
             runs.append(
                 {
