@@ -55,7 +55,7 @@ def fit(params: Params, num_steps: int, callback: L.Callback, profiler: SimplePr
     set_up(params.runtime, "cpu", params.pretrain.seed)
     pretrain = params.pretrain.model_copy(update={"num_steps": num_steps, "warmup_steps": 0})
     model = build_llama(params.model, load_tokenizer(str(ROOT / "artifacts/tokenizer")))
-    data = ShardDataModule(TokenShards(ROOT / "artifacts/shards", params.model.context_length), pretrain, pinned=False)
+    data = ShardDataModule(TokenShards(ROOT / "artifacts/shards", params.model.context_length), pretrain)
     progress = ShowProgress(ProgressReport("pretrain", num_steps, "tokens"), data.tokens_per_step)
     trainer = L.Trainer(
         **trainer_settings(pretrain, params.runtime, "cpu"),

@@ -60,7 +60,7 @@ def train(params: Params, optimizer: str, seconds: float) -> dict[str, float]:
     model = build_llama(params.model, tokenizer)
     pretrain = params.pretrain.model_copy(update={"optimizer": optimizer})
     endless = pretrain.model_copy(update={"num_steps": NO_LIMIT})
-    data = ShardDataModule(TokenShards(ROOT / "artifacts/shards", params.model.context_length), endless, pinned=False)
+    data = ShardDataModule(TokenShards(ROOT / "artifacts/shards", params.model.context_length), endless)
     trainer = L.Trainer(**trainer_settings(endless, params.runtime, "cpu"))
     module = TimedPretrain(model, pretrain, seconds)
     trainer.fit(module, datamodule=data)

@@ -61,7 +61,7 @@ def train_cell(params: Params, text: Path, folder: Path, checkpoints: Checkpoint
         checkpoints=checkpoints,
         log=lambda step, **values: None,
     )
-    kept = ("val_bits_per_byte", "num_parameters", "num_tokens", "num_epochs", "flops", "tokens_per_second")
+    kept = ("val_bits_per_byte", "num_parameters", "num_tokens", "num_epochs", "flops")
     return {key: metrics[key] for key in kept}
 
 

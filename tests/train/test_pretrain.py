@@ -143,7 +143,7 @@ def test_row_order_is_a_pure_function_of_seed_and_step(inputs: dict[str, Path]) 
     shards = TokenShards(inputs["shards"], 32)
 
     def batches(seed: int, skip: int) -> list[list[int]]:
-        loader = RowLoader(shards, 2, seed, 3 * len(shards), pinned=False)
+        loader = RowLoader(shards, 2, seed, 3 * len(shards))
         loader.load_state_dict({"step": skip})
         return [batch["input_ids"].flatten().tolist() for batch in loader]
 
@@ -164,7 +164,7 @@ def test_an_epoch_holds_every_row_once(inputs: dict[str, Path]) -> None:
     num_rows = len(TokenShards(inputs["shards"], 32))
     batch_size = next(size for size in (3, 4, 5, 7) if num_rows % size)
     per_epoch = num_rows // batch_size
-    batches = list(RowNumbers(TokenShards(inputs["shards"], 32), batch_size, 1, 3 * per_epoch, pinned=False))
+    batches = list(RowNumbers(TokenShards(inputs["shards"], 32), batch_size, 1, 3 * per_epoch))
     epochs = [[row for batch in batches[i * per_epoch : (i + 1) * per_epoch] for row in batch] for i in range(3)]
     dropped = []
     for epoch in epochs:

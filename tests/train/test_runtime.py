@@ -17,13 +17,16 @@ def test_the_seed_decides_what_is_drawn() -> None:
     assert draw(rows, 100, seed=1) == draw(rows, None, seed=1) == rows
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_what_was_freed_is_used_again_without_page_faults() -> None:
+def test_what_was_freed_is_used_again_without_page_faults(caplog: pytest.LogCaptureFixture) -> None:
+    """On glibc, whose setting it is; elsewhere nothing is set and nothing said."""
+
     def faults() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(2**23)  # 8,192 pages
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     keep_freed_memory()
-    faults()
-    assert faults() < 100
+    assert not caplog.records
+    if platform.libc_ver()[0] == "glibc":
+        faults()
+        assert faults() < 100

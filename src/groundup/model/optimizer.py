@@ -123,13 +123,14 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def build_optimizer(model: nn.Module, params: PretrainParams) -> MuonAdamW:
     """AdamW for everything, or Muon for the 2-D hidden weights and AdamW for the rest; norms are never decayed."""
     hidden, embeddings, rest = split_parameters(model)
-    adamw = {"orthogonalize": False, "fused": True, "lr": params.learning_rate, "betas": (params.beta1, params.beta2)}
+    # For torch `fused` means that the steps of a loaded state belong on the parameters' device.
+    plain = {"orthogonalize": False, "fused": True, "lr": params.learning_rate, "betas": (params.beta1, params.beta2)}
     muon = {"orthogonalize": True, "lr": params.muon_learning_rate, "momentum": params.muon_momentum}
     return MuonAdamW(
         [
-            {"params": hidden, "weight_decay": params.weight_decay, **(muon if params.optimizer == "muon" else adamw)},
-            {"params": embeddings, "weight_decay": params.weight_decay, **adamw},
-            {"params": rest, "weight_decay": 0.0, **adamw},
+            {"params": hidden, "weight_decay": params.weight_decay, **(muon if params.optimizer == "muon" else plain)},
+            {"params": embeddings, "weight_decay": params.weight_decay, **plain},
+            {"params": rest, "weight_decay": 0.0, **plain},
         ]
     )
 

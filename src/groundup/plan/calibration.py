@@ -25,7 +25,7 @@ from groundup.model.scoring import RewardScorer
 from groundup.plan.seconds import Rates
 from groundup.plan.workload import LIVE_SHARE, MEAN_CHAT, MEAN_DOCUMENT, MEAN_PROMPT
 from groundup.train.pretrain import PretrainModule
-from groundup.train.runtime import LIGHTNING_PRECISION
+from groundup.train.runtime import LIGHTNING_PRECISION, set_up
 
 VERSION = 1  # of what is measured
 MIN_RUNS, MAX_RUNS, BUDGET_SECONDS = 3, 12, 1.5  # of each kind, after one that warms up
@@ -63,8 +63,7 @@ def rates(params: Params, device: str, folder: Path, again: bool) -> Rates:
 
 
 def calibrate(params: Params, device: torch.device) -> Rates:
-    torch.set_num_threads(params.runtime.num_threads)
-    torch.manual_seed(0)
+    set_up(params.runtime, device.type, params.pretrain.seed)
     model = random_model(params, device)
     bf16 = LIGHTNING_PRECISION[params.runtime.precision] == "bf16-mixed"
     half = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()

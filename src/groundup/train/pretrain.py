@@ -130,7 +130,7 @@ def pretrain(
     documents = list(read_jsonl(text / "val.jsonl", ("text", "source")))
     rows = TokenShards(shards, context)
     check_inputs(tok, rows, shards, documents, text)
-    data = ShardDataModule(rows, params, pinned=device == "cuda")
+    data = ShardDataModule(rows, params)
     logger.info(
         "pretrain: %s parameters, %s tokens on %s (%s, %d threads)",
         f"{num_parameters(model):,}",

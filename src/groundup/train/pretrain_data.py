@@ -12,16 +12,14 @@ from groundup.frame.params.training import PretrainParams
 class RowLoader:
     """Endless batches of shard rows. The order is a pure function of (seed, step), so a run resumes anywhere.
 
-    Lightning checkpoints the `step` of any loader that has state_dict and load_state_dict. `pinned`: in memory from
-    which a GPU copies while it computes.
+    Lightning checkpoints the `step` of any loader that has state_dict and load_state_dict.
     """
 
-    def __init__(self, shards: TokenShards, batch_size: int, seed: int, num_batches: int, *, pinned: bool) -> None:
+    def __init__(self, shards: TokenShards, batch_size: int, seed: int, num_batches: int) -> None:
         self.shards = shards
         self.batch_size = batch_size
         self.seed = seed
         self.num_batches = num_batches
-        self.pinned = pinned
         self.step = 0
         if len(shards) < batch_size:
             raise ValueError(
@@ -46,11 +44,10 @@ class RowLoader:
     def batch(self, rows: list[int]) -> dict[str, torch.Tensor]:
         """input_ids and position_ids, both [B, T]."""
         tokens, positions = zip(*(self.shards.row(row) for row in rows), strict=True)
-        batch = {
+        return {
             "input_ids": torch.stack([torch.from_numpy(row) for row in tokens]),
             "position_ids": torch.stack([torch.from_numpy(row) for row in positions]),
         }
-        return {name: tensor.pin_memory() for name, tensor in batch.items()} if self.pinned else batch
 
     def state_dict(self) -> dict[str, int]:
         return {"step": self.step}
@@ -60,13 +57,18 @@ class RowLoader:
 
 
 class ShardDataModule(L.LightningDataModule):
-    def __init__(self, shards: TokenShards, params: PretrainParams, *, pinned: bool) -> None:
+    def __init__(self, shards: TokenShards, params: PretrainParams) -> None:
         super().__init__()
-        num_batches = params.num_steps * params.accumulate
-        self.loader = RowLoader(shards, params.batch_size, params.seed, num_batches, pinned=pinned)
+        self.loader = RowLoader(shards, params.batch_size, params.seed, params.num_steps * params.accumulate)
         self.tokens_per_step = params.batch_size * params.accumulate * shards.length
         self.num_tokens = self.tokens_per_step * params.num_steps
         self.num_epochs = self.num_tokens / (len(shards) * shards.length)
 
     def train_dataloader(self) -> RowLoader:
         return self.loader
+
+    def on_before_batch_transfer(self, batch: dict[str, torch.Tensor], dataloader_idx: int) -> dict[str, torch.Tensor]:
+        """Into memory from which a GPU copies while it computes."""
+        if self.trainer.strategy.root_device.type != "cuda":
+            return batch
+        return {name: tensor.pin_memory() for name, tensor in batch.items()}
