@@ -32,7 +32,8 @@ def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, t
     ("wanted", "cuda", "mps", "found"),
     [
         (None, True, True, "cuda"),
-        (None, False, True, "mps"),
+        (None, False, True, "cpu"),  # nothing has been tried on mps
+        ("mps", False, True, "mps"),
         ("auto", False, False, "cpu"),
         ("cpu", True, True, "cpu"),
         ("cuda", True, False, "cuda"),

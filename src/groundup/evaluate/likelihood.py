@@ -58,10 +58,10 @@ def batch_nats(model: PreTrainedModel, batch: Sequence[Stretch], distribution: D
     states = torch.cat([hidden[row, ends[row] - s.num_scored : ends[row]] for row, s in enumerate(batch)])
     targets = torch.tensor([token for s in batch for token in s.ids[-s.num_scored :]], device=model.device)
     head = model.get_output_embeddings()
-    nats = torch.cat(
+    nats = torch.cat(  # on the CPU for fp64, which mps does not have
         [
             F.nll_loss(distribution(head(rows)), labels, reduction="none")
             for rows, labels in zip(states.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
         ]
-    )
+    ).cpu()
     return [part.double().sum().item() for part in nats.split([s.num_scored for s in batch])]

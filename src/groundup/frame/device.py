@@ -14,7 +14,7 @@ EXAMPLE = "one line, such as `device: cpu`"
 
 
 def resolve_device(root: Path) -> str:
-    """cpu, cuda or mps: what the environment wants, else the launch file of the checkout, else the best there is."""
+    """cpu, cuda or mps: what the environment wants, else the launch file of the checkout, else cuda or cpu."""
     wanted, said_by = _wanted(root)
     if wanted not in ("auto", *DEVICES):
         raise ValueError(f"{said_by}{wanted}: use auto, cpu, cuda or mps")
@@ -39,9 +39,9 @@ def _wanted(root: Path) -> tuple[str, str]:
 def _present(wanted: str, said_by: str) -> str:
     import torch  # 2 s, so only where a device is looked for
 
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
-        return next(name for name, found in present.items() if found)
+        return "cuda" if present["cuda"] else "cpu"  # mps, where nothing has been tried, must be asked for
     if not present[wanted]:
         raise ValueError(f"{said_by}{wanted}, but torch finds no such device here: use cpu or auto")
     return wanted

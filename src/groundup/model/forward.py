@@ -31,34 +31,34 @@ def hidden_states(model: LlamaModel, ids: Tensor, attention: Attention, wanted: 
     hidden = model.embed_tokens(ids)
     if is_sinusoidal(model.config):
         hidden = add_sinusoids(hidden, attention.positions)
-    rotation = _rotation(model, hidden, attention.positions)
+    rotation = rotation_of(model, hidden, attention.positions)
     for i, layer in enumerate(model.layers):
         block = layer.self_attn
-        normed = _normalize(layer.input_layernorm, hidden)
+        normed = normalize(layer.input_layernorm, hidden)
         queries, keys, values = (
             projection(normed).unflatten(-1, (-1, block.head_dim))
             for projection in (block.q_proj, block.k_proj, block.v_proj)
         )
-        attended = attention(block, _rotate(queries, *rotation), _rotate(keys, *rotation), values).flatten(1)
+        attended = attention(block, rotate(queries, *rotation), rotate(keys, *rotation), values).flatten(1)
         if i == len(model.layers) - 1:
             hidden, attended = _take(hidden, wanted), _take(attended, wanted)
         hidden = hidden + block.o_proj(attended)
-        hidden = hidden + layer.mlp(_normalize(layer.post_attention_layernorm, hidden))
-    return _normalize(model.norm, hidden)
+        hidden = hidden + layer.mlp(normalize(layer.post_attention_layernorm, hidden))
+    return normalize(model.norm, hidden)
 
 
-def _normalize(norm: LlamaRMSNorm, x: Tensor) -> Tensor:
+def normalize(norm: LlamaRMSNorm, x: Tensor) -> Tensor:
     return rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
 
 
-def _rotation(model: LlamaModel, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+def rotation_of(model: LlamaModel, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines [N, 1, D] of rotary positions; a sine has the sign of the half that it writes to."""
     cos, sin = (x[0, :, None] for x in model.rotary_emb(hidden, positions[None]))
     half = sin.shape[-1] // 2
     return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
 
 
-def _rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
     """As transformers' apply_rotary_pos_emb, in half its time: [N, heads, D] -> [N, heads, D]."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
 
@@ -74,7 +74,9 @@ class KeyValueCache:
         self.end = max(prompt_lengths)  # columns in use
         self.num_columns = self.end + max_new_tokens
         columns = torch.arange(self.num_columns, device=device)
-        self.visible = (columns >= self.end) | (columns <= self.positions[:, None])  # [B, num_columns]
+        visible = (columns >= self.end) | (columns <= self.positions[:, None])
+        # [B, 1, 1, num_columns], added to the scores: of a mask of booleans every layer would make this anew.
+        self.bias = torch.zeros(visible.shape, device=device).masked_fill(~visible, -torch.inf)[:, None, None]
         self.keys: list[Tensor] = []  # of each layer, [B, heads, num_columns, D]
         self.values: list[Tensor] = []
 
@@ -95,7 +97,7 @@ class KeyValueCache:
 
     def select(self, rows: Tensor) -> None:
         """Drops all other sequences."""
-        self.positions, self.visible = self.positions[rows], self.visible[rows]
+        self.positions, self.bias = self.positions[rows], self.bias[rows]
         self.keys = [keys[rows] for keys in self.keys]
         self.values = [values[rows] for values in self.values]
 
@@ -107,7 +109,7 @@ class KeyValueCache:
             queries[:, :, None],
             self.keys[layer][:, :, : self.end],
             self.values[layer][:, :, : self.end],
-            attn_mask=self.visible[:, None, None, : self.end],
+            attn_mask=self.bias[..., : self.end].to(queries.dtype),
             enable_gqa=queries.shape[1] != keys.shape[1],
         )
         return attended[:, :, 0]

@@ -49,7 +49,7 @@ def test_a_penalty_ends_a_loop(assistant: Assistant) -> None:
 
 def shares(assistant: Assistant, **settings: float) -> list[float]:
     """How often each of five tokens is chosen over evenly spread numbers."""
-    logits = torch.tensor(PROBABILITIES).log().expand(1000, -1)
+    logits = torch.tensor(PROBABILITIES).log().repeat(1000, 1)
     uniforms = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     written = torch.empty(1000, 0, dtype=torch.long)
     tokens = choose(assistant.model, logits, written, uniforms, decoding("sample", **settings))

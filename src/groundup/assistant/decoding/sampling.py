@@ -17,7 +17,7 @@ from transformers.generation.logits_process import (
 from groundup.assistant.assistant import Assistant
 from groundup.assistant.decoding.settings import Decoding
 from groundup.model.forward import PackedAttention, hidden_states, make_cache
-from groundup.model.generation import draw, next_token_logprobs
+from groundup.model.generation import draw, next_token_logprobs, put_uniforms
 
 
 class Rows:
@@ -64,7 +64,7 @@ def stream(assistant: Assistant, prompt: Sequence[int], decoding: Decoding) -> I
     """The tokens of one reply as they are chosen, end-of-turn included; greedy and sample."""
     model = assistant.model
     rows = Rows(model, [prompt], [0], decoding.max_new_tokens)
-    uniforms = draw_uniforms(1, decoding.max_new_tokens, generator(decoding)).to(model.device)
+    uniforms = put_uniforms(draw_uniforms(1, decoding.max_new_tokens, generator(decoding)), model.device)
     written = torch.empty(1, 0, dtype=torch.long, device=model.device)
     for step in range(decoding.max_new_tokens):
         token = choose(model, rows.logits(), written, uniforms[:, step], decoding)
@@ -96,7 +96,7 @@ def extend(
     written = torch.full((len(grown), longest + width), assistant.tokenizer.pad_token_id)
     for row, reply in zip(written, grown, strict=True):
         row[: len(reply)] = torch.tensor(reply)
-    written, uniforms = written.to(model.device), uniforms.to(model.device)
+    written, uniforms = written.to(model.device), put_uniforms(uniforms, model.device)
     numbers = torch.arange(len(grown), device=model.device)  # which replies still grow
     for step in range(width):
         tokens = choose(model, rows.logits(), written[numbers, : longest + step], uniforms[numbers, step], decoding)
@@ -134,7 +134,7 @@ def choose(model: LlamaForCausalLM, logits: Tensor, written: Tensor, uniforms: T
     if decoding.min_p > 0:
         filters.append(MinPLogitsWarper(decoding.min_p))
     # What the filters leave need not sum to 1: `draw` scales its number.
-    return draw(filters(written, next_token_logprobs(model, scores, decoding.temperature)), uniforms)
+    return draw(filters(written, next_token_logprobs(model, scores, decoding.temperature)).exp(), uniforms)
 
 
 def generator(decoding: Decoding) -> torch.Generator:

@@ -15,7 +15,7 @@ from groundup.assistant.decoding import Decoding
 from groundup.assistant.decoding.sampling import choose
 from groundup.assistant.server.slots import make_slots
 from groundup.model.forward import PackedAttention, hidden_states, make_cache
-from groundup.model.generation import next_token_logprobs
+from groundup.model.generation import next_token_logprobs, put_uniforms
 
 PREFILL_TOKENS = 1024  # of prompts that join at once: replies in the making wait for them
 LEAST_LOGPROB = -9999.0  # what OpenAI gives for a token that cannot be
@@ -157,7 +157,9 @@ class Batch:
                 padding_value=self.model.config.pad_token_id,
             )
             device = logits.device
-            tokens[rows] = choose(self.model, logits[rows], written.to(device), uniforms.to(device), sampling)
+            tokens[rows] = choose(
+                self.model, logits[rows], written.to(device), put_uniforms(uniforms, device), sampling
+            )
         return tokens
 
     def _remove(self, gone: set[Generation]) -> None:

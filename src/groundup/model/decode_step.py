@@ -1,0 +1,75 @@
+"""One more token a sequence: what forward.py computes, in as few calls as it takes.
+
+At a few tokens a pass a call of torch costs more than its arithmetic. So projections of the same input are one
+product, and the rotations of all positions are computed once.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu
+from transformers import LlamaModel
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+from groundup.model.forward import Attention, normalize, rotate, rotation_of
+from groundup.model.variants import add_sinusoids, is_sinusoidal
+
+
+class DecodeStep:
+    """Of `model` as its weights are now: most of them are copied."""
+
+    @torch.no_grad()
+    def __init__(self, model: LlamaModel, num_positions: int) -> None:
+        self.model = model
+        self.layers = [_Layer(layer) for layer in model.layers]
+        positions = torch.arange(num_positions, device=model.device)
+        self.cos, self.signed_sin = rotation_of(model, model.embed_tokens.weight, positions)
+
+    @torch.no_grad()
+    def __call__(self, ids: Tensor, attention: Attention) -> Tensor:
+        """The newest token of each sequence [B] -> final hidden states [B, H]."""
+        hidden = self.model.embed_tokens(ids)
+        positions = attention.positions
+        if is_sinusoidal(self.model.config):
+            hidden = add_sinusoids(hidden, positions)
+        cos, signed_sin = self.cos[positions], self.signed_sin[positions]
+        for layer in self.layers:
+            hidden = layer(hidden, attention, cos, signed_sin)
+        return normalize(self.model.norm, hidden)
+
+
+class _Layer:
+    def __init__(self, layer: LlamaDecoderLayer) -> None:
+        block, mlp = layer.self_attn, layer.mlp
+        self.layer, self.block = layer, block
+        self.input = _side_by_side(block.q_proj, block.k_proj, block.v_proj)
+        self.output = _side_by_side(block.o_proj)
+        self.gate_up = _side_by_side(mlp.gate_proj, mlp.up_proj)
+        self.down = _side_by_side(mlp.down_proj)
+        self.num_rotated = block.config.num_attention_heads + block.config.num_key_value_heads
+
+    def __call__(self, hidden: Tensor, attention: Attention, cos: Tensor, signed_sin: Tensor) -> Tensor:
+        projected = linear(normalize(self.layer.input_layernorm, hidden), self.input)
+        heads = projected.unflatten(-1, (-1, self.block.head_dim))
+        rotated = rotate(heads[:, : self.num_rotated], cos, signed_sin)
+        num_queries = self.block.config.num_attention_heads
+        attended = attention(
+            self.block, rotated[:, :num_queries], rotated[:, num_queries:], heads[:, self.num_rotated :]
+        )
+        hidden = hidden + linear(attended.flatten(1), self.output)
+        gate, up = linear(normalize(self.layer.post_attention_layernorm, hidden), self.gate_up).chunk(2, -1)
+        return hidden + linear(silu(gate).mul_(up), self.down)
+
+
+def _side_by_side(*projections: nn.Module) -> Tensor:
+    """Their weights [out of all, in], in autocast's precision where it is on; an adapter is taken into its weight."""
+    weights = [p.weight if isinstance(p, nn.Linear) else _as_matrix(p) for p in projections]
+    kind = weights[0].device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights[0].dtype
+    return (torch.cat(weights) if len(weights) > 1 else weights[0]).to(dtype)
+
+
+def _as_matrix(projection: nn.Module) -> Tensor:
+    """A linear map without bias says what it does to unit vectors."""
+    weight = next(projection.parameters())
+    matrix: Tensor = projection(torch.eye(weight.shape[-1], device=weight.device)).T
+    return matrix.contiguous()
