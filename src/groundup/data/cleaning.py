@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 import ftfy
@@ -19,7 +19,6 @@ from groundup.frame.params.prepare import CleanParams
 INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 LINE_ENDS = re.compile("\r\n?|[\u2028\u2029\u0085]")
 SPACES = re.compile(r"\s+")
-TRAILING_SPACE = re.compile(r"[^\S\n]+\n")
 BLANK_LINES = re.compile(r"\n{3,}")
 # ftfy, NFC and the two patterns above leave printable ASCII without entities or escapes as it is.
 PLAIN = re.compile(r"[\n\t -%'-~]*")
@@ -29,8 +28,18 @@ def repair(text: str) -> str:
     """Mojibake, entities, line ends and composed characters put right; nothing invisible left."""
     if PLAIN.fullmatch(text):
         return text
-    text = ftfy.fix_text(LINE_ENDS.sub("\n", text))
-    return INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+    *lines, last = LINE_ENDS.sub("\n", text).split("\n")
+    fixed = "".join(fix_lines([*(f"{line}\n" for line in lines), last]))
+    return INVISIBLE.sub("", unicodedata.normalize("NFC", fixed))
+
+
+def fix_lines(lines: list[str]) -> Iterator[str]:
+    """What ftfy makes of them together; it looks at each line by itself, and most are plain."""
+    unescape: bool | str = "auto"
+    for line in lines:
+        yield line if PLAIN.fullmatch(line) else ftfy.fix_text(line, unescape_html=unescape)
+        if "<" in line:  # from here on ftfy takes entities for HTML's own
+            unescape = False
 
 
 def clean_line(text: str) -> str:
@@ -40,8 +49,8 @@ def clean_line(text: str) -> str:
 
 def clean_document(text: str) -> str:
     """Lines and indentation kept, at most one blank line between paragraphs."""
-    text = TRAILING_SPACE.sub("\n", repair(text) + "\n")
-    return BLANK_LINES.sub("\n\n", text).strip("\n")
+    text = "\n".join(map(str.rstrip, repair(text).split("\n")))
+    return BLANK_LINES.sub("\n\n", text).strip("\n") if "\n\n\n" in text else text.strip("\n")
 
 
 NUM_GUESSES = 10  # languages with a share worth adding
