@@ -15,8 +15,17 @@ from groundup.data.relevance import relevance_pairs
 from groundup.data.splits import DATA_SPLITS
 from groundup.data.texts import texts
 from groundup.frame.params.prepare import PrepareParams
+from groundup.frame.steps import FinishedSteps
 
 Sizes = dict[str, dict[str, int]]  # rows and characters of each file, by its stem
+
+
+LONGEST_FIRST = ("preferences", "text", "chats", "evaluation", "prompts", "monitor", "judge")  # to share out
+
+
+def write_output(params: PrepareParams, records: Mapping[str, Path], steps: FinishedSteps, name: str) -> Sizes:
+    """The step output-<name>, by whichever process."""
+    return steps.fill(f"output-{name}", output_writers(params, records)[name])
 
 
 def output_writers(params: PrepareParams, records: Mapping[str, Path]) -> dict[str, Callable[[Path], Sizes]]:

@@ -18,7 +18,7 @@ from groundup.data.decontaminate import decontaminate
 from groundup.data.dedup import deduplicate, draw_permutations, index_bytes_per_document
 from groundup.data.ingest import clean_source
 from groundup.data.ledger import Ledger, merge_ledgers
-from groundup.data.outputs import Sizes, output_writers
+from groundup.data.outputs import LONGEST_FIRST, Sizes, write_output
 from groundup.data.preferences import pairing_bytes_per_conversation
 from groundup.data.processes import Processes
 from groundup.data.quarantine import QUARANTINE_FILE
@@ -56,10 +56,10 @@ def prepare(
         folders = [steps.folder(f"cleaned-{source.name}") for source in params.sources]
         unique = steps.fill("unique", partial(keep_unique, params, folders))
         train = steps.fill("decontaminated", partial(clean_train, params, steps.folder("unique"), processes))
-    records = {split: steps.folder("unique") / f"{split}.jsonl" for split in SPLITS}
-    records["train"] = steps.folder("decontaminated") / "train.jsonl"
-
-    outputs: dict[str, Sizes] = {}
+        records = {split: steps.folder("unique") / f"{split}.jsonl" for split in SPLITS}
+        records["train"] = steps.folder("decontaminated") / "train.jsonl"
+        sizes = processes.map(partial(write_output, params, records, steps), LONGEST_FIRST)
+        written = dict(zip(LONGEST_FIRST, sizes, strict=True))
     targets = {
         "text": text,
         "chats": chats,
@@ -69,9 +69,9 @@ def prepare(
         "monitor": monitor,
         "judge": judge,
     }
-    for name, write in output_writers(params, records).items():
-        outputs[name] = steps.fill(f"output-{name}", write)
-        steps.copy(f"output-{name}", targets[name])
+    outputs = {name: written[name] for name in targets}
+    for name, target in targets.items():
+        steps.copy(f"output-{name}", target)
 
     bad_rows = {name: step["bad_rows"] for name, step in cleaned.items()}
     drops = merge_ledgers(params.card_examples, (step["dropped"] for step in (*cleaned.values(), unique, train)))
