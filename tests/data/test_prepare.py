@@ -11,7 +11,7 @@ import pytest
 from groundup.data import processes
 from groundup.data.dedup import index_bytes_per_document
 from groundup.data.jsonl import read_jsonl
-from groundup.data.outputs import LONGEST_FIRST
+from groundup.data.outputs import ORDER
 from groundup.data.prepare import prepare
 from groundup.data.processes import Processes
 from groundup.data.words import ngram_hashes, word_hashes
@@ -138,7 +138,7 @@ HELD_OUT = {"val": 0.97, "test": 0.01, "monitor": 0.005, "judge": 0.005}
 STEPS = [
     *("cleaned-talk", "cleaned-wiki"),
     *("unique", "decontaminated"),
-    *(f"output-{name}" for name in LONGEST_FIRST),
+    *(f"output-{name}" for name in ORDER),
 ]
 
 

@@ -20,7 +20,8 @@ from groundup.frame.steps import FinishedSteps
 Sizes = dict[str, dict[str, int]]  # rows and characters of each file, by its stem
 
 
-LONGEST_FIRST = ("preferences", "text", "chats", "evaluation", "prompts", "monitor", "judge")  # to share out
+# The order in which processes take them: a worker the longest, with a short one queued behind it, this one the next.
+ORDER = ("preferences", "monitor", "text", "chats", "evaluation", "prompts", "judge")
 
 
 def write_output(params: PrepareParams, records: Mapping[str, Path], steps: FinishedSteps, name: str) -> Sizes:

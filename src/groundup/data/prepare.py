@@ -18,7 +18,7 @@ from groundup.data.decontaminate import decontaminate
 from groundup.data.dedup import deduplicate, draw_permutations, index_bytes_per_document
 from groundup.data.ingest import clean_source
 from groundup.data.ledger import Ledger, merge_ledgers
-from groundup.data.outputs import LONGEST_FIRST, Sizes, write_output
+from groundup.data.outputs import ORDER, Sizes, write_output
 from groundup.data.preferences import pairing_bytes_per_conversation
 from groundup.data.processes import Processes
 from groundup.data.quarantine import QUARANTINE_FILE
@@ -58,8 +58,8 @@ def prepare(
         train = steps.fill("decontaminated", partial(clean_train, params, steps.folder("unique"), processes))
         records = {split: steps.folder("unique") / f"{split}.jsonl" for split in SPLITS}
         records["train"] = steps.folder("decontaminated") / "train.jsonl"
-        sizes = processes.map(partial(write_output, params, records, steps), LONGEST_FIRST)
-        written = dict(zip(LONGEST_FIRST, sizes, strict=True))
+        sizes = processes.map(partial(write_output, params, records, steps), ORDER)
+        written = dict(zip(ORDER, sizes, strict=True))
     targets = {
         "text": text,
         "chats": chats,
