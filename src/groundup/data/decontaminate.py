@@ -1,7 +1,7 @@
 """Training records that share a word n-gram with what evaluate uses are dropped (Brown et al. 2020, appendix C)."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 
@@ -53,7 +53,8 @@ def clean_lines(path: Path, n: int, num_examples: int, lines: Sequence[bytes]) -
     """The lines whose records hold none of the n-grams in `path`."""
     records = list(map(from_line, lines))
     words = Words(list(map(body, records)))
-    overlaps = words.cut(contains(np.memmap(path, dtype=np.uint64, mode="r"), ngram_hashes(words.hashes, n)), n)
+    evaluated = mapped(path, path.stat().st_mtime_ns)
+    overlaps = words.cut(contains(evaluated, ngram_hashes(words.hashes, n)), n)
     kept, ledger = [], Ledger(num_examples)
     for line, record, overlap in zip(lines, records, overlaps, strict=True):
         if overlap.any():
@@ -61,6 +62,12 @@ def clean_lines(path: Path, n: int, num_examples: int, lines: Sequence[bytes]) -
         else:
             kept.append(line)
     return b"".join(kept), ledger
+
+
+@lru_cache(maxsize=1)
+def mapped(path: Path, changed: int) -> Hashes:
+    """Once in a process: with a new map for each chunk every page would have to be found again."""
+    return np.memmap(path, dtype=np.uint64, mode="r")
 
 
 def contains(sorted_hashes: Hashes, queries: Hashes) -> np.ndarray:

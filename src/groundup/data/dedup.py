@@ -1,5 +1,6 @@
 """Exact and near duplicates by MinHash and locality-sensitive hashing (Broder 1997; Leskovec et al., chapter 3)."""
 
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -41,11 +42,15 @@ def deduplicate(sources: Sequence[Path], target: Path, params: DedupParams, seed
     """
     index = DuplicateIndex(params, seed)
     target.mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
-        with (target / f"{split}.jsonl").open("wb") as file:
-            for folder in sources:
-                signed = read_signatures(folder / f"{split}.signatures", params)
-                file.writelines(keep_new(read_lines(folder / f"{split}.jsonl"), signed, index, ledger))
+    gc.disable()  # the index has no cycles, and the collector would look through all of it again and again
+    try:
+        for split in SPLITS:
+            with (target / f"{split}.jsonl").open("wb") as file:
+                for folder in sources:
+                    signed = read_signatures(folder / f"{split}.signatures", params)
+                    file.writelines(keep_new(read_lines(folder / f"{split}.jsonl"), signed, index, ledger))
+    finally:
+        gc.enable()
 
 
 def keep_new(
@@ -66,9 +71,7 @@ class DuplicateIndex:
     def __init__(self, params: DedupParams, seed: int) -> None:
         self.threshold = params.threshold
         self.lsh = MinHashLSH(threshold=params.threshold, num_perm=params.num_permutations)
-        self.sketch = empty_sketch(
-            params, seed
-        )  # takes on one signature after the other: a copy costs more than a query
+        self.sketch = empty_sketch(params, seed)  # takes on each signature: a copy costs more than a query
         self.signatures: dict[int, Signature] = {}
         self.digests: set[bytes] = set()
 
