@@ -8,6 +8,7 @@ from groundup.frame.stage import Stage, run_stage
 def main(stage: Stage) -> dict[str, Any]:
     with stage.importing():
         from groundup.data.prepare import prepare
+        from groundup.data.processes import available_cores
     return prepare(
         params=stage.params["prepare"],
         data_dir=stage.dep("data"),
@@ -20,6 +21,7 @@ def main(stage: Stage) -> dict[str, Any]:
         judge=stage.out("artifacts/data/judge"),
         report=stage.out("artifacts/reports/prepare"),
         work=stage.work,
+        num_processes=available_cores(),
     )
 
 

@@ -5,18 +5,20 @@ import sys
 import time
 from pathlib import Path
 
-from groundup.data.prepare import prepare
-from groundup.frame.params.prepare import PrepareParams
-
 OUTPUTS = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report", "work")
 
 
 def main() -> None:
+    # Here, since every worker runs the top of this file.
+    from groundup.data.prepare import prepare
+    from groundup.data.processes import available_cores
+    from groundup.frame.params.prepare import PrepareParams
+
     params = PrepareParams.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     corpus, out = Path(sys.argv[2]), Path(sys.argv[3])
     folders = {name: out / name for name in OUTPUTS}
     start = time.perf_counter()
-    metrics = prepare(params=params, data_dir=corpus, **folders)
+    metrics = prepare(params=params, data_dir=corpus, **folders, num_processes=available_cores())
     seconds = time.perf_counter() - start
     held_out = metrics["num_documents_val"] + metrics["num_documents_test"]
     dropped = {name: count for name, count in metrics.items() if name.startswith("dropped_")}

@@ -1,3 +1,4 @@
+import ftfy
 import pytest
 
 from groundup.data.cleaning import (
@@ -8,7 +9,8 @@ from groundup.data.cleaning import (
     repeated_line_fraction,
     repeated_ngram_fraction,
 )
-from groundup.data.records import Article, Conversation, Prompt, Text
+from groundup.data.records import Article, Conversation, Prompt, Record, Text, body
+from groundup.data.words import ngram_hashes, word_hashes
 from groundup.frame.params.prepare import CleanParams
 
 PARAMS = CleanParams(
@@ -40,11 +42,22 @@ def cleaner() -> Cleaner:
         ("\u202eright to left", "right to left"),
         ("\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f468\u200d\U0001f469\u200d\U0001f467"),
         ("lone \ud83d surrogate", "lone \ufffd surrogate"),
+        (
+            "fish &amp; chips\n<b>\nfish &amp; chips\nsch\u00c3\u00b6n",
+            "fish & chips\n<b>\nfish &amp; chips\nsch\u00f6n",
+        ),
         ("plain ASCII: 100% as it was, isn't it?\n\tyes", "plain ASCII: 100% as it was, isn't it?\n\tyes"),
     ],
 )
 def test_repair(raw: str, expected: str) -> None:
     assert repair(raw) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["a & b\n<i>\n\n&lt;\u00e9\n", "\u201cdid\u201d\nx\n&gt;\u2026", "1 < 2\u00bd\n&amp;"]
+)
+def test_lines_by_themselves_are_repaired_as_ftfy_repairs_them_together(text: str) -> None:
+    assert repair(text) == ftfy.fix_text(text)
 
 
 def test_lines_and_documents_keep_what_they_should() -> None:
@@ -65,6 +78,10 @@ def test_personal_data_is_reported_with_the_cleaned_text() -> None:
     assert seen == [("s", "email", 2, "[EMAIL] and [EMAIL]")]
 
 
+def reason_to_drop(cleaner: Cleaner, record: Record) -> str | None:
+    return cleaner.reason_to_drop(record, ngram_hashes(word_hashes(body(record)), PARAMS.repeated_ngram_words))
+
+
 ENGLISH = "The river runs through the old town and then to the sea."
 
 
@@ -82,22 +99,23 @@ ENGLISH = "The river runs through the old town and then to the sea."
     ],
 )
 def test_reason_to_drop(cleaner: Cleaner, text: str, reason: str | None) -> None:
-    assert cleaner.reason_to_drop(cleaner.clean(Text("i", "s", text))) == reason
+    assert reason_to_drop(cleaner, cleaner.clean(Text("i", "s", text))) == reason
 
 
 def test_short_prompts_are_kept_and_empty_messages_are_not(cleaner: Cleaner) -> None:
     def prompt(*contents: str) -> Prompt:
         return Prompt("i", "s", [{"role": "user", "content": content} for content in contents])
 
-    assert cleaner.reason_to_drop(prompt("Hi")) is None
-    assert cleaner.reason_to_drop(prompt("Hi", "")) == "empty_message"
+    assert reason_to_drop(cleaner, prompt("Hi")) is None
+    assert reason_to_drop(cleaner, prompt("Hi", "")) == "empty_message"
 
 
 def test_an_article_is_judged_by_its_extract(cleaner: Cleaner) -> None:
-    assert cleaner.reason_to_drop(Article("i", "s", "A long enough title", "description", None, "x")) == "too_short"
+    article = Article("i", "s", "A long enough title", "description", None, "x")
+    assert reason_to_drop(cleaner, article) == "too_short"
 
 
 def test_repetition_by_hand() -> None:
     assert repeated_line_fraction("a\nb\n\na\na") == 0.5
-    assert repeated_ngram_fraction("a b c a b c", 3) == 0.25  # abc bca cab abc
-    assert repeated_ngram_fraction("a b", 3) == 0.0
+    assert repeated_ngram_fraction(ngram_hashes(word_hashes("a b c a b c"), 3)) == 0.25  # abc bca cab abc
+    assert repeated_ngram_fraction(ngram_hashes(word_hashes("a b"), 3)) == 0.0

@@ -5,6 +5,7 @@ import pytest
 
 from groundup.data.decontaminate import EVALUATED_SPLITS, decontaminate
 from groundup.data.ledger import Ledger
+from groundup.data.processes import Processes
 from groundup.data.records import Article, Conversation, Record, Text, read_records, write_records
 from tests.data.made_up import sentence
 
@@ -18,7 +19,8 @@ def run(tmp_path: Path, train: list[Record], **held_out: list[Record]) -> tuple[
         write_records(tmp_path / f"{split}.jsonl", held_out.get(split, []))
     write_records(tmp_path / "train.jsonl", train)
     ledger = Ledger(3)
-    decontaminate(tmp_path, tmp_path / "out", N, ledger)
+    with Processes(1) as processes:
+        decontaminate(tmp_path, tmp_path / "out", N, ledger, processes)
     return [record.id for record in read_records(tmp_path / "out/train.jsonl")], ledger
 
 

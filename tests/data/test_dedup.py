@@ -2,25 +2,36 @@ import random
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
+
 from groundup.data.dedup import (
     DuplicateIndex,
     deduplicate,
+    draw_permutations,
     index_bytes_per_document,
     read_signatures,
-    sign,
-    write_signatures,
 )
 from groundup.data.ledger import Ledger
 from groundup.data.records import Text, read_records, write_records
+from groundup.data.signatures import Signature, premix, signature, word_digest
 from groundup.data.splits import SPLITS
+from groundup.data.words import ngram_hashes, word_hashes
 from groundup.frame.params.prepare import DedupParams
 from tests.data.made_up import sentence
 
 PARAMS = DedupParams(num_permutations=128, shingle_words=3, threshold=0.7)
 
 
+PERMUTATIONS = draw_permutations(PARAMS, seed=1)
+
+
+def sign(text: str) -> tuple[bytes, Signature]:
+    words = word_hashes(text)
+    return word_digest(words, text), signature(premix(ngram_hashes(words, PARAMS.shingle_words)), PERMUTATIONS)
+
+
 def add(index: DuplicateIndex, text: str) -> str | None:
-    return index.add(*sign(text, PARAMS, index.empty))
+    return index.add(*sign(text))
 
 
 def test_exact_near_and_different_texts() -> None:
@@ -41,31 +52,23 @@ def test_texts_too_short_for_shingles_are_compared_exactly() -> None:
 
 
 def test_stored_signatures_come_back_as_they_were_computed(tmp_path: Path) -> None:
-    texts = ["no shingle", sentence(random.Random(1), 50), sentence(random.Random(2), 60)]
-    for number, text in enumerate(texts):
-        write_records(tmp_path / f"{number}.jsonl", [Text(str(number), "s", text)])
-    write_signatures([tmp_path / f"{number}.jsonl" for number in range(3)], PARAMS, 1, tmp_path / "signatures.bin")
-    empty = DuplicateIndex(PARAMS, seed=1).empty
-    stored = list(read_signatures(tmp_path / "signatures.bin", PARAMS, 1))
-    for text, (digest, signature) in zip(texts, stored, strict=True):
-        expected_digest, expected = sign(text, PARAMS, empty)
-        assert digest == expected_digest
-        assert signature.tolist() == expected.tolist()
-    assert stored[0][1].tolist() == empty.hashvalues.tolist() != stored[1][1].tolist()
+    signed = [sign(text) for text in ("no shingle", sentence(random.Random(1), 50), sentence(random.Random(2), 60))]
+    (tmp_path / "s").write_bytes(b"".join(digest + values.tobytes() for digest, values in signed))
+    for (digest, values), (stored_digest, stored) in zip(signed, read_signatures(tmp_path / "s", PARAMS), strict=True):
+        assert stored_digest == digest
+        assert np.array_equal(stored, values)
 
 
 def test_train_yields_to_held_out_splits(tmp_path: Path) -> None:
     shared, own = (sentence(random.Random(seed), 40) for seed in (1, 2))
+    records = {"train": [Text("t1", "s", shared), Text("t2", "s", own)], "test": [Text("h1", "s", shared.lower())]}
     for split in SPLITS:
-        write_records(tmp_path / f"{split}.jsonl", [])
-    write_records(tmp_path / "train.jsonl", [Text("t1", "s", shared), Text("t2", "s", own)])
-    write_records(tmp_path / "test.jsonl", [Text("h1", "s", shared.lower())])
+        of_split = records.get(split, [])
+        write_records(tmp_path / f"{split}.jsonl", of_split)
+        signed = [sign(record.text) for record in of_split]
+        (tmp_path / f"{split}.signatures").write_bytes(b"".join(d + values.tobytes() for d, values in signed))
     ledger = Ledger(2)
-    paths = {split: [tmp_path / f"{split}.jsonl"] for split in SPLITS}
-    signatures = {split: tmp_path / f"{split}.bin" for split in SPLITS}
-    for split in SPLITS:
-        write_signatures(paths[split], PARAMS, 1, signatures[split])
-    deduplicate(paths, signatures, tmp_path / "out", PARAMS, 1, ledger)
+    deduplicate([tmp_path], tmp_path / "out", PARAMS, 1, ledger)
     assert [record.id for record in read_records(tmp_path / "out/train.jsonl")] == ["t2"]
     assert [record.id for record in read_records(tmp_path / "out/test.jsonl")] == ["h1"]
     assert ledger.counts == {"s": {"exact_duplicate": 1}}

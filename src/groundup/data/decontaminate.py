@@ -1,59 +1,83 @@
 """Training records that share a word n-gram with what evaluate uses are dropped (Brown et al. 2020, appendix C)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from groundup.data.ledger import Ledger
-from groundup.data.records import Conversation, Record, body, read_records, write_records
-from groundup.data.words import WORD, Hashes, ngram_hashes, word_hashes
+from groundup.data.processes import Processes, chunks_of
+from groundup.data.records import Conversation, Record, body, from_line, read_lines
+from groundup.data.words import WORD, Hashes, Words, ngram_hashes, word_hashes
 
 # The evaluation sets, test documents, prompts and pairs are all written from test; judge and monitor from their own.
 EVALUATED_SPLITS = ("test", "judge", "monitor")
 
 
-def decontaminate(sources: Path, target: Path, n: int, ledger: Ledger) -> None:
+def decontaminate(sources: Path, target: Path, n: int, ledger: Ledger, processes: Processes) -> None:
     """train.jsonl in `sources` to train.jsonl in `target`, without what overlaps the evaluated splits in `sources`.
 
     The n-grams lie sorted in a file that is mapped, not loaded: memory does not grow with them.
     """
     path = target / "evaluated_ngrams.u64"
     path.parent.mkdir(parents=True, exist_ok=True)
+    evaluated = chain.from_iterable(read_lines(sources / f"{split}.jsonl") for split in EVALUATED_SPLITS)
     with path.open("wb") as file:
-        for split in EVALUATED_SPLITS:
-            for record in read_records(sources / f"{split}.jsonl"):
-                file.write(evaluated_ngrams(record, n).tobytes())
-    train = read_records(sources / "train.jsonl")
-    if path.stat().st_size == 0:  # an empty file cannot be mapped
-        write_records(target / "train.jsonl", train)
-        return
-    ngrams = np.memmap(path, dtype=np.uint64, mode="r+")
-    ngrams.sort()
-    write_records(target / "train.jsonl", keep_clean(train, ngrams, n, ledger))
+        file.writelines(processes.map(partial(evaluated_ngrams, n), chunks_of(evaluated, len)))
+    train = read_lines(sources / "train.jsonl")
+    with (target / "train.jsonl").open("wb") as kept:
+        if path.stat().st_size == 0:  # an empty file cannot be mapped
+            kept.writelines(train)
+            return
+        np.memmap(path, dtype=np.uint64, mode="r+").sort()
+        for lines, found in processes.map(partial(clean_lines, path, n, ledger.num_examples), chunks_of(train, len)):
+            kept.write(lines)
+            ledger.merge(found.counts, found.examples)
 
 
-def evaluated_ngrams(record: Record, n: int) -> Hashes:
-    """Of what is the record's own: speakers quote their opening line, which is in every split by design."""
-    ngrams = ngram_hashes(word_hashes(body(record)), n)
-    if isinstance(record, Conversation) and record.opening is not None:
-        ngrams = ngrams[~np.isin(ngrams, ngram_hashes(word_hashes(record.opening), n))]
-    return ngrams
+def evaluated_ngrams(n: int, lines: Sequence[bytes]) -> bytes:
+    """Of what is each record's own: speakers quote their opening line, which is in every split by design."""
+    records = list(map(from_line, lines))
+    parts = []
+    for record, ngrams in zip(records, Words(list(map(body, records))).ngrams(n), strict=True):
+        if isinstance(record, Conversation) and record.opening is not None:
+            parts.append(ngrams[~np.isin(ngrams, ngram_hashes(word_hashes(record.opening), n))])
+        else:
+            parts.append(ngrams)
+    return np.concatenate(parts).tobytes()
 
 
-def keep_clean(records: Iterable[Record], ngrams: Hashes, n: int, ledger: Ledger) -> Iterator[Record]:
-    for record in records:
-        overlap = contains(ngrams, ngram_hashes(word_hashes(body(record)), n))
+def clean_lines(path: Path, n: int, num_examples: int, lines: Sequence[bytes]) -> tuple[bytes, Ledger]:
+    """The lines whose records hold none of the n-grams in `path`."""
+    records = list(map(from_line, lines))
+    words = Words(list(map(body, records)))
+    evaluated = mapped(path, path.stat().st_mtime_ns)
+    overlaps = words.cut(contains(evaluated, ngram_hashes(words.hashes, n)), n)
+    kept, ledger = [], Ledger(num_examples)
+    for line, record, overlap in zip(lines, records, overlaps, strict=True):
         if overlap.any():
             ledger.add(record.source, "contaminated", overlapping_words(record, overlap, n))
         else:
-            yield record
+            kept.append(line)
+    return b"".join(kept), ledger
+
+
+@lru_cache(maxsize=1)
+def mapped(path: Path, changed: int) -> Hashes:
+    """Once in a process: with a new map for each chunk every page would have to be found again."""
+    return np.memmap(path, dtype=np.uint64, mode="r")
 
 
 def contains(sorted_hashes: Hashes, queries: Hashes) -> np.ndarray:
-    """[num_queries] bool."""
+    """[num_queries] bool. Sorted queries find their places several times faster."""
+    order = np.argsort(queries)
+    queries = queries[order]
     places = np.searchsorted(sorted_hashes, queries)
-    return np.asarray(sorted_hashes[np.minimum(places, len(sorted_hashes) - 1)] == queries)
+    found = np.empty(len(queries), dtype=bool)
+    found[order] = sorted_hashes[np.minimum(places, len(sorted_hashes) - 1)] == queries
+    return found
 
 
 def overlapping_words(record: Record, overlap: np.ndarray, n: int) -> str:

@@ -1,22 +1,17 @@
 """Exact and near duplicates by MinHash and locality-sensitive hashing (Broder 1997; Leskovec et al., chapter 3)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
-from itertools import chain
+import gc
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 from groundup.data.ledger import Ledger
-from groundup.data.records import Record, body, read_records, write_records
+from groundup.data.records import body, from_line, read_lines
+from groundup.data.signatures import DIGEST_BYTES, NOTHING, Permutations, Signature
 from groundup.data.splits import SPLITS
-from groundup.data.words import ngram_hashes, word_hashes
 from groundup.frame.params.prepare import DedupParams
-
-Signature = np.ndarray  # [num_permutations], unsigned, as datasketch has it
-DIGEST_BYTES = 16
-LOW_32_BITS = np.uint64(0xFFFFFFFF)
 
 # Measured with tracemalloc on CPython 3.11, 64 bits, within 1 % for 64 to 256 permutations (tests/data/test_dedup.py).
 BYTES_PER_DOCUMENT = 290  # digest, number, array header
@@ -24,65 +19,50 @@ BYTES_PER_BAND = 312  # dict entry, set and bytes key of the index
 BYTES_PER_PERMUTATION = 8  # 4 in the signature, 4 in the keys of the bands
 
 
-def write_signatures(paths: Iterable[Path], params: DedupParams, seed: int, target: Path) -> None:
-    """What the index compares of every record in `paths`: the expensive part of deduplication."""
-    empty = empty_sketch(params, seed)
-    with target.open("wb") as file:
-        for record in chain.from_iterable(map(read_records, paths)):
-            digest, signature = sign(body(record), params, empty)
-            file.write(digest + signature.tobytes())
-
-
-def read_signatures(path: Path, params: DedupParams, seed: int) -> Iterator[tuple[bytes, Signature]]:
-    dtype = empty_sketch(params, seed).hashvalues.dtype
-    with path.open("rb") as file:
-        while digest := file.read(DIGEST_BYTES):
-            yield digest, np.frombuffer(file.read(params.num_permutations * dtype.itemsize), dtype=dtype).copy()
-
-
-def deduplicate(
-    paths: Mapping[str, Sequence[Path]],
-    signatures: Mapping[str, Path],
-    target: Path,
-    params: DedupParams,
-    seed: int,
-    ledger: Ledger,
-) -> None:
-    """<split>.jsonl in `target` of the records of each split, held-out splits first: train yields to them."""
-    index = DuplicateIndex(params, seed)
-    for split in SPLITS:
-        records = chain.from_iterable(map(read_records, paths[split]))
-        signed = zip(records, read_signatures(signatures[split], params, seed), strict=True)
-        write_records(target / f"{split}.jsonl", keep_new(signed, index, ledger))
-
-
-def keep_new(
-    signed: Iterable[tuple[Record, tuple[bytes, Signature]]], index: "DuplicateIndex", ledger: Ledger
-) -> Iterator[Record]:
-    for record, (digest, signature) in signed:
-        reason = index.add(digest, signature)
-        if reason is None:
-            yield record
-        else:
-            ledger.add(record.source, reason, body(record))
+def draw_permutations(params: DedupParams, seed: int) -> Permutations:
+    return empty_sketch(params, seed).permutations
 
 
 def empty_sketch(params: DedupParams, seed: int) -> MinHash:
-    """To be copied: its permutations are shared, and drawing them anew would cost more than a document."""
     return MinHash(num_perm=params.num_permutations, seed=seed, hashfunc=int)
 
 
-def sign(text: str, params: DedupParams, empty: MinHash) -> tuple[bytes, Signature]:
-    """Digest of the words and MinHash of the shingles [num_permutations], the empty one where there are none."""
-    words = word_hashes(text)
-    # Texts without a word (emoji, say) are compared as they are.
-    digest = blake2b(words.tobytes() or text.encode(), digest_size=DIGEST_BYTES).digest()
-    shingles = ngram_hashes(words, params.shingle_words)
-    if not len(shingles):
-        return digest, empty.hashvalues
-    sketch = empty.copy()
-    sketch.update_batch(np.unique(shingles & LOW_32_BITS).tolist())
-    return digest, sketch.hashvalues
+def read_signatures(path: Path, params: DedupParams) -> Iterator[tuple[bytes, Signature]]:
+    """Of each record its word_digest and its signature."""
+    num_bytes = params.num_permutations * NOTHING.itemsize
+    with path.open("rb") as file:
+        while digest := file.read(DIGEST_BYTES):
+            yield digest, np.frombuffer(file.read(num_bytes), dtype=NOTHING.dtype).copy()
+
+
+def deduplicate(sources: Sequence[Path], target: Path, params: DedupParams, seed: int, ledger: Ledger) -> None:
+    """<split>.jsonl in `target` of what is new in <split>.jsonl of the sources, whose signatures lie beside it.
+
+    Held-out splits first: train yields to them.
+    """
+    index = DuplicateIndex(params, seed)
+    target.mkdir(parents=True, exist_ok=True)
+    gc.disable()  # the index has no cycles, and the collector would look through all of it again and again
+    try:
+        for split in SPLITS:
+            with (target / f"{split}.jsonl").open("wb") as file:
+                for folder in sources:
+                    signed = read_signatures(folder / f"{split}.signatures", params)
+                    file.writelines(keep_new(read_lines(folder / f"{split}.jsonl"), signed, index, ledger))
+    finally:
+        gc.enable()
+
+
+def keep_new(
+    lines: Iterable[bytes], signed: Iterable[tuple[bytes, Signature]], index: "DuplicateIndex", ledger: Ledger
+) -> Iterator[bytes]:
+    for line, (digest, signature) in zip(lines, signed, strict=True):
+        reason = index.add(digest, signature)
+        if reason is None:
+            yield line
+        else:
+            record = from_line(line)
+            ledger.add(record.source, reason, body(record))
 
 
 class DuplicateIndex:
@@ -91,7 +71,7 @@ class DuplicateIndex:
     def __init__(self, params: DedupParams, seed: int) -> None:
         self.threshold = params.threshold
         self.lsh = MinHashLSH(threshold=params.threshold, num_perm=params.num_permutations)
-        self.empty = empty_sketch(params, seed)
+        self.sketch = empty_sketch(params, seed)  # takes on each signature: a copy costs more than a query
         self.signatures: dict[int, Signature] = {}
         self.digests: set[bytes] = set()
 
@@ -99,15 +79,14 @@ class DuplicateIndex:
         """None and remembered, or the reason why it is a duplicate."""
         if digest in self.digests:
             return "exact_duplicate"
-        if not np.array_equal(signature, self.empty.hashvalues):
-            sketch = self.empty.copy()
-            sketch.hashvalues = signature
-            for other in self.lsh.query(sketch):
+        if (signature != NOTHING).any():
+            self.sketch.hashvalues = signature
+            for other in self.lsh.query(self.sketch):
                 # The index proposes, the signatures decide.
                 if np.mean(self.signatures[other] == signature) >= self.threshold:
                     return "near_duplicate"
             number = len(self.signatures)
-            self.lsh.insert(number, sketch, check_duplication=False)
+            self.lsh.insert(number, self.sketch, check_duplication=False)
             self.signatures[number] = signature
         self.digests.add(digest)
         return None

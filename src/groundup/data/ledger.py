@@ -1,6 +1,6 @@
 """What prepare dropped or replaced, by source and reason, with a few examples of each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,17 @@ class Ledger:
     def total(self, reason: str) -> int:
         return sum(of_source.get(reason, 0) for of_source in self.counts.values())
 
+    def merge(self, counts: Mapping[str, Mapping[str, int]], examples: Mapping[str, Mapping[str, list[str]]]) -> None:
+        """What another ledger holds comes after what is here."""
+        for source, reasons in counts.items():
+            of_source = self.counts.setdefault(source, {})
+            for reason, count in reasons.items():
+                of_source[reason] = of_source.get(reason, 0) + count
+        for source, by_reason in examples.items():
+            for reason, found in by_reason.items():
+                kept = self.examples.setdefault(source, {}).setdefault(reason, [])
+                kept.extend(found[: self.num_examples - len(kept)])
+
     def to_json(self) -> dict[str, Any]:
         return {"counts": self.counts, "examples": self.examples}
 
@@ -31,14 +42,7 @@ def merge_ledgers(num_examples: int, parts: Iterable[dict[str, Any]]) -> Ledger:
     """One ledger from those that the steps stored; every part brings its own reasons or sources."""
     merged = Ledger(num_examples)
     for part in parts:
-        for source, reasons in part["counts"].items():
-            for reason, count in reasons.items():
-                of_source = merged.counts.setdefault(source, {})
-                of_source[reason] = of_source.get(reason, 0) + count
-        for source, by_reason in part["examples"].items():
-            for reason, examples in by_reason.items():
-                kept = merged.examples.setdefault(source, {}).setdefault(reason, [])
-                kept.extend(examples[: num_examples - len(kept)])
+        merged.merge(part["counts"], part["examples"])
     return merged
 
 

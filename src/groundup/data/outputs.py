@@ -15,8 +15,18 @@ from groundup.data.relevance import relevance_pairs
 from groundup.data.splits import DATA_SPLITS
 from groundup.data.texts import texts
 from groundup.frame.params.prepare import PrepareParams
+from groundup.frame.steps import FinishedSteps
 
 Sizes = dict[str, dict[str, int]]  # rows and characters of each file, by its stem
+
+
+# The order in which processes take them: a worker the longest, with a short one queued behind it, this one the next.
+ORDER = ("preferences", "monitor", "text", "chats", "evaluation", "prompts", "judge")
+
+
+def write_output(params: PrepareParams, records: Mapping[str, Path], steps: FinishedSteps, name: str) -> Sizes:
+    """The step output-<name>, by whichever process."""
+    return steps.fill(f"output-{name}", output_writers(params, records)[name])
 
 
 def output_writers(params: PrepareParams, records: Mapping[str, Path]) -> dict[str, Callable[[Path], Sizes]]:

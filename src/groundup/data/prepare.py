@@ -1,6 +1,6 @@
 """Raw sources to everything the later stages learn from and are judged on.
 
-    read + clean + split each source -> deduplicate -> decontaminate -> write each output
+    read + clean + sign + split each source -> deduplicate -> decontaminate -> write each output
 
 Each step reads files and writes files in `work`, so a crash costs at most the step it hit.
 """
@@ -8,18 +8,19 @@ Each step reads files and writes files in `work`, so a crash costs at most the s
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from groundup.data.card import build_card, write_card
 from groundup.data.decontaminate import decontaminate
-from groundup.data.dedup import deduplicate, index_bytes_per_document, write_signatures
+from groundup.data.dedup import deduplicate, draw_permutations, index_bytes_per_document
 from groundup.data.ingest import clean_source
 from groundup.data.ledger import Ledger, merge_ledgers
-from groundup.data.outputs import Sizes, output_writers
+from groundup.data.outputs import ORDER, Sizes, write_output
 from groundup.data.preferences import pairing_bytes_per_conversation
+from groundup.data.processes import Processes
 from groundup.data.quarantine import QUARANTINE_FILE
 from groundup.data.records import Record, body, read_records
 from groundup.data.relevance import relevance_bytes_per_conversation
@@ -45,17 +46,20 @@ def prepare(
     judge: Path,
     report: Path,
     work: Path,
+    num_processes: int,
 ) -> dict[str, int]:
-    """Write all data of the pipeline; the counts that the data card explains."""
+    """Write all data of the pipeline; the counts that the data card explains. `num_processes` changes no byte."""
     check_sources(params.sources, data_dir)
     steps = FinishedSteps(work / "steps")
-    cleaned, cleaned_files = clean_sources(params, data_dir, work / "hub", steps)
-    unique = unique_records(params, cleaned_files, steps)
-    train = steps.fill("decontaminated", partial(clean_train, params, steps.folder("unique")))
-    records = {split: steps.folder("unique") / f"{split}.jsonl" for split in SPLITS}
-    records["train"] = steps.folder("decontaminated") / "train.jsonl"
-
-    outputs: dict[str, Sizes] = {}
+    with Processes(num_processes) as processes:
+        cleaned = clean_sources(params, data_dir, work / "hub", steps, processes)
+        folders = [steps.folder(f"cleaned-{source.name}") for source in params.sources]
+        unique = steps.fill("unique", partial(keep_unique, params, folders))
+        train = steps.fill("decontaminated", partial(clean_train, params, steps.folder("unique"), processes))
+        records = {split: steps.folder("unique") / f"{split}.jsonl" for split in SPLITS}
+        records["train"] = steps.folder("decontaminated") / "train.jsonl"
+        sizes = processes.map(partial(write_output, params, records, steps), ORDER)
+        written = dict(zip(ORDER, sizes, strict=True))
     targets = {
         "text": text,
         "chats": chats,
@@ -65,9 +69,9 @@ def prepare(
         "monitor": monitor,
         "judge": judge,
     }
-    for name, write in output_writers(params, records).items():
-        outputs[name] = steps.fill(f"output-{name}", write)
-        steps.copy(f"output-{name}", targets[name])
+    outputs = {name: written[name] for name in targets}
+    for name, target in targets.items():
+        steps.copy(f"output-{name}", target)
 
     bad_rows = {name: step["bad_rows"] for name, step in cleaned.items()}
     drops = merge_ledgers(params.card_examples, (step["dropped"] for step in (*cleaned.values(), unique, train)))
@@ -92,38 +96,28 @@ NOTHING_KEPT = {"documents_kept": 0, "characters_kept": 0}
 
 
 def clean_sources(
-    params: PrepareParams, data_dir: Path, cache_dir: Path, steps: FinishedSteps
-) -> tuple[dict[str, StepResult], dict[str, list[Path]]]:
-    """What happened to each source, and the files of each split."""
-    results = {}
-    for source in params.sources:
-        write = partial(clean_source, params, source, data_dir, cache_dir)
-        results[source.name] = steps.fill(f"cleaned-{source.name}", write)
-    folders = [steps.folder(f"cleaned-{source.name}") for source in params.sources]
-    return results, {split: [folder / f"{split}.jsonl" for folder in folders] for split in SPLITS}
+    params: PrepareParams, data_dir: Path, cache_dir: Path, steps: FinishedSteps, processes: Processes
+) -> dict[str, StepResult]:
+    """What happened to each source."""
+    permutations = draw_permutations(params.dedup, params.seed)
+    return {
+        source.name: steps.fill(
+            f"cleaned-{source.name}",
+            partial(clean_source, params, source, data_dir, cache_dir, permutations, processes),
+        )
+        for source in params.sources
+    }
 
 
-def unique_records(params: PrepareParams, paths: Mapping[str, list[Path]], steps: FinishedSteps) -> StepResult:
-    """<split>.jsonl in the folder of the step "unique"."""
-
-    def sign(split: str, target: Path) -> StepResult:
-        write_signatures(paths[split], params.dedup, params.seed, target / "signatures.bin")
-        return {}
-
-    def drop(target: Path) -> StepResult:
-        drops = Ledger(params.card_examples)
-        signatures = {split: steps.folder(f"signatures-{split}") / "signatures.bin" for split in SPLITS}
-        deduplicate(paths, signatures, target, params.dedup, params.seed, drops)
-        return {"dropped": drops.to_json()}
-
-    for split in SPLITS:
-        steps.fill(f"signatures-{split}", partial(sign, split))
-    return steps.fill("unique", drop)
-
-
-def clean_train(params: PrepareParams, sources: Path, target: Path) -> StepResult:
+def keep_unique(params: PrepareParams, sources: Sequence[Path], target: Path) -> StepResult:
     drops = Ledger(params.card_examples)
-    decontaminate(sources, target, params.decontaminate_ngram, drops)
+    deduplicate(sources, target, params.dedup, params.seed, drops)
+    return {"dropped": drops.to_json()}
+
+
+def clean_train(params: PrepareParams, sources: Path, processes: Processes, target: Path) -> StepResult:
+    drops = Ledger(params.card_examples)
+    decontaminate(sources, target, params.decontaminate_ngram, drops, processes)
     return {"dropped": drops.to_json()}
 
 

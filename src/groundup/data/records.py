@@ -1,5 +1,6 @@
 """What a source yields: one dataclass a kind, and how each is stored between the steps of prepare."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -71,6 +72,20 @@ def read_records(path: Path) -> Iterator[Record]:
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
     return write_jsonl(path, map(to_row, records))
+
+
+def to_line(record: Record) -> bytes:
+    return f"{json.dumps(to_row(record), ensure_ascii=False)}\n".encode()
+
+
+def from_line(line: bytes) -> Record:
+    return from_row(json.loads(line))
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Of a file of records, for steps that pass most of them on as they are."""
+    with path.open("rb") as lines:
+        yield from lines
 
 
 def to_row(record: Record) -> Row:
