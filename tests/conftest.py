@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ SENTENCES = [
     "The river flows through the old town and then through the green valley to the sea.",
     "Do you like music? Yes, I like to listen to music when I am at home.",
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline() -> Iterator[None]:
+    """As in the delivering process: MLflow asks the hub for a licence, without a network for half a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        yield
 
 
 @pytest.fixture(scope="session")

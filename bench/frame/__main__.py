@@ -13,13 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.results import ROOT, row, spread, write_result
+from bench.results import ROOT, ratios, row, spread, write_result
 from groundup.frame.files import read_object
 from groundup.frame.pipeline import read_pipeline
 
 HERE = Path(__file__).parent
 IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|(\s+)(\S+)")
 NUM_PACKAGES = 6  # named in the table
+NOW = ("imports now, s", "of everything", "end now, s", "slowest packages, s")
+IMPORTED = re.compile(r"^imported at (\S+)$", re.MULTILINE)
+EVERYTHING = "everything"
+TRACKING = "src/groundup/frame/tracking"  # of the frame, what the delivering process imports
 UP_TO_DATE = "Data and pipelines are up to date"
 
 logger = logging.getLogger(__name__)
@@ -32,9 +36,38 @@ def of_last_run(stage: str) -> dict[str, float]:
 
 
 def imports_of(script: Path) -> str:
-    """All import statements of a stage, those inside its main too, as one line of Python."""
+    """A stage's import statements, those inside its main too, as it executes them."""
     tree = ast.parse(script.read_text(encoding="utf-8"))
-    return "; ".join(ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    first = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    later = [node for node in import_statements(tree) if node not in first]
+    lines = [ast.unparse(node) for node in first]
+    lines += ["from groundup.frame import collector", "with collector.importing():"]
+    return "\n".join([*lines, *(f"    {ast.unparse(node)}" for node in later)])
+
+
+def import_statements(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def imports_of_everything(root: Path) -> str:
+    """What all stages and the delivering process import of other packages, in any branch, the plain way."""
+    stages = {root / dep for spec in read_pipeline(root).values() for dep in spec.deps if dep.endswith(".py")}
+    files = stages | set((root / TRACKING).glob("*.py"))
+    nodes = [node for file in files for node in import_statements(ast.parse(file.read_text(encoding="utf-8")))]
+    statements = {ast.unparse(node) for node in nodes}
+    return "\n".join(sorted(line for line in statements if line.split()[1].split(".")[0] != "groundup"))
+
+
+def seconds_to_import(imports: str) -> tuple[float, float]:
+    """Until all is imported, and from there to the end of the process."""
+    start = time.time()
+    whole, output = run(
+        [sys.executable, "-c", f"{imports}\nimport time; print('imported at', time.time(), flush=True)"]
+    )
+    found = IMPORTED.search(output)
+    assert found
+    imported = float(found[1]) - start
+    return imported, whole - imported
 
 
 def run(command: Sequence[str]) -> tuple[float, str]:
@@ -70,24 +103,29 @@ def check_nothing_to_do() -> None:
         raise ValueError(f"dvc repro has something to do, so its time would say nothing: run it first\n{output}")
 
 
+def cells_of_now(result: dict[str, Any], name: str) -> list[str]:
+    seconds = result["import_seconds"]
+    packages = list(result["import_seconds_by_package"][name].items())[:NUM_PACKAGES]
+    return [
+        spread(seconds[name], 1),
+        spread(ratios(seconds[name], seconds[EVERYTHING]), 2),
+        spread(result["end_seconds"][name], 1),
+        ", ".join(f"{package} {taken:.1f}" for package, taken in packages),
+    ]
+
+
 def table(result: dict[str, Any]) -> str:
     lines = [
-        row("stage", "whole, s", "work, s", "imports, s", "frame, s", "imports now, s", "slowest packages, s"),
-        "|---|---:|---:|---:|---:|---:|---|",
+        row("stage", "whole, s", "work, s", "imports, s", "frame, s", *NOW),
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for stage, seconds in result["last_run"].items():
-        packages = list(result["import_seconds_by_package"][stage].items())[:NUM_PACKAGES]
-        lines.append(
-            row(
-                stage,
-                *(f"{seconds[name]:.1f}" for name in ("stage", "work", "import", "frame")),
-                spread(result["import_seconds"][stage], 1),
-                ", ".join(f"{package} {taken:.1f}" for package, taken in packages),
-            )
-        )
+        figures = (f"{seconds[name]:.1f}" for name in ("stage", "work", "import", "frame"))
+        lines.append(row(stage, *figures, *cells_of_now(result, stage)))
     totals = [sum(seconds[name] for seconds in result["last_run"].values()) for name in ("stage", "work", "import")]
     frame = sum(seconds["frame"] for seconds in result["last_run"].values())
-    lines.append(row("all", *(f"{total:.1f}" for total in totals), f"{frame:.1f}", "", ""))
+    lines.append(row("all", *(f"{total:.1f}" for total in totals), f"{frame:.1f}", *("" for _ in NOW)))
+    lines.append(row(EVERYTHING, "", "", "", "", *cells_of_now(result, EVERYTHING)))
     lines += [
         "",
         f"An empty interpreter: {spread(result['interpreter_seconds'], 2)} s, not taken off.",
@@ -104,20 +142,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
     check_nothing_to_do()
-    imports = {stage: imports_of(ROOT / f"stages/{stage}.py") for stage in read_pipeline(ROOT)}
-    run([sys.executable, "-c", "; ".join(imports.values())])  # the files are in memory afterwards
-    seconds: dict[str, list[float]] = {name: [] for name in ("python", "dvc", "repro", *imports)}
+    stages = list(read_pipeline(ROOT))
+    imports = {stage: imports_of(ROOT / f"stages/{stage}.py") for stage in stages}
+    imports[EVERYTHING] = imports_of_everything(ROOT)
+    run([sys.executable, "-c", "\n".join(imports.values())])  # the files are in memory afterwards
+    seconds: dict[str, list[float]] = {name: [] for name in ("python", "dvc", "repro")}
+    imported: dict[str, list[float]] = {name: [] for name in imports}
+    ended: dict[str, list[float]] = {name: [] for name in imports}
     for turn in range(options.turns):
         seconds["python"].append(run([sys.executable, "-c", ""])[0])
         seconds["dvc"].append(run(["dvc", "--version"])[0])
         seconds["repro"].append(run(["dvc", "repro"])[0])
-        for stage, statements in imports.items():
-            seconds[stage].append(run([sys.executable, "-c", statements])[0])
+        for name, statements in imports.items():
+            until_imported, to_the_end = seconds_to_import(statements)
+            imported[name].append(until_imported)
+            ended[name].append(to_the_end)
         logger.info("turn %d of %d", turn + 1, options.turns)
     result = {
-        "last_run": {stage: of_last_run(stage) for stage in imports},
-        "import_seconds": {stage: seconds[stage] for stage in imports},
-        "import_seconds_by_package": {stage: seconds_by_package(line) for stage, line in imports.items()},
+        "last_run": {stage: of_last_run(stage) for stage in stages},
+        "import_seconds": imported,
+        "end_seconds": ended,
+        "import_seconds_by_package": {name: seconds_by_package(lines) for name, lines in imports.items()},
         "interpreter_seconds": seconds["python"],
         "dvc_seconds": seconds["dvc"],
         "repro_seconds": seconds["repro"],

@@ -1,6 +1,9 @@
-"""Seconds of the stages, from their metrics files."""
+"""Seconds of this process, and of the stages from their metrics files."""
 
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from groundup.frame.clock import stage_seconds
@@ -15,3 +18,11 @@ def test_stages_that_have_run_in_pipeline_order(tmp_path: Path) -> None:
     write_json(tmp_path / "metrics/prepare.json", {"stage_seconds": 3})
     write_json(tmp_path / "metrics/reward.json", {"heldout_accuracy": 0.6})
     assert list(stage_seconds(tmp_path).items()) == [("prepare", 3.0), ("sft", 12.5)]
+
+
+def test_a_process_is_no_older_than_it_is() -> None:
+    """psutil alone says up to a second too many on Linux."""
+    script = "import time; from groundup.frame.clock import process_seconds; time.sleep(0.5); print(process_seconds())"
+    start = time.monotonic()
+    said = float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+    assert 0.5 <= said <= time.monotonic() - start + 0.02  # the kernel counts in hundredths

@@ -96,7 +96,7 @@ WINDOWS = {
     "between the outs": (os, "replace", 3, 1),
     "before the curve": (os, "replace", 4, 2),
     "before the record of the run": (frame, "describe_outs", 1, 3),
-    "before the metrics file": (frame, "_process_seconds", 1, 3),
+    "before the metrics file": (frame, "process_seconds", 1, 3),
 }
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 from pathlib import Path
 
+from groundup.frame import collector
 from groundup.frame.environment import DEVICE, DEVICES, main_root
 from groundup.frame.files import read_yaml
 
@@ -37,7 +38,8 @@ def _wanted(root: Path) -> tuple[str, str]:
 
 
 def _present(wanted: str, said_by: str) -> str:
-    import torch  # 2 s, so only where a device is looked for
+    with collector.importing():
+        import torch  # 2 s, so only where a device is looked for
 
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":

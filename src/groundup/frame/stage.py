@@ -13,12 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 import groundup
-from groundup.frame import candidate
+from groundup.frame import candidate, collector
 from groundup.frame.checkpoints import Checkpoints
-from groundup.frame.clock import stage_seconds
+from groundup.frame.clock import process_seconds, stage_seconds
 from groundup.frame.describe import describe_outs, report_files, start_event
 from groundup.frame.device import resolve_device
 from groundup.frame.disk import DiskError, writing
@@ -73,7 +71,8 @@ class Stage:
     def importing(self) -> Iterator[None]:
         """Times the heavy imports of a body."""
         start = time.monotonic()
-        yield
+        with collector.importing():
+            yield
         self.import_seconds += time.monotonic() - start
 
     def dep(self, path: str) -> Path:
@@ -156,7 +155,7 @@ def _run(root: Path, name: str, body: Body) -> None:
     with listening() as interruption:
         end_with_dvc(interruption)
         _run_listening(root, name, body, interruption)
-    logger.info("%s done in %.0f s", name, _process_seconds())
+    logger.info("%s done in %.0f s", name, process_seconds())
 
 
 def _run_listening(root: Path, name: str, body: Body, interruption: Interruption) -> None:
@@ -201,7 +200,7 @@ def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], pr
     _check_kept(stage, changed_deps(stage.root, stage.fingerprint) + _changed_params(stage))
     write_json(
         stage.root / f"metrics/{stage.spec.name}.json",
-        metrics | {"stage_seconds": _process_seconds(), "mlflow_run_id": tracker.run_id},
+        metrics | {"stage_seconds": process_seconds(), "mlflow_run_id": tracker.run_id},
     )
 
 
@@ -293,8 +292,3 @@ def check_origin(root: Path) -> None:
             f"groundup comes from {imported}, not from {root / 'src'}: start stages as `python -m stages.NAME` "
             "from the repository root"
         )
-
-
-def _process_seconds() -> float:
-    """Since the interpreter started."""
-    return round(time.time() - psutil.Process().create_time(), 2)

@@ -251,13 +251,13 @@ def test_a_store_is_there_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch, t
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
-def test_what_copies_the_model_is_imported_when_evaluate_starts(
+def test_the_copy_of_the_model_is_rehearsed_when_evaluate_starts(
     monkeypatch: pytest.MonkeyPatch, client: MlflowClient, tmp_path: Path
 ) -> None:
     """And not when it has ended and waits; other stages never need it."""
-    imported = []
-    monkeypatch.setattr(module, "import_for_copy", lambda: imported.append(True))
-    for stage, expected in (("sft", []), ("evaluate", [True])):
+    rehearsed: list[Path] = []
+    monkeypatch.setattr(module, "rehearse_copy", rehearsed.append)
+    for stage, expected in (("sft", []), ("evaluate", [tmp_path / "evaluate"])):
         write_run(tmp_path / stage, stage=stage, finish=False)
         assert not Deliverer(tmp_path / stage, client, None).deliver()
-        assert imported == expected
+        assert rehearsed == expected

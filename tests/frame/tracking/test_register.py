@@ -1,7 +1,6 @@
 """A run of evaluate becomes one version of the registered model, and champion only through the gates."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,13 +167,3 @@ def test_a_kill_on_the_way(
         deliver(client, work)
         assert champion(client) == "1"  # once is once, whoever has changed it since
         assert len(versions(client)) == 2
-
-
-def test_what_a_model_type_says_it_needs_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "makes_it_known.py").write_text("")
-    for model_type, known in (("llama", False), ("llama_needs_import_makes_it_known", True)):
-        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
-        module._import_what_it_needs(tmp_path)
-        assert ("makes_it_known" in sys.modules) is known
-    monkeypatch.delitem(sys.modules, "makes_it_known")

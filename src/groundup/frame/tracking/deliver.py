@@ -4,6 +4,7 @@ It runs beside the stage, so that neither the import of MLflow nor a slow or dea
 when the run has ended or the stage's process is gone. First it sends what earlier stages of the checkout left.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -91,3 +92,4 @@ if __name__ == "__main__":
     redact_streams()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    gc.freeze()  # or Python looks through all of MLflow for garbage once more, half a second for which a stage waits

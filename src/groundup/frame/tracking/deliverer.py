@@ -20,7 +20,8 @@ from mlflow.exceptions import MlflowException
 
 from groundup.frame import candidate
 from groundup.frame.tracking.check import EXPERIMENT, deleted_experiment
-from groundup.frame.tracking.register import import_for_copy, register
+from groundup.frame.tracking.copy import rehearse_copy
+from groundup.frame.tracking.register import register
 from groundup.frame.tracking.registry import NAME
 from groundup.frame.tracking.spool import (
     EVENTS,
@@ -99,7 +100,7 @@ class Deliverer:
             case "start":
                 self._start(event)
                 if event["tags"]["stage"] == candidate.STAGE:
-                    import_for_copy()  # now, while the stage works, and not while it waits for its end
+                    rehearse_copy(self.work)  # now, while the stage works, and not while it waits for its end
             case "metrics":
                 self._metrics(event)
             case "artifacts":

@@ -1,9 +1,7 @@
 """A run of evaluate becomes a version of the registered model. Safe to do again: a kill on the way is harmless."""
 
-import importlib
 import json
 import shutil
-from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,16 +11,14 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Run
 from mlflow.entities.model_registry import ModelVersion
 
-from groundup.frame.files import read_object
 from groundup.frame.tracking import registry
+from groundup.frame.tracking.copy import log_copy
 from groundup.frame.tracking.spool import Event
 from groundup.frame.tracking.store import find_run
 
 EVALUATED = "evaluated_time_ms"
 PROMOTION = "promotion"  # tag of a version: what became of it when it was registered; set last
 MAX_TEXT = 5000  # characters of a tag or description, MLflow's limit
-CHAT = "llm/v1/chat"
-NEEDED = ("mlflow", "torch", "transformers", "accelerate")  # to serve it
 LICENCE = "model/README.md, the model card, names the data that the model comes from, with licences and limits.\n"
 
 
@@ -102,41 +98,6 @@ def _make(client: MlflowClient, run: Run, event: Event, work: Path) -> ModelVers
         },
         description=describe(event["gates"], runs),
     )
-
-
-def import_for_copy() -> None:
-    """What log_copy uses and what it imports in turn: seconds of torch and transformers."""
-    import mlflow.transformers  # noqa: F401
-    from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: F401
-
-
-def log_copy(model_id: str, source: Path) -> None:
-    """Weights, tokenizer and what serving needs, as MLflow lays them out."""
-    import mlflow.transformers
-    from huggingface_hub import ModelCard
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    _import_what_it_needs(source)
-    model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    # MLflow writes this down: a path of this machine. Given the path alone, it fails with this transformers.
-    model.name_or_path = model.config.name_or_path = tokenizer.name_or_path = registry.NAME
-    mlflow.transformers.log_model(
-        {"model": model, "tokenizer": tokenizer},
-        task=CHAT,
-        model_id=model_id,
-        model_card=ModelCard.load(source / "README.md"),
-        pip_requirements=[f"{library}=={installed(library).partition('+')[0]}" for library in NEEDED],
-    )
-
-
-def _import_what_it_needs(source: Path) -> None:
-    """The type of a model that is no plain Llama ends on the module that makes it known to transformers."""
-    module = read_object(source / "config.json")["model_type"].partition("_needs_import_")[2]
-    if module:
-        importlib.import_module(module)
 
 
 def _add_rest(source: Path, folder: Path) -> None:

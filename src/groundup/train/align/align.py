@@ -13,8 +13,6 @@ from groundup.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.model.scoring import RewardScorer
 from groundup.statistics import cluster_bootstrap
 from groundup.train.align.following import Following
-from groundup.train.align.group import train_in_groups
-from groundup.train.align.pairs import train_on_pairs
 from groundup.train.ppo.alarms import Watch
 from groundup.train.ppo.evaluation_points import EvaluationPoints
 from groundup.train.ppo.models import Policy
@@ -23,15 +21,12 @@ from groundup.train.ppo.monitor import load_monitor
 from groundup.train.ppo.prompts import Prompt, load_prompts
 from groundup.train.ppo.rollout import Rollout, RolloutWorker
 from groundup.train.ppo.samples import SampleTable
-from groundup.train.ppo.train import train_ppo
 from groundup.train.runtime import Log, draw, set_up
 
 Metrics = dict[str, float | int | str]
 
 # Paths for derived_seed; iterations have (seed, iteration).
 VALIDATION, TEST = (0, 1), (0, 2)
-
-METHODS = {"ppo": train_ppo, "rloo": train_in_groups, "grpo": train_in_groups, "dpo": train_on_pairs}
 
 CARD = """
 ## Alignment
@@ -80,7 +75,12 @@ def align(
         params,
         log,
     )
-    train_policy = METHODS[params.method]
+    if params.method == "ppo":  # each with its own imports: those of TRL's trainers of groups take a second
+        from groundup.train.ppo.train import train_ppo as train_policy
+    elif params.method == "dpo":
+        from groundup.train.align.pairs import train_on_pairs as train_policy
+    else:
+        from groundup.train.align.group import train_in_groups as train_policy
     training = train_policy(worker, following, train, params, runtime, torch_device, checkpoints, log)
     following.write(report)
     cost = Cost(num_parameters(model), following.num_learned_tokens, following.num_read_tokens)
