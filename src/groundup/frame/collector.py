@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """For imports: a fourth of their time otherwise, and a second more when the process ends."""
+    """For imports: a fifth of their time otherwise, and a second more when the process ends."""
     gc.disable()
     try:
         yield
