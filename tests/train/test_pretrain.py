@@ -13,7 +13,7 @@ from groundup.data.shards import TokenShards
 from groundup.frame.params import load_params
 from groundup.frame.params.training import ModelParams, PretrainParams
 from groundup.model.llama import build_llama
-from groundup.train.pretrain import PretrainModule, packed_labels, pretrain
+from groundup.train.pretrain import PretrainModule, places_that_predict, pretrain
 from groundup.train.pretrain_data import RowLoader
 from groundup.train.runtime import NonFiniteLossError
 from tests.conftest import ROOT
@@ -135,8 +135,8 @@ def test_a_row_attends_within_its_documents_only(tiny_model: LlamaForCausalLM, i
 
 
 def test_the_start_of_a_document_is_not_predicted() -> None:
-    labels = packed_labels(torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([[3, 4, 0, 1, 2]]))
-    assert labels.tolist() == [[6, -100, 8, 9]]
+    positions = torch.tensor([[3, 4, 0, 1, 2], [0, 1, 2, 3, 4]])
+    assert places_that_predict(positions).tolist() == [0, 2, 3, 5, 6, 7, 8]
 
 
 def test_row_order_is_a_pure_function_of_seed_and_step(inputs: dict[str, Path]) -> None:

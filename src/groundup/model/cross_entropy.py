@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IGNORED = -100  # a label that is not counted
 BLOCK_TOKENS = 512
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of softmax(hidden weight^T) over the labels that are not IGNORED; no labels: NaN.
+    """Mean cross-entropy of softmax(hidden weight^T) and the labels; of none NaN.
 
     hidden: [N, D], weight: [V, D], labels: [N]. Products in autocast's precision where it is on, the rest in fp32.
     """
@@ -28,8 +27,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        counted = (labels != IGNORED).nonzero()[:, 0]
-        states, targets, head = hidden[counted].to(dtype), labels[counted, None], weight.to(dtype)
+        states, targets, head = hidden.to(dtype), labels[:, None], weight.to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_states, to_weight = torch.empty_like(states), torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, len(states), BLOCK_TOKENS):
@@ -44,8 +42,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             )
             to_states[block] = difference.to(dtype) @ head
             to_weight += difference.to(dtype).T @ states[block]
-        to_hidden = torch.zeros_like(hidden).index_copy_(0, counted, to_states.to(hidden.dtype))
-        ctx.save_for_backward(to_hidden / len(states), (to_weight / len(states)).to(weight.dtype))
+        ctx.save_for_backward(to_states.to(hidden.dtype) / len(states), (to_weight / len(states)).to(weight.dtype))
         return total / len(states)
 
     @staticmethod

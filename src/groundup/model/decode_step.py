@@ -5,7 +5,7 @@ product, and the rotations of all positions are computed once.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, addmm, nn
 from torch.nn.functional import linear, silu
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
@@ -38,26 +38,35 @@ class DecodeStep:
 
 
 class _Layer:
+    """What of a layer is asked for at every step is looked up once: modules and configs take long to answer."""
+
     def __init__(self, layer: LlamaDecoderLayer) -> None:
         block, mlp = layer.self_attn, layer.mlp
-        self.layer, self.block = layer, block
+        self.block = block
         self.input = _side_by_side(block.q_proj, block.k_proj, block.v_proj)
         self.output = _side_by_side(block.o_proj)
         self.gate_up = _side_by_side(mlp.gate_proj, mlp.up_proj)
         self.down = _side_by_side(mlp.down_proj)
-        self.num_rotated = block.config.num_attention_heads + block.config.num_key_value_heads
+        self.norms = layer.input_layernorm, layer.post_attention_layernorm
+        num_queries, num_keys = block.config.num_attention_heads, block.config.num_key_value_heads
+        self.heads = (num_queries + 2 * num_keys, block.head_dim)
+        self.num_queries, self.num_rotated = num_queries, num_queries + num_keys
 
     def __call__(self, hidden: Tensor, attention: Attention, cos: Tensor, signed_sin: Tensor) -> Tensor:
-        projected = linear(normalize(self.layer.input_layernorm, hidden), self.input)
-        heads = projected.unflatten(-1, (-1, self.block.head_dim))
+        before_attention, before_mlp = self.norms
+        heads = linear(normalize(before_attention, hidden), self.input).view(-1, *self.heads)
         rotated = rotate(heads[:, : self.num_rotated], cos, signed_sin)
-        num_queries = self.block.config.num_attention_heads
         attended = attention(
-            self.block, rotated[:, :num_queries], rotated[:, num_queries:], heads[:, self.num_rotated :]
+            self.block, rotated[:, : self.num_queries], rotated[:, self.num_queries :], heads[:, self.num_rotated :]
         )
-        hidden = hidden + linear(attended.flatten(1), self.output)
-        gate, up = linear(normalize(self.layer.post_attention_layernorm, hidden), self.gate_up).chunk(2, -1)
-        return hidden + linear(silu(gate).mul_(up), self.down)
+        hidden = _plus_product(hidden, attended.flatten(1), self.output)
+        gate, up = linear(normalize(before_mlp, hidden), self.gate_up).chunk(2, -1)
+        return _plus_product(hidden, silu(gate).mul_(up), self.down)
+
+
+def _plus_product(hidden: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """One call, but under autocast, which would round the sum too."""
+    return addmm(hidden, x, weight.T) if weight.dtype == hidden.dtype else hidden + linear(x, weight)
 
 
 def _side_by_side(*projections: nn.Module) -> Tensor:

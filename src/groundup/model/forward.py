@@ -150,6 +150,34 @@ class PackedAttention:
         return torch.cat(attended, dim=1).transpose(0, 1)
 
 
+class RowAttention:
+    """Causal attention in rows of one length, each of several documents that do not see each other."""
+
+    def __init__(self, positions: Tensor) -> None:
+        """Of each token in its document, [B, T]."""
+        self.shape = positions.shape
+        self.positions = positions.flatten()
+        documents = (positions == 0).cumsum(-1)
+        length = positions.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=positions.device).tril()
+        self.visible = (causal & (documents[:, :, None] == documents[:, None, :]))[:, None]  # [B, 1, T, T]
+        self.bias = torch.zeros(self.visible.shape, device=positions.device).masked_fill(~self.visible, -torch.inf)
+
+    def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        queries, keys, values = (x.unflatten(0, self.shape).transpose(1, 2) for x in (queries, keys, values))
+        if is_linear(block.config):
+            attended = linear_attention.parallel(queries, keys, values, self.visible)
+        else:
+            attended = scaled_dot_product_attention(
+                queries,
+                keys,
+                values,
+                attn_mask=self.bias.to(queries.dtype),
+                enable_gqa=queries.shape[1] != keys.shape[1],
+            )
+        return attended.transpose(1, 2).flatten(0, 1)
+
+
 class _Take(torch.autograd.Function):
     """The rows at places. They differ, so that the gradient needs no accumulation, which is slow."""
 

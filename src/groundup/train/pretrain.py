@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch.nn.functional import pad
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.cost import Cost, write_cost
@@ -17,7 +18,8 @@ from groundup.evaluate.bits_per_byte import bits_per_byte
 from groundup.frame.checkpoints import Checkpoints, step_of
 from groundup.frame.params.training import ModelParams, PretrainParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer
-from groundup.model.cross_entropy import IGNORED, linear_cross_entropy
+from groundup.model.cross_entropy import linear_cross_entropy
+from groundup.model.forward import RowAttention, hidden_states
 from groundup.model.llama import build_llama, num_parameters, save_model
 from groundup.model.optimizer import build_optimizer, warmup_stable_decay
 from groundup.train.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due
@@ -31,29 +33,32 @@ logger = logging.getLogger(__name__)
 VALIDATION_BATCH = 16
 
 
-def packed_labels(input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
-    """Next tokens [B, T-1]; the first token of a document is not predicted from the document before it."""
-    return input_ids[:, 1:].masked_fill(position_ids[:, 1:] == 0, IGNORED)
+def places_that_predict(position_ids: torch.Tensor) -> torch.Tensor:
+    """[W] in the rows [B, T] one behind another; the first token of a document is not predicted from the last one."""
+    return pad(position_ids[:, 1:] != 0, (0, 1)).flatten().nonzero()[:, 0]
 
 
 class PretrainModule(L.LightningModule):
-    """`compiled`: layers by torch.compile, whose kernels for the CPU win nothing at small sizes.
+    """`compiled`: transformers' layers by torch.compile, whose kernels for the CPU win nothing at small sizes.
 
     The function is compiled and not the module, which evaluation calls too: its batches have other shapes, and each
-    would be compiled again.
+    would be compiled again. Without it our own forward pass is a few percent faster.
     """
 
     def __init__(self, model: LlamaForCausalLM, params: PretrainParams, *, compiled: bool) -> None:
         super().__init__()
         self.model = model
         self.params = params
-        self.layers = torch.compile(model.model.forward) if compiled else model.model.forward
+        self.compiled_layers = torch.compile(model.model.forward) if compiled else None
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
-        hidden = self.layers(**batch, use_cache=False).last_hidden_state[:, :-1]
-        labels = packed_labels(batch["input_ids"], batch["position_ids"])
-        loss = linear_cross_entropy(hidden.flatten(0, 1), self.model.lm_head.weight, labels.flatten())
+        ids, places = batch["input_ids"].flatten(), places_that_predict(batch["position_ids"])
+        if self.compiled_layers is None:
+            hidden = hidden_states(self.model.model, ids, RowAttention(batch["position_ids"]), places)
+        else:
+            # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
+            hidden = self.compiled_layers(**batch, use_cache=False).last_hidden_state.flatten(0, 1)[places]
+        loss = linear_cross_entropy(hidden, self.model.lm_head.weight, ids[places + 1])
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(
                 f"pretrain: the loss is {loss.item()} at step {self.global_step}, so training stopped before the "
