@@ -14,6 +14,7 @@ import pytest
 
 from groundup.data import processes
 from groundup.data.processes import Processes, available_cores, chunks_of
+from groundup.frame.stage import _tells_all
 
 SECONDS = 10  # to wait for what takes one
 
@@ -59,6 +60,34 @@ def test_a_small_corpus_starts_no_worker(monkeypatch: pytest.MonkeyPatch) -> Non
         assert shared._pool is None
 
 
+def test_work_of_unknown_length_starts_no_worker_but_takes_one_that_is_there() -> None:
+    with Processes(2) as shared:
+        assert {pid for _, pid in shared.map(work, range(20), start_workers=False)} == {os.getpid()}
+        list(shared.map(work, range(20)))
+        assert len({pid for _, pid in shared.map(work, range(20), start_workers=False)}) == 2
+
+
+def test_what_a_worker_refuses_is_told_in_our_words() -> None:
+    """As if this process had met it: `_tells_all` looks where an error was raised."""
+    with Processes(2) as shared:
+        shared.max_pending = 1  # so that the worker does every chunk
+        with pytest.raises(ValueError, match="row 5") as caught:
+            list(shared.map(partial(fail, ValueError("row 5 is no use")), range(20)))
+    assert _tells_all(caught.value)
+
+
+def test_an_error_does_not_wait_for_what_a_worker_is_at() -> None:
+    def chunks() -> Iterator[float]:
+        yield 0.0
+        yield 60.0
+        raise KeyError("odd")
+
+    start = time.monotonic()
+    with pytest.raises(KeyError, match="odd"), Processes(2) as shared:
+        list(shared.map(time.sleep, chunks()))
+    assert time.monotonic() - start < SECONDS
+
+
 def test_no_more_chunks_are_read_ahead_than_the_bound() -> None:
     read: list[int] = []
 
@@ -76,7 +105,7 @@ def test_no_more_chunks_are_read_ahead_than_the_bound() -> None:
 def test_errors_come_out_as_they_are_and_want_of_memory_with_a_remedy(number: int) -> None:
     with Processes(number) as shared, pytest.raises(KeyError, match="odd"):
         list(shared.map(partial(fail, KeyError("odd")), range(20)))
-    with Processes(number) as shared, pytest.raises(ChildProcessError, match=r"out of memory: .*max_row_bytes"):
+    with Processes(number) as shared, pytest.raises(OSError, match=r"out of memory: .*max_row_bytes"):
         list(shared.map(partial(fail, MemoryError()), range(20)))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from groundup.data import processes
 from groundup.data.jsonl import write_jsonl
 from groundup.data.prepare import prepare
 from groundup.data.tokenizer import train_tokenizer
@@ -38,6 +39,7 @@ def make(folder: Path) -> None:
     names = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report")
     outs = {name: folder / "out" / name for name in names}
     params = make_params([files_source("own", ["own.jsonl"], "text"), files_source("talk", ["talk.jsonl"], "chats")])
+    processes.CHUNKS_ALONE, processes.CHUNK_CHARACTERS = 0, 500  # so that a worker has a part in all of it
     prepare(data_dir=folder / "data", work=folder / "work", params=params, num_processes=2, **outs)
     tokenizer = folder / "out/tokenizer"
     train_tokenizer(

@@ -11,9 +11,11 @@ from groundup.frame.params.training import LoraParams
 from groundup.model.decode_step import DecodeStep
 from groundup.model.forward import PackedAttention, hidden_states, make_cache
 from groundup.train.adapters import add_adapter
+from tests.model.test_forward import llama
 from tests.model.variants import make_model
 
 SEQUENCES = [[7, 8, 9, 10, 11], [20, 30, 40, 50, 60, 21, 31], [5, 6, 7]]
+LORA = LoraParams(rank=2, alpha=4.0, dropout=0.0, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"])
 NUM_NEW = 2  # the last tokens of each sequence
 
 
@@ -47,11 +49,21 @@ def test_equals_the_pass_of_whole_sequences(position: str, attention: str, num_k
 
 
 @torch.no_grad()
+def test_biases_and_other_activations_count() -> None:
+    model = llama(num_kv_heads=1, attention_bias=True)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight)
+    assert torch.allclose(token_by_token(model), whole(model), atol=1e-5)
+    add_adapter(model, LORA)
+    assert torch.allclose(token_by_token(model), whole(model), atol=1e-5)
+
+
+@torch.no_grad()
 def test_an_adapter_counts_where_it_is_switched_on() -> None:
     model = make_model("rope", "softmax", 2)
     plain = whole(model)
-    lora = LoraParams(rank=2, alpha=4.0, dropout=0.0, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"])
-    adapter = add_adapter(model, lora)
+    adapter = add_adapter(model, LORA)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.5)

@@ -58,7 +58,10 @@ def prepare(
         train = steps.fill("decontaminated", partial(clean_train, params, steps.folder("unique"), processes))
         records = {split: steps.folder("unique") / f"{split}.jsonl" for split in SPLITS}
         records["train"] = steps.folder("decontaminated") / "train.jsonl"
-        sizes = processes.map(partial(write_output, params, records, steps), ORDER)
+        write = partial(write_output, params, records, steps)
+        sizes = processes.map(
+            write, ORDER, start_workers=False
+        )  # of a small corpus they take less than a worker's start
         written = dict(zip(ORDER, sizes, strict=True))
     targets = {
         "text": text,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Self, TypeVar
@@ -60,23 +60,28 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        if self._pool is None:
+            return
+        if kind is not None:  # what a worker is at may take minutes
+            for worker in active_children():
+                worker.terminate()
+        self._pool.shutdown(cancel_futures=True)
 
-    def map(self, function: Callable[[T], R], chunks: Iterable[T]) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], chunks: Iterable[T], *, start_workers: bool = True) -> Iterator[R]:
+        """Results in the order of the chunks. `start_workers`: where none work yet, after CHUNKS_ALONE."""
         pending: deque[Future[R]] = deque()
         for chunk in chunks:
-            pending.append(self._begin(function, chunk, sum(not future.done() for future in pending)))
+            pending.append(self._begin(function, chunk, sum(not future.done() for future in pending), start_workers))
             while pending and (pending[0].done() or len(pending) >= self.max_pending):
                 yield result_of(pending.popleft())
         while pending:
             yield result_of(pending.popleft())
 
-    def _begin(self, function: Callable[[T], R], chunk: T, num_running: int) -> Future[R]:
+    def _begin(self, function: Callable[[T], R], chunk: T, num_running: int, start_workers: bool) -> Future[R]:
         """A worker's, unless all have enough to do: then this process does it now."""
         with explained():
-            if self.num_alone > 0:
-                self.num_alone -= 1
+            if self._pool is None and (not start_workers or self.num_alone > 0):
+                self.num_alone -= start_workers
             elif num_running < QUEUED * self.num_workers:
                 return self._workers().submit(function, chunk)
             done: Future[R] = Future()
@@ -104,6 +109,8 @@ def end_with_parent() -> None:
 
 def result_of(future: Future[R]) -> R:
     with explained():
+        if error := future.exception():
+            raise error  # from here: `future.result` would raise it inside of the library
         return future.result()
 
 
@@ -118,7 +125,7 @@ def explained() -> Iterator[None]:
             "`taskset -c 0` before the command, it takes one core and no worker)"
         ) from None
     except MemoryError:
-        raise ChildProcessError(
+        raise OSError(
             "prepare is out of memory: free some, or lower prepare.max_row_bytes in params.yaml if single rows are "
             "that large, and start again"
         ) from None

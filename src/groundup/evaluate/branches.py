@@ -70,7 +70,7 @@ def _batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[lis
     row_index, column_index = torch.tensor(sources, device=device).T
     logits = model.get_output_embeddings()(hidden[row_index, column_index]).float()
     targets = torch.tensor([token for item in batch for reply in item.replies for token in reply], device=device)
-    nats = F.cross_entropy(logits, targets, reduction="none").cpu().double()
+    nats = F.cross_entropy(logits, targets, reduction="none").cpu().double()  # mps has no fp64
     lengths = [len(reply) for item in batch for reply in item.replies]
     likeliest = (logits.gather(-1, targets[:, None])[:, 0] == logits.amax(-1)).split(lengths)
     scores = iter(

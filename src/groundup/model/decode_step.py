@@ -6,7 +6,7 @@ product, and the rotations of all positions are computed once.
 
 import torch
 from torch import Tensor, addmm, nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import linear
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
@@ -42,7 +42,7 @@ class _Layer:
 
     def __init__(self, layer: LlamaDecoderLayer) -> None:
         block, mlp = layer.self_attn, layer.mlp
-        self.block = block
+        self.block, self.activation = block, mlp.act_fn
         self.input = _side_by_side(block.q_proj, block.k_proj, block.v_proj)
         self.output = _side_by_side(block.o_proj)
         self.gate_up = _side_by_side(mlp.gate_proj, mlp.up_proj)
@@ -54,31 +54,37 @@ class _Layer:
 
     def __call__(self, hidden: Tensor, attention: Attention, cos: Tensor, signed_sin: Tensor) -> Tensor:
         before_attention, before_mlp = self.norms
-        heads = linear(normalize(before_attention, hidden), self.input).view(-1, *self.heads)
+        heads = linear(normalize(before_attention, hidden), *self.input).view(-1, *self.heads)
         rotated = rotate(heads[:, : self.num_rotated], cos, signed_sin)
         attended = attention(
             self.block, rotated[:, : self.num_queries], rotated[:, self.num_queries :], heads[:, self.num_rotated :]
         )
-        hidden = _plus_product(hidden, attended.flatten(1), self.output)
-        gate, up = linear(normalize(before_mlp, hidden), self.gate_up).chunk(2, -1)
-        return _plus_product(hidden, silu(gate).mul_(up), self.down)
+        hidden = _plus(hidden, attended.flatten(1), *self.output)
+        gate, up = linear(normalize(before_mlp, hidden), *self.gate_up).chunk(2, -1)
+        return _plus(hidden, self.activation(gate).mul_(up), *self.down)
 
 
-def _plus_product(hidden: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """One call, but under autocast, which would round the sum too."""
-    return addmm(hidden, x, weight.T) if weight.dtype == hidden.dtype else hidden + linear(x, weight)
+def _plus(hidden: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """hidden + linear(x): one call, but under autocast, which would round the sum too."""
+    if bias is None and weight.dtype == hidden.dtype:
+        return addmm(hidden, x, weight.T)
+    return hidden + linear(x, weight, bias)
 
 
-def _side_by_side(*projections: nn.Module) -> Tensor:
-    """Their weights [out of all, in], in autocast's precision where it is on; an adapter is taken into its weight."""
-    weights = [p.weight if isinstance(p, nn.Linear) else _as_matrix(p) for p in projections]
+def _side_by_side(*projections: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Their weights [out of all, in], in autocast's precision where it is on, and biases; a Llama has all or none."""
+    weights, biases = zip(*map(_affine, projections), strict=True)
     kind = weights[0].device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights[0].dtype
-    return (torch.cat(weights) if len(weights) > 1 else weights[0]).to(dtype)
+    weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+    return weight.to(dtype), None if biases[0] is None else torch.cat(biases).to(dtype)
 
 
-def _as_matrix(projection: nn.Module) -> Tensor:
-    """A linear map without bias says what it does to unit vectors."""
+def _affine(projection: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Weight [out, in] and bias. What is no plain linear layer, an adapter, says what it does to unit vectors."""
+    if isinstance(projection, nn.Linear):
+        return projection.weight, projection.bias
     weight = next(projection.parameters())
-    matrix: Tensor = projection(torch.eye(weight.shape[-1], device=weight.device)).T
-    return matrix.contiguous()
+    bias = projection(weight.new_zeros(1, weight.shape[-1]))[0]
+    matrix = (projection(torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device)) - bias).T.contiguous()
+    return matrix, bias if bool(bias.any()) else None

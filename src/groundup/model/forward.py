@@ -6,6 +6,7 @@ positions that nobody looks at. What comes out is what the stock forward pass co
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -41,7 +42,7 @@ def hidden_states(model: LlamaModel, ids: Tensor, attention: Attention, wanted: 
         )
         attended = attention(block, rotate(queries, *rotation), rotate(keys, *rotation), values).flatten(1)
         if i == len(model.layers) - 1:
-            hidden, attended = _take(hidden, wanted), _take(attended, wanted)
+            hidden, attended = take(hidden, wanted), take(attended, wanted)
         hidden = hidden + block.o_proj(attended)
         hidden = hidden + layer.mlp(normalize(layer.post_attention_layernorm, hidden))
     return normalize(model.norm, hidden)
@@ -161,7 +162,11 @@ class RowAttention:
         length = positions.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=positions.device).tril()
         self.visible = (causal & (documents[:, :, None] == documents[:, None, :]))[:, None]  # [B, 1, T, T]
-        self.bias = torch.zeros(self.visible.shape, device=positions.device).masked_fill(~self.visible, -torch.inf)
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """[B, 1, T, T], added to the scores: made once for all layers."""
+        return torch.zeros(self.visible.shape, device=self.visible.device).masked_fill(~self.visible, -torch.inf)
 
     def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         queries, keys, values = (x.unflatten(0, self.shape).transpose(1, 2) for x in (queries, keys, values))
@@ -193,6 +198,7 @@ class _Take(torch.autograd.Function):
         return gradient.new_zeros(ctx.shape).index_copy_(0, places, gradient), None
 
 
-def _take(x: Tensor, places: Tensor) -> Tensor:
+def take(x: Tensor, places: Tensor) -> Tensor:
+    """x[places], each place named once."""
     taken: Tensor = _Take.apply(x, places)
     return taken

@@ -105,7 +105,7 @@ def _sample_batch(
 
 
 def next_token_logprobs(model: LlamaForCausalLM, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The distribution replies are drawn from, logits [..., V] -> log-probabilities [..., V]."""
+    """The distribution replies are drawn from, logits [..., V] -> log-probabilities [..., V]; logits may change."""
     return next_token_scores(model, logits, temperature).log_softmax(-1)
 
 

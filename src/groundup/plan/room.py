@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from groundup.data.processes import MAX_PROCESSES, available_cores
 from groundup.frame.params import Params
 from groundup.plan.workload import Data, Work
 
@@ -18,6 +19,7 @@ IMPORTED = {
     "align": 640 * MB,
     "evaluate": 605 * MB,
 }
+WORKER = 70 * MB  # of prepare, one for each further core
 VALIDATION_ROWS = 16
 INDEX_BYTES = 4200  # of a document, to find its duplicates
 BPE_BYTES, BPE_CHARACTERS, BPE_GROWTH = 330 * MB, 9.8e6, 0.6  # of so much text; distinct words grow by Heaps' law
@@ -80,7 +82,7 @@ def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
 def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room]:
     n = work.num_parameters * FLOAT
     texts = {
-        "prepare": data.num_documents * INDEX_BYTES + 80 * MB,
+        "prepare": data.num_documents * INDEX_BYTES + 80 * MB + (min(available_cores(), MAX_PROCESSES) - 1) * WORKER,
         "tokenizer": round(BPE_BYTES * (data.num_train_characters / BPE_CHARACTERS) ** BPE_GROWTH),
         "pretrain": 0,
         "sft": 0,

@@ -19,7 +19,7 @@ from groundup.frame.checkpoints import Checkpoints, step_of
 from groundup.frame.params.training import ModelParams, PretrainParams, RuntimeParams
 from groundup.model.chat_format import load_tokenizer
 from groundup.model.cross_entropy import linear_cross_entropy
-from groundup.model.forward import RowAttention, hidden_states
+from groundup.model.forward import RowAttention, hidden_states, take
 from groundup.model.llama import build_llama, num_parameters, save_model
 from groundup.model.optimizer import build_optimizer, warmup_stable_decay
 from groundup.train.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due
@@ -57,7 +57,8 @@ class PretrainModule(L.LightningModule):
             hidden = hidden_states(self.model.model, ids, RowAttention(batch["position_ids"]), places)
         else:
             # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
-            hidden = self.compiled_layers(**batch, use_cache=False).last_hidden_state.flatten(0, 1)[places]
+            hidden = self.compiled_layers(**batch, use_cache=False).last_hidden_state
+            hidden = take(hidden.flatten(0, 1), places)
         loss = linear_cross_entropy(hidden, self.model.lm_head.weight, ids[places + 1])
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(

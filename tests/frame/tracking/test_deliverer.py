@@ -251,13 +251,10 @@ def test_a_store_is_there_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch, t
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
-def test_the_copy_of_the_model_is_rehearsed_when_evaluate_starts(
-    monkeypatch: pytest.MonkeyPatch, client: MlflowClient, tmp_path: Path
-) -> None:
-    """And not when it has ended and waits; other stages never need it."""
-    rehearsed: list[Path] = []
-    monkeypatch.setattr(module, "rehearse_copy", rehearsed.append)
-    for stage, expected in (("sft", []), ("evaluate", [tmp_path / "evaluate"])):
+def test_what_will_be_registered_is_known_from_the_start(client: MlflowClient, tmp_path: Path) -> None:
+    """The copy of its model is rehearsed then; other stages never need it."""
+    for stage, expected in (("sft", False), ("evaluate", True)):
         write_run(tmp_path / stage, stage=stage, finish=False)
-        assert not Deliverer(tmp_path / stage, client, None).deliver()
-        assert rehearsed == expected
+        deliverer = Deliverer(tmp_path / stage, client, None)
+        assert not deliverer.deliver()
+        assert deliverer.will_register is expected

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from groundup.frame.environment import main_root, tracking_store
 from groundup.frame.redact import redact, redact_streams
+from groundup.frame.tracking.copy import rehearse_copy
 from groundup.frame.tracking.deliverer import Deliverer
 from groundup.frame.tracking.spool import claimed, waiting
 from groundup.frame.tracking.store import open_store
@@ -55,7 +56,7 @@ def first_line(error: BaseException) -> str:
 
 def main(work: Path, root: Path, parent: int) -> None:
     uri, artifact_location = tracking_store(root)
-    said = ""
+    said, rehearsed = "", False
     with _own(work, parent) as held:
         client: MlflowClient | None = None
         deliverer: Deliverer | None = None
@@ -67,6 +68,9 @@ def main(work: Path, root: Path, parent: int) -> None:
                 deliverer = deliverer or Deliverer(work, client, artifact_location)
                 if deliverer.deliver():
                     return
+                if deliverer.will_register and not rehearsed:
+                    rehearsed = True
+                    rehearse_copy(work)  # now, while the stage works, and not while it waits for its end
             except MLFLOW_ERRORS as error:
                 if first_line(error) != said:
                     said = first_line(error)

@@ -20,7 +20,6 @@ from mlflow.exceptions import MlflowException
 
 from groundup.frame import candidate
 from groundup.frame.tracking.check import EXPERIMENT, deleted_experiment
-from groundup.frame.tracking.copy import rehearse_copy
 from groundup.frame.tracking.register import register
 from groundup.frame.tracking.registry import NAME
 from groundup.frame.tracking.spool import (
@@ -52,6 +51,7 @@ class Deliverer:
         self.run_id: str | None = None
         self.num_events = 0
         self.last: dict[str, Metric] = {}
+        self.will_register = False
         if delivered.run_id and (run := find_run(client, delivered.run_id)):
             self._go_on(run)
             self.num_events = delivered.num_events
@@ -99,8 +99,7 @@ class Deliverer:
         match event["kind"]:
             case "start":
                 self._start(event)
-                if event["tags"]["stage"] == candidate.STAGE:
-                    rehearse_copy(self.work)  # now, while the stage works, and not while it waits for its end
+                self.will_register = event["tags"]["stage"] == candidate.STAGE
             case "metrics":
                 self._metrics(event)
             case "artifacts":

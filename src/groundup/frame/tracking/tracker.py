@@ -47,7 +47,8 @@ class Tracker:
                     str(self.root),
                     str(os.getpid()),
                 ],
-                env=DELIVERY | os.environ | {"PYTHONPATH": str(self.root / "src")},
+                # It copies models, for which MLflow would take the GPU that the stage works on.
+                env=DELIVERY | os.environ | {"PYTHONPATH": str(self.root / "src"), "CUDA_VISIBLE_DEVICES": ""},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the stage, which then tells the deliverer how the run ended

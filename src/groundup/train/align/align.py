@@ -75,12 +75,13 @@ def align(
         params,
         log,
     )
-    if params.method == "ppo":  # each with its own imports: those of TRL's trainers of groups take a second
-        from groundup.train.ppo.train import train_ppo as train_policy
-    elif params.method == "dpo":
-        from groundup.train.align.pairs import train_on_pairs as train_policy
-    else:
-        from groundup.train.align.group import train_in_groups as train_policy
+    match params.method:  # each with its own imports: those of TRL's trainers of groups take a second
+        case "ppo":
+            from groundup.train.ppo.train import train_ppo as train_policy
+        case "dpo":
+            from groundup.train.align.pairs import train_on_pairs as train_policy
+        case "rloo" | "grpo":
+            from groundup.train.align.group import train_in_groups as train_policy
     training = train_policy(worker, following, train, params, runtime, torch_device, checkpoints, log)
     following.write(report)
     cost = Cost(num_parameters(model), following.num_learned_tokens, following.num_read_tokens)
