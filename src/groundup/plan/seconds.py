@@ -7,7 +7,7 @@ from groundup.frame.params import Params
 from groundup.plan.workload import LIVE_SHARE, MEAN_CHAT, MEAN_DOCUMENT, MEAN_EXAMPLE, MEAN_PROMPT, Data, Work
 
 # What no calibration measures, taken from default runs on two cores: work of the processor alone.
-PREPARE_CHARACTER = 1.25e-6
+PREPARE_CHARACTER = 7.5e-7  # of two cores
 TOKENIZER_CHARACTER = 6.7e-7
 RENDERED_CHAT = 6e-3  # tokenized, split, checked that every prompt is a prefix
 RENDERED_PAIR = 1e-3
