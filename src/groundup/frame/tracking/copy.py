@@ -47,8 +47,8 @@ def rehearse_copy(work: Path) -> None:
 
 
 def _copy_a_model_of_no_size(folder: Path) -> None:
-    import mlflow.transformers
     from huggingface_hub import ModelCard
+    from mlflow.transformers import save_model
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -61,7 +61,7 @@ def _copy_a_model_of_no_size(folder: Path) -> None:
     )
     LlamaForCausalLM(shape).save_pretrained(source)
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()), chat_template="chat").save_pretrained(source)
-    mlflow.transformers.save_model(
+    save_model(
         _load(source),
         folder / "copy",
         task=CHAT,
