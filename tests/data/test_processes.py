@@ -44,9 +44,9 @@ def workers_start_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_results_come_in_order_from_all_processes(number: int) -> None:
     with Processes(number) as shared:
-        results = list(shared.map(work, range(200)))
+        results = list(shared.map(work, range(500)))
         again = list(shared.map(work, range(5)))
-    assert [chunk for chunk, _ in results] == list(range(200))
+    assert [chunk for chunk, _ in results] == list(range(500))
     assert [chunk for chunk, _ in again] == list(range(5))
     pids = {pid for _, pid in results}
     assert os.getpid() in pids
