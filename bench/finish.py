@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from groundup.frame.checkpoints import Checkpoints
-from groundup.frame.files import read_json, remove, write_json
-from groundup.frame.interruption import Interruption
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.files import read_json, remove, write_json
+from groundup.runner.interruption import Interruption
 
 RESULT = "result.json"  # written last: a cell that has it is finished
 

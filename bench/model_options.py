@@ -21,11 +21,11 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from bench.finish import finish
 from bench.results import ROOT
 from bench.scaling.__main__ import train_cell
-from groundup.data.tokenizer import chat_tokenizer, train_bpe
-from groundup.frame.params import Params, load_params
-from groundup.model.generation import sample_replies
-from groundup.model.llama import build_llama, num_parameters
-from groundup.model.optimizer import build_optimizer
+from groundup.core.model.generation import sample_replies
+from groundup.core.model.llama import build_llama, num_parameters
+from groundup.pretrain.optimizer import build_optimizer
+from groundup.runner.params import Params, load_params
+from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
 
 QUALITY_SHARE = 1 / 4  # of the default's steps
 OPTIONS: dict[str, dict[str, object]] = {

@@ -8,9 +8,9 @@ import argparse
 from pathlib import Path
 
 from groundup.evaluate.gold import Absent, load_gold_judge
-from groundup.evaluate.overoptimization import read_points, study
+from groundup.evaluate.measures.overoptimization import read_points, study
 from groundup.evaluate.report.overoptimization import draw_studies
-from groundup.frame.params import load_params
+from groundup.runner.params import load_params
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.frame.files import write_json, write_text
+from groundup.runner.files import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 

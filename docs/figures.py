@@ -15,10 +15,10 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 import reliability_figures  # noqa: E402
 
 from bench.compare_alignment import page  # noqa: E402
-from groundup.frame.files import hash_file  # noqa: E402
-from groundup.frame.params import load_params  # noqa: E402
-from groundup.frame.params.selection import select  # noqa: E402
-from groundup.frame.pipeline import read_pipeline  # noqa: E402
+from groundup.runner.files import hash_file  # noqa: E402
+from groundup.runner.params import load_params  # noqa: E402
+from groundup.runner.params.selection import select  # noqa: E402
+from groundup.runner.pipeline import read_pipeline  # noqa: E402
 
 STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
 MODELS = ("base", "sft", "aligned")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from groundup.data.pii_quality import QUALITY_HEAD, measure_pii, planted_rows, quality_rows
+from groundup.prepare.clean.pii_quality import QUALITY_HEAD, measure_pii, planted_rows, quality_rows
 
 CHECKPOINTED = ("pretrain", "sft", "reward", "align")
 # Block -> (the file its figures are in, what writes that file).

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from groundup.frame.stage import Stage, run_stage
+from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
     with stage.importing():
-        from groundup.train.align.align import align
+        from groundup.align.align import align
     return align(
         sft=stage.dep("artifacts/sft"),
         reward=stage.dep("artifacts/reward"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from groundup.frame.stage import Stage, run_stage
+from groundup.runner.stage import Stage, run_stage
 
 REPORTED = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align")
 CURVES = ("pretrain", "sft", "reward", "align")

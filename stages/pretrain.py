@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from groundup.frame.stage import Stage, run_stage
+from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
     with stage.importing():
-        from groundup.train.pretrain import pretrain
+        from groundup.pretrain.pretrain import pretrain
     return pretrain(
         tokenizer=stage.dep("artifacts/tokenizer"),
         shards=stage.dep("artifacts/shards"),

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from groundup.frame.stage import Stage, run_stage
+from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
     with stage.importing():
-        from groundup.data.tokenizer import train_tokenizer
+        from groundup.tokenizer.tokenizer import train_tokenizer
     return train_tokenizer(
         text=stage.dep("artifacts/data/text"),
         out=stage.out("artifacts/tokenizer"),

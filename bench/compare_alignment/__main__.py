@@ -11,8 +11,8 @@ from pathlib import Path
 from bench.compare_alignment.cells import Cells
 from bench.compare_alignment.page import METHODS, write_page
 from bench.compare_alignment.score import score
-from groundup.frame.files import write_json
-from groundup.frame.params import load_params
+from groundup.runner.files import write_json
+from groundup.runner.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 

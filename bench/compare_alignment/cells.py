@@ -6,11 +6,11 @@ from typing import Any
 
 from bench.compare_alignment.page import METHODS
 from bench.finish import RESULT, finish
-from groundup.frame.checkpoints import Checkpoints
-from groundup.frame.files import file_digests, read_json, write_json
-from groundup.frame.params import Params
-from groundup.train.align.align import align
-from groundup.train.reward import train_reward
+from groundup.align.align import align
+from groundup.reward.reward import train_reward
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.files import file_digests, read_json, write_json
+from groundup.runner.params import Params
 
 SETTING = "setting.json"
 

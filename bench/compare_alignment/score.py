@@ -8,20 +8,20 @@ import numpy as np
 from bench.compare_alignment.cells import Cells
 from bench.compare_alignment.page import METHODS
 from bench.finish import RESULT
-from groundup.data.jsonl import read_jsonl
-from groundup.evaluate.baseline import Pool, reply_pool
+from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.judging.judge import Judge
+from groundup.core.judging.statistics import cluster_bootstrap, wins
+from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
+from groundup.core.model.llama import load_causal_lm
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values
+from groundup.core.training.runtime import set_up
 from groundup.evaluate.gold import Absent, agreement_metrics, chats, gold_metrics, load_gold_judge
 from groundup.evaluate.length_control import length_controlled_win_rate
-from groundup.evaluate.overoptimization import FILE, Study, read_points, study
+from groundup.evaluate.measures.best_of_n import Pool, reply_pool
+from groundup.evaluate.measures.overoptimization import FILE, Study, read_points, study
 from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
-from groundup.frame.files import read_json
-from groundup.judge import Judge
-from groundup.model.best_of_n import best_of_n_kl, best_of_n_values
-from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
-from groundup.model.llama import load_causal_lm
-from groundup.model.scoring import RewardScorer
-from groundup.statistics import cluster_bootstrap, wins
-from groundup.train.runtime import set_up
+from groundup.runner.files import read_json
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.results import ROOT, ratios, row, spread, write_result
-from groundup.frame.files import read_object
-from groundup.frame.pipeline import read_pipeline
+from groundup.runner.files import read_object
+from groundup.runner.pipeline import read_pipeline
 
 HERE = Path(__file__).parent
 IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|(\s+)(\S+)")
@@ -23,7 +23,7 @@ NUM_PACKAGES = 6  # named in the table
 NOW = ("imports now, s", "of everything", "end now, s", "slowest packages, s")
 IMPORTED = re.compile(r"^imported at (\S+)$", re.MULTILINE)
 EVERYTHING = "everything"
-TRACKING = "src/groundup/frame/tracking"  # of the frame, what the delivering process imports
+TRACKING = "src/groundup/runner/tracking"  # of the frame, what the delivering process imports
 UP_TO_DATE = "Data and pipelines are up to date"
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def imports_of(script: Path) -> str:
     first = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     later = [node for node in import_statements(tree) if node not in first]
     lines = [ast.unparse(node) for node in first]
-    lines += ["from groundup.frame import collector", "with collector.importing():"]
+    lines += ["from groundup.runner import collector", "with collector.importing():"]
     return "\n".join([*lines, *(f"    {ast.unparse(node)}" for node in later)])
 
 

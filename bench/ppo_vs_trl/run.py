@@ -22,13 +22,13 @@ from ruamel.yaml import YAML
 from transformers import LlamaForCausalLM
 from turns import read_settings
 
-from groundup.frame.params.align import AlignParams
-from groundup.model.chat_format import load_tokenizer
-from groundup.model.scoring import RewardScorer
-from groundup.train.ppo.models import Policy
-from groundup.train.ppo.prompts import load_prompts
-from groundup.train.ppo.rollout import RolloutWorker
-from groundup.train.runtime import draw
+from groundup.align.policy import Policy
+from groundup.align.rollout import RolloutWorker
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.prompts import load_prompts
+from groundup.core.training.runtime import draw
+from groundup.runner.params.align import AlignParams
 
 HERE = Path(__file__).parent
 SIDES = ("trl", "separate", "shared")

@@ -10,13 +10,13 @@ import torch
 from transformers import LlamaForCausalLM
 from turns import Turns, read_settings
 
-from groundup.frame.params.align import AlignParams
-from groundup.model.chat_format import load_tokenizer
-from groundup.model.scoring import RewardScorer
-from groundup.train.ppo.models import Policy, SharedTrunkValue, ValueModel
-from groundup.train.ppo.module import Ppo
-from groundup.train.ppo.prompts import Prompt, PromptBatches
-from groundup.train.ppo.rollout import RolloutWorker
+from groundup.align.methods.ppo.module import Ppo
+from groundup.align.policy import Policy, SharedTrunkValue, ValueModel
+from groundup.align.rollout import RolloutWorker
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.prompts import Prompt, PromptBatches
+from groundup.runner.params.align import AlignParams
 
 
 class TakeTurns(L.Callback):

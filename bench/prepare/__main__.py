@@ -17,10 +17,10 @@ from datasketch import MinHashLSH
 
 from bench.prepare.corpus import write_corpus
 from bench.results import ROOT, ratios, row, spread, write_result
-from groundup.data.dedup import index_bytes_per_document
-from groundup.frame.files import remove
-from groundup.frame.params import load_params
-from groundup.frame.params.prepare import PrepareParams
+from groundup.prepare.clean.dedup import index_bytes_per_document
+from groundup.runner.files import remove
+from groundup.runner.params import load_params
+from groundup.runner.params.prepare import PrepareParams
 
 HERE = Path(__file__).parent
 SAMPLE_SECONDS = 0.2

@@ -4,10 +4,10 @@ import json
 import random
 from pathlib import Path
 
-from groundup.data.packages import read_package
-from groundup.data.records import body
-from groundup.data.rows import BadRow
-from groundup.frame.params.prepare import PackageSource, PrepareParams
+from groundup.core.formats.records import body
+from groundup.prepare.sources.packages import read_package
+from groundup.prepare.sources.rows import BadRow
+from groundup.runner.params.prepare import PackageSource, PrepareParams
 
 NUM_FILES = 2  # datatrove shares work out by file
 REPLACED = 0.5  # of the words of a copy: then no copy is a near duplicate of its original

@@ -10,9 +10,9 @@ OUTPUTS = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "
 
 def main() -> None:
     # Here, since every worker runs the top of this file.
-    from groundup.data.prepare import prepare
-    from groundup.data.processes import available_cores
-    from groundup.frame.params.prepare import PrepareParams
+    from groundup.prepare.prepare import prepare
+    from groundup.prepare.processes import available_cores
+    from groundup.runner.params.prepare import PrepareParams
 
     params = PrepareParams.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     corpus, out = Path(sys.argv[2]), Path(sys.argv[3])

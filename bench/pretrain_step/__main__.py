@@ -18,15 +18,15 @@ from bench.pretrain_step.loop import Loop, Network
 from bench.pretrain_step.matmuls import model_flops, products_of_step
 from bench.pretrain_step.page import table
 from bench.results import ROOT, ratios, write_result
-from groundup.data.shards import TokenShards
-from groundup.frame.params import Params, load_params
-from groundup.model.chat_format import load_tokenizer
-from groundup.model.llama import build_llama
-from groundup.train.callbacks import LogCurves, RngState
-from groundup.train.pretrain import PretrainModule, ShowProgress, trainer_settings
-from groundup.train.pretrain_data import ShardDataModule
-from groundup.train.progress import ProgressReport
-from groundup.train.runtime import set_up
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.formats.shards import TokenShards
+from groundup.core.model.llama import build_llama
+from groundup.core.training.callbacks import LogCurves, RngState
+from groundup.core.training.progress import ProgressReport
+from groundup.core.training.runtime import set_up
+from groundup.pretrain.data import ShardDataModule
+from groundup.pretrain.pretrain import PretrainModule, ShowProgress, trainer_settings
+from groundup.runner.params import Params, load_params
 
 HERE = Path(__file__).parent
 

@@ -10,17 +10,17 @@ import lightning as L
 import torch
 
 from bench.results import ROOT, row, spread, write_result
-from groundup.data.jsonl import read_jsonl
-from groundup.data.shards import TokenShards
-from groundup.evaluate.bits_per_byte import bits_per_byte
-from groundup.frame.params import Params, load_params
-from groundup.frame.params.training import PretrainParams
-from groundup.model.chat_format import load_tokenizer
-from groundup.model.llama import build_llama, num_parameters
-from groundup.model.optimizer import build_optimizer, warmup_stable_decay
-from groundup.train.pretrain import VALIDATION_BATCH, PretrainModule, trainer_settings
-from groundup.train.pretrain_data import ShardDataModule
-from groundup.train.runtime import set_up
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.formats.shards import TokenShards
+from groundup.core.model.bits_per_byte import bits_per_byte
+from groundup.core.model.llama import build_llama, num_parameters
+from groundup.core.training.runtime import set_up
+from groundup.pretrain.data import ShardDataModule
+from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
+from groundup.pretrain.pretrain import VALIDATION_BATCH, PretrainModule, trainer_settings
+from groundup.runner.params import Params, load_params
+from groundup.runner.params.training import PretrainParams
 
 HERE = Path(__file__).parent
 OPTIMIZERS = ("muon", "adamw")

@@ -12,11 +12,11 @@ import torch
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench.results import ROOT, ratios, row, spread, write_result
-from groundup.frame.params import load_params
-from groundup.model.chat_format import load_tokenizer
-from groundup.model.generation import sample_replies
-from groundup.train.ppo.prompts import load_prompts
-from groundup.train.runtime import draw, set_up
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.model.generation import sample_replies
+from groundup.core.rollout.prompts import load_prompts
+from groundup.core.training.runtime import draw, set_up
+from groundup.runner.params import load_params
 
 HERE = Path(__file__).parent
 MODEL = ROOT / "artifacts/sft"

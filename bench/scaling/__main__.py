@@ -13,17 +13,17 @@ from bench.finish import finish
 from bench.results import ROOT, write_result
 from bench.scaling.fit import FLOPS_PER_PARAMETER_AND_TOKEN, fit_law
 from bench.scaling.page import draw, table
-from groundup.data.jsonl import read_jsonl, write_jsonl
-from groundup.frame.checkpoints import Checkpoints
-from groundup.frame.files import read_json, write_json
-from groundup.frame.params import Params, load_params
-from groundup.frame.params.training import ModelParams
-from groundup.model.chat_format import load_tokenizer
-from groundup.sizing import count_parameters, count_tokens, shape
-from groundup.train.pretrain import pretrain
+from groundup.app.plan.sizing import count_parameters, count_tokens, shape
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.formats.jsonl import read_jsonl, write_jsonl
+from groundup.pretrain.pretrain import pretrain
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.files import read_json, write_json
+from groundup.runner.params import Params, load_params
+from groundup.runner.params.training import ModelParams
 
 HERE = Path(__file__).parent
-DEPTHS = (2, 3, 4, 6)  # width, heads and MLP in proportion, as groundup.sizing has them
+DEPTHS = (2, 3, 4, 6)  # width, heads and MLP in proportion, as groundup.app.plan.sizing has them
 BUDGETS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # times the FLOPs of the default run
 NUM_VALIDATION_DOCUMENTS = 400
 SECTIONS = ("tokenizer", "model", "pretrain", "runtime")  # of the params, on which cells depend

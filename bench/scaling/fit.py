@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares  # type: ignore[import-untyped]
 
-FLOPS_PER_PARAMETER_AND_TOKEN = 6  # as groundup.cost counts
+FLOPS_PER_PARAMETER_AND_TOKEN = 6  # as groundup.core.training.cost counts
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from bench.results import row
 from bench.scaling.fit import Law
-from groundup.plots import BLUE, INK, ORANGE, TEAL, legend, style, to_png
+from groundup.core.judging.plots import BLUE, INK, ORANGE, TEAL, legend, style, to_png
 
 
 def draw(cells: list[dict[str, Any]], law: Law, default_width: int) -> bytes:

@@ -41,7 +41,7 @@ def role_of(arguments: list[str]) -> str:
     module = arguments[arguments.index("-m") + 1] if "-m" in arguments else ""
     if module.startswith("stages."):
         return "stage"
-    return {"dvc": "dvc", "groundup.frame.tracking.deliver": "deliver"}.get(module, "other")
+    return {"dvc": "dvc", "groundup.runner.tracking.deliver": "deliver"}.get(module, "other")
 
 
 class Watch:

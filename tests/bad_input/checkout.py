@@ -9,14 +9,14 @@ import torch
 from ruamel.yaml import YAML
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from groundup.data.jsonl import write_jsonl
-from groundup.data.shards import write_shards
-from groundup.frame.files import digest_path, dvc_md5, remove, write_json
-from groundup.frame.pipeline import read_pipeline
-from groundup.frame.steps import FinishedSteps
-from groundup.model.llama import save_model
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.formats.shards import write_shards
+from groundup.core.model.llama import save_model
+from groundup.runner.files import digest_path, dvc_md5, remove, write_json
+from groundup.runner.pipeline import read_pipeline
+from groundup.runner.steps import FinishedSteps
 from tests.conftest import ROOT, SENTENCES
-from tests.data.made_up import OPENINGS, add_package, make_conversation, make_params
+from tests.prepare.made_up import OPENINGS, add_package, make_conversation, make_params
 
 EARLIER = "0123456789abcdef"  # a work dir of other inputs
 STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")

@@ -19,12 +19,12 @@ import pytest
 from mlflow import MlflowClient
 from transformers import PreTrainedTokenizerFast
 
-from groundup.frame import stage as frame
-from groundup.frame.environment import tracking_store
-from groundup.frame.tracking import tracker
-from groundup.frame.tracking.deliverer import Deliverer
-from groundup.frame.tracking.spool import claimed
-from groundup.frame.tracking.store import open_store
+from groundup.runner import stage as frame
+from groundup.runner.environment import tracking_store
+from groundup.runner.tracking import tracker
+from groundup.runner.tracking.deliverer import Deliverer
+from groundup.runner.tracking.spool import claimed
+from groundup.runner.tracking.store import open_store
 from tests.bad_input.checkout import EARLIER, build_checkout, snapshot
 from tests.bad_input.forks import ForkServer, Outcome
 from tests.bad_input.spoil import Spoil

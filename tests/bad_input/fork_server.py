@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import groundup.frame.stage  # noqa: F401  what every stage imports first
+import groundup.runner.stage  # noqa: F401  what every stage imports first
 
 
 def serve() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from groundup.data.jsonl import write_jsonl
+from groundup.core.formats.jsonl import write_jsonl
 from tests.bad_input.checkout import make, read_params, write_params
-from tests.data.made_up import add_package, files_source
+from tests.prepare.made_up import add_package, files_source
 
 Spoil = Callable[[Path], Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from groundup.cli import app
+from groundup.app.cli.main import app
 from tests.bad_input.checkout import EARLIER, snapshot
 from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id
 from tests.bad_input.forks import Outcome
@@ -207,7 +207,7 @@ CASES = [
 
 def invoke(checkout: Checkout, line: str, monkeypatch: pytest.MonkeyPatch) -> Outcome:
     monkeypatch.chdir(checkout.root)
-    monkeypatch.setattr("groundup.cli.console.width", 10_000)
+    monkeypatch.setattr("groundup.app.cli.main.console.width", 10_000)
     result = CliRunner().invoke(app, line.split(), input="Hello\n")
     unexpected = result.exception is not None and not isinstance(result.exception, SystemExit)
     return Outcome(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from groundup.frame.params import load_params
+from groundup.runner.params import load_params
 from tests.bad_input.checkout import snapshot
 from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id
 from tests.bad_input.forks import ForkServer

@@ -91,7 +91,7 @@ def test_the_named_command_repairs_a_damaged_model(repository: Path) -> None:
     """Without --force DVC leaves a changed file as it is."""
     before = outputs(repository)
     truncate("artifacts/aligned/model.safetensors")(repository)
-    result = call(repository, f"{sys.executable} -m groundup.cli chat")
+    result = call(repository, f"{sys.executable} -m groundup.app.cli.main chat")
     assert result.returncode == 1
     (command,) = commands_in(result.stdout + result.stderr)
     must(repository, command)

@@ -20,7 +20,7 @@ from tests.bad_input.spoil import (
     set_param,
     write,
 )
-from tests.data.made_up import sentence
+from tests.prepare.made_up import sentence
 
 CASES = [
     prepare("an empty .txt", own("a.txt", ""), "there is no row", "source own", "put data there"),

@@ -130,7 +130,9 @@ def test_replies_of_no_words_are_no_failure(
 ) -> None:
     """A policy that always ends its turn at once is measured as such."""
     end = tiny_tokenizer.eos_token_id
-    monkeypatch.setattr("groundup.model.generation.draw", lambda logprobs, uniforms: torch.full((len(logprobs),), end))
+    monkeypatch.setattr(
+        "groundup.core.model.generation.draw", lambda logprobs, uniforms: torch.full((len(logprobs),), end)
+    )
     for stage in ("align", "evaluate"):
         outcome = run_here(checkout, stage, monkeypatch)
         assert outcome.code == 0, outcome.message

@@ -10,8 +10,8 @@ import pytest
 from bench.compare_alignment.cells import Cells
 from bench.compare_alignment.page import METHODS, NOT_RUN, blocks, write_page
 from bench.finish import RESULT, finish
-from groundup.frame.params import load_params
-from tests.train.ppo.conftest import AlignRun, run_align
+from groundup.runner.params import load_params
+from tests.align.conftest import AlignRun, run_align
 
 __all__ = ["run_align"]
 ROOT = Path(__file__).resolve().parents[2]

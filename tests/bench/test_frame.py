@@ -16,7 +16,7 @@ def main(stage: Any) -> None:
 """
 
 AS_IT_EXECUTES_THEM = """from typing import Any
-from groundup.frame import collector
+from groundup.runner import collector
 with collector.importing():
     import json
     from fractions import Fraction"""

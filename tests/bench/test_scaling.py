@@ -5,8 +5,8 @@ import pytest
 
 from bench.scaling.__main__ import resize_run
 from bench.scaling.fit import Law, fit_law
-from groundup.frame.params import load_params
-from groundup.sizing import shape
+from groundup.app.plan.sizing import shape
+from groundup.runner.params import load_params
 from tests.conftest import ROOT
 
 LAW = Law(irreducible=1.2, of_parameters=60.0, alpha=0.4, of_tokens=120.0, beta=0.35)

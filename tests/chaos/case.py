@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from groundup.frame.pipeline import StageSpec, read_pipeline
+from groundup.runner.pipeline import StageSpec, read_pipeline
 from tests.chaos.compare import differing_files, differing_history, runs_now
 from tests.chaos.events import Event, of_stage, read_events
 from tests.chaos.measure import (

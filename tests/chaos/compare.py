@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 
-from groundup.frame.pipeline import StageSpec
+from groundup.runner.pipeline import StageSpec
 from tests.smoke_run import CLOCK_BOUND, STAGES, SmokeRun, drop_clock
 
 EXPERIMENT = "groundup"

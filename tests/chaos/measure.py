@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from signal import SIGKILL
 
-from groundup.frame.params import load_params
+from groundup.runner.params import load_params
 from tests.chaos.events import Event, is_counted, of_stage
 from tests.chaos.plan import Kill
 

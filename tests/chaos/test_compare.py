@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.frame.pipeline import StageSpec
+from groundup.runner.pipeline import StageSpec
 from tests.chaos.compare import differing_files, shown
 from tests.chaos.events import Event
 from tests.chaos.measure import instant, seconds_lost, tear, trained, went_on_from
@@ -99,7 +99,7 @@ def event(time: float, name: str, path: str, mode: str = "write") -> Event:
 
 
 def test_seconds_lost_count_from_the_last_kept_file() -> None:
-    started = event(1.0, "open", "src/groundup/train/sft.py", "read")
+    started = event(1.0, "open", "src/groundup/sft/sft.py", "read")
     kept = event(4.0, "os.rename", ".work/sft/0123/scratch/checkpoint-10")
     torn = event(6.0, "open", ".work/sft/0123/scratch/checkpoint-20.tmp")
     kill = event(6.5, "kill", "0.250000 9 self", "kill")
@@ -109,7 +109,7 @@ def test_seconds_lost_count_from_the_last_kept_file() -> None:
 
 
 def test_seconds_lost_count_from_the_step_it_went_on_from() -> None:
-    started = event(1.0, "open", "src/groundup/train/sft.py", "read")
+    started = event(1.0, "open", "src/groundup/sft/sft.py", "read")
     kept = event(4.0, "os.rename", ".work/sft/0123/scratch/checkpoint-20")  # which turned out to be torn
     kill = event(6.5, "kill", "0.000000 9 self", "kill")
     assert seconds_lost([started, kept, kill], kill, "sft", 2.5) == 4.0

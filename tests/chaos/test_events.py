@@ -19,7 +19,7 @@ LOG = [
     ("dvc", "", "open", "write", ".dvc/tmp/rwlock"),  # before the stage has ended: no commit
     ("stage", "sft", "open", "read", "artifacts/base/config.json"),  # hashed, before the imports
     ("stage", "sft", "os.mkdir", "make", f"{WORK}/scratch"),
-    ("stage", "sft", "open", "read", "src/groundup/train/sft.py"),
+    ("stage", "sft", "open", "read", "src/groundup/sft/sft.py"),
     ("stage", "sft", "open", "read", "artifacts/base/config.json"),
     ("stage", "sft", "os.mkdir", "make", f"{WORK}/scratch/checkpoint-10"),
     ("deliver", "sft", "open", "write", f"{WORK}/run.json"),

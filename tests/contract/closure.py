@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FRAME = "groundup.frame"
+FRAME = "groundup.runner"
 
 
 def import_closure(script: Path) -> set[str]:

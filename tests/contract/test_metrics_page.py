@@ -2,7 +2,7 @@
 
 import pytest
 
-from groundup.frame.pipeline import read_pipeline
+from groundup.runner.pipeline import read_pipeline
 from tests.contract.closure import ROOT
 from tests.contract.metrics_page import PAGE, metric_names, names_on_page, unnamed, unreported
 

@@ -7,17 +7,17 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from groundup.frame.params import Params
-from groundup.frame.params.prepare import FilesSource, HubSource, PackageSource
-from groundup.frame.params.section import Section
-from groundup.frame.pipeline import producer, read_pipeline
+from groundup.runner.params import Params
+from groundup.runner.params.prepare import FilesSource, HubSource, PackageSource
+from groundup.runner.params.section import Section
+from groundup.runner.pipeline import producer, read_pipeline
 from tests.contract.closure import ROOT, import_closure
 
 PIPELINE = read_pipeline(ROOT)
 STAGES = list(PIPELINE)
 SOURCES = (PackageSource, FilesSource, HubSource)  # annotated as their union, Source
 FILES_BESIDE_CODE = {
-    "prepare": {"src/groundup/data/pii_planted.jsonl"},
+    "prepare": {"src/groundup/prepare/clean/pii_planted.jsonl"},
     "evaluate": {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "src/groundup/evaluate").rglob("*")
@@ -154,7 +154,7 @@ def params_read(code: str, known: list[type[BaseModel]]) -> set[str]:
 
 def test_every_param_is_used() -> None:
     known = [section for section in sections(Params) if section is not Params]
-    files = [path for path in (ROOT / "src/groundup").rglob("*.py") if "frame" not in path.relative_to(ROOT).parts]
+    files = [path for path in (ROOT / "src/groundup").rglob("*.py") if "runner" not in path.relative_to(ROOT).parts]
     read = set().union(*(params_read(path.read_text(encoding="utf-8"), known) for path in files))
     read |= {"TokenizerParams.shard_tokens"} & {
         f"TokenizerParams.{name}" for name in re.findall(r"params\.(\w+)", script("tokenizer"))

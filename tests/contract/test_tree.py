@@ -20,19 +20,19 @@ def test_the_mlflow_folder_is_no_package() -> None:
 @pytest.mark.parametrize("path", [*SOURCES, *STAGES, *TESTS], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_file_is_short_and_ascii(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= (45 if path in STAGES else 300)
+    assert len(text.splitlines()) <= (45 if path in STAGES else 400)
     assert text.isascii()
 
 
 def test_the_frame_imports_no_training_code() -> None:
-    for path in (ROOT / "src/groundup/frame").rglob("*.py"):
+    for path in (ROOT / "src/groundup/runner").rglob("*.py"):
         for module in imported_modules(path):
-            assert module == "groundup" or module.startswith("groundup.frame"), f"{path.name} imports {module}"
+            assert module == "groundup" or module.startswith("groundup.runner"), f"{path.name} imports {module}"
 
 
 def test_training_code_opens_no_config_and_no_tracker() -> None:
     for path in SOURCES:
-        if {"frame", "commands"} & set(path.parts) or path.name == "cli.py":
+        if {"runner", "cli"} & set(path.parts):
             continue
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"import mlflow|from mlflow|dvc\.yaml|MLFLOW_|os\.environ\[", text), path
@@ -40,8 +40,8 @@ def test_training_code_opens_no_config_and_no_tracker() -> None:
 
 
 MAY_FORWARD = {
-    "frame/stage.py:log",  # the names are data there, those of a curve's point
-    "model/variants.py:forward",  # the signature is transformers'
+    "runner/stage.py:log",  # the names are data there, those of a curve's point
+    "core/model/variants.py:forward",  # the signature is transformers'
 }
 
 

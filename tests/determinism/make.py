@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from groundup.data import processes
-from groundup.data.jsonl import write_jsonl
-from groundup.data.prepare import prepare
-from groundup.data.tokenizer import train_tokenizer
-from groundup.frame.params.training import ModelParams, TokenizerParams
-from groundup.model.chat_format import load_tokenizer
-from groundup.model.llama import build_llama, save_model
-from tests.data.made_up import files_source, make_params, sentence
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.model.llama import build_llama, save_model
+from groundup.prepare import processes
+from groundup.prepare.prepare import prepare
+from groundup.runner.params.training import ModelParams, TokenizerParams
+from groundup.tokenizer.tokenizer import train_tokenizer
+from tests.prepare.made_up import files_source, make_params, sentence
 
 NON_ASCII = "\u0130stanbul, \u0131\u015f\u0131k, na\u00efve caf\u00e9 \U0001f600. "  # its case depends on the language
 

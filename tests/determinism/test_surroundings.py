@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.frame.files import dvc_md5, files_below, publish
+from groundup.runner.files import dvc_md5, files_below, publish
 from tests.conftest import ROOT
 
 ELSEWHERE = {

@@ -12,9 +12,9 @@ import pytest
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
-from groundup.frame.lineage import StoredRuns, present_lineage
-from groundup.frame.params import load_params
-from groundup.frame.pipeline import StageSpec, lies_in, read_pipeline
+from groundup.runner.lineage import StoredRuns, present_lineage
+from groundup.runner.params import load_params
+from groundup.runner.pipeline import StageSpec, lies_in, read_pipeline
 from tests.conftest import copy_working_tree
 from tests.contract.metrics_page import metric_names, unnamed, unreported
 from tests.determinism.test_surroundings import ELSEWHERE, has_locale
@@ -83,7 +83,7 @@ FRAME_READS = (
     ".git",
     ".work",
     "mlflow",
-    "src/groundup/frame",
+    "src/groundup/runner",
 )
 FRAME_WRITES = (".work", "mlflow")
 
@@ -141,7 +141,7 @@ def test_a_stage_touches_only_what_it_declares(smoke_run: SmokeRun) -> None:
         ("read", "artifacts", True),
         ("read", "metrics/two.json", True),
         ("read", "metrics/two.csv", False),
-        ("list", "src/groundup/data", True),
+        ("list", "src/groundup/prepare", True),
         ("list", "artifacts/other", False),
         ("write", "artifacts/out/model", True),
         ("write", "artifacts/.out.publishing", True),
@@ -156,7 +156,7 @@ def test_a_stage_touches_only_what_it_declares(smoke_run: SmokeRun) -> None:
 def test_what_counts_as_declared(mode: str, name: str, declared: bool) -> None:
     spec = StageSpec(
         name="one",
-        deps=("artifacts/in", "src/groundup/data/a.py"),
+        deps=("artifacts/in", "src/groundup/prepare/a.py"),
         params=(),
         outs=("artifacts/out",),
         metrics=("metrics/one.json",),
@@ -254,7 +254,7 @@ def test_a_changed_value_runs_only_what_depends_on_it(first: Path) -> None:
 
 
 def test_an_experiment_in_a_temporary_copy_runs_its_own_code(first: Path) -> None:
-    marker = "from groundup.frame.stage import Stage, run_stage"
+    marker = "from groundup.runner.stage import Stage, run_stage"
     script = first / "stages/tokenizer.py"
     script.write_text(
         script.read_text().replace(marker, marker + "\n\nimport groundup\n\nprint('ORIGIN', groundup.__file__)")

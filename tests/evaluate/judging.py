@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.frame.params.decoding import DecodingParams
-from groundup.frame.params.evaluate import (
+from groundup.core.formats.chat_format import Message
+from groundup.core.judging.judge import Agreement
+from groundup.runner.params.decoding import DecodingParams
+from groundup.runner.params.evaluate import (
     BestOfNParams,
     EvaluateParams,
     GateParams,
@@ -14,9 +16,7 @@ from groundup.frame.params.evaluate import (
     OpenAIJudgeParams,
     ProbesParams,
 )
-from groundup.frame.params.judge import JudgeParams
-from groundup.judge import Agreement
-from groundup.model.chat_format import Message
+from groundup.runner.params.judge import JudgeParams
 
 GOLD_PARAMS = JudgeParams(
     seed=1,

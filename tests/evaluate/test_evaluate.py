@@ -11,14 +11,14 @@ import torch
 from lm_eval.tasks import TaskManager
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from groundup.assistant.decoding import METHODS
-from groundup.data.jsonl import write_jsonl
-from groundup.data.shards import write_shards
+from groundup.core.decoding import METHODS
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.formats.shards import write_shards
+from groundup.core.model.llama import save_model
+from groundup.core.training.runtime import draw
 from groundup.evaluate.evaluate import evaluate
-from groundup.frame.params.training import RuntimeParams
-from groundup.frame.steps import FinishedSteps
-from groundup.model.llama import save_model
-from groundup.train.runtime import draw
+from groundup.runner.params.training import RuntimeParams
+from groundup.runner.steps import FinishedSteps
 from tests.evaluate.judging import PARAMS
 from tests.evaluate.pairwise.stub_server import serving
 
@@ -202,7 +202,7 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
 
     for function in ("evaluate.contaminated", "evaluate.reply_to_prompts", "evaluate.reply_pool"):
         monkeypatch.setattr(f"groundup.evaluate.{function}", fail)
-    monkeypatch.setattr("groundup.evaluate.decoding.decode_prompts", fail)
+    monkeypatch.setattr("groundup.evaluate.measures.decoding.decode_prompts", fail)
     for function in ("choice_result", "text_result", "training_tokens"):
         monkeypatch.setattr(f"groundup.evaluate.harness.suite.{function}", fail)
     assert run(project, "second", Points()) == metrics

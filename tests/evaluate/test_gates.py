@@ -1,7 +1,7 @@
 import pytest
 
 from groundup.evaluate.gates import check_gates
-from groundup.frame.params.evaluate import GateParams
+from groundup.runner.params.evaluate import GateParams
 
 METRICS = {"aligned": {"kl_to_sft": 3.0}, "change_ci_low": 0.0, "gates_open": True, "note": "text"}
 

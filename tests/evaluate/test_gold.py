@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundup.data.jsonl import write_jsonl
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.judging.judge import Judge
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
 from groundup.evaluate.intervals import judged, resamples, weighted_mean
 from groundup.evaluate.replies import ModelReplies, Prompt
-from groundup.judge import Judge
 from tests.evaluate.judging import GOLD_PARAMS, PARAMS, CountingJudge
 
 PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1], None) for i in range(4)]

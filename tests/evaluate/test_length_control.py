@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from groundup.core.judging.statistics import wins
 from groundup.evaluate.length_control import length_controlled_win_rate
-from groundup.statistics import wins
 
 RNG = np.random.default_rng(0)
 ONCE = np.ones((1, 4000))

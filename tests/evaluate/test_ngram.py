@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from groundup.data.jsonl import write_jsonl
-from groundup.data.shards import write_shards
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.formats.shards import write_shards
 from groundup.evaluate.ngram import NgramModel, training_tokens
-from groundup.frame.steps import FinishedSteps
+from groundup.runner.steps import FinishedSteps
 
 
 def model(tokens: list[int], order: int, vocab_size: int) -> NgramModel:

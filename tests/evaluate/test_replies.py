@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
+from groundup.core.model.scoring import RewardScorer
 from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_metrics, reply_to_prompts
-from groundup.model.scoring import RewardScorer
 from tests.evaluate import judging
 
 PARAMS = judging.PARAMS.model_copy(update={"temperature": 0.8})

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from groundup.assistant.decoding import METHODS
+from groundup.core.decoding import METHODS
 from groundup.evaluate.gates import Gate
-from groundup.evaluate.overoptimization import Gain, Point, Study
+from groundup.evaluate.measures.overoptimization import Gain, Point, Study
 from groundup.evaluate.pairwise.games import Rating
 from groundup.evaluate.pairwise.tournament import Standings
 from groundup.evaluate.replies import ModelReplies, Prompt
@@ -17,8 +17,8 @@ from groundup.evaluate.report.curves import draw_panels, read_panels, smoothed
 from groundup.evaluate.report.gold import gold_sentences
 from groundup.evaluate.report.sentences import TRAINING_SETS, headline
 from groundup.evaluate.report.tasks import Measured
-from tests.evaluate.decoded import decoded, decoding_figures, interval
 from tests.evaluate.judging import PARAMS
+from tests.evaluate.measures.decoded import decoded, decoding_figures, interval
 
 REPORT_PARAMS = PARAMS.model_copy(update={"num_samples": 1})
 MEASURED = Measured(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from groundup.cost import Cost
+from groundup.core.training.cost import Cost
 from groundup.evaluate.report.lineage import ROW, add_clock, lineage_rows, picture, total_flops
 from tests.evaluate.judging import PARAMS
 

@@ -23,12 +23,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from groundup.data.jsonl import write_jsonl
-from groundup.data.shards import write_shards
-from groundup.frame.params.training import LoraParams
-from groundup.frame.steps import FinishedSteps
-from groundup.model.llama import save_model
-from groundup.train.adapters import add_adapter, merge_adapter
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.formats.shards import write_shards
+from groundup.core.model.llama import save_model
+from groundup.core.training.adapters import add_adapter, merge_adapter
+from groundup.runner.params.training import LoraParams
+from groundup.runner.steps import FinishedSteps
 from tests.conftest import SENTENCES
 from tests.security.pickles import is_pickle, pickles_below, why_pickle
 

@@ -10,14 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.assistant.assistant import Assistant
-from groundup.assistant.chat import Chat, Conversation
-from groundup.data.jsonl import write_jsonl
-from groundup.data.shards import TokenShards, write_shards
-from groundup.evaluate.choices import choice_branches
-from groundup.evaluate.replies import fit_prompts
-from groundup.frame.steps import FinishedSteps
-from groundup.model.chat_format import (
+from groundup.app.chat.chat import Chat, Conversation
+from groundup.core.decoding.assistant import Assistant
+from groundup.core.formats.chat_format import (
     ASSISTANT,
     BOS,
     END,
@@ -30,10 +25,15 @@ from groundup.model.chat_format import (
     load_tokenizer,
     render,
 )
-from groundup.train.chat_examples import tokenize_chat, tokenize_chats
-from groundup.train.ppo.prompts import load_prompts
-from groundup.train.reward_pairs import PREFIX, load_pairs
-from tests.assistant.conftest import decoding
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.formats.shards import TokenShards, write_shards
+from groundup.core.rollout.prompts import load_prompts
+from groundup.evaluate.choices import choice_branches
+from groundup.evaluate.replies import fit_prompts
+from groundup.reward.pairs import PREFIX, load_pairs
+from groundup.runner.steps import FinishedSteps
+from groundup.sft.chat_examples import tokenize_chat, tokenize_chats
+from tests.core.decoding.conftest import decoding
 
 MARKERS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 ROOM = 1 << 20  # tokens: nothing is cut

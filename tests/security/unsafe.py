@@ -61,7 +61,7 @@ def _of_call(call: ast.Call) -> Iterator[str]:
     if name.endswith(MODELS) and constant.get("use_safetensors") is not True:
         yield f"{name} may load a pickled file: say use_safetensors=True"
     if last == "save_model" and name != "save_model":
-        yield "the Trainer's save_model adds a pickled training_args.bin: use groundup.model.llama.save_model"
+        yield "the Trainer's save_model adds a pickled training_args.bin: use groundup.core.model.llama.save_model"
     if name.startswith(("yaml.", "pyyaml.")) and last in YAML_LOADERS:
         yield f"{name} builds objects"
     if last == "YAML" and constant.get("typ") in ("unsafe", "base"):

@@ -5,10 +5,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from groundup.assistant.history import fit_prompt
-from groundup.evaluate.branches import Branches
-from groundup.evaluate.contamination import said
-from groundup.model.chat_format import render
+from groundup.core.decoding.history import fit_prompt
+from groundup.core.formats.chat_format import render
+from groundup.evaluate.measures.contamination import said
+from groundup.evaluate.reply_likelihood import Branches
 
 
 def check_items(items: Sequence[Mapping[str, Any]], name: str) -> None:

@@ -4,17 +4,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.assistant.assistant import Assistant
-from groundup.evaluate.baseline import best_of_n_metrics, reply_pool
-from groundup.evaluate.contamination import contamination_metrics
-from groundup.evaluate.decoding import decode_by_every_method, decoding_metrics
+from groundup.core.decoding.assistant import Assistant
+from groundup.core.judging.statistics import wins
+from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
+from groundup.core.model.llama import load_causal_lm
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.training.runtime import Log, draw, set_up
 from groundup.evaluate.gates import check_gates
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
 from groundup.evaluate.harness.named import NamedTasks, metric_name
 from groundup.evaluate.harness.suite import Suite
 from groundup.evaluate.held_out import contaminated, load_test_set
 from groundup.evaluate.intervals import with_interval
-from groundup.evaluate.overoptimization import FILE, read_points, study
+from groundup.evaluate.measures.best_of_n import best_of_n_metrics, reply_pool
+from groundup.evaluate.measures.contamination import contamination_metrics
+from groundup.evaluate.measures.decoding import decode_by_every_method, decoding_metrics
+from groundup.evaluate.measures.overoptimization import FILE, read_points, study
 from groundup.evaluate.pairwise.tournament import gold_standings, lineage
 from groundup.evaluate.probes.exposure import read_canaries
 from groundup.evaluate.probes.figures import change_figures, model_figures
@@ -24,15 +29,10 @@ from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_m
 from groundup.evaluate.report.build import ReportInputs, write_report
 from groundup.evaluate.report.curves import read_columns
 from groundup.evaluate.report.tasks import Measured
-from groundup.frame.files import hash_file
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.frame.params.training import RuntimeParams
-from groundup.frame.steps import FinishedSteps
-from groundup.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
-from groundup.model.llama import load_causal_lm
-from groundup.model.scoring import RewardScorer
-from groundup.statistics import wins
-from groundup.train.runtime import Log, draw, set_up
+from groundup.runner.files import hash_file
+from groundup.runner.params.evaluate import EvaluateParams
+from groundup.runner.params.training import RuntimeParams
+from groundup.runner.steps import FinishedSteps
 
 
 def evaluate(

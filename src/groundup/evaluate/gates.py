@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from groundup.frame.nested import flatten
-from groundup.frame.params.evaluate import GateParams
+from groundup.runner.nested import flatten
+from groundup.runner.params.evaluate import GateParams
 
 BOUNDS = {"at_least": "at least", "at_most": "at most"}
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from groundup.data.jsonl import read_jsonl
+from groundup.core.formats.chat_format import Message
+from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.judging.judge import Agreement, Judge
+from groundup.core.judging.statistics import wins
 from groundup.evaluate.intervals import Metrics, judged, rate, resamples, weighted_mean
 from groundup.evaluate.length_control import win_rate_metrics
 from groundup.evaluate.replies import ModelReplies, Prompt
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.frame.params.judge import JudgeParams
-from groundup.judge import Agreement, Judge
-from groundup.model.chat_format import Message
-from groundup.statistics import wins
+from groundup.runner.params.evaluate import EvaluateParams
+from groundup.runner.params.judge import JudgeParams
 
 logger = logging.getLogger(__name__)
 

@@ -3,13 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.data.jsonl import Row, read_jsonl
+from groundup.core.formats.jsonl import Row, read_jsonl
+from groundup.core.training.runtime import draw
 from groundup.evaluate.choices import check_items, item_texts
-from groundup.evaluate.contamination import Shares, contamination, openings, said, training_sets, without_opening
 from groundup.evaluate.harness.named import NamedTasks, metric_name
 from groundup.evaluate.harness.tasks import BITS_PER_BYTE
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.train.runtime import draw
+from groundup.evaluate.measures.contamination import (
+    Shares,
+    contamination,
+    openings,
+    said,
+    training_sets,
+    without_opening,
+)
+from groundup.runner.params.evaluate import EvaluateParams
 
 
 @dataclass(frozen=True)

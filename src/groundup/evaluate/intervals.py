@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.judge import judge_error
-from groundup.statistics import cluster_bootstrap, resampled_weights
+from groundup.core.judging.judge import judge_error
+from groundup.core.judging.statistics import cluster_bootstrap, resampled_weights
+from groundup.runner.params.evaluate import EvaluateParams
 
 Floats = NDArray[np.float64]
 Metrics = dict[str, float]

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from groundup.data.jsonl import read_jsonl
-from groundup.data.shards import read_manifest
-from groundup.data.words import Hashes, ngram_hashes
+from groundup.core.formats.chat_format import ASSISTANT
+from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.formats.shards import read_manifest
+from groundup.core.text.words import Hashes, ngram_hashes
 from groundup.evaluate.intervals import Floats
-from groundup.model.chat_format import ASSISTANT
 
 BATCH_REPLIES = 1024
 

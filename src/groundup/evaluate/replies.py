@@ -8,12 +8,12 @@ from typing import Any, TypedDict
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.assistant.history import fit_prompt
-from groundup.evaluate.likelihood import Stretch, stretch_nats
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.model.chat_format import Message
-from groundup.model.generation import Replies, distinct_2, ended_chats, next_token_logprobs, sample_replies
-from groundup.model.scoring import RewardScorer
+from groundup.core.decoding.history import fit_prompt
+from groundup.core.formats.chat_format import Message
+from groundup.core.model.generation import Replies, distinct_2, ended_chats, next_token_logprobs, sample_replies
+from groundup.core.model.likelihood import Stretch, stretch_nats
+from groundup.core.model.scoring import RewardScorer
+from groundup.runner.params.evaluate import EvaluateParams
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.evaluate.bits_per_byte import bits_per_byte
+from groundup.core.model.bits_per_byte import bits_per_byte
+from groundup.core.model.likelihood import Stretch, own_distribution, stretch_nats
 from groundup.evaluate.harness.models import Encoder, LoadedModel, LoadedNgrams, fit
 from groundup.evaluate.harness.trainer import trainer_nats
-from groundup.evaluate.likelihood import Stretch, own_distribution, stretch_nats
 from groundup.evaluate.ngram import NgramModel
 
 PAIRS = [

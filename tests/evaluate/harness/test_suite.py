@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from groundup.evaluate.harness import suite as module
 from groundup.evaluate.harness.named import NamedTasks
 from groundup.evaluate.harness.suite import Suite
-from groundup.frame.steps import FinishedSteps
+from groundup.runner.steps import FinishedSteps
 from tests.evaluate.judging import PARAMS
 
 DOCUMENTS = [{"text": f"The sea is warm {i}", "source": "towns"} for i in range(5)]

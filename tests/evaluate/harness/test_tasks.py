@@ -5,6 +5,7 @@ import pytest
 from lm_eval.api.model import LM
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.core.model.likelihood import Stretch, own_distribution, stretch_nats
 from groundup.evaluate.choices import choice_branches
 from groundup.evaluate.harness.models import Encoder, LoadedModel
 from groundup.evaluate.harness.tasks import (
@@ -18,7 +19,6 @@ from groundup.evaluate.harness.tasks import (
     text_scores,
     text_task,
 )
-from groundup.evaluate.likelihood import Stretch, own_distribution, stretch_nats
 from tests.evaluate.judging import PARAMS
 
 QUERY = [{"role": "user", "content": "Do you like <|end|> music?"}]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from groundup.evaluate.pairwise.openai_games import openai_standings
-from groundup.frame.params.evaluate import EvaluateParams
+from groundup.runner.params.evaluate import EvaluateParams
 from tests.evaluate.judging import PARAMS
 from tests.evaluate.pairwise.stub_server import Stub, completion, fair, serving
 from tests.evaluate.pairwise.test_tournament import ENTRANTS, MODELS, PROMPTS, lineage, points

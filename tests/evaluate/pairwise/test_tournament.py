@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from groundup.core.judging.judge import judge_error
 from groundup.evaluate.gold import gold_metrics
 from groundup.evaluate.pairwise.bradley_terry import ELO
 from groundup.evaluate.pairwise.games import Games, PromptSet, ratings, win_rates
 from groundup.evaluate.pairwise.tournament import against, gold_standings, lineage
 from groundup.evaluate.replies import ModelReplies, Prompt
-from groundup.judge import judge_error
 from tests.evaluate.judging import PARAMS, CountingJudge
 
 NUM_PROMPTS = 30

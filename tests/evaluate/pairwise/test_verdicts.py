@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from groundup.evaluate.pairwise.verdicts import Comparison, Referee, Verdict
-from groundup.frame.environment import SECRETS
+from groundup.runner.environment import SECRETS
 from tests.evaluate.judging import OPENAI_PARAMS
 from tests.evaluate.pairwise.stub_server import Answer, Stub, completion, fair, serving
 

@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.data.canaries import FILE, Canary, secret_text, write_canary_file
+from groundup.core.formats.chat_format import encode_text
+from groundup.core.text.canaries import FILE, Canary, secret_text, write_canary_file
 from groundup.evaluate.probes import exposure
 from groundup.evaluate.probes.exposure import measure_canaries, read_canaries
-from groundup.model.chat_format import encode_text
 from tests.evaluate.judging import PARAMS
 
 CANARY = Canary("The old town", "4271", 8)

@@ -10,11 +10,11 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from groundup.evaluate.bits_per_byte import document_windows
-from groundup.evaluate.branches import Branches, branch_scores
+from groundup.core.formats.chat_format import BOS, encode_text
+from groundup.core.model.bits_per_byte import document_windows
 from groundup.evaluate.harness.trainer import trainer_nats
 from groundup.evaluate.ngram import NgramModel
-from groundup.model.chat_format import BOS, encode_text
+from groundup.evaluate.reply_likelihood import Branches, branch_scores
 
 # The string that is asked for, its context and its own tokens.
 TokenRequest = tuple[tuple[str, str], list[int], list[int]]

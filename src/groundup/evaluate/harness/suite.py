@@ -9,7 +9,8 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.data.jsonl import Row
+from groundup.core.formats.jsonl import Row
+from groundup.core.training.runtime import draw
 from groundup.evaluate.harness.models import Encoder, LoadedModel, LoadedNgrams
 from groundup.evaluate.harness.named import NamedTasks
 from groundup.evaluate.harness.tasks import (
@@ -23,9 +24,8 @@ from groundup.evaluate.harness.tasks import (
 )
 from groundup.evaluate.intervals import Metrics
 from groundup.evaluate.ngram import NgramModel, training_tokens
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.frame.steps import FinishedSteps
-from groundup.train.runtime import draw
+from groundup.runner.params.evaluate import EvaluateParams
+from groundup.runner.steps import FinishedSteps
 
 
 class Suite:

@@ -14,10 +14,10 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate
 from transformers import PreTrainedTokenizerFast
 
-from groundup.data.jsonl import Row
+from groundup.core.formats.jsonl import Row
 from groundup.evaluate.choices import choice_branches
 from groundup.evaluate.intervals import resamples, with_interval
-from groundup.frame.params.evaluate import EvaluateParams
+from groundup.runner.params.evaluate import EvaluateParams
 
 BITS_PER_BYTE = "bits_per_byte"
 

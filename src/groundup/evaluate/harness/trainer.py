@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from groundup.evaluate.likelihood import Stretch, batch_nats, batches_by_length, own_distribution
+from groundup.core.model.likelihood import Stretch, batch_nats, batches_by_length, own_distribution
 
 
 class LikelihoodModule(L.LightningModule):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from groundup.core.training.runtime import draw
 from groundup.evaluate.intervals import Metrics
 from groundup.evaluate.pairwise.games import Games
 from groundup.evaluate.pairwise.tournament import Lineage, Standings, standings
 from groundup.evaluate.pairwise.verdicts import Comparison, Referee
-from groundup.frame.environment import judge_access
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.train.runtime import draw
+from groundup.runner.environment import judge_access
+from groundup.runner.params.evaluate import EvaluateParams
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from groundup.core.judging.judge import Judge
+from groundup.core.judging.statistics import wins
 from groundup.evaluate.intervals import Floats, Metrics
 from groundup.evaluate.pairwise.games import Games, PromptSet, Rating, ratings, win_rates
 from groundup.evaluate.replies import ModelReplies, Prompt
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.judge import Judge
-from groundup.statistics import wins
+from groundup.runner.params.evaluate import EvaluateParams
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from typing import Any
 
 from openai import APIConnectionError, APIStatusError, OpenAI
 
-from groundup.frame.params.evaluate import OpenAIJudgeParams
-from groundup.frame.redact import redact, without_userinfo
-from groundup.model.chat_format import Message
+from groundup.core.formats.chat_format import Message
+from groundup.runner.params.evaluate import OpenAIJudgeParams
+from groundup.runner.redact import redact, without_userinfo
 
 logger = logging.getLogger(__name__)
 

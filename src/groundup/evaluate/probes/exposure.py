@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.data.canaries import FILE, Canary, read_canary_file, secret_text
-from groundup.evaluate.branches import Branches, branch_nats
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.model.chat_format import encode_text
-from groundup.model.generation import sample_replies
+from groundup.core.formats.chat_format import encode_text
+from groundup.core.model.generation import sample_replies
+from groundup.core.text.canaries import FILE, Canary, read_canary_file, secret_text
+from groundup.evaluate.reply_likelihood import Branches, branch_nats
+from groundup.runner.params.evaluate import EvaluateParams
 
 REPLIES_PER_ROW = 32  # of references that are computed beside each other
 

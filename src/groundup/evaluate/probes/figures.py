@@ -7,7 +7,7 @@ import numpy as np
 
 from groundup.evaluate.intervals import NORMAL_QUANTILE, Floats, Metrics, judged, resamples, weighted_mean
 from groundup.evaluate.probes.measure import Values
-from groundup.frame.params.evaluate import EvaluateParams
+from groundup.runner.params.evaluate import EvaluateParams
 
 # What a measure is called in the report, and which way is better; docs/values.md explains them.
 TITLES = {

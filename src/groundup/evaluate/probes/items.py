@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.data.jsonl import read_jsonl
+from groundup.core.formats.jsonl import read_jsonl
 
 FOLDER = Path(__file__).parent
 

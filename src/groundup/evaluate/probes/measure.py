@@ -5,18 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.assistant.history import fit_prompt
-from groundup.data.canaries import Canary
-from groundup.evaluate.branches import Branches, branch_nats
+from groundup.core.decoding.history import fit_prompt
+from groundup.core.formats.chat_format import encode_text
+from groundup.core.judging.statistics import wins
+from groundup.core.text.canaries import Canary
 from groundup.evaluate.choices import choice_branches
 from groundup.evaluate.intervals import Floats
 from groundup.evaluate.probes.exposure import measure_canaries
 from groundup.evaluate.probes.items import ProbeSets
 from groundup.evaluate.probes.words import has_personal_data, is_insulting, is_refusal
 from groundup.evaluate.replies import draw_replies, prompt_room
-from groundup.frame.params.evaluate import EvaluateParams
-from groundup.model.chat_format import encode_text
-from groundup.statistics import wins
+from groundup.evaluate.reply_likelihood import Branches, branch_nats
+from groundup.runner.params.evaluate import EvaluateParams
 
 Values = dict[str, list[float]]  # by measure, one an item
 

@@ -5,7 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from groundup.data.pii import replace_pii
+from groundup.core.text.pii import replace_pii
 
 FOLDER = Path(__file__).parent
 WORD = re.compile(r"[a-z']+")

@@ -8,11 +8,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from groundup.cost import read_cost
-from groundup.data.jsonl import write_jsonl
-from groundup.evaluate.decoding import Decoded
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.training.cost import read_cost
 from groundup.evaluate.gates import Gate
-from groundup.evaluate.overoptimization import Study
+from groundup.evaluate.measures.decoding import Decoded
+from groundup.evaluate.measures.overoptimization import Study
 from groundup.evaluate.pairwise.tournament import Standings
 from groundup.evaluate.probes.measure import Values
 from groundup.evaluate.replies import ModelReplies, Prompt
@@ -33,7 +33,7 @@ from groundup.evaluate.report.sentences import MODELS, headline
 from groundup.evaluate.report.table import score_table, tiles, win_bars
 from groundup.evaluate.report.tasks import Measured, task_method, task_table
 from groundup.evaluate.report.values import gate_sentence, rating_tables, write_values
-from groundup.frame.params.evaluate import EvaluateParams
+from groundup.runner.params.evaluate import EvaluateParams
 
 STAGES = {
     "prepare": "Data",

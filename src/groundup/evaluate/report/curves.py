@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from groundup.plots import BLUE, ORANGE, TEAL, legend, style, to_png
+from groundup.core.judging.plots import BLUE, ORANGE, TEAL, legend, style, to_png
 
 MAX_PANELS = 6  # a stage; MLflow shows the rest
 SMOOTHING_SHARE = 1 / 30  # of the points: what a dense, noisy curve is averaged over

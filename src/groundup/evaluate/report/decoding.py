@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.evaluate.decoding import Decoded
+from groundup.evaluate.measures.decoding import Decoded
 from groundup.evaluate.replies import Prompt
 from groundup.evaluate.report.sentences import interval, number, percent
 from groundup.evaluate.report.table import Cell, Row
-from groundup.frame.params.decoding import DecodingParams
+from groundup.runner.params.decoding import DecodingParams
 
 FILE = "decoding.json"
 COLUMNS = ("Reward", "Gold score", "Log-probability", "Tokens generated", "Tokens of the reply")

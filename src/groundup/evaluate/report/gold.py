@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from groundup.evaluate.overoptimization import Gain, Study
+from groundup.evaluate.measures.overoptimization import Gain, Study
 from groundup.evaluate.report.sentences import interval, number, percent
 
 CHANCE = 0.5  # to find the given reply among two

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.cost import Cost, in_short
-from groundup.frame.params.evaluate import EvaluateParams
+from groundup.core.training.cost import Cost, in_short
+from groundup.runner.params.evaluate import EvaluateParams
 
 ROW = 64  # height of a row in the picture's own units
 STEP = 13  # how much further to the left an edge swings for every stage that it passes by

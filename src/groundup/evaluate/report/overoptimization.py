@@ -6,8 +6,8 @@ from functools import partial
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from groundup.evaluate.overoptimization import Gain, Study
-from groundup.plots import BLUE, INK, ORANGE, legend, style, to_png
+from groundup.core.judging.plots import BLUE, INK, ORANGE, legend, style, to_png
+from groundup.evaluate.measures.overoptimization import Gain, Study
 
 LINES = ("-", "--", ":")
 

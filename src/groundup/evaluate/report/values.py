@@ -9,7 +9,7 @@ from groundup.evaluate.pairwise.tournament import Standings
 from groundup.evaluate.probes.figures import TITLES, is_share
 from groundup.evaluate.probes.measure import Values
 from groundup.evaluate.report.sentences import MODELS, number, percent, percent_range
-from groundup.frame.files import write_json
+from groundup.runner.files import write_json
 
 JUDGES = {"gold": "Gold judge", "openai": "Model of evaluate.openai"}
 PLAYERS = {**MODELS, "human": "People"}

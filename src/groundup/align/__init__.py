@@ -1,0 +1,1 @@
+"""SFT model, reward model and prompts to an aligned model."""

@@ -1,0 +1,52 @@
+"""Every validation's replies with score and KL, for judges that training must not see."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.rollout.answers import Answers
+from groundup.core.rollout.prompts import Prompt
+
+FILE = "evaluation_points.jsonl"
+
+
+@dataclass
+class EvaluationPoints:
+    """One row a validation prompt and evaluation point; iteration 0 is the SFT model."""
+
+    prompts: list[Prompt]
+    tokenizer: PreTrainedTokenizerFast
+    rows: list[dict[str, Any]] = field(default_factory=list)  # without what the prompts say
+
+    def add(self, iteration: int, answers: Answers) -> None:
+        replies = self.tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
+        for i, reply in enumerate(replies):
+            self.rows.append(
+                {
+                    "iteration": iteration,
+                    "prompt": i,
+                    "reply": reply,
+                    "ended": answers.ended[i],
+                    "score": round(answers.scores[i].item(), 4),
+                    "score_std": round(answers.scores_std[i].item(), 4),
+                    "kl": round(answers.kl[i].item(), 4),
+                    "num_tokens": len(answers.tokens[i]),
+                }
+            )
+
+    def write(self, report: Path, kept_iteration: int) -> None:
+        write_jsonl(
+            report / FILE,
+            (
+                {
+                    **row,
+                    "conversation_id": self.prompts[row["prompt"]].conversation_id,
+                    "messages": self.prompts[row["prompt"]].messages,
+                    "kept": row["iteration"] == kept_iteration,
+                }
+                for row in self.rows
+            ),
+        )

@@ -1,0 +1,1 @@
+"""The methods of alignment: PPO, RLOO and GRPO, DPO."""

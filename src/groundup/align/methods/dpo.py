@@ -1,0 +1,113 @@
+"""DPO by TRL (Rafailov et al. 2023, arXiv:2305.18290), on pairs that the reward model chooses.
+
+SFT answers every prompt several times; the reply of the highest reward is preferred to that of the lowest (as in RSO,
+Liu et al. 2024, arXiv:2309.06657, and online DPO, Guo et al. 2024, arXiv:2402.04792, here in one round). So DPO has
+the inputs of the other methods, and the number of replies that are sampled and scored is the same.
+"""
+
+import logging
+import time
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
+
+from groundup.align.methods.ppo.module import derived_seed
+from groundup.align.methods.updates import Updates, common_config, train
+from groundup.align.rollout import RolloutWorker
+from groundup.align.validation import Following
+from groundup.core.model.generation import sample_replies
+from groundup.core.rollout.answers import Answers
+from groundup.core.rollout.prompts import Prompt, PromptBatches
+from groundup.core.rollout.rewards.shaping import shaped_rewards
+from groundup.core.training.runtime import Log
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.params.align import AlignParams
+from groundup.runner.params.training import RuntimeParams
+from groundup.runner.steps import FinishedSteps
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = (0, 3)  # path for derived_seed; validation and test have (0, 1) and (0, 2)
+
+
+class TokenPairsTrainer(DPOTrainer):
+    """Takes the tokens as they were sampled; the stock trainer would decode and encode them again."""
+
+    def _prepare_dataset(self, dataset: Dataset, *unused: Any) -> Dataset:
+        return dataset
+
+
+def train_on_pairs(
+    worker: RolloutWorker,
+    following: Following,
+    prompts: list[Prompt],
+    params: AlignParams,
+    runtime: RuntimeParams,
+    device: torch.device,
+    checkpoints: Checkpoints,
+    log: Log,
+) -> dict[str, float | int | str]:
+    """Sample pairs and train worker.policy on them, from the newest checkpoint if there is one."""
+    updates = Updates(following, params, checkpoints, log)
+    updates.start()
+    steps = FinishedSteps(checkpoints.folder / "steps")
+    made = steps.get("pairs", make_pairs, worker, following, prompts, params)
+    logger.info("align: %d pairs, %d prompts whose replies are all worth the same", len(made["pairs"]), made["ties"])
+    if not made["pairs"]:
+        raise ValueError(
+            f"the {params.dpo.num_generations} replies to each of {made['ties']} prompts are all worth the same to "
+            "the reward model, so there is no pair for DPO to learn from: raise align.dpo.num_generations or "
+            "align.temperature"
+        )
+    learned = params.num_epochs * sum(
+        2 * len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in made["pairs"]
+    )
+    following.num_learned_tokens = learned
+    following.num_read_tokens = 2 * made["num_tokens"] + learned  # to sample, to score; by the reference
+    trainer = TokenPairsTrainer(
+        model=worker.policy.trained,
+        args=DPOConfig(
+            **common_config(params, params.dpo, runtime, device, checkpoints),
+            num_train_epochs=params.num_epochs,
+            max_length=None,
+        ),
+        train_dataset=Dataset.from_list(made["pairs"]),
+        processing_class=worker.tokenizer,
+    )
+    return train(trainer, updates, checkpoints) | {"num_pairs": len(made["pairs"])}
+
+
+def make_pairs(
+    worker: RolloutWorker, following: Following, prompts: list[Prompt], params: AlignParams
+) -> dict[str, Any]:
+    """Best and worst reply of SFT to each prompt, and how many prompts had no two replies of different reward."""
+    start = time.perf_counter()
+    group = params.dpo.num_generations
+    num_prompts = params.num_iterations * params.rollout_batch_size // group
+    (chosen,) = PromptBatches(prompts, num_prompts, params.seed, range(1, 2)).prompts_by_batch()
+    repeated = [prompt.ids for prompt in chosen for _ in range(group)]
+    with worker.policy.reference() as sft:
+        replies = sample_replies(
+            sft,
+            repeated,
+            max_new_tokens=params.max_new_tokens,
+            temperature=params.temperature,
+            eos_token_id=worker.eos_token_id,
+            pad_token_id=worker.pad_token_id,
+            generator=torch.Generator().manual_seed(derived_seed(params.seed, *SAMPLES)),
+            batch_size=params.rollout_batch_size,
+        )
+    scores, scores_std = worker.score(repeated, replies.tokens, replies.ended)
+    answers = Answers(replies.tokens, replies.ended, scores, scores_std, kl=torch.zeros(len(repeated)))
+    rewards = shaped_rewards(answers, following.reference_length, params).view(num_prompts, group)
+    pairs = []
+    for i, (prompt, row) in enumerate(zip(chosen, rewards, strict=True)):
+        if row.max() > row.min():
+            best, worst = (replies.tokens[i * group + int(place)] for place in (row.argmax(), row.argmin()))
+            pairs.append({"prompt_ids": prompt.ids, "chosen_ids": best, "rejected_ids": worst})
+    following.num_samples += len(repeated)
+    following.train_seconds += time.perf_counter() - start
+    num_tokens = sum(map(len, repeated)) + sum(map(len, replies.tokens))
+    return {"pairs": pairs, "ties": num_prompts - len(pairs), "num_tokens": num_tokens}

@@ -1,0 +1,234 @@
+"""One PPO iteration as a LightningModule: roll out, estimate advantages, take minibatch steps."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from groundup.align.controllers import AdaptiveKl, EntropyFloor, LengthControl
+from groundup.align.methods.ppo.objective import (
+    approximate_kl,
+    explained_variance,
+    generalized_advantages,
+    is_clipped,
+    policy_loss,
+    token_rewards,
+    value_loss,
+    whiten,
+)
+from groundup.align.policy import SharedTrunkValue, ValueModel
+from groundup.align.rollout import Rollout, RolloutWorker
+from groundup.align.tokens import TokenBatch, token_logprobs, token_values
+from groundup.core.rollout.rewards.shaping import shaped_rewards
+from groundup.core.training.runtime import NonFiniteLossError, seed_everything
+from groundup.runner.params.align import AlignParams
+
+
+def derived_seed(*path: int) -> int:
+    """A seed of its own for each path of numbers, such as (seed, iteration)."""
+    return int(np.random.SeedSequence(path).generate_state(1)[0])
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A rollout and what its tokens were worth, [B, T] each; fixed while the minibatch steps are taken."""
+
+    rollout: Rollout
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    explained_variance: float  # of the rewards to come, by the values
+
+
+class Ppo(L.LightningModule):
+    """A training step is one iteration, its batch the prompts; `iteration` counts from 1.
+
+    All that is random in an iteration follows from (seed, iteration), so there is no generator to save and restore.
+    """
+
+    def __init__(self, worker: RolloutWorker, value_model: ValueModel | SharedTrunkValue, params: AlignParams) -> None:
+        super().__init__()
+        self.automatic_optimization = False  # one batch is many optimizer steps
+        self.policy = worker.policy
+        self.value_model = value_model
+        self.worker = worker
+        self.params = params
+        self.controller = AdaptiveKl(params.kl_coefficient, params.kl_target, params.kl_horizon)
+        self.length_control = LengthControl(params.length_control_gain, params.length_control_rate)
+        self.entropy_floor = EntropyFloor(params.entropy_coefficient, params.entropy_floor, params.entropy_floor_rate)
+        self.iteration = 0
+        self.num_updates = 0  # iterations the policy has learned from: `iteration`, less what was rolled back
+        self.metrics: dict[str, float] = {}  # of the last iteration
+        self.stopped_early = ""  # the reason
+        # One optimizer for both models: Lightning counts the steps of every optimizer as its own.
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": list(self.policy.trainable().values()), "lr": params.learning_rate},
+                {"params": list(value_model.parameters()), "lr": params.value_learning_rate},
+            ],
+            eps=1e-5,
+            fused=True,
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimizer
+
+    def training_step(self, prompts: list[list[int]], batch_index: int) -> None:
+        self.iteration += 1
+        seed = derived_seed(self.params.seed, self.iteration)
+        seed_everything(seed)  # for what a library may draw from the global generators
+        rollout = self.worker.roll_out(self.policy.model, prompts, seed)
+        self.metrics = self.summary(rollout) | {
+            "kl_coefficient": self.controller.coefficient,
+            "length_coefficient": self.length_control.coefficient,
+            "entropy_coefficient": self.entropy_floor.coefficient,
+        }
+        kl = self.metrics["kl"]
+        if kl > self.params.kl_stop:
+            self.stop(f"KL {kl:.2f} above kl_stop {self.params.kl_stop} in iteration {self.iteration}")
+            return
+        if self.num_updates == 0:
+            self.value_model.head.start_from(self.metrics["reward"])
+        experience = self.appraise(rollout)
+        self.metrics |= {"explained_variance": experience.explained_variance}
+        self.metrics |= self.learn(experience, torch.Generator().manual_seed(seed))
+        self.controller.update(kl, len(prompts))
+        self.length_control.update(self.metrics["reply_length"])
+        self.entropy_floor.update(self.metrics["entropy"])
+        self.num_updates += 1
+
+    def stop(self, reason: str) -> None:
+        self.stopped_early = reason
+        self.trainer.should_stop = True
+
+    def roll_back(self, learned: dict[str, Any], kl_factor: float) -> None:
+        """To an earlier `learned_state`, with a KL coefficient `kl_factor` times the higher of then and now.
+
+        The iterations go on counting: what comes now sees other prompts and other random numbers than what failed.
+        """
+        coefficient = self.controller.coefficient
+        self.load_learned_state(learned)
+        self.controller.coefficient = kl_factor * max(coefficient, self.controller.coefficient)
+
+    def rewards(self, rollout: Rollout) -> Tensor:
+        """[B]"""
+        return shaped_rewards(rollout.answers, self.length_control.target, self.params)
+
+    def summary(self, rollout: Rollout) -> dict[str, float]:
+        return {"reward": self.rewards(rollout).mean().item(), **rollout.summary()}
+
+    @torch.no_grad()
+    def appraise(self, rollout: Rollout) -> Experience:
+        """Values before the update, and the advantages and returns that follow."""
+        params, mask = self.params, rollout.mask
+        values = torch.zeros(mask.shape)
+        for rows, batch in rollout.conversations.batches(range(len(mask)), params.forward_batch_size, self.device):
+            values[rows] = token_values(self.value_model, batch).cpu()
+        wanted = self.rewards(rollout) + self.length_control.bonus(mask.sum(1))
+        rewards = token_rewards(wanted, rollout.kl, mask, self.controller.coefficient)
+        advantages, returns = generalized_advantages(rewards, values, mask, params.discount, params.gae_lambda)
+        # Against the rewards that came, not `returns`: those hold values themselves and would flatter the value model.
+        _, rewards_to_come = generalized_advantages(rewards, values, mask, params.discount, gae_lambda=1.0)
+        explained = explained_variance(values, rewards_to_come, mask)
+        return Experience(rollout, values, whiten(advantages, mask), returns, explained)
+
+    def learn(self, experience: Experience, generator: torch.Generator) -> dict[str, float]:
+        """Epochs of minibatch steps on one rollout; the metrics are means over all tokens of all epochs."""
+        params, mask = self.params, experience.rollout.mask
+        # The value model learns at its full rate from the start: until it knows something, the policy moves little.
+        self.optimizer.param_groups[0]["lr"] = params.learning_rate * min(
+            1.0, (self.num_updates + 1) / (params.warmup_iterations + 1)
+        )
+        optimizer = self.optimizers()
+        totals: defaultdict[str, float] = defaultdict(float)
+        for _ in range(params.num_epochs):
+            for rows in torch.randperm(len(mask), generator=generator).split(params.minibatch_size):
+                num_tokens = int(mask[rows].sum())
+                optimizer.zero_grad()
+                batches = experience.rollout.conversations.batches(
+                    rows.tolist(), params.forward_batch_size, self.device
+                )
+                for batch_rows, batch in batches:
+                    for name, total in self.accumulate_gradients(experience, batch_rows, batch, num_tokens).items():
+                        totals[name] += total
+                for group in self.optimizer.param_groups:  # apart: the value model's gradients are far larger
+                    clip_grad_norm_(group["params"], params.max_gradient_norm)
+                optimizer.step()
+        return {name: total / (params.num_epochs * int(mask.sum())) for name, total in totals.items()}
+
+    def accumulate_gradients(
+        self, experience: Experience, rows: list[int], batch: TokenBatch, num_tokens: int
+    ) -> dict[str, float]:
+        """Backward pass over some rows of a minibatch of `num_tokens` reply tokens; returns sums over those rows."""
+        params = self.params
+        old_logprobs, old_values, advantages, returns = (
+            x[rows].to(self.device)
+            for x in (experience.rollout.logprobs, experience.values, experience.advantages, experience.returns)
+        )
+        logprobs, entropy = token_logprobs(self.policy.model, batch, params.temperature)
+        values = token_values(self.value_model, batch)
+        by_token = {
+            "policy_loss": policy_loss(logprobs, old_logprobs, advantages, params.clip_range),
+            "value_loss": value_loss(values, old_values, returns, params.value_clip_range),
+            "entropy": entropy,
+            "approximate_kl": approximate_kl(logprobs, old_logprobs),
+            "clip_fraction": is_clipped(logprobs, old_logprobs, params.clip_range),
+        }
+        totals = {name: (x * batch.mask).sum() for name, x in by_token.items()}
+        loss = totals["policy_loss"] + totals["value_loss"] - self.entropy_floor.coefficient * totals["entropy"]
+        if not loss.isfinite():
+            raise NonFiniteLossError(
+                f"align: the loss of iteration {self.iteration} is {loss.item()} (policy "
+                f"{totals['policy_loss'].item()}, value {totals['value_loss'].item()}); lower align.learning_rate or "
+                "align.value_learning_rate, or look for non-finite weights in the SFT or reward model"
+            )
+        self.manual_backward(loss / num_tokens)
+        return {name: total.item() for name, total in totals.items()}
+
+    def full_state(self) -> dict[str, Any]:
+        """All that the next iteration depends on."""
+        return {"iteration": self.iteration, "stopped_early": self.stopped_early, "learned": self.learned_state()}
+
+    def load_full_state(self, state: dict[str, Any]) -> None:
+        self.iteration = state["iteration"]
+        self.stopped_early = state["stopped_early"]
+        self.load_learned_state(state["learned"])
+
+    def learned_state(self) -> dict[str, Any]:
+        """A copy on the CPU of what training has changed; a rollback goes back to one."""
+        return {
+            "num_updates": self.num_updates,
+            "kl_control": self.controller.state(),
+            "length_control": self.length_control.state(),
+            "entropy_floor": self.entropy_floor.state(),
+            "policy": self.policy.weights(),
+            "value_model": _copied(self.value_model.state_dict()),
+            "optimizer": _copied(self.optimizer.state_dict()),
+        }
+
+    def load_learned_state(self, state: dict[str, Any]) -> None:
+        self.num_updates = state["num_updates"]
+        self.controller.load_state(state["kl_control"])
+        self.length_control.load_state(state["length_control"])
+        self.entropy_floor.load_state(state["entropy_floor"])
+        self.policy.load_weights(state["policy"])
+        self.value_model.load_state_dict(state["value_model"])
+        self.optimizer.load_state_dict(_copied(state["optimizer"]))  # which would train the given tensors themselves
+
+
+def _copied(state: Any) -> Any:
+    """Nested dicts and lists with every tensor copied to the CPU."""
+    match state:
+        case Tensor():
+            return state.detach().cpu().clone()
+        case dict():
+            return {key: _copied(value) for key, value in state.items()}
+        case list():
+            return [_copied(value) for value in state]
+        case _:
+            return state

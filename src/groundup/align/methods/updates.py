@@ -1,0 +1,164 @@
+"""Between the updates of a TRL trainer: iterations as PPO counts them, curves, validation, checkpoints."""
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from groundup.align.alarms import KL
+from groundup.align.controllers import LengthControl
+from groundup.align.validation import Following
+from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, trl_runtime
+from groundup.core.training.trl_callbacks import KeepCheckpoints, named, run_trainer
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.params.align import AlignParams
+from groundup.runner.params.methods import DpoParams, GroupParams
+from groundup.runner.params.training import RuntimeParams
+
+logger = logging.getLogger(__name__)
+
+STATE = "following.pt"
+
+# Names of transformers and TRL -> ours (docs/metrics.md). What is not named is not logged.
+NAMES = {
+    "loss": "policy_loss",
+    "grad_norm": "gradient_norm",
+    "entropy": "entropy",
+    "rewards/accuracies": "pair_accuracy",
+}
+
+
+class Updates(TrainerCallback):
+    """Follows a run of any method. An iteration is `num_iterations`-th part of all updates.
+
+    Checkpoints and rows of the curve fall on its end alone: TRL's buffer of samples and its sums are in no checkpoint.
+    """
+
+    def __init__(self, following: Following, params: AlignParams, checkpoints: Checkpoints, log: Log) -> None:
+        self.following = following
+        self.length_control = LengthControl(params.length_control_gain, params.length_control_rate)
+        self.sampled: dict[str, float] = {}  # figures of the replies that were last sampled
+        self.stopped_early = ""  # the reason
+        self.params = params
+        self.checkpoints = checkpoints
+        self.log = log
+        self._started = 0.0  # the present update, time.perf_counter
+
+    def start(self) -> None:
+        """Continue from the newest checkpoint, or start with the SFT model as the first candidate."""
+        newest = self.checkpoints.newest()
+        if newest is None:
+            self._validate(0)
+            self.length_control.target = self.following.reference_length
+            self.following.sample(0)
+            return
+        state = torch.load(newest / STATE, map_location="cpu", weights_only=True)
+        self.following.load_state(state["following"])
+        self.length_control.load_state(state["length_control"])
+        self.stopped_early = state["stopped_early"]
+
+    def _iteration(self, update: int, state: TrainerState) -> int:
+        return update * self.params.num_iterations // state.max_steps
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
+    ) -> None:
+        self._started = time.perf_counter()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
+    ) -> None:
+        following, params = self.following, self.params
+        following.train_seconds += time.perf_counter() - self._started
+        before, now = (self._iteration(state.global_step - back, state) for back in (1, 0))
+        control.should_log = now > before
+        control.should_save = False
+        if now == before:
+            return
+        is_last = now == params.num_iterations
+
+        def is_due(every: int) -> bool:
+            return is_last or now // every > before // every
+
+        if is_due(params.validate_every):
+            self._validate(now)
+            if KL in following.watch.standing and not is_last:
+                self.stopped_early = f"KL above kl_stop {params.kl_stop} at the validation of iteration {now}"
+                logger.warning("align: stopped early: %s", self.stopped_early)
+                control.should_training_stop = True
+        if is_due(params.sample_every):
+            following.sample(now)
+        control.should_save = is_due(params.checkpoint_every) or bool(self.stopped_early)
+
+    def _validate(self, iteration: int) -> None:
+        policy = self.following.worker.policy
+        policy.trained.eval()
+        self.following.validate(iteration, lambda: {"policy": policy.weights()})
+        policy.trained.train()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **unused: Any,
+    ) -> None:
+        values = named(logs, NAMES)
+        if not values:
+            return
+        iteration = self._iteration(state.global_step, state)
+        if bad := [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]:
+            raise NonFiniteLossError(
+                f"align: {', '.join(bad)} in iteration {iteration}; lower align.{self.params.method}.learning_rate, "
+                "or look for non-finite weights in the SFT or reward model"
+            )
+        self.log(iteration, **self.sampled, **values)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any) -> None:
+        """Before KeepCheckpoints seals it. Tensors, numbers, strings, lists and dicts only: loading runs no code."""
+        state_dict = {
+            "following": self.following.state(),
+            "length_control": self.length_control.state(),
+            "stopped_early": self.stopped_early,
+        }
+        torch.save(state_dict, self.checkpoints.folder / f"checkpoint-{state.global_step}" / STATE)
+
+
+def common_config(
+    params: AlignParams,
+    method: GroupParams | DpoParams,
+    runtime: RuntimeParams,
+    device: torch.device,
+    checkpoints: Checkpoints,
+) -> dict[str, Any]:
+    """What the configs of all methods share."""
+    return {
+        "output_dir": str(checkpoints.folder),
+        "seed": params.seed,
+        "per_device_train_batch_size": params.minibatch_size,
+        "learning_rate": method.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        # As a share of all updates; 0 is none.
+        "warmup_steps": params.warmup_iterations / params.num_iterations,
+        "max_grad_norm": params.max_gradient_norm,
+        "beta": method.beta,
+        "disable_dropout": True,
+        **trl_runtime(runtime, device),
+    }
+
+
+def train(trainer: Trainer, updates: Updates, checkpoints: Checkpoints) -> dict[str, float | int | str]:
+    """Go on to the end; nothing if that was reached, or training had stopped."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(updates)
+    trainer.add_callback(KeepCheckpoints(checkpoints))
+    model_bytes = num_bytes(trainer.model.parameters())
+    trained = num_bytes(weight for weight in trainer.model.parameters() if weight.requires_grad)
+    checkpoints.require_space(4 * trained, model_bytes)  # with two moments, and the best policy so far
+    if not updates.stopped_early:
+        run_trainer(trainer, checkpoints)
+    return {"stopped_early": updates.stopped_early or "no"}

@@ -1,0 +1,115 @@
+"""Sample replies, score them, compare them with the reference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.align.methods.ppo.objective import token_kl
+from groundup.align.policy import Policy
+from groundup.align.tokens import Conversations, token_logprobs
+from groundup.core.model.generation import Replies, distinct_2, ended_chats, sample_replies
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.answers import Answers
+from groundup.runner.params.align import AlignParams
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Replies of one model to some prompts, and what they are worth. On the CPU: the models see batches of it."""
+
+    conversations: Conversations
+    replies: Replies
+    logprobs: Tensor  # [B, T] under the model that sampled
+    kl: Tensor  # [B, T] to the reference
+    scores: Tensor  # [B] of the reward model
+    scores_std: Tensor  # [B] its uncertainty
+
+    @property
+    def mask(self) -> Tensor:
+        return self.conversations.mask
+
+    @property
+    def answers(self) -> Answers:
+        return Answers(self.replies.tokens, self.replies.ended, self.scores, self.scores_std, self.kl.sum(1))
+
+    def summary(self) -> dict[str, float]:
+        return {
+            "score": self.scores.mean().item(),
+            "score_std": self.scores_std.mean().item(),
+            "kl": self.kl.sum(1).mean().item(),  # nats per reply
+            "reply_length": self.mask.sum(1).float().mean().item(),
+            "end_of_turn_rate": sum(self.replies.ended) / len(self.replies.ended),
+            "distinct_2": distinct_2(self.replies.tokens),
+            "repetition": self.answers.repetition.mean().item(),
+        }
+
+
+class RolloutWorker:
+    """Makes rollouts; holds what that takes besides the model that samples."""
+
+    def __init__(
+        self, policy: Policy, scorer: RewardScorer, tokenizer: PreTrainedTokenizerFast, params: AlignParams
+    ) -> None:
+        self.policy = policy
+        self.scorer = scorer
+        self.tokenizer = tokenizer
+        self.params = params
+        self.eos_token_id: int = tokenizer.eos_token_id
+        self.pad_token_id: int = tokenizer.pad_token_id
+
+    @torch.no_grad()
+    def roll_out(self, model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
+        """One reply a prompt; the same model and seed give the same replies."""
+        replies = sample_replies(
+            model,
+            prompts,
+            max_new_tokens=self.params.max_new_tokens,
+            temperature=self.params.temperature,
+            eos_token_id=self.eos_token_id,
+            pad_token_id=self.pad_token_id,
+            generator=torch.Generator().manual_seed(seed),
+            batch_size=self.params.rollout_batch_size,
+        )
+        conversations = Conversations(prompts, replies.tokens)
+        flat_logprobs = torch.tensor(list(chain.from_iterable(replies.logprobs)))
+        logprobs = torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat_logprobs)
+        hidden = self._reward_model_hidden(conversations, replies.ended)
+        scores, scores_std = self.scorer.read(hidden)
+        if self.params.value_trunk == "shared":
+            states = [x[: len(reply)] for x, reply in zip(hidden, replies.tokens, strict=True)]
+            conversations = replace(conversations, features=pad_sequence(states, batch_first=True))
+        return Rollout(
+            conversations,
+            replies,
+            logprobs,
+            kl=token_kl(logprobs, self._reference_logprobs(conversations)),
+            scores=scores,
+            scores_std=scores_std,
+        )
+
+    def _reference_logprobs(self, conversations: Conversations) -> Tensor:
+        logprobs = torch.zeros(conversations.mask.shape)
+        batch_size = self.params.forward_batch_size
+        with self.policy.reference() as reference:
+            for rows, batch in conversations.batches(range(len(logprobs)), batch_size, reference.device):
+                logprobs[rows] = token_logprobs(reference, batch, self.params.temperature)[0].cpu()
+        return logprobs
+
+    def score(
+        self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and std [B] by the reward model."""
+        return self.scorer.score(ended_chats(prompts, replies, ended, self.eos_token_id))
+
+    def _reward_model_hidden(self, conversations: Conversations, ended: Sequence[bool]) -> list[Tensor]:
+        """What the reward model knows at each chat's end; with a shared trunk before each reply token too."""
+        chats = ended_chats(conversations.prompts, conversations.replies, ended, self.eos_token_id)
+        num_last = [1] * len(chats)
+        if self.params.value_trunk == "shared":
+            num_last = [len(chat) - len(prompt) + 1 for chat, prompt in zip(chats, conversations.prompts, strict=True)]
+        return self.scorer.hidden(chats, num_last)

@@ -1,0 +1,1 @@
+"""Chat in a terminal, and what it shares with the server."""

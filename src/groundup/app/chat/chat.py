@@ -1,0 +1,101 @@
+"""One model's side of a conversation: prompts, words as they are made, replies that are whole."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from groundup.core.decoding import Decoding, reply_to_prompt, stream
+from groundup.core.decoding.assistant import Assistant
+from groundup.core.decoding.settings import STREAMED
+from groundup.core.formats.chat_format import Message
+
+MAX_ATTEMPTS = 5
+
+
+@dataclass
+class Conversation:
+    """What was said so far; every model that is asked sees the same."""
+
+    topic: str = ""
+    turns: list[Message] = field(default_factory=list)
+
+    def messages(self) -> list[Message]:
+        topic: list[Message] = [{"role": "system", "content": self.topic}] if self.topic else []
+        return [*topic, *self.turns]
+
+    def asked(self, message: str) -> list[Message]:
+        return [*self.messages(), {"role": "user", "content": message}]
+
+    def add(self, message: str, reply: str) -> None:
+        self.turns += [{"role": "user", "content": message}, {"role": "assistant", "content": reply}]
+
+
+class Chat:
+    """A model and its way of decoding; the same seed, turn and messages give the same reply."""
+
+    def __init__(self, assistant: Assistant, decoding: Decoding) -> None:
+        assistant.check_length(decoding.max_new_tokens)
+        self.assistant = assistant
+        self.decoding = decoding
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[list[int], bool]:
+        """Token ids of the conversation, and whether some of it no longer fits."""
+        fitted = self.assistant.fit(messages, self.decoding.max_new_tokens)
+        return fitted.ids, fitted.num_dropped > 0 or fitted.cut
+
+    @property
+    def streams(self) -> bool:
+        return self.decoding.method in STREAMED
+
+    def reply(self, prompt: Sequence[int], turn: int) -> str:
+        """A whole reply, never empty and never broken off.
+
+        A small model sometimes ends at once or runs on. Another draw mostly does better, so a few are tried; the last
+        one is ended after its last whole sentence, for a reader is served better by less than by half a sentence.
+        """
+        text = ""
+        for attempt in range(MAX_ATTEMPTS):
+            drawn = "".join(self.words(prompt, turn, attempt))
+            text = drawn or text
+            if drawn and self.ended:
+                return drawn
+        return whole_sentences(text)
+
+    def words(self, prompt: Sequence[int], turn: int, attempt: int) -> Iterator[str]:
+        """The reply as words while they are made, or in one piece by the methods that search.
+
+        `ended` tells afterwards whether it ended by itself.
+        """
+        # Attempts of one turn never share a seed with another turn, and a turn's seed does not hang on earlier luck.
+        seed = self.decoding.seed + turn * MAX_ATTEMPTS + attempt
+        decoding = self.decoding.model_copy(update={"seed": seed})
+        self.ended = False
+        if not self.streams:
+            found = reply_to_prompt(self.assistant, prompt, decoding)
+            self.ended = found.finish_reason == "stop"
+            if found.text:
+                yield found.text
+            return
+        tokenizer = self.assistant.tokenizer
+        tokens: list[int] = []
+        shown = 0
+        for token in stream(self.assistant, prompt, decoding):
+            if token == tokenizer.eos_token_id:
+                self.ended = True
+                break
+            tokens.append(token)
+            # A character can be spread over tokens, so only what stands before the last space is final.
+            text = tokenizer.decode(tokens).lstrip()
+            stable = len(text[: max(0, text.rfind(" "))].rstrip())
+            if stable > shown:
+                yield text[shown:stable]
+                shown = stable
+        text = tokenizer.decode(tokens).strip()
+        if len(text) > shown:
+            yield text[shown:]
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to the end of its last sentence, or all of it with an ellipsis where no sentence ends."""
+    found = re.match(r".*[.!?][\"')\]]*(?=\s|$)", text, flags=re.DOTALL)
+    return found.group() if found else f"{text} ...".lstrip()

@@ -1,0 +1,109 @@
+"""Thumbs become preference pairs: of the replies to one prompt, what was liked better against what was liked less."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from groundup.core.formats.hashing import content_id
+from groundup.core.formats.jsonl import Row, read_jsonl
+from groundup.prepare.sources.rows import RowError, to_record
+from groundup.runner.files import write_text
+
+TARGET = "feedback/preferences.jsonl"  # below data/
+SOURCE = f"""\
+    - kind: files
+      name: feedback
+      paths: ["{TARGET}"]
+      yields: preferences
+      text_column: text
+      licence: own"""
+RATINGS = {"up": 1, "none": 0, "down": -1}
+
+
+@dataclass
+class Replies:
+    """Those to one prompt that somebody has seen and rated."""
+
+    messages: list[dict[str, str]]
+    ratings: dict[str, int] = field(default_factory=dict)  # of each reply, the last one given
+    shown_together: set[frozenset[str]] = field(default_factory=set)
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """(better, worse). A reply without a thumb counts only against the one that it was shown beside."""
+        for pair in combinations(sorted(self.ratings), 2):
+            worse, better = sorted(pair, key=self.ratings.__getitem__)
+            rated = self.ratings[better] and self.ratings[worse]
+            if self.ratings[better] > self.ratings[worse] and (rated or frozenset(pair) in self.shown_together):
+                yield better, worse
+
+
+@dataclass(frozen=True)
+class Import:
+    num_prompts: int
+    num_ratings: int  # replies with a thumb
+    num_unpaired: int  # of these, in no pair
+    num_pairs: int
+    num_rows: int  # of the file, with those of earlier imports
+    problems: list[str]  # what was left out
+
+
+def import_feedback(log: Path, target: Path) -> Import:
+    """Writes `target`. Pairs in it whose prompt the log does not know stay; of the others the log knows everything."""
+    if not log.is_file():
+        raise ValueError(f"there is no feedback in {log}: give thumbs on the page of `groundup serve` first")
+    problems: list[str] = []
+    prompts = read_feedback(log, problems)
+    rows: dict[str, Row] = {}
+    in_pair = set()
+    for key, replies in prompts.items():
+        for better, worse in replies.pairs():
+            row = pair_row(key, replies.messages, better, worse)
+            try:
+                to_record("feedback", "preferences", row, "text")
+            except RowError as error:
+                problems.append(f"a pair was left out: {error}")
+                continue
+            rows[row["id"]] = row
+            in_pair |= {(key, better), (key, worse)}
+    num_pairs = len(rows)
+    for row in read_jsonl(target, ("id", "prompt")) if target.is_file() else ():
+        if prompt_key(row["prompt"]) not in prompts:
+            rows[row["id"]] = row
+    if rows or target.is_file():
+        write_text(target, "".join(json.dumps(rows[name], ensure_ascii=False) + "\n" for name in sorted(rows)))
+    rated = {
+        (key, reply) for key, replies in prompts.items() for reply, rating in replies.ratings.items() if rating != 0
+    }
+    return Import(len(prompts), len(rated), len(rated - in_pair), num_pairs, len(rows), problems)
+
+
+def read_feedback(log: Path, problems: list[str]) -> dict[str, Replies]:
+    """By prompt; `problems` gets a sentence for each line that is left out."""
+    prompts: dict[str, Replies] = {}
+    for number, line in enumerate(log.read_bytes().splitlines(), start=1):
+        try:
+            given: Any = json.loads(line)
+            messages, rating = given["messages"], RATINGS[given["rating"]]
+            reply, beside = given["reply"].strip(), (given["beside"] or "").strip()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"{log}, line {number} is left out: it is no thumb ({type(error).__name__}: {error})")
+            continue
+        replies = prompts.setdefault(prompt_key(messages), Replies(messages))
+        replies.ratings[reply] = rating
+        if beside and beside != reply:
+            replies.ratings.setdefault(beside, 0)
+            replies.shown_together.add(frozenset((reply, beside)))
+    return prompts
+
+
+def prompt_key(messages: Any) -> str:
+    return content_id(json.dumps(messages, sort_keys=True))
+
+
+def pair_row(key: str, messages: list[dict[str, str]], better: str, worse: str) -> Row:
+    """The name is of the pair, not of who won: thumbs that are changed later change the row."""
+    name = content_id("\0".join([key, *sorted((better, worse))]))
+    return {"id": name, "prompt": messages, "chosen": better, "rejected": worse}

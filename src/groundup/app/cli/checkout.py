@@ -1,0 +1,31 @@
+"""What commands share: the checkout that they work on, and how they end with a sentence."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+
+from groundup.runner.environment import NO_CHECKOUT, find_checkout, main_root
+
+console = Console()
+
+
+def find_root() -> Path:
+    """The checkout around the current folder."""
+    return find_checkout() or fail(NO_CHECKOUT)
+
+
+def feedback_file(root: Path) -> Path:
+    """Where `groundup serve` keeps thumbs, and `groundup feedback import` reads them."""
+    return main_root(root) / ".work/feedback/feedback.jsonl"
+
+
+def say_wrong(message: str) -> None:
+    # Whole lines, so that a command can be copied; brackets in it are no markup.
+    console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def fail(message: str) -> NoReturn:
+    say_wrong(message)
+    raise typer.Exit(1)

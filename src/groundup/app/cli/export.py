@@ -1,0 +1,50 @@
+"""`groundup export`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from groundup.app.cli.checkout import console, fail, find_root
+
+
+class Format(StrEnum):
+    gguf = "gguf"
+    hf = "hf"
+    adapter = "adapter"
+
+
+class Model(StrEnum):
+    base = "base"
+    sft = "sft"
+    aligned = "aligned"
+    champion = "champion"
+
+
+def export(
+    to: Annotated[Format, typer.Option(help="A GGUF file, a Hugging Face directory, or a LoRA adapter alone.")],
+    model: Annotated[Model, typer.Option(help="Which model.")] = Model.aligned,
+    out: Annotated[Path | None, typer.Option(help="Where to; exports/ in the checkout if left out.")] = None,
+) -> None:
+    """Write a model for other programs."""
+    root = find_root()
+    ending = {Format.gguf: ".gguf", Format.hf: "", Format.adapter: "-adapter"}[to]
+    target = out or root / "exports" / f"{model}{ending}"
+    from groundup.app.chat.models import model_path
+    from groundup.app.export.gguf import export_gguf
+    from groundup.app.export.hf import export_adapter, export_hf
+
+    try:
+        path = model_path(root, model)
+        if not (path / "config.json").is_file():
+            fail(f"there is no model in {path}: raise one with `dvc repro`")
+        if to == Format.gguf:
+            export_gguf(path, target)
+        elif to == Format.hf:
+            export_hf(path, target)
+        else:
+            export_adapter(path, model, target)
+    except ValueError as error:
+        fail(str(error))
+    console.print(f"{model} is in {target}", highlight=False, soft_wrap=True)

@@ -1,0 +1,44 @@
+"""`groundup feedback`."""
+
+import typer
+
+from groundup.app.cli.checkout import console, fail, feedback_file, find_root, say_wrong
+
+app = typer.Typer(help="Thumbs given on the web page.", no_args_is_help=True)
+
+
+@app.callback()
+def feedback() -> None:
+    """Thumbs given on the web page."""
+
+
+@app.command("import")
+def import_() -> None:
+    """Make preference pairs under data/ of the thumbs; the next `dvc repro` can train on them."""
+    from groundup.app.chat.feedback import SOURCE, TARGET, import_feedback
+
+    root = find_root()
+    try:
+        result = import_feedback(feedback_file(root), root / "data" / TARGET)
+    except ValueError as error:
+        fail(str(error))
+    for problem in result.problems:
+        say_wrong(problem)
+    console.print(
+        f"{result.num_ratings} rated replies to {result.num_prompts} prompts gave {result.num_pairs} pairs; "
+        f"data/{TARGET} holds {result.num_rows}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if result.num_unpaired:
+        console.print(
+            f"{result.num_unpaired} rated replies have nothing to be compared with: rate another reply to the same "
+            "message, or compare two models",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if result.num_rows:
+        console.print(
+            "To train on them, put this into prepare.sources of params.yaml, then `dvc repro`:", highlight=False
+        )
+        console.print(SOURCE, highlight=False, markup=False)

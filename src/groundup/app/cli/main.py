@@ -1,0 +1,215 @@
+"""The groundup command. Heavy imports stand inside the commands, so that each pays only for its own."""
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from groundup.app.cli import configure, export, feedback, plan, registry, report, serve
+from groundup.app.cli.checkout import console, fail, find_root, say_wrong
+from groundup.app.cli.store import reach_store, store_errors
+from groundup.runner.device import resolve_device
+from groundup.runner.environment import (
+    BACKEND_STORE_URI,
+    DELIVERY,
+    main_root,
+    set_defaults,
+    set_environment,
+    tracking_store,
+)
+from groundup.runner.params import ParamsError
+from groundup.runner.pipeline import PipelineError
+from groundup.runner.redact import redact
+
+app = typer.Typer(
+    help="Raise a foundation model from the ground up: dvc repro trains it, these commands use it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(feedback.app, name="feedback")
+app.command()(serve.serve)
+app.command()(registry.promote)
+app.command()(registry.rollback)
+app.command()(export.export)
+app.command()(report.report)
+app.command()(configure.configure)
+app.command()(plan.plan)
+
+HEADLINES = {
+    "prepare": ("num_documents_train", "num_preference_pairs_train"),
+    "tokenizer": ("vocab_size", "bytes_per_token"),
+    "pretrain": ("val_bits_per_byte", "num_parameters"),
+    "sft": ("val_loss",),
+    "reward": ("heldout_accuracy", "length_only_accuracy"),
+    "align": ("heldout_reward_before", "heldout_reward_after", "kl_to_reference"),
+    "evaluate": ("win_rate_vs_sft",),
+}
+
+
+@app.callback()
+def prepare_process() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    set_environment(offline=True)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
+    """Open the MLflow UI on this checkout's runs."""
+    root = find_root()
+    uri, _ = tracking_store(root)
+    if uri.startswith(("http:", "https:")):
+        fail(f"MLFLOW_TRACKING_URI points to {redact(uri)}: open that address in a browser")
+    if problem := reach_store(root):
+        console.print(f"MLflow: {problem}", style="yellow", highlight=False)
+    from groundup.runner.tracking.store import open_store
+
+    with store_errors():
+        open_store(uri)
+    console.print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+    os.environ[BACKEND_STORE_URI] = uri  # every user of the machine can read arguments
+    hosts = f"127.0.0.1:{port},localhost:{port}"  # no page of another site may ask through the browser
+    arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts, "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+
+
+@app.command()
+def lineage() -> None:
+    """Show which run made each present output, and from which runs."""
+    from groundup.runner.lineage import NoRuns, StoredRuns, present_lineage, read_records
+
+    root = find_root()
+    try:
+        records = read_records(root)
+    except ValueError as error:
+        fail(str(error))
+    if not records:
+        fail("no stage has run yet: `dvc repro` runs them all")
+    problem = reach_store(root)
+    if problem:
+        console.print(f"MLflow cannot be asked ({problem}): the metrics files tell", style="yellow", highlight=False)
+        nodes = present_lineage(root, NoRuns())
+    else:
+        with store_errors():
+            nodes = present_lineage(root, StoredRuns(tracking_store(root)[0]))
+    table = Table(title="from raw text to the aligned model")
+    for column in ("stage", "made by run", "from runs", "outputs", "figures"):
+        table.add_column(column, overflow="fold")
+    for node in nodes.values():
+        stale = node.stale_parents(nodes)
+        parents = [
+            f"{name} {run_id[:8]}" + (" (rerun since)" if name in stale else "")
+            for name, run_id in node.parents.items()
+        ]
+        figures = [f"{key} {figure(node.metrics[key])}" for key in HEADLINES[node.stage] if key in node.metrics]
+        outs = [out.removeprefix("artifacts/") for out in node.outs if "/reports/" not in out]
+        table.add_row(
+            node.stage,
+            node.run_id[:8] if node.run_id else f"fingerprint {node.fingerprint[:8]}",
+            "\n".join(parents) or "sources",
+            ", ".join(outs),
+            "\n".join(figures),
+        )
+    console.print(table)
+
+
+def figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+@app.command()
+def deliver() -> None:
+    """Send to MLflow what earlier runs could not deliver."""
+    from groundup.runner.tracking.spool import claimed, waiting
+
+    root = find_root()
+    works, damaged = waiting(main_root(root) / ".work")
+    for damage in damaged:
+        say_wrong(str(damage))
+    if not works:
+        console.print("nothing else waits for delivery" if damaged else "nothing waits for delivery", highlight=False)
+        raise typer.Exit(1 if damaged else 0)
+    if problem := reach_store(root):
+        fail(f"{len(works)} runs wait, and MLflow cannot take them now: {problem}")
+    set_defaults(DELIVERY)
+    from groundup.runner.tracking.deliver import MLFLOW_ERRORS, first_line
+    from groundup.runner.tracking.deliverer import Deliverer
+    from groundup.runner.tracking.store import open_store
+
+    uri, artifact_location = tracking_store(root)
+    with store_errors():
+        client = open_store(uri)
+    failures = len(damaged)
+    for work in works:
+        name = work.relative_to(main_root(root))
+        try:
+            with claimed(work) as free:
+                if free:
+                    Deliverer(work, client, artifact_location).deliver()
+            console.print(f"delivered {name}" if free else f"{name} is being delivered by its stage", highlight=False)
+        except MLFLOW_ERRORS as error:
+            failures += 1
+            say_wrong(f"{name} could not be delivered and stays: {first_line(error)}")
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def clean(
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be removed.")] = False,
+    undelivered: Annotated[bool, typer.Option(help="Also remove runs that MLflow has not taken.")] = False,
+) -> None:
+    """Remove work dirs that no stage needs any more."""
+    from groundup.runner.clean import clean as clean_work_dirs
+
+    root = find_root()
+    freed = 0
+    try:
+        for verdict in clean_work_dirs(root, undelivered, dry_run):
+            freed += verdict.num_bytes if verdict.stale else 0
+            action = "kept" if not verdict.stale else "would remove" if dry_run else "removed"
+            name = verdict.work.relative_to(main_root(root))
+            console.print(
+                f"{action} {name} ({verdict.num_bytes / 1e6:.1f} MB): {verdict.reason}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    except (ParamsError, PipelineError) as error:
+        fail(str(error))
+    console.print(f"{freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}", highlight=False)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Option(help="base, sft, aligned or champion.")] = "aligned",
+    decode: Annotated[
+        str, typer.Option(help='greedy, sample, beam, best_of_n or tree; with settings: "sample top_p=0.9".')
+    ] = "sample",
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest reply, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed and input give the same replies.")] = None,
+) -> None:
+    """Talk to a model; from a pipe, each line is an opening of its own. What is not set is evaluate.decoding's."""
+    import torch
+
+    from groundup.app.chat.models import Models
+    from groundup.app.chat.session import chat as talk
+    from groundup.core.decoding import make_decoding, parse_decoding
+    from groundup.runner.params import load_params
+
+    root = find_root()
+    set_values = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    try:
+        decoding = parse_decoding(decode, load_params(root / "params.yaml").evaluate.decoding)
+        changes = {name: value for name, value in set_values.items() if value is not None}
+        decoding = make_decoding(decoding.method, decoding, changes)
+        talk(Models(root, torch.device(resolve_device(root))), model, decoding, sys.stdin, sys.stdout)
+    except (FileNotFoundError, ValueError, PipelineError) as error:
+        fail(str(error))
+
+
+if __name__ == "__main__":
+    app()

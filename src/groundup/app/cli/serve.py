@@ -1,0 +1,129 @@
+"""`groundup serve`."""
+
+import ipaddress
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from groundup.app.cli.checkout import console, fail, feedback_file, find_root
+from groundup.app.serve.settings import Settings
+from groundup.runner.device import resolve_device
+from groundup.runner.environment import API_KEY
+
+MODELS = ("aligned", "sft", "base")  # the first one that is there is what the page begins with
+MAX_BODY_BYTES = 1 << 20
+BODY_TIMEOUT = 10.0  # seconds
+
+
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="aligned, sft, base or champion; may be repeated. All but champion if left out."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; other than this machine's own needs a key.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    max_batch: Annotated[int, typer.Option(help="Replies that share forward passes, for each model.")] = 16,
+    max_queue: Annotated[int, typer.Option(help="Replies that may wait for a place; more are told 429.")] = 64,
+    max_choices: Annotated[int, typer.Option(help="Replies to one request (n).")] = 8,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of one reply.")] = 512,
+    max_search_tokens: Annotated[
+        int, typer.Option(help="Tokens that beam, best_of_n and tree may spend on one reply.")
+    ] = 4096,
+    request_timeout: Annotated[float, typer.Option(help="Seconds for one request, waiting included.")] = 60.0,
+    shutdown_timeout: Annotated[int, typer.Option(help="Seconds that replies get to finish when stopped.")] = 30,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=API_KEY, show_envvar=True, help="What clients must send; others can read it in the process list."
+        ),
+    ] = None,
+) -> None:
+    """Serve the models: a web page to chat on, and an OpenAI-compatible API."""
+    root = find_root()
+    hosts = allowed_hosts(host)
+    if not hosts and not api_key:
+        fail(f"--host {host} lets others reach this server: give it a key, in {API_KEY}")
+    settings = Settings(
+        max_batch=max_batch,
+        max_queue=max_queue,
+        max_choices=max_choices,
+        max_tokens=max_tokens,
+        max_search_tokens=max_search_tokens,
+        max_body_bytes=MAX_BODY_BYTES,
+        request_timeout=request_timeout,
+        body_timeout=BODY_TIMEOUT,
+        api_key=api_key,
+        allowed_hosts=hosts,
+        feedback_file=feedback_file(root),
+    )
+    if problems := settings.problems():
+        fail("; ".join(problems))
+    names = chosen_models(root, model)
+    with listen(host, port) as listener:  # before the models are loaded, which takes its time
+        run(listener, root, names, settings, shutdown_timeout)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        fail(
+            f"cannot listen on {host}, port {port} ({os.strerror(error.errno or 0)}): choose another --port or --host"
+        )
+    # Connections inherit it. Without it a token waits until the client has acknowledged the one before: 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def run(listener: socket.socket, root: Path, names: list[str], settings: Settings, shutdown_timeout: int) -> None:
+    import torch
+    from uvicorn import Config, Server
+
+    from groundup.app.chat.models import Models
+    from groundup.app.serve.app import create_app
+    from groundup.app.serve.models import load_models, make_find
+    from groundup.runner.params import load_params
+
+    try:
+        numbers = load_params(root / "params.yaml").evaluate.decoding
+        models = Models(root, torch.device(resolve_device(root)))
+        app = create_app(load_models(models, names), settings, make_find(models, numbers))
+    except (FileNotFoundError, ValueError) as error:
+        fail(str(error))
+    logging.getLogger("groundup.app.serve").setLevel(logging.INFO)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    console.print(f"{', '.join(names)} on http://{shown}:{port} (Ctrl-C ends it)", highlight=False)
+    config = Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=shutdown_timeout
+    )
+    try:
+        Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down
+        raise typer.Exit(130) from None
+
+
+def allowed_hosts(host: str) -> list[str]:
+    """Names that a browser may call this machine's own addresses by; none named where others may come too."""
+    if host == "localhost":
+        return ["localhost", "127.0.0.1"]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        fail(f"--host {host} is no address: give an IP address, such as 127.0.0.1")
+    if not address.is_loopback:
+        return []
+    return [f"[{host}]" if address.version == 6 else host, "localhost"]
+
+
+def chosen_models(root: Path, names: list[str] | None) -> list[str]:
+    if names is None:
+        found = [name for name in MODELS if (root / "artifacts" / name).is_dir()]
+        return found or fail(f"there is no model in {root / 'artifacts'}: raise one with `dvc repro`")
+    return list(dict.fromkeys(names))

@@ -1,0 +1,207 @@
+"""A model as one GGUF file, which llama.cpp and what builds on it run: Llama architecture, weights as they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, LlamaConfig
+
+from groundup.app.export.target import written
+from groundup.core.model.check import CAUSAL, check_model
+from groundup.core.model.variants import differences as differences_to_llama
+
+Array = npt.NDArray[Any]
+
+TOKENIZER_MODEL, PRE_TOKENIZER = "gpt2", "gpt-2"  # llama.cpp's names of byte-level BPE and of GPT-2's pattern
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+FILE_TYPES = {
+    torch.float32: (gguf.LlamaFileType.ALL_F32, gguf.GGMLQuantizationType.F32),
+    torch.float16: (gguf.LlamaFileType.MOSTLY_F16, gguf.GGMLQuantizationType.F16),
+    torch.bfloat16: (gguf.LlamaFileType.MOSTLY_BF16, gguf.GGMLQuantizationType.BF16),
+}
+
+
+def export_gguf(model: Path, target: Path) -> None:
+    """Write it, read it back, compare; ValueError with all that GGUF cannot say about this model."""
+    check_model(model, CAUSAL)
+    config = AutoConfig.from_pretrained(model)
+    tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+    weights = read_weights(model)
+    if problems := unsupported(config, tokenizer, weights):
+        raise ValueError(f"{model} cannot become GGUF: {'; '.join(problems)}. `groundup export --to hf` keeps it all")
+    template = (model / "chat_template.jinja").read_text(encoding="utf-8")
+    with written(target) as beside:
+        write_gguf(beside, config, tokenizer, template, weights)
+        if differing := differences(beside, config, tokenizer, weights):
+            raise RuntimeError(f"what was written to {target} does not read back as {model}: {', '.join(differing)}")
+
+
+def read_weights(model: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted(model.glob("model*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            weights |= {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118  not a dict
+    return weights
+
+
+def unsupported(config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[str]:
+    """What of a model this export has no field for: it would run, and say other things."""
+    problems = [f"{what}, llama.cpp's Llama has nothing like it" for what in differences_to_llama(config)]
+    if config.rope_parameters["rope_type"] != "default":
+        problems.append(f"its rotary embedding is {config.rope_parameters['rope_type']}, only default is written")
+    if config.hidden_act != "silu":
+        problems.append(f"its activation is {config.hidden_act}, llama.cpp's Llama has silu")
+    problems += [
+        f"it has {name}, llama.cpp's Llama has none" for name in ("attention_bias", "mlp_bias") if vars(config)[name]
+    ]
+    if not {weight.dtype for weight in weights.values()} <= FILE_TYPES.keys():
+        problems.append(f"its weights are {', '.join(sorted({str(w.dtype) for w in weights.values()}))}, not floats")
+    if tokenizer["normalizer"]:
+        problems.append(f"its tokenizer changes text by {tokenizer['normalizer']['type']}, which GGUF cannot say")
+    if (tokenizer["post_processor"] or {}).get("special_tokens"):
+        problems.append("its tokenizer adds special tokens by itself, here only the chat template may")
+    if tokenizer["model"]["type"] != "BPE":
+        problems.append(f"its tokenizer is {tokenizer['model']['type']}, not BPE")
+    splits = tokenizer["pre_tokenizer"] or {}
+    if any(splits.get(key) != value for key, value in BYTE_LEVEL.items()):
+        problems.append(f"its tokenizer splits text by {splits or 'nothing'}, not by GPT-2's byte-level pattern")
+    return problems
+
+
+def write_gguf(
+    path: Path, config: LlamaConfig, tokenizer: dict[str, Any], template: str, weights: dict[str, torch.Tensor]
+) -> None:
+    writer = gguf.GGUFWriter(path, "llama")
+    file_type, quantization = FILE_TYPES[weights["model.embed_tokens.weight"].dtype]
+    writer.add_name("groundup")
+    writer.add_file_type(file_type)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    tokens, types = vocabulary(tokenizer)
+    writer.add_tokenizer_model(TOKENIZER_MODEL)
+    writer.add_tokenizer_pre(PRE_TOKENIZER)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges(tokenizer))
+    writer.add_bos_token_id(config.bos_token_id)
+    writer.add_eos_token_id(config.eos_token_id)
+    writer.add_pad_token_id(config.pad_token_id)
+    writer.add_add_bos_token(False)  # the chat template writes it
+    writer.add_chat_template(without_generation_marks(template))
+    names = tensor_names(config, weights)
+    for name, weight in weights.items():  # tied embeddings are one tensor in both
+        values = permuted(name, weight.float().numpy(), config)
+        kind = quantization if values.ndim > 1 else gguf.GGMLQuantizationType.F32  # llama.cpp wants vectors so
+        writer.add_tensor(names[name], gguf.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def tensor_names(config: LlamaConfig, weights: dict[str, torch.Tensor]) -> dict[str, str]:
+    """llama.cpp's name of each weight."""
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    return {name: str(names.get_name(name, (".weight",))) for name in weights}
+
+
+def vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
+    """Tokens by id, bytes written as GPT-2's printable characters, and their types."""
+    added = {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
+    tokens = {index: token for token, index in tokenizer["model"]["vocab"].items()} | added
+    control = {token["id"] for token in tokenizer["added_tokens"] if token["special"]}
+    types = [
+        gguf.TokenType.CONTROL
+        if index in control
+        else gguf.TokenType.USER_DEFINED
+        if index in added
+        else gguf.TokenType.NORMAL
+        for index in range(len(tokens))
+    ]
+    return [tokens[index] for index in range(len(tokens))], [int(kind) for kind in types]
+
+
+def merges(tokenizer: dict[str, Any]) -> list[str]:
+    return [" ".join(merge) for merge in tokenizer["model"]["merges"]]
+
+
+def without_generation_marks(template: str) -> str:
+    """They tell a trainer which tokens are the assistant's; not every reader of GGUF knows them."""
+    return template.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+
+
+def permuted(name: str, values: Array, config: LlamaConfig) -> Array:
+    """Query and key rows [heads * D, in]: transformers rotates halves of a head, llama.cpp neighbours."""
+    if (num_heads := _rotated_heads(name, config)) is None:
+        return values
+    heads = values.reshape(num_heads, 2, config.head_dim // 2, values.shape[-1])
+    return heads.swapaxes(1, 2).reshape(values.shape)
+
+
+def unpermuted(name: str, values: Array, config: LlamaConfig) -> Array:
+    """Query and key rows as transformers has them."""
+    if (num_heads := _rotated_heads(name, config)) is None:
+        return values
+    order = [
+        head * config.head_dim + pair * 2 + half
+        for head in range(num_heads)
+        for half in range(2)
+        for pair in range(config.head_dim // 2)
+    ]
+    return values[order]
+
+
+def _rotated_heads(name: str, config: LlamaConfig) -> int | None:
+    if name.endswith("self_attn.q_proj.weight"):
+        return config.num_attention_heads
+    return config.num_key_value_heads if name.endswith("self_attn.k_proj.weight") else None
+
+
+def differences(
+    path: Path, config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]
+) -> list[str]:
+    """What of the file is not the model: tensors, vocabulary, token types, merges, pre-tokenizer."""
+    reader = gguf.GGUFReader(path)
+    tokens, types = vocabulary(tokenizer)
+    fields: dict[str, Any] = {
+        "general.architecture": "llama",
+        "llama.attention.head_count_kv": config.num_key_value_heads,
+        "llama.context_length": config.max_position_embeddings,
+        "tokenizer.ggml.model": TOKENIZER_MODEL,
+        "tokenizer.ggml.pre": PRE_TOKENIZER,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.merges": merges(tokenizer),
+        "tokenizer.ggml.bos_token_id": config.bos_token_id,
+        "tokenizer.ggml.eos_token_id": config.eos_token_id,
+        "tokenizer.ggml.padding_token_id": config.pad_token_id,
+    }
+    differing = [key for key, value in fields.items() if key not in reader.fields or _read(reader, key) != value]
+    wanted = {there: here for here, there in tensor_names(config, weights).items()}
+    found = {tensor.name: tensor for tensor in reader.tensors}
+    differing += sorted(wanted.keys() ^ found.keys())
+    for there in wanted.keys() & found.keys():
+        here = wanted[there]
+        values = gguf.dequantize(found[there].data, found[there].tensor_type)
+        if not np.array_equal(unpermuted(here, values, config), weights[here].float().numpy()):
+            differing.append(there)
+    return differing
+
+
+def _read(reader: gguf.GGUFReader, key: str) -> Any:
+    return reader.fields[key].contents()

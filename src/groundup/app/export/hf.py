@@ -1,0 +1,59 @@
+"""A model as a plain Hugging Face directory, and a LoRA adapter as a plain PEFT directory."""
+
+import shutil
+from pathlib import Path
+
+from groundup.app.export.target import written
+from groundup.core.model.check import CAUSAL, check_model
+from groundup.runner.files import read_object, write_json
+
+ADAPTER = "adapter"  # where sft and align put it, in the model's directory
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+OF_THIS_LOADING = ("backend", "is_local", "local_files_only")  # how the tokenizer was loaded when it was saved
+CARD = """---
+library_name: peft
+---
+# groundup adapter
+
+A LoRA adapter that goes on top of the groundup {base} model, which `groundup export --to hf --model {base}` gives:
+
+    base = AutoModelForCausalLM.from_pretrained("{base}")
+    model = PeftModel.from_pretrained(base, "this directory")
+
+With another base model it says nothing of use.
+
+"""
+BASES = {"sft": "base", "aligned": "sft", "champion": "sft"}
+
+
+def export_hf(model: Path, target: Path) -> None:
+    """Weights, tokenizer, generation config and card; what plain transformers, TRL and PEFT load."""
+    check_model(model, CAUSAL)
+    with written(target) as beside:
+        shutil.copytree(model, beside, ignore=shutil.ignore_patterns(ADAPTER))
+        _mend_tokenizer(beside)
+
+
+def export_adapter(model: Path, name: str, target: Path) -> None:
+    """The adapter that a LoRA run left beside its merged weights, with the tokenizer. `name`: of the model."""
+    if not all((model / ADAPTER / file).is_file() for file in ADAPTER_FILES):
+        raise ValueError(
+            f"{model} has no LoRA adapter: all its weights were trained; `groundup export --to hf` exports them, and "
+            "sft.lora or align.lora in params.yaml trains one"
+        )
+    check_model(model, CAUSAL)
+    with written(target) as beside:
+        beside.mkdir()
+        tokenizer = [*sorted(model.glob("tokenizer*.json")), model / "chat_template.jinja"]
+        for file in [*(model / ADAPTER / name for name in ADAPTER_FILES), *tokenizer]:
+            shutil.copyfile(file, beside / file.name)
+        _mend_tokenizer(beside)
+        card = (model / "README.md").read_text(encoding="utf-8").partition("---\n#")[2]
+        (beside / "README.md").write_text(CARD.format(base=BASES[name]) + f"#{card}", encoding="utf-8")
+
+
+def _mend_tokenizer(folder: Path) -> None:
+    """A class that every version of transformers has."""
+    path = folder / "tokenizer_config.json"
+    kept = {key: value for key, value in read_object(path).items() if key not in OF_THIS_LOADING}
+    write_json(path, kept | {"tokenizer_class": "PreTrainedTokenizerFast"})

@@ -1,0 +1,174 @@
+"""A few steps of each kind of work, at the params' shapes, on this machine: seconds that the plan multiplies."""
+
+import hashlib
+import json
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification
+
+from groundup.app.plan.seconds import Rates
+from groundup.app.plan.workload import LIVE_SHARE, MEAN_CHAT, MEAN_DOCUMENT, MEAN_PROMPT
+from groundup.core.model.generation import sample_replies
+from groundup.core.model.llama import build_llama
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.training.runtime import LIGHTNING_PRECISION, set_up
+from groundup.pretrain.optimizer import build_optimizer
+from groundup.pretrain.pretrain import PretrainModule
+from groundup.runner.files import read_object, write_json
+from groundup.runner.params import Params
+from groundup.runner.params.load import BYTE_ALPHABET, NUM_SPECIAL_TOKENS
+from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
+
+VERSION = 1  # of what is measured
+MIN_RUNS, MAX_RUNS, BUDGET_SECONDS = 3, 12, 1.5  # of each kind, after one that warms up
+
+
+def machine(params: Params, device: str) -> str:
+    """What the rates hold for: machine, library, and the shapes they were taken at."""
+    runtime, p = params.runtime, params.pretrain
+    shapes = [p.batch_size, p.optimizer, params.sft.batch_size, params.sft.max_length, params.reward.batch_size]
+    shapes += [params.align.forward_batch_size, params.align.rollout_batch_size, params.align.max_new_tokens]
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+    identity = [VERSION, platform.node(), name, device, torch.__version__, runtime.model_dump()]
+    identity += [params.model.model_dump(), params.tokenizer.vocab_size, shapes]
+    return hashlib.sha256(json.dumps(identity, default=str).encode()).hexdigest()[:16]
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+def rates(params: Params, device: str, folder: Path, again: bool) -> Rates:
+    """From `folder` where this machine has measured these shapes before."""
+    path = folder / f"{machine(params, device)}.json"
+    if path.is_file() and not again:
+        kept = read_object(path)
+        if kept.keys() == {field.name for field in fields(Rates)}:
+            return Rates(**kept)
+    measured = calibrate(params, torch.device(device))
+    write_json(path, asdict(measured))
+    return measured
+
+
+def calibrate(params: Params, device: torch.device) -> Rates:
+    set_up(params.runtime, device.type, params.pretrain.seed)
+    model = random_model(params, device)
+    bf16 = LIGHTNING_PRECISION[params.runtime.precision] == "bf16-mixed"
+    half = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+    context, vocab_size = params.model.context_length, params.tokenizer.vocab_size
+    module = PretrainModule(model, params.pretrain, compiled=device.type == "cuda")
+    optimizer = build_optimizer(model, params.pretrain)
+    packed = {
+        "input_ids": torch.randint(vocab_size, (params.pretrain.batch_size, context), device=device),
+        "position_ids": (torch.arange(context, device=device) % MEAN_DOCUMENT).repeat(params.pretrain.batch_size, 1),
+    }
+
+    def pretrain_batch() -> None:
+        with half, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*self.log.*")
+            loss = module.training_step(packed, 0)
+        loss.backward()
+
+    def learn(rows: int, length: int) -> Callable[[], None]:
+        ids = torch.randint(vocab_size, (rows, length), device=device)
+
+        def work() -> None:
+            with half:
+                logits = model(input_ids=ids, use_cache=False).logits
+            cross_entropy(logits.flatten(0, 1).float(), ids.flatten()).backward()
+
+        return work
+
+    def read() -> None:
+        with torch.no_grad():
+            model(input_ids=reading, use_cache=False)
+
+    batch_seconds = timed(pretrain_batch, device)
+    update_seconds = timed(lambda: optimizer.step() and None, device)
+    sft_length = min(params.sft.max_length, context)
+    sft_seconds = timed(learn(params.sft.batch_size, sft_length), device)
+    ppo_length = MEAN_PROMPT + round(LIVE_SHARE * params.align.max_new_tokens)
+    ppo_seconds = timed(learn(params.align.forward_batch_size, ppo_length), device)
+    adamw = torch.optim.AdamW(model.parameters(), lr=0.0)
+    adamw_seconds = timed(lambda: adamw.step() and None, device)
+    optimizer.zero_grad()
+    reading = torch.randint(vocab_size, (16, min(MEAN_DOCUMENT, context)), device=device)
+    read_seconds = timed(read, device)
+    replies = max(1, round(LIVE_SHARE * params.align.rollout_batch_size))
+
+    def sample() -> None:
+        sample_replies(
+            model,
+            [[1] * MEAN_PROMPT] * replies,
+            max_new_tokens=params.align.max_new_tokens,
+            temperature=1.0,
+            eos_token_id=-1,
+            pad_token_id=0,
+            generator=torch.Generator().manual_seed(0),
+            batch_size=replies,
+        )
+
+    reply_seconds = timed(sample, device)
+    reward = LlamaForSequenceClassification(model.config)
+    reward.config.num_labels, reward.config.pad_token_id = 1, 0
+    reward = reward.to(device)
+    pairs = torch.randint(1, vocab_size, (2 * params.reward.batch_size, min(MEAN_CHAT, context)), device=device)
+
+    def pair_batch() -> None:
+        with half:
+            scores = reward(input_ids=pairs, attention_mask=torch.ones_like(pairs), use_cache=False).logits
+        scores.float().sum().backward()
+
+    pair_seconds = timed(pair_batch, device)
+    reward.zero_grad()
+    scorer = RewardScorer(reward)
+    chats = pairs[:16].tolist()
+    score_seconds = timed(lambda: scorer.hidden(chats, [1] * len(chats)) and None, device)
+    return Rates(
+        pretrain_batch=batch_seconds,
+        pretrain_update=update_seconds,
+        sft_batch=sft_seconds,
+        adamw_update=adamw_seconds,
+        pair_batch=pair_seconds,
+        ppo_batch=ppo_seconds,
+        read_token=read_seconds / reading.numel(),
+        score_token=score_seconds / (len(chats) * len(chats[0])),
+        reply=reply_seconds / params.align.rollout_batch_size,
+    )
+
+
+def random_model(params: Params, device: torch.device) -> LlamaForCausalLM:
+    """As pretraining builds it; a tokenizer of the right size would take minutes."""
+    tokenizer = chat_tokenizer(
+        train_bpe(iter(["a"]), NUM_SPECIAL_TOKENS + BYTE_ALPHABET, 1), params.model.context_length
+    )
+    model = build_llama(params.model, tokenizer)
+    model.resize_token_embeddings(params.tokenizer.vocab_size, mean_resizing=False)
+    return model.to(device)
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest run: other work on the machine only ever slows one."""
+    taken: list[float] = []
+    for run in range(1 + MAX_RUNS):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if run:
+            taken.append(time.perf_counter() - start)
+        if len(taken) >= MIN_RUNS and sum(taken) > BUDGET_SECONDS:
+            break
+    return min(taken)

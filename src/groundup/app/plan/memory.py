@@ -1,0 +1,132 @@
+"""Memory and disk that each stage takes, and what to lower where there is not enough."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from groundup.app.plan.workload import Data, Work
+from groundup.prepare.processes import MAX_PROCESSES, available_cores
+from groundup.runner.params import Params
+
+FLOAT = 4
+MB = 2**20  # as in peak_memory_mb
+# Of a process after its imports (torch 2.13 on Linux), with what training libraries still import as they start.
+IMPORTED = {
+    "prepare": 140 * MB,
+    "tokenizer": 73 * MB,
+    "pretrain": 475 * MB,
+    "sft": 655 * MB,
+    "reward": 720 * MB,
+    "align": 640 * MB,
+    "evaluate": 605 * MB,
+}
+WORKER = 70 * MB  # of prepare, one for each further core
+VALIDATION_ROWS = 16
+INDEX_BYTES = 4200  # of a document, to find its duplicates
+BPE_BYTES, BPE_CHARACTERS, BPE_GROWTH = 330 * MB, 9.8e6, 0.6  # of so much text; distinct words grow by Heaps' law
+PAIR_BYTES = 15_000  # of a pair as text and tokens
+COPIES_OF_LOGITS = 4  # logits, their shifted copy, log-softmax, gradient
+OUT_BYTES = {"prepare": 4.7, "tokenizer": 0.4}  # of a character
+COPIES_OF_OUTS = 3  # work dir until it is recorded, artifacts/, DVC's cache
+LOSS_BLOCK_TOKENS = 512  # of model.cross_entropy, whose import needs torch
+CHECKPOINTS = 2  # at a time, while the next is written
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes. On a GPU `device` is its memory and `host` what the process has beside it; else host has all."""
+
+    host: int
+    device: int
+    disk: int
+
+
+def activations(params: Params, tokens: int) -> int:
+    """Bytes that a forward pass keeps for the backward pass: about 18 widths and 4.5 inner widths a layer."""
+    m = params.model
+    floats = tokens * m.num_layers * (18 * m.hidden_size + 4.5 * m.intermediate_size)
+    return round(floats * (FLOAT if params.runtime.precision == "fp32" else FLOAT / 2))
+
+
+def logits(params: Params, tokens: int, copies: int) -> int:
+    return tokens * params.tokenizer.vocab_size * FLOAT * copies
+
+
+def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
+    """Bytes of models, activations and logits at the most expensive moment, where the model is."""
+    n, context = work.num_parameters * FLOAT, params.model.context_length
+    p, s, r, a, e = params.pretrain, params.sft, params.reward, params.align, params.evaluate
+    validated = logits(params, VALIDATION_ROWS * context, 3)
+
+    def trained(tokens: int) -> int:
+        return activations(params, tokens) + logits(params, tokens, COPIES_OF_LOGITS)
+
+    pairs = 2 * r.batch_size * r.max_length
+    scores = 2 * r.batch_size * params.model.num_heads * r.max_length**2 * FLOAT * params.model.num_layers
+    chats = a.forward_batch_size * (a.max_prompt_tokens + a.max_new_tokens)
+    replies = a.forward_batch_size * a.max_new_tokens
+    return {
+        "prepare": 0,
+        "tokenizer": 0,
+        "pretrain": 4 * n
+        + activations(params, p.batch_size * context)
+        + logits(params, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
+        + validated // 2,
+        "sft": 4 * n + max(trained(s.batch_size * s.max_length), validated),
+        # With dropout, attention keeps its weights on a CPU: three times, with the mask.
+        "reward": 4 * n + activations(params, pairs) + (3 * scores if r.dropout > 0 and device == "cpu" else 0),
+        "align": 10 * n + 2 * activations(params, chats) + logits(params, replies, COPIES_OF_LOGITS),
+        "evaluate": 4 * n + logits(params, e.batch_size * context, 3),
+    }
+
+
+def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room]:
+    n = work.num_parameters * FLOAT
+    texts = {
+        "prepare": data.num_documents * INDEX_BYTES + 80 * MB + (min(available_cores(), MAX_PROCESSES) - 1) * WORKER,
+        "tokenizer": round(BPE_BYTES * (data.num_train_characters / BPE_CHARACTERS) ** BPE_GROWTH),
+        "pretrain": 0,
+        "sft": 0,
+        "reward": (work.num_pairs + data.num_val_pairs + data.num_test_pairs) * PAIR_BYTES,
+        "align": 30 * MB,
+        "evaluate": 150 * MB,
+    }
+    outs = {name: round(per * data.num_characters) for name, per in OUT_BYTES.items()}
+    written = {name: COPIES_OF_OUTS * size for name, size in outs.items()}
+    for name, states in (("pretrain", 3), ("sft", 3), ("reward", 3), ("align", 12)):
+        written[name] = COPIES_OF_OUTS * n + CHECKPOINTS * states * n
+    written["evaluate"] = 10 * MB
+    return {
+        name: Room(
+            host=IMPORTED[name] + texts[name] + (peak if device == "cpu" else 0),
+            device=0 if device == "cpu" else peak,
+            disk=written[name],
+        )
+        for name, peak in peaks(params, work, device).items()
+    }
+
+
+def remedy(stage: str, params: Params, fits: Callable[[Params], bool]) -> str:
+    """The number to change: the largest batch that `fits`, halved from the present one."""
+    p, s, r, a, e = params.pretrain, params.sft, params.reward, params.align, params.evaluate
+    keys = {
+        "pretrain": ("batch_size", p.batch_size),
+        "sft": ("batch_size", s.batch_size),
+        "reward": ("batch_size", r.batch_size),
+        "align": ("forward_batch_size", a.forward_batch_size),
+        "evaluate": ("batch_size", e.batch_size),
+    }
+    if stage not in keys:
+        return "lower max_rows or max_documents of prepare.sources"
+    key, size = keys[stage]
+    rows = size
+    while (rows := rows // 2) > 0:
+        if fits(with_value(params, stage, key, rows)):
+            more = {"pretrain": p.accumulate, "sft": s.accumulate}
+            also = f" and raise {stage}.accumulate to {more[stage] * size // rows}" if stage in more else ""
+            return f"lower {stage}.{key} to {rows}{also}"
+    return "lower model.num_layers and what follows from it: `groundup configure --preset ... --depth N`"
+
+
+def with_value(params: Params, stage: str, key: str, value: int) -> Params:
+    section = getattr(params, stage).model_copy(update={key: value})
+    return params.model_copy(update={stage: section})

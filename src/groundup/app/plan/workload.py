@@ -1,0 +1,115 @@
+"""How much there is to do: of the data from what earlier runs counted, of the training from the params."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundup.app.plan.sizing import count_parameters, count_tokens
+from groundup.runner.files import read_object
+from groundup.runner.params import Params
+from groundup.runner.params.prepare import HubSource
+
+# Tokens, in the default run: other data has others, but no plan can know them before prepare has run.
+MEAN_DOCUMENT = 290
+PACKED_SHARE = 0.94  # of a row of SFT that holds tokens
+MEAN_EXAMPLE = 242  # of a chat in SFT, all its pieces together
+MEAN_CHAT = 84  # of a side of a reward pair
+MEAN_PROMPT = 50
+LIVE_SHARE = 0.4  # of max_new_tokens that a reply takes
+CHARACTERS_PER_DOCUMENT = 900
+CHARACTERS_PER_HUB_ROW = 4500
+
+
+@dataclass(frozen=True)
+class Data:
+    """What prepare and tokenizer counted last, or about what the sources of the hub would give."""
+
+    num_documents: int
+    num_characters: int  # train, val and test
+    num_train_characters: int
+    num_val_characters: int
+    num_chats: int
+    num_val_pairs: int
+    num_test_pairs: int
+    num_train_prompts: int
+    bytes_per_token: float
+
+    @property
+    def num_val_tokens(self) -> int:
+        return round(self.num_val_characters / self.bytes_per_token)
+
+
+def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
+    """ValueError where no run has counted anything yet."""
+    counted = {}
+    for stage in ("prepare", "tokenizer"):
+        path = root / f"metrics/{stage}.json"
+        if not path.is_file():
+            raise ValueError(
+                f"{path.relative_to(root)} is missing, which says how much data there is: `dvc repro tokenizer` makes "
+                "it in a minute or two, or `git checkout -- metrics` brings the committed one back"
+            )
+        counted[stage] = read_object(path)
+    prepare, tokenizer = counted["prepare"], counted["tokenizer"]
+    characters = {split: prepare[f"num_characters_{split}"] for split in ("train", "val", "test")}
+    chats, prompts = prepare["num_chats_train"], prepare["num_prompts_train"]
+    hub = [source for source in params.prepare.sources if isinstance(source, HubSource) and source.max_rows]
+    num_documents = sum(characters.values()) // CHARACTERS_PER_DOCUMENT
+    if prepare_runs and hub:  # which then are most of the data
+        splits = params.prepare.splits
+        train = 1 - splits.val - splits.test - splits.monitor - splits.judge
+        all_characters = CHARACTERS_PER_HUB_ROW * sum(source.max_rows or 0 for source in hub)
+        shares = {"train": train, "val": splits.val, "test": splits.test}
+        characters = {split: max(count, round(shares[split] * all_characters)) for split, count in characters.items()}
+        num_chats = round(train * sum(source.max_rows or 0 for source in hub if source.yields == "chats"))
+        num_documents = max(num_documents, all_characters // CHARACTERS_PER_HUB_ROW)
+        chats, prompts = max(chats, num_chats), max(prompts, num_chats)
+    return Data(
+        num_documents=num_documents,
+        num_characters=sum(characters.values()),
+        num_train_characters=characters["train"],
+        num_val_characters=characters["val"],
+        num_chats=chats,
+        num_val_pairs=prepare["num_preference_pairs_val"],
+        num_test_pairs=prepare["num_preference_pairs_test"],
+        num_train_prompts=prompts,
+        bytes_per_token=tokenizer["bytes_per_token"],
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens and batches of every stage, without seconds."""
+
+    num_parameters: int
+    pretrain_tokens: int
+    sft_tokens: int
+    sft_batches: int
+    sft_updates: int
+    num_pairs: int
+    pair_batches: int
+    ppo_tokens: int  # a reply with its prompt, once
+
+    @property
+    def pair_tokens(self) -> int:
+        return 2 * MEAN_CHAT * self.num_pairs
+
+
+def count_work(params: Params, data: Data) -> Work:
+    s, r, a = params.sft, params.reward, params.align
+    num_chats = min(s.max_chats or data.num_chats, data.num_chats)
+    sft_tokens = round(s.num_epochs * num_chats * MEAN_EXAMPLE)
+    sft_batches = math.ceil(sft_tokens / (PACKED_SHARE * s.batch_size * s.max_length))
+    num_pairs = r.max_pairs or 0
+    num_pairs += (r.max_relevance_pairs or 0) if r.relevance_weight > 0 else 0
+    num_pairs += min(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
+    return Work(
+        num_parameters=count_parameters(params.model, params.tokenizer.vocab_size),
+        pretrain_tokens=count_tokens(params),
+        sft_tokens=sft_tokens,
+        sft_batches=sft_batches,
+        sft_updates=math.ceil(sft_batches / s.accumulate),
+        num_pairs=round(r.num_epochs * num_pairs),
+        pair_batches=math.ceil(r.num_epochs * num_pairs / r.batch_size),
+        ppo_tokens=round(a.num_iterations * a.rollout_batch_size * (MEAN_PROMPT + LIVE_SHARE * a.max_new_tokens)),
+    )

@@ -1,0 +1,110 @@
+"""A thread that makes replies, batch by batch, for whoever asks."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from groundup.app.serve.batch import Batch, Event, Generation
+
+log = logging.getLogger(__name__)
+
+
+class QueueFullError(Exception):
+    """As many replies wait as may wait."""
+
+
+class ClosedError(Exception):
+    """The server is shutting down."""
+
+
+class Engine:
+    """Replies of all models. One thread computes: forward passes side by side would only take turns at the cores."""
+
+    def __init__(
+        self,
+        batches: Mapping[str, Batch],
+        max_queue: int,
+        deliver: Callable[[list[Event]], None],  # called on the thread, with what one step made
+        observe: Callable[[str, int, int], None],  # a model's name, and the replies and new tokens of a step
+    ) -> None:
+        self.batches = dict(batches)
+        self.max_queue = max_queue
+        self._deliver = deliver
+        self._observe = observe
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def num_waiting(self) -> int:
+        return sum(len(batch.waiting) for batch in self.batches.values())
+
+    @property
+    def num_running(self) -> int:
+        return sum(len(batch.running) for batch in self.batches.values())
+
+    def submit(self, model: str, generations: Sequence[Generation]) -> None:
+        """All of them or QueueFullError: a request is never half accepted."""
+        batch = self.batches[model]
+        with self._wake:
+            if self._closed:
+                raise ClosedError("the server is shutting down")
+            room = self.max_queue + max(0, batch.num_free - len(batch.waiting)) - self.num_waiting
+            if len(generations) > room:
+                raise QueueFullError(f"{self.num_waiting} replies wait already and {self.max_queue} may")
+            batch.waiting.extend(generations)
+            self._wake.notify()
+
+    def cancel(self, generations: Sequence[Generation]) -> None:
+        """Their slots are free before the next step."""
+        with self._wake:
+            for generation in generations:
+                generation.cancelled = True
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Ends the thread; whoever still waits gets ClosedError."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        left = [generation for batch in self.batches.values() for generation in [*batch.stop(), *batch.waiting]]
+        self._deliver([(generation, ClosedError("the server is shutting down")) for generation in left])
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                joining = self._joining()
+                while not self._closed and not any(joining.values()) and self.num_running == 0:
+                    self._wake.wait()
+                    joining = self._joining()
+                if self._closed:
+                    for name, generations in joining.items():
+                        self.batches[name].waiting.extendleft(reversed(generations))
+                    return
+            for name, batch in self.batches.items():
+                if joining[name] or batch.running:
+                    self._step(name, batch, joining[name])
+
+    def _joining(self) -> dict[str, list[Generation]]:
+        for batch in self.batches.values():
+            batch.drop_cancelled()
+        return {name: batch.next_to_join() for name, batch in self.batches.items()}
+
+    def _step(self, name: str, batch: Batch, joining: list[Generation]) -> None:
+        num_rows = len(batch.running) + len(joining)
+        try:
+            events: list[Event] = list(batch.step(joining))
+            self._observe(name, num_rows, len(events))
+        except Exception as error:  # a reply that fails must not end the thread that all others wait for
+            log.exception("a step of %s failed", name)
+            events = [(generation, error) for generation in dict.fromkeys([*joining, *batch.stop()])]
+        self._deliver(events)

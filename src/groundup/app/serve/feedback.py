@@ -1,0 +1,39 @@
+"""Thumbs of the web page, one JSON line each."""
+
+import asyncio
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from groundup.app.serve.requests import Feedback
+
+
+class FeedbackFile:
+    """Appended to under a lock; a line is whole or the last one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = asyncio.Lock()
+
+    async def append(self, given: Feedback, fingerprint: str) -> None:
+        row = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": given.model,
+            "system_fingerprint": fingerprint,
+            "decoding": given.decoding,
+            "messages": [{"role": message.role, "content": message.text} for message in given.messages],
+            "reply": given.reply,
+            "rating": given.rating,
+            "beside": given.beside,
+        }
+        line = json.dumps(row, ensure_ascii=False) + "\n"
+        async with self._lock:
+            await asyncio.to_thread(self._write, line.encode())
+
+    def _write(self, line: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,122 @@
+"""From a request to what the engine is asked for; what cannot be done is told before anything is computed."""
+
+import secrets
+from dataclasses import dataclass
+
+import torch
+
+from groundup.app.serve.batch import Generation
+from groundup.app.serve.errors import ApiError, invalid, too_long
+from groundup.app.serve.models import ServedModel
+from groundup.app.serve.requests import ChatRequest, CompletionRequest
+from groundup.app.serve.sampling import sampling
+from groundup.app.serve.settings import Settings
+from groundup.core.decoding.history import fit_prompt
+from groundup.core.formats.chat_format import encode_text, render
+from groundup.core.formats.hashing import hash_integer
+
+
+@dataclass(frozen=True)
+class Plan:
+    model: ServedModel
+    generations: list[Generation]  # of the first prompt, then of the next
+    num_prompt_tokens: int  # each prompt once
+    num_dropped: int  # messages that no longer fitted
+
+
+def plan_chat(request: ChatRequest, model: ServedModel, settings: Settings) -> Plan:
+    _check_limits(request, 1, model, settings)
+    messages = [{"role": message.role, "content": message.text} for message in request.messages]
+    num_dropped = 0
+    if request.truncation == "auto":
+        reserved = request.wanted_tokens or min(settings.max_tokens, model.context_length // 2)
+        fitted = fit_prompt(model.tokenizer, messages, model.context_length - reserved)
+        prompt, num_dropped = fitted.ids, fitted.num_dropped + fitted.cut
+    else:
+        prompt = render(model.tokenizer, messages, reply_next=True)
+    max_new_tokens = _room(prompt, "messages", request, model, settings)
+    return Plan(model, _generations(request, [prompt], [max_new_tokens]), len(prompt), num_dropped)
+
+
+def plan_completion(request: CompletionRequest, model: ServedModel, settings: Settings) -> Plan:
+    _check_limits(request, len(request.prompts), model, settings)
+    prompts = [[model.tokenizer.bos_token_id, *encode_text(model.tokenizer, text)] for text in request.prompts]
+    rooms = [_room(prompt, "prompt", request, model, settings) for prompt in prompts]
+    return Plan(model, _generations(request, prompts, rooms), sum(map(len, prompts)), 0)
+
+
+def _check_limits(
+    request: ChatRequest | CompletionRequest, num_prompts: int, model: ServedModel, settings: Settings
+) -> None:
+    num_choices = request.num_choices * num_prompts
+    if num_choices > settings.max_choices:
+        asked = f"n is {request.n}" if num_prompts == 1 else f"{num_prompts} prompts with n {request.num_choices}"
+        raise invalid(f"{asked}: this server gives at most {settings.max_choices} replies to a request", "n")
+    wanted = request.wanted_tokens
+    if wanted is not None and wanted > settings.max_tokens:
+        raise invalid(f"max_tokens is {wanted}: this server gives at most {settings.max_tokens}", "max_tokens")
+    # bos with both markers of a user turn are the least that a prompt can be
+    if wanted is not None and wanted > model.context_length - 4:
+        raise too_long(
+            f"max_tokens is {wanted}, and the context of {model.name} has {model.context_length} tokens, prompt "
+            "included: ask for less",
+            "max_tokens",
+        )
+
+
+def _room(
+    prompt: list[int],
+    param: str,
+    request: ChatRequest | CompletionRequest,
+    model: ServedModel,
+    settings: Settings,
+) -> int:
+    """How long the reply may get."""
+    room = model.context_length - len(prompt)
+    remedy = "; truncation: auto leaves out the oldest" if param == "messages" else ""
+    told = f"the {param} take {len(prompt)} tokens" if param == "messages" else f"a prompt takes {len(prompt)} tokens"
+    told += f" and the context of {model.name} has {model.context_length}, reply included"
+    if room < 1:
+        raise too_long(f"{told}: shorten the {param}{remedy}", param)
+    wanted = request.wanted_tokens
+    if wanted is not None and wanted > room:
+        raise too_long(
+            f"{told}, so max_tokens can be {room} at most, not {wanted}: lower it or shorten the {param}{remedy}",
+            param,
+        )
+    return wanted or min(settings.max_tokens, room)
+
+
+def _generations(
+    request: ChatRequest | CompletionRequest, prompts: list[list[int]], max_new_tokens: list[int]
+) -> list[Generation]:
+    settings = sampling(
+        temperature=request.token_temperature,
+        top_k=request.top_k or 0,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        min_p=request.min_p or 0.0,
+        repetition_penalty=request.repetition_penalty or 1.0,
+    )
+    seed = secrets.randbits(63) if request.seed is None else request.seed
+    # The first reply has the seed itself: the same seed gives the same reply whatever n is.
+    seeds = [seed, *(hash_integer(seed, "choice", str(i)) for i in range(1, len(prompts) * request.num_choices))]
+    return [
+        Generation(
+            tuple(prompts[i // request.num_choices]),
+            settings,
+            max_new_tokens[i // request.num_choices],
+            request.num_top,
+            torch.rand(
+                max_new_tokens[i // request.num_choices],
+                generator=torch.Generator().manual_seed(choice_seed),
+                dtype=torch.float64,
+            ),
+        )
+        for i, choice_seed in enumerate(seeds)
+    ]
+
+
+def find_model(name: str, models: dict[str, ServedModel]) -> ServedModel:
+    if name not in models:
+        raise ApiError(404, f"there is no model {name!a}: choose {', '.join(models)}", "model_not_found", "model")
+    return models[name]

@@ -1,0 +1,34 @@
+"""A chat model with what it needs to answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.core.decoding.history import FittedPrompt, fit_prompt
+from groundup.core.formats.chat_format import Message
+from groundup.core.model.scoring import RewardScorer
+
+
+@dataclass(frozen=True)
+class Assistant:
+    model: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    scorer: RewardScorer | None = None  # best_of_n and tree choose by it
+
+    @property
+    def context_length(self) -> int:
+        return int(self.model.config.max_position_embeddings)
+
+    def check_length(self, max_new_tokens: int) -> None:
+        """ValueError unless half the context at least is left for what was said."""
+        if not 1 <= max_new_tokens <= self.context_length // 2:
+            raise ValueError(
+                f"max_new_tokens is {max_new_tokens}: choose 1 to {self.context_length // 2}, half of the model's "
+                "context"
+            )
+
+    def fit(self, messages: Sequence[Message], max_new_tokens: int) -> FittedPrompt:
+        """The prompt that leaves room for a reply and the end-of-turn token it is scored with."""
+        self.check_length(max_new_tokens)
+        return fit_prompt(self.tokenizer, messages, self.context_length - max_new_tokens - 1)

@@ -1,0 +1,65 @@
+"""One reply by any method of the menu."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from groundup.core.decoding.assistant import Assistant
+from groundup.core.decoding.beam import beam_search
+from groundup.core.decoding.sampling import stream
+from groundup.core.decoding.search import Search, best_of_n, tree_of_thoughts
+from groundup.core.decoding.settings import Decoding
+from groundup.core.formats.chat_format import Message
+from groundup.core.model.generation import ended_chats, next_token_logprobs
+from groundup.core.model.likelihood import Stretch, batch_nats
+
+
+@dataclass(frozen=True)
+class Reply:
+    text: str
+    token_ids: list[int]  # with the end-of-turn token if it stopped there
+    finish_reason: Literal["stop", "length"]
+    log_prob: float  # nats, of all its tokens under the model at temperature 1, however they were chosen
+    reward: float | None  # the reward model's mean score, where there is a reward model
+    num_generated: int  # tokens of all replies that were tried
+
+
+def reply(assistant: Assistant, messages: Sequence[Message], decoding: Decoding) -> Reply:
+    """The reply to the last message; of a conversation that is too long, the oldest part is left out."""
+    return reply_to_prompt(assistant, assistant.fit(messages, decoding.max_new_tokens).ids, decoding)
+
+
+def reply_to_prompt(assistant: Assistant, prompt: Sequence[int], decoding: Decoding) -> Reply:
+    tokens, num_generated = _find(assistant, prompt, decoding)
+    eos = assistant.tokenizer.eos_token_id
+    ended = tokens[-1] == eos
+    distribution = partial(next_token_logprobs, assistant.model, temperature=1.0)
+    nats = batch_nats(assistant.model, [Stretch([*prompt, *tokens], len(tokens))], distribution)[0]
+    reward = None
+    if assistant.scorer is not None:
+        reward = float(assistant.scorer.score(ended_chats([prompt], [tokens], [ended], eos))[0][0])
+    return Reply(
+        text=assistant.tokenizer.decode(tokens, skip_special_tokens=True).strip(),
+        token_ids=tokens,
+        finish_reason="stop" if ended else "length",
+        log_prob=-nats,
+        reward=reward,
+        num_generated=num_generated,
+    )
+
+
+def _find(assistant: Assistant, prompt: Sequence[int], decoding: Decoding) -> tuple[list[int], int]:
+    """The tokens of the reply, and how many were generated for it."""
+    match decoding.method:
+        case "greedy" | "sample":
+            tokens = list(stream(assistant, prompt, decoding))
+            return tokens, len(tokens)
+        case "beam":
+            return beam_search(assistant, prompt, decoding)
+        case "best_of_n" | "tree":
+            if assistant.scorer is None:
+                raise ValueError(f"{decoding.method} chooses by the reward model, and there is none here")
+            search = Search(assistant, assistant.scorer, prompt, decoding)
+            tokens = best_of_n(search) if decoding.method == "best_of_n" else tree_of_thoughts(search)
+            return tokens, search.spent

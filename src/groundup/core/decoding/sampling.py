@@ -1,0 +1,146 @@
+"""Token by token: rows that grow together from prompts computed once, and how their next tokens are chosen."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from groundup.core.decoding.assistant import Assistant
+from groundup.core.decoding.settings import Decoding
+from groundup.core.model.forward import PackedAttention, hidden_states, make_cache
+from groundup.core.model.generation import draw, next_token_logprobs, put_uniforms
+
+
+class Rows:
+    """Replies that grow by a token a step. Each starts as one of `prefixes`, however many start as the same."""
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        prefixes: Sequence[Sequence[int]],
+        starts: Sequence[int],  # of each row, the number of its prefix
+        max_new_tokens: int,
+    ) -> None:
+        self.model = model
+        lengths = [len(prefix) for prefix in prefixes]
+        self.cache = make_cache(model.config, lengths, max_new_tokens, model.device)
+        prefill = PackedAttention(lengths, model.device, self.cache)
+        ids = torch.tensor(list(chain.from_iterable(prefixes)), device=model.device)
+        hidden = hidden_states(model.model, ids, prefill, prefill.ends)
+        rows = torch.tensor(starts, device=model.device)
+        self.cache.select(rows)
+        self.hidden = hidden[rows]  # [B, H]
+
+    @torch.no_grad()
+    def logits(self) -> Tensor:
+        """Of each row's next token, [B, V]."""
+        logits: Tensor = self.model.lm_head(self.hidden)
+        return logits
+
+    @torch.no_grad()
+    def advance(self, tokens: Tensor) -> None:
+        """By a token each, [B]."""
+        self.cache.advance()
+        self.hidden = hidden_states(
+            self.model.model, tokens, self.cache, torch.arange(len(tokens), device=tokens.device)
+        )
+
+    def select(self, rows: Tensor) -> None:
+        self.cache.select(rows)
+        self.hidden = self.hidden[rows]
+
+
+def stream(assistant: Assistant, prompt: Sequence[int], decoding: Decoding) -> Iterator[int]:
+    """The tokens of one reply as they are chosen, end-of-turn included; greedy and sample."""
+    model = assistant.model
+    rows = Rows(model, [prompt], [0], decoding.max_new_tokens)
+    uniforms = put_uniforms(draw_uniforms(1, decoding.max_new_tokens, generator(decoding)), model.device)
+    written = torch.empty(1, 0, dtype=torch.long, device=model.device)
+    for step in range(decoding.max_new_tokens):
+        token = choose(model, rows.logits(), written, uniforms[:, step], decoding)
+        yield int(token)
+        if int(token) == assistant.tokenizer.eos_token_id or step + 1 == decoding.max_new_tokens:
+            break
+        written = torch.cat([written, token[:, None]], dim=1)
+        rows.advance(token)
+
+
+def extend(
+    assistant: Assistant,
+    prompt: Sequence[int],
+    replies: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    stops: Callable[[list[int]], bool],
+    uniforms: Tensor,
+    decoding: Decoding,
+) -> list[list[int]]:
+    """A longer reply for each of `starts`, the numbers of the partial replies that they go on from.
+
+    One grows until `stops` holds for it, or by as many tokens as it has numbers in `uniforms` [N, T], on the CPU.
+    """
+    model, width = assistant.model, uniforms.shape[1]
+    grown = [list(replies[start]) for start in starts]
+    rows = Rows(model, [[*prompt, *reply] for reply in replies], starts, width)
+    longest = max(len(reply) for reply in replies)
+    # What stands in each reply, for the penalty of repetition; padding is never chosen anyway.
+    written = torch.full((len(grown), longest + width), assistant.tokenizer.pad_token_id)
+    for row, reply in zip(written, grown, strict=True):
+        row[: len(reply)] = torch.tensor(reply)
+    written, uniforms = written.to(model.device), put_uniforms(uniforms, model.device)
+    numbers = torch.arange(len(grown), device=model.device)  # which replies still grow
+    for step in range(width):
+        tokens = choose(model, rows.logits(), written[numbers, : longest + step], uniforms[numbers, step], decoding)
+        written[numbers, longest + step] = tokens
+        growing = []
+        for place, (number, token) in enumerate(zip(numbers.tolist(), tokens.tolist(), strict=True)):
+            grown[number].append(token)
+            if not stops(grown[number]):
+                growing.append(place)
+        if not growing or step + 1 == width:
+            break
+        if len(growing) < len(numbers):
+            kept = torch.tensor(growing, device=model.device)
+            numbers, tokens = numbers[kept], tokens[kept]
+            rows.select(kept)
+        rows.advance(tokens)
+    return grown
+
+
+def choose(model: LlamaForCausalLM, logits: Tensor, written: Tensor, uniforms: Tensor, decoding: Decoding) -> Tensor:
+    """The next token of each row [B] from its logits [B, V], its reply so far [B, T] and a number in [0, 1) [B].
+
+    Repetition is counted within the reply: over the whole prompt, end-of-turn would be penalised for every turn.
+    """
+    scores = logits.float()
+    if decoding.repetition_penalty > 1:
+        scores = RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty)(written, scores)
+    if decoding.method == "greedy" or decoding.temperature == 0:
+        return next_token_logprobs(model, scores, 0.0).argmax(-1)
+    filters = LogitsProcessorList()
+    if decoding.top_k > 0:
+        filters.append(TopKLogitsWarper(decoding.top_k))
+    if decoding.top_p < 1:
+        filters.append(TopPLogitsWarper(decoding.top_p))
+    if decoding.min_p > 0:
+        filters.append(MinPLogitsWarper(decoding.min_p))
+    # What the filters leave need not sum to 1: `draw` scales its number.
+    return draw(filters(written, next_token_logprobs(model, scores, decoding.temperature)).exp(), uniforms)
+
+
+def generator(decoding: Decoding) -> torch.Generator:
+    return torch.Generator().manual_seed(decoding.seed)
+
+
+def draw_uniforms(num_rows: int, num_tokens: int, generator: torch.Generator) -> Tensor:
+    """A number in [0, 1) for every token of every row, on the CPU: no row's tokens hang on how long others grow."""
+    return torch.rand(num_rows, num_tokens, generator=generator, dtype=torch.float64)

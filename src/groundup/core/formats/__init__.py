@@ -1,0 +1,1 @@
+"""Files that pass between stages: rows, token shards, chats."""

@@ -1,0 +1,1 @@
+"""The judge of replies, statistics and plots."""

@@ -1,0 +1,1 @@
+"""The Llama model: forward passes, generation, likelihood, scores."""

@@ -1,0 +1,90 @@
+"""One more token a sequence: what forward.py computes, in as few calls as it takes.
+
+At a few tokens a pass a call of torch costs more than its arithmetic. So projections of the same input are one
+product, and the rotations of all positions are computed once.
+"""
+
+import torch
+from torch import Tensor, addmm, nn
+from torch.nn.functional import linear
+from transformers import LlamaModel
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+from groundup.core.model.forward import Attention, normalize, rotate, rotation_of
+from groundup.core.model.variants import add_sinusoids, is_sinusoidal
+
+
+class DecodeStep:
+    """Of `model` as its weights are now: most of them are copied."""
+
+    @torch.no_grad()
+    def __init__(self, model: LlamaModel, num_positions: int) -> None:
+        self.model = model
+        self.layers = [_Layer(layer) for layer in model.layers]
+        positions = torch.arange(num_positions, device=model.device)
+        self.cos, self.signed_sin = rotation_of(model, model.embed_tokens.weight, positions)
+
+    @torch.no_grad()
+    def __call__(self, ids: Tensor, attention: Attention) -> Tensor:
+        """The newest token of each sequence [B] -> final hidden states [B, H]."""
+        hidden = self.model.embed_tokens(ids)
+        positions = attention.positions
+        if is_sinusoidal(self.model.config):
+            hidden = add_sinusoids(hidden, positions)
+        cos, signed_sin = self.cos[positions], self.signed_sin[positions]
+        for layer in self.layers:
+            hidden = layer(hidden, attention, cos, signed_sin)
+        return normalize(self.model.norm, hidden)
+
+
+class _Layer:
+    """What of a layer is asked for at every step is looked up once: modules and configs take long to answer."""
+
+    def __init__(self, layer: LlamaDecoderLayer) -> None:
+        block, mlp = layer.self_attn, layer.mlp
+        self.block, self.activation = block, mlp.act_fn
+        self.input = _side_by_side(block.q_proj, block.k_proj, block.v_proj)
+        self.output = _side_by_side(block.o_proj)
+        self.gate_up = _side_by_side(mlp.gate_proj, mlp.up_proj)
+        self.down = _side_by_side(mlp.down_proj)
+        self.norms = layer.input_layernorm, layer.post_attention_layernorm
+        num_queries, num_keys = block.config.num_attention_heads, block.config.num_key_value_heads
+        self.heads = (num_queries + 2 * num_keys, block.head_dim)
+        self.num_queries, self.num_rotated = num_queries, num_queries + num_keys
+
+    def __call__(self, hidden: Tensor, attention: Attention, cos: Tensor, signed_sin: Tensor) -> Tensor:
+        before_attention, before_mlp = self.norms
+        heads = linear(normalize(before_attention, hidden), *self.input).view(-1, *self.heads)
+        rotated = rotate(heads[:, : self.num_rotated], cos, signed_sin)
+        attended = attention(
+            self.block, rotated[:, : self.num_queries], rotated[:, self.num_queries :], heads[:, self.num_rotated :]
+        )
+        hidden = _plus(hidden, attended.flatten(1), *self.output)
+        gate, up = linear(normalize(before_mlp, hidden), *self.gate_up).chunk(2, -1)
+        return _plus(hidden, self.activation(gate).mul_(up), *self.down)
+
+
+def _plus(hidden: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """hidden + linear(x): one call, but under autocast, which would round the sum too."""
+    if bias is None and weight.dtype == hidden.dtype:
+        return addmm(hidden, x, weight.T)
+    return hidden + linear(x, weight, bias)
+
+
+def _side_by_side(*projections: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Their weights [out of all, in], in autocast's precision where it is on, and biases; a Llama has all or none."""
+    weights, biases = zip(*map(_affine, projections), strict=True)
+    kind = weights[0].device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights[0].dtype
+    weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+    return weight.to(dtype), None if biases[0] is None else torch.cat(biases).to(dtype)
+
+
+def _affine(projection: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Weight [out, in] and bias. What is no plain linear layer, an adapter, says what it does to unit vectors."""
+    if isinstance(projection, nn.Linear):
+        return projection.weight, projection.bias
+    weight = next(projection.parameters())
+    bias = projection(weight.new_zeros(1, weight.shape[-1]))[0]
+    matrix = (projection(torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device)) - bias).T.contiguous()
+    return matrix, bias if bool(bias.any()) else None

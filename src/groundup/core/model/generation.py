@@ -1,0 +1,176 @@
+"""Sampling replies in batches, with the log-probability of every token that was drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+
+import torch
+from torch.nn.functional import pad
+from transformers import LlamaForCausalLM
+
+from groundup.core.model.decode_step import DecodeStep
+from groundup.core.model.forward import PackedAttention, hidden_states, make_cache
+
+# Ended rows are dropped from the batch when this share of it has ended: dropping copies the cache of the others.
+COMPACT_SHARE = 0.2
+BLOCK_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Replies:
+    """One reply a prompt, in the order of the prompts."""
+
+    tokens: list[list[int]]  # without the prompt; the last one is end-of-turn if the reply ended
+    logprobs: list[list[float]]  # of each token under the distribution it was drawn from
+    ended: list[bool]  # by end-of-turn; the others ran out of max_new_tokens
+
+
+@torch.inference_mode()
+def sample_replies(
+    model: LlamaForCausalLM,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    eos_token_id: int,
+    pad_token_id: int,
+    generator: torch.Generator,
+    batch_size: int,
+) -> Replies:
+    """Replies drawn at `temperature`, the most likely token each time at 0; `generator` lives on the CPU.
+
+    One uniform number decides one token, and all of them are drawn before the prompts are batched: neither the batch
+    size nor the other prompts change a reply, except where rounding tips a number that lies between two tokens.
+    """
+    uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator, dtype=torch.float64)
+    replies = Replies([[] for _ in prompts], [[] for _ in prompts], [False for _ in prompts])
+    by_length = sorted(
+        range(len(prompts)), key=lambda i: len(prompts[i])
+    )  # similar prompts leave small gaps in the cache
+    decode_step = DecodeStep(model.model, max_new_tokens + max(map(len, prompts), default=0))
+    for start in range(0, len(prompts), batch_size):
+        rows = by_length[start : start + batch_size]
+        tokens, logprobs = _sample_batch(
+            model, decode_step, [prompts[i] for i in rows], uniforms[rows], temperature, eos_token_id, pad_token_id
+        )
+        for i, row, row_logprobs in zip(rows, tokens, logprobs, strict=True):
+            replies.ended[i] = eos_token_id in row
+            length = row.index(eos_token_id) + 1 if replies.ended[i] else max_new_tokens
+            replies.tokens[i] = row[:length]
+            replies.logprobs[i] = row_logprobs[:length]
+    return replies
+
+
+def _sample_batch(
+    model: LlamaForCausalLM,
+    decode_step: DecodeStep,
+    prompts: Sequence[Sequence[int]],
+    uniforms: torch.Tensor,  # [B, T]
+    temperature: float,
+    eos_token_id: int,
+    pad_token_id: int,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Tokens and their log-probabilities, [B, T] each; what follows an end-of-turn token has no meaning."""
+    device = model.device
+    num_rows, max_new_tokens = uniforms.shape
+    uniforms = put_uniforms(uniforms, device)
+    tokens = torch.full((num_rows, max_new_tokens), pad_token_id, device=device)
+    logprobs = torch.zeros(num_rows, max_new_tokens, device=device)
+
+    lengths = [len(prompt) for prompt in prompts]
+    cache = make_cache(model.config, lengths, max_new_tokens, device)
+    prefill = PackedAttention(lengths, device, cache)
+    ids = torch.tensor(list(chain.from_iterable(prompts)), device=device)
+    hidden = hidden_states(model.model, ids, prefill, prefill.ends)
+    rows = torch.arange(num_rows, device=device)  # which rows are still in the batch
+    ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
+
+    for step in range(max_new_tokens):
+        scores = next_token_scores(model, model.lm_head(hidden), temperature)
+        distribution = scores.softmax(-1)
+        token = scores.argmax(-1) if temperature == 0 else draw(distribution, uniforms[rows, step])
+        tokens[rows, step] = token
+        logprobs[rows, step] = distribution.gather(1, token[:, None])[:, 0].log()
+        ended |= token == eos_token_id
+        num_ended = int(ended.sum())
+        if num_ended == len(rows) or step + 1 == max_new_tokens:
+            break
+        if num_ended >= COMPACT_SHARE * len(rows):
+            kept = (~ended).nonzero()[:, 0]
+            cache.select(kept)
+            rows, token, ended = (x[kept] for x in (rows, token, ended))
+        cache.advance()
+        hidden = decode_step(token, cache)
+    return tokens.tolist(), logprobs.tolist()
+
+
+def next_token_logprobs(model: LlamaForCausalLM, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The distribution replies are drawn from, logits [..., V] -> log-probabilities [..., V]; logits may change."""
+    return next_token_scores(model, logits, temperature).log_softmax(-1)
+
+
+def next_token_scores(model: LlamaForCausalLM, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """What the softmax of the distribution is taken of, logits [..., V] -> [..., V]; at temperature 0 that of 1.
+
+    The logits may be changed: a copy of them for a few tokens would take longer than the rest.
+
+    A model's generation config names tokens it must never say (`suppress_tokens`, honoured by transformers' generate
+    too). They are ruled out before the softmax, here and so wherever log-probabilities are recomputed, which keeps
+    both the same distribution. Without it a policy could earn reward with role markers no user is able to write.
+    """
+    logits = logits.float()
+    if temperature not in (0, 1):
+        logits = logits / temperature
+    if model.generation_config.suppress_tokens:
+        suppressed = torch.tensor(model.generation_config.suppress_tokens, device=logits.device)
+        # Not -inf: the entropy would be 0 x inf.
+        logits = logits.index_fill_(-1, suppressed, torch.finfo(logits.dtype).min)
+    return logits
+
+
+def put_uniforms(uniforms: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Numbers in [0, 1) in fp64, which mps does not have."""
+    return uniforms.to(device, torch.float32 if device.type == "mps" else torch.float64)
+
+
+def draw(distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Inverse transform sampling: shares of probability [B, V] and numbers in [0, 1) [B] -> tokens [B].
+
+    First a block of tokens, then one of its tokens: cumulative sums over the vocabulary would take as long as a layer.
+    """
+    missing = -distribution.shape[-1] % BLOCK_TOKENS
+    blocks = (pad(distribution, (0, missing)) if missing else distribution).unflatten(-1, (-1, BLOCK_TOKENS))
+    up_to = blocks.sum(-1).cumsum(-1, dtype=uniforms.dtype)
+    threshold = _below(uniforms[:, None] * up_to[:, -1:], up_to)
+    block = torch.searchsorted(up_to, threshold, right=True)
+    if bool((block == blocks.shape[1]).any()):  # past the end: what NaN looks like here
+        raise ValueError(
+            "the model gives no finite probabilities, so its weights have diverged: lower the learning rate it is "
+            "trained with"
+        )
+    before = pad(up_to, (1, 0)).gather(1, block)
+    inside = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK_TOKENS))[:, 0].cumsum(-1, dtype=uniforms.dtype)
+    place = torch.searchsorted(inside, _below(threshold - before, inside), right=True)
+    return (block * BLOCK_TOKENS + place)[:, 0]
+
+
+def _below(threshold: torch.Tensor, cumulative: torch.Tensor) -> torch.Tensor:
+    """Less than the last cumulative sum, which rounding may reach."""
+    end = cumulative[:, -1:]
+    return torch.minimum(threshold, end.nextafter(torch.zeros_like(end)))
+
+
+def ended_chats(
+    prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool], eos_token_id: int
+) -> list[list[int]]:
+    """Prompts with their replies. Reward models know only chats that end, so what ran out of tokens is ended here."""
+    return [
+        [*prompt, *reply] if has_ended else [*prompt, *reply, eos_token_id]
+        for prompt, reply, has_ended in zip(prompts, replies, ended, strict=True)
+    ]
+
+
+def distinct_2(replies: Sequence[Sequence[int]]) -> float:
+    """Distinct bigrams of tokens over all bigrams of a set of replies (Li et al. 2016, arXiv:1510.03055)."""
+    bigrams = [pair for reply in replies for pair in pairwise(reply)]
+    return len(set(bigrams)) / max(1, len(bigrams))

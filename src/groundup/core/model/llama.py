@@ -1,0 +1,78 @@
+"""The base model: transformers' Llama, built from params."""
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from groundup.core.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM, loading_note
+from groundup.runner.params.training import ModelParams
+
+
+def build_llama(params: ModelParams, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A new model, its random weights drawn from torch's global generator.
+
+    Projections that write to the residual stream start at zero, so every block starts as the identity. A plain Llama
+    unless position or attention is another than its own.
+    """
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": params.hidden_size,
+        "intermediate_size": params.intermediate_size,
+        "num_hidden_layers": params.num_layers,
+        "num_attention_heads": params.num_heads,
+        "num_key_value_heads": params.num_kv_heads,
+        "max_position_embeddings": params.context_length,
+        "rope_parameters": {"rope_type": "default", "rope_theta": params.rope_theta},
+        "tie_word_embeddings": params.tie_embeddings,
+        "initializer_range": params.initializer_range,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    model: LlamaForCausalLM
+    if (params.position, params.attention) == ("rope", "softmax"):
+        model = LlamaForCausalLM(LlamaConfig(**shape))
+    else:
+        config = GroundupLlamaConfig(**shape, position=params.position, attention=params.attention)
+        model = GroundupLlamaForCausalLM(config)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    return model
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, card: str) -> None:
+    """A directory that from_pretrained loads: safetensors, tokenizer, generation config, model card."""
+    # Without this file the Hugging Face Trainer's use_cache=False sticks, and generation is 5-10 times slower. The
+    # special tokens but end-of-turn are never sampled: only the template writes them.
+    if model.can_generate():
+        model.generation_config = GenerationConfig(
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            suppress_tokens=[i for i in tokenizer.all_special_ids if i != tokenizer.eos_token_id],
+            use_cache=True,
+        )
+    model.config.use_cache = True
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    note = loading_note(model.config)  # a card that begins with that of the model before has it already
+    (out / "README.md").write_text(card if note in card else card + note, encoding="utf-8")
+
+
+def load_causal_lm(path: Path, device: torch.device) -> LlamaForCausalLM:
+    model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
+    return model.to(device)
+
+
+def num_parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,68 @@
+"""The scoring interface of reward models, shared by reward, align, evaluate and decoding."""
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
+
+from groundup.core.model import variational
+from groundup.core.model.forward import PackedAttention, hidden_states
+
+
+class RewardScorer:
+    """Scores whole chats with a reward model: `score(sequences) -> mean, std`."""
+
+    def __init__(self, model: LlamaForSequenceClassification, batch_size: int = 16) -> None:
+        self.model = model.eval()
+        self.batch_size = batch_size
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> "RewardScorer":
+        model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, use_safetensors=True)
+        if (path / variational.FILE).is_file():
+            model.score = variational.WithUncertainty(model.score, variational.load_head(path))
+        return cls(model.to(device).requires_grad_(False))
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Reward of each token sequence (a rendered chat that ends on the end-of-turn token): mean [N], std [N]."""
+        return self.read(self.hidden(sequences, [1] * len(sequences)))
+
+    @torch.no_grad()
+    def hidden(self, sequences: Sequence[Sequence[int]], num_last: Sequence[int]) -> list[Tensor]:
+        """Final hidden states of so many last tokens of each sequence, [num_last, H] each, on the CPU.
+
+        Sequences are batched by length, which changes no score.
+        """
+        trunk = self.model.model
+        hidden: list[Tensor] = [torch.empty(0)] * len(sequences)
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            ids = torch.tensor(list(chain.from_iterable(sequences[i] for i in rows)), device=trunk.device)
+            attention = PackedAttention([len(sequences[i]) for i in rows], trunk.device)
+            counts = [num_last[i] for i in rows]
+            wanted = torch.cat(
+                [torch.arange(end - n, end) + 1 for end, n in zip(attention.ends.tolist(), counts, strict=True)]
+            )
+            states = hidden_states(trunk, ids, attention, wanted.to(trunk.device)).cpu()
+            for i, state in zip(rows, states.split(counts), strict=True):
+                hidden[i] = state
+        return hidden
+
+    @torch.no_grad()
+    def read(self, hidden: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The scores from hidden states that end on a chat's last token; std is zero without a variational head."""
+        if not hidden:
+            return torch.zeros(0), torch.zeros(0)
+        last = torch.stack([states[-1] for states in hidden])
+        scores = self.model.score(last.to(self.model.device)).float().cpu()
+        if broken := int((~scores.isfinite().all(dim=1)).sum()):
+            raise ValueError(
+                f"the reward model scores {broken} of {len(hidden)} chats as NaN or infinite: train it anew with a "
+                "lower reward.learning_rate"
+            )
+        mean = scores[:, variational.MEAN]
+        return mean, scores[:, variational.STD] if scores.shape[1] > 1 else torch.zeros_like(mean)

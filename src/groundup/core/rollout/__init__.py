@@ -1,0 +1,1 @@
+"""Prompts, sampled replies and what they are worth."""

@@ -1,0 +1,110 @@
+"""Best of n: sample n replies, keep the one the reward model likes most. The baseline of alignment, without training.
+
+Whatever n is worth follows from one pool of N >= n replies a prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import comb, log
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import LlamaForCausalLM
+
+from groundup.core.model.generation import ended_chats, sample_replies
+from groundup.core.model.scoring import RewardScorer
+
+
+@dataclass(frozen=True)
+class ReplyPool:
+    """N replies of one model to each of P prompts, in the order of the prompts."""
+
+    tokens: list[list[list[int]]]  # [P][N]; the last token is end-of-turn if the reply ended
+    ended: NDArray[np.bool_]  # [P, N]
+    scores: NDArray[np.float64]  # [P, N] of the reward model
+
+    def rewards(self, missing_eos_penalty: float) -> NDArray[np.float64]:
+        """[P, N] scores less the penalty of replies that did not end."""
+        return self.scores - missing_eos_penalty * ~self.ended
+
+
+def sample_pool(
+    model: LlamaForCausalLM,
+    scorer: RewardScorer,
+    prompts: Sequence[Sequence[int]],
+    num_replies: int,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    eos_token_id: int,
+    pad_token_id: int,
+    seed: int,
+    batch_size: int,
+) -> ReplyPool:
+    """`num_replies` a prompt. A reply that ran out of tokens is scored with the end-of-turn it lacks, as in PPO."""
+    repeated = [prompt for prompt in prompts for _ in range(num_replies)]
+    replies = sample_replies(
+        model,
+        repeated,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+        generator=torch.Generator().manual_seed(seed),
+        batch_size=batch_size,
+    )
+    chats = ended_chats(repeated, replies.tokens, replies.ended, eos_token_id)
+    shape = (len(prompts), num_replies)
+    starts = range(0, len(repeated), num_replies)
+    return ReplyPool(
+        tokens=[replies.tokens[start : start + num_replies] for start in starts],
+        ended=np.array(replies.ended).reshape(shape),
+        scores=scorer.score(chats)[0].double().numpy().reshape(shape),
+    )
+
+
+def best_of_n_values(rewards: NDArray[np.float64], values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Expected value [P] of the best of n replies, from `rewards` that choose and `values` that judge, [P, N] each.
+
+    Unbiased for every n <= N: the mean over all subsets of n of the N replies (Nakano et al. 2021, arXiv:2112.09332,
+    appendix I). Replies of equal reward share what they are worth together.
+    """
+    num_replies = rewards.shape[1]
+    if not 1 <= n <= num_replies:
+        raise ValueError(f"best of {n} needs a pool of at least {n} replies a prompt, got {num_replies}")
+    total = comb(num_replies, n)
+    # The reply of rank i (from 0, worst first) is the best of a subset if the other n - 1 are among the i below it.
+    weights = np.array([comb(rank, n - 1) / total for rank in range(num_replies)])
+    expected = np.empty(len(rewards))
+    for row, (row_rewards, row_values) in enumerate(zip(rewards, values, strict=True)):
+        order = np.argsort(row_rewards, kind="stable")
+        _, group = np.unique(row_rewards[order], return_inverse=True)
+        group_means = np.bincount(group, row_values[order]) / np.bincount(group)
+        expected[row] = weights @ group_means[group]
+    return expected
+
+
+def best_of_n_kl(n: float) -> float:
+    """KL to the model that samples, in nats a reply: log n - (n - 1) / n.
+
+    An upper bound, close while the n replies differ and far too high once one reply holds more than 1 / n of the
+    probability (Beirami et al. 2024, arXiv:2401.01879).
+    """
+    return log(n) - (n - 1) / n
+
+
+def nearest_n(kl: float, largest: int) -> int:
+    """The n <= `largest` whose KL bound is nearest to `kl`."""
+    return min(range(1, largest + 1), key=lambda n: abs(best_of_n_kl(n) - kl))
+
+
+def best_replies(pool: ReplyPool, rewards: NDArray[np.float64]) -> list[list[int]]:
+    """The reply of the highest reward to each prompt, the first one of equals."""
+    return [replies[int(best)] for replies, best in zip(pool.tokens, rewards.argmax(axis=1), strict=True)]
+
+
+def flatten(pool: ReplyPool) -> list[list[int]]:
+    """All replies, prompt by prompt: what a judge scores to get `values`, reshaped to [P, N]."""
+    return list(chain.from_iterable(pool.tokens))

@@ -1,0 +1,1 @@
+"""Words, personal data and planted secrets in text."""

@@ -1,0 +1,1 @@
+"""What every trainer needs: seeds, precision, checkpoints, adapters, progress, cost."""

@@ -1,0 +1,37 @@
+"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685), as sft and align train and publish them."""
+
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from groundup.runner.params.training import LoraParams
+
+
+def add_adapter(model: PreTrainedModel, lora: LoraParams) -> PeftModel:
+    """Puts a trainable adapter into `model` itself and freezes the rest."""
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    unknown = [t for t in lora.target_modules if not any(name == t or name.endswith(f".{t}") for name in layers)]
+    if unknown:  # peft passes over a name as long as another one is found
+        known = sorted({name.rpartition(".")[2] for name in layers})
+        raise ValueError(f"lora.target_modules: no layer is called {', '.join(unknown)}; use {', '.join(known)}")
+    model.name_or_path = model.config.name_or_path = ""  # peft would write it down: a path of this machine
+    return get_peft_model(
+        model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+        ),
+    )
+
+
+def merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """Save a LoRA model's adapter and return the model with it merged; a plain model is returned as it is."""
+    if isinstance(model, PeftModel):
+        model.save_pretrained(adapter)
+        return model.merge_and_unload()
+    return model

@@ -1,0 +1,92 @@
+"""Seeds, threads and precision, set before a stage trains. They change results, so they are not in the frame."""
+
+import ctypes
+import logging
+import os
+import random
+import sys
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from groundup.runner.params.training import RuntimeParams
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+class NonFiniteLossError(ValueError):
+    """Training cannot go on; the message names the step."""
+
+
+class Log(Protocol):
+    """Receives the curves of a stage: one call a point, metric names as in docs/metrics.md."""
+
+    def __call__(self, step: int, **values: float) -> None: ...
+
+
+def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
+    """Fix seeds, threads and deterministic kernels; returns the device. One call at the start of a stage."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    torch.set_num_threads(runtime.num_threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads memory that it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    keep_freed_memory()
+    seed_everything(seed)
+    return torch.device(device)
+
+
+def keep_freed_memory() -> None:
+    """glibc alone: what a step frees serves the next one.
+
+    By default glibc hands large tensors back to the system, which clears their pages when they are asked for again.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for option, value in ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**30)):
+            if libc.mallopt(option, value) != 1:
+                logger.warning("mallopt(%d, %d) failed: training is slower without it", option, value)
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def num_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def draw(rows: list[T], limit: int | None, seed: int) -> list[T]:
+    """At most `limit` rows, in their old order."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit))]
+
+
+def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
+    """What every TRL config takes from the runtime; TRL's own defaults are bf16 and activation checkpointing."""
+    return {
+        "use_cpu": device.type == "cpu",
+        "bf16": runtime.precision == "bf16",
+        "fp16": False,
+        "activation_checkpointing": False,
+        "dataloader_pin_memory": device.type == "cuda",
+        "dataloader_num_workers": 0,
+        "report_to": "none",
+        "logging_nan_inf_filter": False,  # by default a NaN loss is replaced by the running mean
+        "disable_tqdm": True,
+        "optim": "adamw_torch_fused" if device.type == "cuda" else "adamw_torch",
+        "save_strategy": "steps",
+        "save_total_limit": None,  # our Checkpoints drop old ones, once the next is sealed
+    }

@@ -1,0 +1,123 @@
+"""What the TRL stages share: curves into the stage's log, checkpoints to go on from."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+
+from groundup.core.training.progress import ProgressReport
+from groundup.core.training.runtime import Log, NonFiniteLossError
+from groundup.runner.checkpoints import Checkpoints
+
+logger = logging.getLogger(__name__)
+
+# Names of transformers and TRL -> ours (docs/metrics.md). What is not named is not logged.
+NAMES = {
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "gradient_norm",
+    "mean_token_accuracy": "token_accuracy",
+    "accuracy": "accuracy",
+    "margin": "margin",
+    "latent_std": "latent_std",
+    "latent_kl": "latent_kl",
+}
+
+
+def named(logs: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, float]:
+    """Of what a trainer logs, what has a name of ours."""
+    return {names[name]: float(value) for name, value in (logs or {}).items() if name in names}
+
+
+class Curves(TrainerCallback):
+    """Feeds the trainer's log, and every `validate_every` steps `validate()`, to the stage's log."""
+
+    def __init__(
+        self, stage: str, log: Log, validate_every: int, validate: Callable[[PreTrainedModel], dict[str, float]]
+    ) -> None:
+        self.stage = stage
+        self.log = log
+        self.validate_every = validate_every
+        self.validate = validate
+        self._progress: ProgressReport | None = None
+        self._loss = math.nan
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **unused: Any,
+    ) -> None:
+        values = named(logs, NAMES)
+        if not values:
+            return
+        self._check_finite(state.global_step, values)
+        self.log(state.global_step, **values)
+        self._loss = values.get("loss", self._loss)
+
+    def _check_finite(self, step: int, values: dict[str, float]) -> None:
+        bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise NonFiniteLossError(
+                f"{self.stage}: {', '.join(bad)} at step {step}, or up to {self.stage}.log_every steps before it; "
+                f"lower {self.stage}.learning_rate, or look for non-finite weights in the model it started from"
+            )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
+        if self._progress is None:
+            self._progress = ProgressReport(self.stage, state.max_steps, "examples")
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        self._progress.update(state.global_step, batch, self._loss)
+        if state.global_step % self.validate_every == 0 or state.global_step == state.max_steps:
+            model = objects["model"]
+            model.eval()
+            values = self.validate(model)
+            model.train()
+            self._check_finite(state.global_step, values)
+            self.log(state.global_step, **values)
+            described = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+            logger.info("%s %d/%d  %s", self.stage, state.global_step, state.max_steps, described)
+
+
+class KeepCheckpoints(TrainerCallback):
+    """Seals what the trainer saves. Comes after Curves: what a checkpoint follows on has then been logged.
+
+    Losses and accuracies are means since the row before, and a checkpoint does not hold their sums: a run goes on
+    exactly only from a step that is logged, so the last step is, and a stage that is to end waits for one.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self._start = 0.0  # of the saving that may follow the step, time.monotonic
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
+    ) -> None:
+        if state.global_step == state.max_steps:
+            control.should_log = True
+        if self.checkpoints.is_end_requested and control.should_log:
+            control.should_save = True
+        self._start = time.monotonic()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any) -> None:
+        self.checkpoints.seal(state.global_step, self._start)
+
+
+def run_trainer(trainer: Trainer, checkpoints: Checkpoints) -> None:
+    """Train to the end, from the newest checkpoint if there is one."""
+    newest = checkpoints.newest()
+    state = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME)) if newest else None
+    with checkpoints.training():
+        if state and state.global_step == state.max_steps:  # train() would take another step if an epoch is not over
+            trainer._load_from_checkpoint(str(newest))
+            trainer.state = state
+        else:
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)

@@ -1,1 +1,0 @@
-"""Raw sources to text, chats, preferences, prompts, evaluation sets, tokenizer and shards."""

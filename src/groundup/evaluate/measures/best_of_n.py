@@ -1,0 +1,68 @@
+"""Best of n: what the SFT model and the reward model give without training, at the aligned model's KL."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.core.judging.judge import Judge
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
+from groundup.evaluate.gold import chats
+from groundup.evaluate.intervals import Metrics, judged, resamples, weighted_mean
+from groundup.evaluate.replies import Prompt
+from groundup.runner.params.evaluate import EvaluateParams
+
+
+class Pool(TypedDict):
+    """Replies of the SFT model, [P][N]."""
+
+    texts: list[list[str]]
+    scores: list[list[float]]  # of the reward model
+
+
+def reply_pool(
+    sft: LlamaForCausalLM,
+    scorer: RewardScorer,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Prompt],
+    params: EvaluateParams,
+) -> Pool:
+    pool = sample_pool(
+        sft,
+        scorer,
+        [prompt.ids for prompt in prompts],
+        params.best_of_n.num_replies,
+        max_new_tokens=params.max_new_tokens,
+        temperature=params.temperature,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        seed=params.seed,
+        batch_size=params.best_of_n.batch_size,
+    )
+    texts = [tokenizer.batch_decode(replies, skip_special_tokens=True) for replies in pool.tokens]
+    return Pool(texts=[[text.strip() for text in row] for row in texts], scores=pool.scores.tolist())
+
+
+def best_of_n_metrics(
+    judge: Judge, prompts: Sequence[Prompt], pool: Pool, kl: float, params: EvaluateParams
+) -> Metrics:
+    """Gold score of the best of the n whose KL is nearest to `kl`, and its gain over one reply, prompt by prompt."""
+    num_replies = params.best_of_n.num_replies
+    repeated = [prompt for prompt in prompts for _ in range(num_replies)]
+    golds = judge.score_by_resample(chats(repeated, [text for row in pool["texts"] for text in row]))
+    golds = golds.reshape(len(golds), len(prompts), num_replies)
+    scores = np.array(pool["scores"])
+    n = nearest_n(kl, num_replies)
+    gold = np.array([best_of_n_values(scores, scored, n) for scored in golds])  # [1 + R, P]
+    weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
+    return {
+        **judged("best_of_n_gold", gold, weights, weighted_mean),
+        **judged("best_of_n_gold_difference", gold - golds.mean(axis=2), weights, weighted_mean),
+        "best_of_n_reward": float(best_of_n_values(scores, scores, n).mean()),
+        "best_of_n_kl": best_of_n_kl(n),
+        "best_of_n_n": n,
+        "best_of_n_largest_kl": best_of_n_kl(num_replies),
+        "best_of_n_num_prompts": len(prompts),
+    }

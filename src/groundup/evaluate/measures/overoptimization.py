@@ -1,0 +1,100 @@
+"""Over-optimisation: what the reward model and the gold judge say of every evaluation point of align, against KL.
+
+Gao et al. 2023 (arXiv:2210.10760): the proxy goes on rising where the gold reward has turned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.judging.judge import Judge
+from groundup.evaluate.intervals import Floats, judged, resamples, weighted_mean
+
+FILE = "evaluation_points.jsonl"
+COLUMNS = ("iteration", "prompt", "conversation_id", "messages", "reply", "score", "score_std", "kl", "kept")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Mean over prompts, paired, in standard deviations of the SFT model's replies; 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Point:
+    iteration: int
+    kl: float  # nats a reply
+    kept: bool
+    proxy: Gain
+    gold: Gain
+    uncertainty: float  # mean std of the reward model's scores; 0 for one that has none
+
+
+@dataclass(frozen=True)
+class Study:
+    points: list[Point]  # in order of KL
+    fall: Gain  # of gold, from the best point to the one farthest from the SFT model
+
+    @property
+    def best(self) -> Point:
+        return max(self.points, key=lambda point: point.gold.value)
+
+    @property
+    def farthest(self) -> Point:
+        return self.points[-1]
+
+    @property
+    def kept(self) -> Point:
+        return next(point for point in self.points if point.kept)
+
+
+def read_points(path: Path) -> list[dict[str, Any]]:
+    """ValueError unless iteration 0 is there, and every iteration answers the same prompts."""
+    rows = list(read_jsonl(path, COLUMNS))
+    prompts: dict[int, list[str]] = {}
+    for row in rows:
+        prompts.setdefault(row["iteration"], []).append(str(row["prompt"]))
+    if 0 not in prompts or any(sorted(of_point) != sorted(prompts[0]) for of_point in prompts.values()):
+        raise ValueError(
+            f"{path} must hold iteration 0 and the same prompts at every iteration; run `dvc repro align` again"
+        )
+    return rows
+
+
+def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed: int) -> Study:
+    """rows: as read_points gives them; iteration 0 is the SFT model."""
+    iterations = sorted({row["iteration"] for row in rows})
+    by_iteration = [
+        sorted((row for row in rows if row["iteration"] == iteration), key=lambda row: int(row["prompt"]))
+        for iteration in iterations
+    ]
+    chats = [[*row["messages"], {"role": "assistant", "content": row["reply"]}] for p in by_iteration for row in p]
+    gold = judge.score_by_resample(chats).reshape(-1, len(iterations), len(by_iteration[0]))  # [1 + R, I, P]
+    proxy = np.array([[row["score"] for row in point] for point in by_iteration], dtype=np.float64)[None]
+    weights = resamples([row["conversation_id"] for row in by_iteration[0]], num_resamples, seed)
+    gold, proxy = (values / (float(values[0, 0].std()) or 1.0) for values in (gold, proxy))
+
+    def gain(values: Floats, start: int, end: int) -> Gain:
+        return Gain(*judged("", values[:, end] - values[:, start], weights, weighted_mean).values())
+
+    points = [
+        Point(
+            iteration=iteration,
+            kl=float(np.mean([row["kl"] for row in point])),
+            kept=any(row["kept"] for row in point),
+            proxy=gain(proxy, 0, i),
+            gold=gain(gold, 0, i),
+            uncertainty=float(np.mean([row["score_std"] for row in point])),
+        )
+        for i, (iteration, point) in enumerate(zip(iterations, by_iteration, strict=True))
+    ]
+    best = max(range(len(points)), key=lambda i: points[i].gold.value)
+    farthest = max(range(len(points)), key=lambda i: points[i].kl)
+    return Study(sorted(points, key=lambda point: point.kl), gain(gold, best, farthest))

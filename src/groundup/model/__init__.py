@@ -1,1 +1,0 @@
-"""The base model, its chat format, optimizers and generation."""

@@ -1,0 +1,1 @@
+"""Raw sources to clean, deduplicated, split data."""

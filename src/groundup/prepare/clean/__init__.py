@@ -1,0 +1,1 @@
+"""Cleaning, personal data, duplicates, held-out text in train."""

@@ -1,0 +1,24 @@
+"""Chats for SFT: dialogues as user and assistant turns, and questions to the encyclopedia."""
+
+from collections.abc import Iterable, Iterator
+
+from groundup.core.formats.jsonl import Row
+from groundup.core.formats.records import Article, Conversation, Record, is_dialogue, to_messages
+from groundup.prepare.outputs.encyclopedia import questions
+from groundup.runner.params.prepare import ChatParams
+
+
+def chats(records: Iterable[Record], params: ChatParams, seed: int) -> Iterator[Row]:
+    """{id, source, messages}; every chat ends on the assistant, so what a user said last is left out."""
+    for record in records:
+        if isinstance(record, Conversation) and is_dialogue(record):
+            num_turns = len(record.turns) // 2 * 2
+            if num_turns >= params.min_turns:
+                yield {"id": record.id, "source": record.source, "messages": to_messages(record, num_turns)}
+        elif isinstance(record, Article):
+            for question in questions(record, params.encyclopedia_questions, seed, params.max_answer_characters):
+                yield {
+                    "id": f"{record.id}#{question.kind}",
+                    "source": record.source,
+                    "messages": question.messages(),
+                }

@@ -1,0 +1,106 @@
+"""Multiple-choice sets from test records only: {query: messages, choices, gold, group_id}."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from heapq import nsmallest
+
+from groundup.core.formats.hashing import hash_integer
+from groundup.core.formats.jsonl import Row
+from groundup.core.formats.records import Article, Conversation, Message, Record, is_dialogue, to_messages
+from groundup.prepare.outputs.encyclopedia import ask
+from groundup.runner.params.prepare import EvaluationParams
+
+# Distractors are drawn from this many times their number of the choices nearest in length: so length does not tell.
+NEAR = 4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A query with its true continuation; `group_id` is the conversation or article, the unit of resampling."""
+
+    query: list[Message]
+    choice: str
+    group_id: str
+
+    def num_characters(self, choice: str) -> int:
+        return sum(len(m["content"]) for m in self.query) + len(choice)
+
+
+def evaluation_sets(
+    params: EvaluationParams, max_answer: int, seed: int
+) -> dict[str, Callable[[Iterable[Record]], list[Row]]]:
+    """Name of each set and the function that writes it from the test records."""
+    sources: dict[str, Callable[[Iterable[Record]], Iterator[Candidate]]] = {
+        "next_reply": partial(next_replies, params=params, seed=seed),
+        "topic": partial(answers, kind="topic", max_answer=max_answer, seed=seed),
+        "which_entity": partial(answers, kind="entity", max_answer=max_answer, seed=seed),
+        "definition": partial(answers, kind="continue", max_answer=max_answer, seed=seed),
+    }
+
+    def rows(records: Iterable[Record], name: str) -> list[Row]:
+        order = partial(rank, seed, name)
+        # Holds max_items candidates, however many records there are; distractors come from them too.
+        chosen = nsmallest(params.max_items, fitting(sources[name](records), params), key=order)
+        return list(choices(chosen, params, seed))
+
+    return {name: partial(rows, name=name) for name in sources}
+
+
+def rank(seed: int, purpose: str, candidate: Candidate) -> int:
+    return hash_integer(seed, purpose, candidate.group_id)
+
+
+def fitting(candidates: Iterable[Candidate], params: EvaluationParams) -> Iterator[Candidate]:
+    return (
+        candidate for candidate in candidates if candidate.num_characters(candidate.choice) <= params.max_characters
+    )
+
+
+def next_replies(records: Iterable[Record], params: EvaluationParams, seed: int) -> Iterator[Candidate]:
+    """One assistant reply of each dialogue, after everything said before it."""
+    for record in records:
+        if not isinstance(record, Conversation) or not is_dialogue(record):
+            continue
+        replies = [
+            candidate
+            for place in range(1, len(record.turns), 2)
+            if len(record.turns[place][1]) >= params.min_choice_characters
+            for candidate in fitting(
+                [Candidate(to_messages(record, place), record.turns[place][1], record.id)], params
+            )
+        ]
+        if replies:
+            yield replies[hash_integer(seed, "reply", record.id) % len(replies)]
+
+
+def answers(records: Iterable[Record], kind: str, max_answer: int, seed: int) -> Iterator[Candidate]:
+    """One kind of encyclopedia question about each article, phrased as in SFT."""
+    for record in records:
+        if isinstance(record, Article) and (asked := ask(record, kind, seed, max_answer)) is not None:
+            yield Candidate(asked.messages()[:1], asked.answer, record.id)
+
+
+def choices(candidates: list[Candidate], params: EvaluationParams, seed: int) -> Iterator[Row]:
+    """Items whose distractors are other candidates' true continuations; every place is gold equally often."""
+    pool = sorted({candidate.choice for candidate in candidates}, key=lambda choice: (len(choice), choice))
+    num_distractors = params.num_choices - 1
+    num_items = 0
+    for candidate in candidates:
+        others = [choice for choice in pool if choice != candidate.choice]
+        nearest = nsmallest(
+            NEAR * num_distractors,
+            others,
+            key=lambda choice: abs(len(choice) - len(candidate.choice)),
+        )
+        drawn = sorted(nearest, key=partial(hash_integer, seed, f"distractor {candidate.group_id}"))[:num_distractors]
+        if len(drawn) < num_distractors or max(map(candidate.num_characters, drawn)) > params.max_characters:
+            continue
+        gold = num_items % params.num_choices
+        yield {
+            "query": candidate.query,
+            "choices": [*drawn[:gold], candidate.choice, *drawn[gold:]],
+            "gold": gold,
+            "group_id": candidate.group_id,
+        }
+        num_items += 1

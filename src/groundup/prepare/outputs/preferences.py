@@ -1,0 +1,167 @@
+"""Preference pairs: first turns of two rated conversations about one opening, the better rated one chosen."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.core.formats.hashing import hash_integer
+from groundup.core.formats.jsonl import Row
+from groundup.core.formats.records import (
+    Conversation,
+    Message,
+    Preference,
+    from_row,
+    is_dialogue,
+    mean_rating,
+    to_messages,
+)
+from groundup.runner.params.prepare import PreferenceParams
+
+# Partners proposed to each conversation, as a multiple of the pairs that it may be in: some are taken when its turn
+# comes. Up to so many eligible partners all are proposed, and the pairs are those of all combinations.
+PROPOSALS_PER_PAIR = 2
+# Upper bounds, measured with tracemalloc on CPython 3.11, 64 bits (tests/prepare/outputs/test_preferences.py).
+BYTES_PER_CONVERSATION = 450  # Rated, its id, its place in the list of its opening
+BYTES_PER_PAIR = 75  # proposals and their order, while the largest opening is worked on
+ROUNDING = 1e-9  # a mean of whole numbers that is apart by exactly the gap counts, however floats round it
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What is held of a rated conversation: its text stays in the file."""
+
+    id: str
+    rating: float
+    num_turns: int
+    offset: int  # bytes to its row
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    source: str
+    messages: list[Message]
+
+
+def preferences(path: Path, params: PreferenceParams, seed: int) -> Iterator[Row]:
+    """Pairs that users bring as they come, then the pairs of each opening; `path` holds records.
+
+    The texts stay in the file: memory is what `pairing_bytes_per_conversation` says.
+    """
+    openings: dict[bytes, list[Rated]] = {}
+    with path.open("rb") as file:
+        offset = 0
+        for line in file:
+            record = from_row(json.loads(line))
+            if isinstance(record, Preference):
+                yield given_pair(record)
+            elif isinstance(record, Conversation) and (rating := comparable_rating(record)) is not None:
+                key = blake2b(f"{record.source}\n{record.opening}".encode(), digest_size=16).digest()
+                openings.setdefault(key, []).append(Rated(record.id, rating, len(record.turns), offset))
+            offset += len(line)
+        for key in sorted(openings):
+            for num_turns in params.excerpt_turns:
+                long_enough = [rated for rated in openings[key] if rated.num_turns >= num_turns]
+                yield from pairs(file, long_enough, num_turns, params, seed)
+
+
+def comparable_rating(conversation: Conversation) -> float | None:
+    """None where a rating cannot be set against others: who talked about nothing given, or not in twos."""
+    return mean_rating(conversation) if conversation.opening is not None and is_dialogue(conversation) else None
+
+
+def pairing_bytes_per_conversation(params: PreferenceParams) -> int:
+    """The most memory that pairing takes for each rated conversation of a split."""
+    return BYTES_PER_CONVERSATION + BYTES_PER_PAIR * params.max_pairs_per_conversation
+
+
+def pairs(
+    file: BinaryIO, conversations: list[Rated], num_turns: int, params: PreferenceParams, seed: int
+) -> Iterator[Row]:
+    """Pairs of excerpts of one length in the order of their hash, each conversation in at most so many."""
+    worst_first = sorted(conversations, key=lambda rated: (rated.rating, hash_integer(seed, "rank", rated.id)))
+    used: Counter[str] = Counter()
+    for better, worse in proposals(worst_first, params, seed):
+        if max(used[better.id], used[worse.id]) >= params.max_pairs_per_conversation:
+            continue
+        chosen, rejected = (read_excerpt(file, rated, num_turns) for rated in (better, worse))
+        if chosen.messages != rejected.messages:
+            used.update((better.id, worse.id))
+            yield {
+                "id": f"{better.id}>{worse.id}@{len(chosen.messages)}",
+                "kind": "rating",
+                "source": chosen.source,
+                "chosen": chosen.messages,
+                "rejected": rejected.messages,
+                "margin": round((better.rating - worse.rating) * params.margin_scale, 6),
+                "chosen_id": better.id,
+                "rejected_id": worse.id,
+                "chosen_rating": round(better.rating, 6),
+                "rejected_rating": round(worse.rating, 6),
+            }
+
+
+def proposals(worst_first: list[Rated], params: PreferenceParams, seed: int) -> Iterator[tuple[Rated, Rated]]:
+    """(better, worse) in the order of their hash; a number for each conversation that does not grow with the others.
+
+    Who can be paired with a conversation, by the rating gap, is the beginning and the end of the list. Of these it
+    gets a systematic sample: evenly spaced from a start that its hash decides, so all ratings are among them.
+    """
+    n, most = len(worst_first), PROPOSALS_PER_PAIR * params.max_pairs_per_conversation
+    ratings = np.array([rated.rating for rated in worst_first])
+    ends_of_worse = np.searchsorted(ratings, ratings - params.min_rating_gap + ROUNDING, side="right")
+    starts_of_better = np.searchsorted(ratings, ratings + params.min_rating_gap - ROUNDING, side="left")
+    parts = [np.empty(0, dtype=np.int64)]  # better * n + worse, both by their place in the list
+    for place, (rated, worse, better) in enumerate(
+        zip(worst_first, ends_of_worse.tolist(), starts_of_better.tolist(), strict=True)
+    ):
+        drawn = systematic_sample(worse + n - better, most, hash_integer(seed, "partners", rated.id))
+        partners = np.where(drawn < worse, drawn, drawn - worse + better)
+        parts.append(np.maximum(place, partners) * n + np.minimum(place, partners))
+    pairs = np.unique(np.concatenate(parts))
+    del parts
+    for index in np.argsort(hashes(pairs, worst_first, seed)):
+        yield worst_first[pairs[index] // n], worst_first[pairs[index] % n]
+
+
+def systematic_sample(num: int, most: int, start: int) -> NDArray[np.int64]:
+    """At most `most` different numbers below `num`, evenly spaced around the circle from `start`."""
+    size = min(num, most)
+    return (start % num + np.arange(size) * num // size) % num if size else np.empty(0, dtype=np.int64)
+
+
+def hashes(pairs: NDArray[np.int64], worst_first: list[Rated], seed: int) -> NDArray[np.uint64]:
+    """[num_pairs]; of the names alone, so that a pair keeps its rank when others come or go."""
+    n = len(worst_first)
+    names = (f"{worst_first[pair // n].id}\n{worst_first[pair % n].id}" for pair in pairs)
+    return np.fromiter((hash_integer(seed, "pair", name) for name in names), dtype=np.uint64, count=len(pairs))
+
+
+def read_excerpt(file: BinaryIO, rated: Rated, num_turns: int) -> Excerpt:
+    """The first turns of a dialogue; an even number of them ends on the assistant."""
+    file.seek(rated.offset)
+    conversation = from_row(json.loads(file.readline()))
+    assert isinstance(conversation, Conversation)
+    return Excerpt(conversation.source, to_messages(conversation, num_turns))
+
+
+def given_pair(record: Preference) -> Row:
+    """Both sides carry the id of the row: it is the unit of resampling."""
+    return {
+        "id": record.id,
+        "kind": "given",
+        "source": record.source,
+        "chosen": record.prompt + record.chosen,
+        "rejected": record.prompt + record.rejected,
+        "margin": record.margin,
+        "chosen_id": record.id,
+        "rejected_id": record.id,
+        "chosen_rating": None,
+        "rejected_rating": None,
+    }

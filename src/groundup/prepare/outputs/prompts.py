@@ -1,0 +1,26 @@
+"""Prompts for alignment: beginnings of dialogues, up to a turn of the user."""
+
+from collections.abc import Iterable, Iterator
+
+from groundup.core.formats.jsonl import Row
+from groundup.core.formats.records import Conversation, Prompt, Record, is_dialogue, to_messages
+from groundup.runner.params.prepare import PromptParams
+
+
+def prompts(records: Iterable[Record], params: PromptParams) -> Iterator[Row]:
+    """{id, conversation_id, source, messages, reply}; odd numbers of turns end on the user.
+
+    reply: what a person answered, where one did: what the replies of models can be compared with.
+    """
+    for record in records:
+        if isinstance(record, Prompt):
+            yield prompt_row(record.id, record.id, record.source, record.messages, None)
+        elif isinstance(record, Conversation) and is_dialogue(record):
+            lengths = [turns for turns in params.turns if turns <= len(record.turns)]
+            for turns in lengths[: params.max_per_conversation]:
+                reply = record.turns[turns][1] if turns < len(record.turns) else None
+                yield prompt_row(f"{record.id}#{turns}", record.id, record.source, to_messages(record, turns), reply)
+
+
+def prompt_row(name: str, conversation: str, source: str, messages: list[dict[str, str]], reply: str | None) -> Row:
+    return {"id": name, "conversation_id": conversation, "source": source, "messages": messages, "reply": reply}

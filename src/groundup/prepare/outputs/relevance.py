@@ -1,0 +1,111 @@
+"""Preference pairs without ratings: the reply that a person gave here, and one that does not belong here."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from groundup.core.formats.hashing import hash_fraction, hash_integer
+from groundup.core.formats.jsonl import Row
+from groundup.core.formats.records import Conversation, from_row, is_dialogue, to_messages
+from groundup.runner.params.prepare import RelevanceParams
+
+# A reply from elsewhere is one of so many of nearly the same length, on either side: length must not tell it.
+NEAR = 20
+# Upper bound, measured with tracemalloc on CPython 3.11, 64 bits (tests/prepare/outputs/test_relevance.py).
+BYTES_PER_REPLY = 260
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is held of a reply: its text stays in the file."""
+
+    num_words: int
+    conversation_id: str
+    turn: int  # from 0
+    offset: int  # bytes to the row of its conversation
+
+
+def relevance_pairs(path: Path, params: RelevanceParams, seed: int) -> Iterator[Row]:
+    """A pair for each reply at the given turns of every dialogue in `path`, which holds records."""
+    with path.open("rb") as file:
+        replies = sorted(
+            find_replies(file, params),
+            key=lambda reply: (reply.num_words, hash_integer(seed, "reply order", name(reply))),
+        )
+        for place in sorted(range(len(replies)), key=lambda i: hash_integer(seed, "relevance", name(replies[i]))):
+            if (pair := make_pair(file, replies, place, params, seed)) is not None:
+                yield pair
+
+
+def relevance_bytes_per_conversation(params: RelevanceParams) -> int:
+    """The most memory that pairing takes for each dialogue of a split."""
+    return BYTES_PER_REPLY * len(params.turns)
+
+
+def name(reply: Reply) -> str:
+    return f"{reply.conversation_id}@{reply.turn}"
+
+
+def find_replies(file: BinaryIO, params: RelevanceParams) -> Iterator[Reply]:
+    offset = 0
+    for line in file:
+        record = from_row(json.loads(line))
+        if isinstance(record, Conversation) and is_dialogue(record):
+            for num_turns in params.turns:
+                if (
+                    num_turns <= len(record.turns)
+                    and len(said := record.turns[num_turns - 1][1]) >= params.min_characters
+                ):
+                    yield Reply(len(said.split()), record.id, num_turns - 1, offset)
+        offset += len(line)
+
+
+def make_pair(file: BinaryIO, replies: list[Reply], place: int, params: RelevanceParams, seed: int) -> Row | None:
+    """None where there is nothing else to say: all replies near it are of its own conversation or the same words."""
+    reply = replies[place]
+    conversation = read_conversation(file, reply)
+    messages = to_messages(conversation, reply.turn + 1)
+    said = messages[-1]["content"]
+    other, wrong = reply, None
+    if hash_fraction(seed, "earlier turn", name(reply)) < params.earlier_turn_fraction:
+        wrong = earlier_turn(conversation, reply, said, seed)
+    if wrong is None:
+        around = [*range(max(0, place - NEAR), place), *range(place + 1, min(len(replies), place + 1 + NEAR))]
+        order = partial(hash_integer, seed, f"elsewhere {name(reply)}")
+        for candidate in sorted((replies[i] for i in around), key=lambda reply: order(name(reply))):
+            if candidate.conversation_id == reply.conversation_id:
+                continue
+            text = read_conversation(file, candidate).turns[candidate.turn][1]
+            if text != said:
+                other, wrong = candidate, text
+                break
+    if wrong is None:
+        return None
+    return {
+        "id": f"{name(reply)}>{name(other)}",
+        "kind": "relevance",
+        "source": conversation.source,
+        "chosen": messages,
+        "rejected": [*messages[:-1], {"role": "assistant", "content": wrong}],
+        "margin": 0.0,
+        "chosen_id": reply.conversation_id,
+        "rejected_id": other.conversation_id,
+        "chosen_rating": None,
+        "rejected_rating": None,
+    }
+
+
+def earlier_turn(conversation: Conversation, reply: Reply, said: str, seed: int) -> str | None:
+    """Something that was said before in this conversation: on the topic, and still no reply."""
+    earlier = [text for _, text in conversation.turns[: reply.turn] if text != said]
+    return earlier[hash_integer(seed, "which turn", name(reply)) % len(earlier)] if earlier else None
+
+
+def read_conversation(file: BinaryIO, reply: Reply) -> Conversation:
+    file.seek(reply.offset)
+    conversation = from_row(json.loads(file.readline()))
+    assert isinstance(conversation, Conversation)
+    return conversation

@@ -1,0 +1,158 @@
+"""Local files under data/: .txt .md .jsonl (plain, .gz or .zst) and .parquet, read piece by piece."""
+
+import codecs
+import gzip
+import io
+import logging
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import pyarrow
+import pyarrow.parquet
+
+from groundup.core.formats.jsonl import Row
+from groundup.core.formats.records import Record, Text
+from groundup.prepare.sources.rows import BadRow, read_row
+from groundup.runner.params.prepare import FilesSource
+
+logger = logging.getLogger(__name__)
+
+TEXT_SUFFIXES = (".txt", ".md")
+PACKED_SUFFIXES = (".gz", ".zst")
+PARQUET_ROWS = 128  # read at once
+WIDE_ENCODINGS = {  # UTF-32 first: its mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+SUFFIXES = "use .txt, .md or .jsonl (each also with .gz or .zst), or .parquet"
+
+
+def find_files(source: FilesSource, data_dir: Path) -> list[Path]:
+    """Sorted paths; ValueError lists every pattern and file that cannot be used."""
+    found: set[Path] = set()
+    problems = []
+    root = data_dir.resolve()
+    for pattern in source.paths:
+        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            problems.append(f"{pattern} leads out of data/; give a path relative to data/ and copy the files there")
+            continue
+        # data/README.md explains the folder and is no data.
+        matches = [path for path in data_dir.glob(pattern) if path.is_file() and path != data_dir / "README.md"]
+        if not matches:
+            problems.append(f"{pattern} matches no file in data/; correct it, or put the files there")
+        found.update(matches)
+    for path in sorted(found):
+        if not path.resolve().is_relative_to(root):
+            problems.append(f"{path.name} is a link out of data/, which DVC cannot see; copy the file instead")
+        elif (kind := file_kind(path)) is None:
+            problems.append(f"{path.name}: this kind of file cannot be read; {SUFFIXES}")
+        elif kind in TEXT_SUFFIXES and source.yields != "text":
+            problems.append(f"{path.name}: a {kind} file yields text, not {source.yields}; use .jsonl or .parquet")
+    if problems:
+        raise ValueError("\n".join(f"source {source.name}: {problem}" for problem in problems))
+    return sorted(found)
+
+
+def file_kind(path: Path) -> str | None:
+    """.txt, .md, .jsonl or .parquet, compression aside."""
+    suffix = path.suffix.lower()
+    if suffix in PACKED_SUFFIXES:
+        suffix = path.with_suffix("").suffix.lower()
+        return suffix if suffix in (*TEXT_SUFFIXES, ".jsonl") else None
+    return suffix if suffix in (*TEXT_SUFFIXES, ".jsonl", ".parquet") else None
+
+
+def read_files(
+    source: FilesSource, data_dir: Path, max_characters: int, max_row_bytes: int
+) -> Iterator[Record | BadRow]:
+    for path in find_files(source, data_dir):
+        name = path.relative_to(data_dir).as_posix()
+        if path.stat().st_size == 0:
+            logger.warning("prepare: data/%s is empty", name)
+            continue
+        try:
+            if file_kind(path) == ".parquet":
+                for number, row in enumerate(read_parquet(path), start=1):
+                    yield read_row(source, f"data/{name}", number, row, max_row_bytes)
+                continue
+            with open_bytes(path) as file:
+                check_encoding(file, name)
+                if file_kind(path) == ".jsonl":
+                    for number, line in read_lines(file, max_row_bytes):
+                        yield read_row(source, f"data/{name}", number, line, max_row_bytes)
+                else:
+                    lines = io.TextIOWrapper(file, encoding="utf-8")
+                    for part, text in enumerate(read_parts(lines, max_characters)):
+                        yield Text(f"{source.name}/{name}#{part}", source.name, text)
+        except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # gzip and pyarrow give theirs no number
+                error.filename = str(path)
+                raise
+            raise ValueError(
+                f"data/{name} cannot be read ({error}): it is damaged or incomplete; copy it again"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"data/{name} is not UTF-8 ({error}); convert it, for example with iconv") from None
+
+
+def open_bytes(path: Path) -> io.BufferedReader:
+    """The content, decompressed."""
+    match path.suffix.lower():
+        case ".gz":
+            return io.BufferedReader(cast(io.RawIOBase, gzip.open(path)))
+        case ".zst":
+            # pyarrow brings zstandard, so that no further library is needed.
+            return io.BufferedReader(cast(io.RawIOBase, pyarrow.input_stream(str(path), compression="zstd")))
+        case _:
+            return path.open("rb")
+
+
+def check_encoding(file: io.BufferedReader, name: str) -> None:
+    start = file.peek(4)
+    for mark, encoding in WIDE_ENCODINGS.items():
+        if start.startswith(mark):
+            raise ValueError(
+                f"data/{name} is {encoding}, not UTF-8: convert it with "
+                f"`iconv -f {encoding} -t UTF-8 OLD > NEW` (as its first bytes say)"
+            )
+
+
+def read_lines(file: IO[bytes], max_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines that are not blank; of one above `max_bytes` only the beginning, still more than `max_bytes`."""
+    number = 0
+    while line := file.readline(max_bytes + 2):
+        number += 1
+        if line.strip():
+            yield number, line
+        while line and not line.endswith(b"\n"):
+            line = file.readline(max_bytes + 2)
+
+
+def read_parquet(path: Path) -> Iterator[Row]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+            yield from batch.to_pylist()
+
+
+def read_parts(lines: IO[str], max_characters: int) -> Iterator[str]:
+    """A text file in documents of at most `max_characters`, cut at blank lines where there are some, else at lines.
+
+    So one big file (a book, a dump) is many documents, and a part of it can be held out.
+    """
+    part, size, last_blank = list[str](), 0, 0  # last_blank: number of lines up to and with the last blank one
+    while line := lines.readline(max_characters):  # also a single endless line comes in pieces
+        if part and size + len(line) > max_characters:
+            cut = last_blank or len(part)
+            yield "".join(part[:cut])
+            part, last_blank = part[cut:], 0
+            size = sum(map(len, part))
+        part.append(line)
+        size += len(line)
+        if not line.strip():
+            last_blank = len(part)
+    if part:
+        yield "".join(part)

@@ -1,0 +1,169 @@
+"""Rows that users bring, from files or a dataset, checked and turned into records."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from groundup.core.formats.hashing import content_id
+from groundup.core.formats.jsonl import Row
+from groundup.core.formats.records import Conversation, Message, Preference, Prompt, Record, Text, body
+from groundup.runner.params.prepare import FilesSource, HubSource
+
+ROLES = ("system", "user", "assistant")
+SAMPLE_CHARACTERS = 2000  # of a bad row or its problem; the quarantine shortens it after personal data is replaced
+
+
+class RowError(ValueError):
+    """What a row lacks; the reader adds where it stands."""
+
+    def __init__(self, reason: str, problem: str) -> None:
+        super().__init__(start_of(problem))
+        self.reason = reason  # one of quarantine.REASONS
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used; `line` counts from 1, in files without lines it is the row."""
+
+    file: str
+    line: int
+    reason: str
+    problem: str
+    sample: str
+
+
+def read_row(
+    source: FilesSource | HubSource, file: str, line: int, raw: bytes | Row, max_bytes: int
+) -> Record | BadRow:
+    """`raw` is a line of JSON or a row of a table."""
+    try:
+        try:
+            row = parse_line(raw, max_bytes) if isinstance(raw, bytes) else raw
+            record = to_record(source.name, source.yields, row, source.text_column)
+        except RecursionError:
+            raise RowError("not_json", "brackets are nested too deeply") from None
+        if len(body(record).encode(errors="surrogatepass")) > max_bytes:
+            raise RowError("too_large", f"more than prepare.max_row_bytes ({max_bytes})")
+    except RowError as error:
+        return BadRow(file, line, error.reason, str(error), sample(raw))
+    return record
+
+
+def sample(raw: bytes | Row) -> str:
+    if isinstance(raw, bytes):
+        return raw[: 4 * SAMPLE_CHARACTERS].decode(errors="replace").strip()[:SAMPLE_CHARACTERS]
+    values = (f"{column}: {str(value)[:SAMPLE_CHARACTERS]}" for column, value in raw.items())
+    return start_of(", ".join(values))
+
+
+def start_of(text: str) -> str:
+    return text[:SAMPLE_CHARACTERS].encode(errors="replace").decode()  # JSON can hold half a surrogate pair
+
+
+def parse_line(line: bytes, max_bytes: int) -> Row:
+    if len(line.rstrip(b"\r\n")) > max_bytes:
+        raise RowError("too_large", f"more than prepare.max_row_bytes ({max_bytes})")
+    try:
+        row = json.loads(line.decode("utf-8-sig"))  # some programs begin a file with a byte order mark
+    except UnicodeDecodeError as error:
+        raise RowError("not_utf8", f"byte {error.start + 1} is not UTF-8 ({error.reason})") from None
+    except ValueError as error:
+        raise RowError("not_json", f"not JSON ({error}); one object a line") from None
+    if not isinstance(row, dict):
+        raise RowError("not_json", f"one JSON object a line, got {type(row).__name__}")
+    return row
+
+
+def to_record(source: str, yields: str, row: Row, text_column: str) -> Record:
+    """`yields` of the source decides what the row must hold."""
+    name = str(row["id"]) if row.get("id") is not None else content_id(json.dumps(row, sort_keys=True, default=str))
+    identity = f"{source}/{name}".encode(errors="replace").decode()  # JSON can hold half a surrogate pair
+    match yields:
+        case "text":
+            return Text(identity, source, _string(row, text_column))
+        case "chats":
+            return _conversation(identity, source, row)
+        case "preferences":
+            prompt = _messages(row, "prompt", "user")
+            chosen, rejected = (_messages(row, column, "assistant") for column in ("chosen", "rejected"))
+            _check_turns(prompt, "prompt", last="user")
+            for column, continuation in (("chosen", chosen), ("rejected", rejected)):
+                _check_turns(prompt + continuation, f"prompt + {column}", last="assistant")
+            return Preference(identity, source, prompt, chosen, rejected, _margin(row))
+        case "prompts":
+            prompt = _messages(row, "messages" if "messages" in row else "prompt", "user")
+            _check_turns(prompt, "prompt", last="user")
+            return Prompt(identity, source, prompt)
+        case _:
+            raise AssertionError(yields)
+
+
+def _conversation(identity: str, source: str, row: Row) -> Conversation:
+    messages = _messages(row, "messages", "user")
+    speakers = {message["role"] for message in messages} - {"system"}
+    if len(speakers) < 2:
+        raise RowError("one_speaker", f"messages: only {', '.join(speakers) or 'system'} speaks; a chat needs both")
+    _check_turns(messages, "messages", last=None)
+    opening = messages[0]["content"] if messages[0]["role"] == "system" else None
+    turns = [(int(m["role"] == "assistant"), m["content"]) for m in messages if m["role"] != "system"]
+    return Conversation(identity, source, opening, turns, ratings=None)
+
+
+def _value(row: Row, column: str) -> Any:
+    if column not in row:
+        raise RowError("missing_column", f"no column {column!r}, only {', '.join(row) or 'none'}")
+    return row[column]
+
+
+def _string(row: Row, column: str) -> str:
+    value = _value(row, column)
+    if not isinstance(value, str):
+        raise RowError("wrong_type", f"{column!r} must be text, got {type(value).__name__}")
+    return value
+
+
+def _messages(row: Row, column: str, role_of_text: str) -> list[Message]:
+    """A list of messages as it stands, or a text as one message."""
+    value = _value(row, column)
+    if isinstance(value, str):
+        value = [{"role": role_of_text, "content": value}]
+    if not isinstance(value, list):
+        raise RowError(
+            "wrong_type",
+            f"{column!r} must be a text or a list of messages (role, content), got {type(value).__name__}",
+        )
+    if not value:
+        raise RowError("empty", f"{column!r} has no message")
+    for message in value:
+        if (
+            not isinstance(message, dict)
+            or not isinstance(message.get("content"), str)
+            or message.get("role") not in ROLES
+        ):
+            raise RowError(
+                "wrong_type", f"{column!r}: a message needs role ({', '.join(ROLES)}) and content, got {message!r}"
+            )
+        if not message["content"].strip():
+            raise RowError("empty", f"{column!r}: a message of the {message['role']} is empty")
+    return [{"role": message["role"], "content": message["content"]} for message in value]
+
+
+def _check_turns(messages: list[Message], column: str, last: str | None) -> None:
+    roles = [m["role"] for m in messages]
+    turns = roles[1:] if roles[0] == "system" else roles
+    if not turns or any(role != ("user", "assistant")[i % 2] for i, role in enumerate(turns)):
+        raise RowError(
+            "turns", f"{column}: after an optional system message user and assistant must take turns, got {roles}"
+        )
+    if last is not None and turns[-1] != last:
+        raise RowError("turns", f"{column}: must end on a {last} message, got {roles}")
+
+
+def _margin(row: Row) -> float:
+    margin: Any = row.get("margin")
+    if margin is None:
+        return 0.0
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin):
+        raise RowError("wrong_type", f"'margin' must be a finite number, got {margin!r}")
+    return float(margin)

@@ -1,0 +1,245 @@
+"""Pretraining: next-token prediction on packed rows whose attention does not cross documents."""
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch.nn.functional import pad
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.formats.jsonl import Row, read_jsonl
+from groundup.core.formats.shards import TokenShards
+from groundup.core.model.bits_per_byte import bits_per_byte
+from groundup.core.model.forward import RowAttention, hidden_states, take
+from groundup.core.model.llama import build_llama, num_parameters, save_model
+from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due
+from groundup.core.training.cost import Cost, write_cost
+from groundup.core.training.progress import ProgressReport
+from groundup.core.training.runtime import LIGHTNING_PRECISION, Log, NonFiniteLossError, num_bytes, set_up
+from groundup.pretrain.cross_entropy import linear_cross_entropy
+from groundup.pretrain.data import ShardDataModule
+from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
+from groundup.pretrain.report import CARD, write_samples
+from groundup.runner.checkpoints import Checkpoints, step_of
+from groundup.runner.params.training import ModelParams, PretrainParams, RuntimeParams
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_BATCH = 16
+
+
+def places_that_predict(position_ids: torch.Tensor) -> torch.Tensor:
+    """[W] in the rows [B, T] one behind another; the first token of a document is not predicted from the last one."""
+    return pad(position_ids[:, 1:] != 0, (0, 1)).flatten().nonzero()[:, 0]
+
+
+class PretrainModule(L.LightningModule):
+    """`compiled`: transformers' layers by torch.compile, whose kernels for the CPU win nothing at small sizes.
+
+    The function is compiled and not the module, which evaluation calls too: its batches have other shapes, and each
+    would be compiled again. Without it our own forward pass is a few percent faster.
+    """
+
+    def __init__(self, model: LlamaForCausalLM, params: PretrainParams, *, compiled: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.params = params
+        self.compiled_layers = torch.compile(model.model.forward) if compiled else None
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        ids, places = batch["input_ids"].flatten(), places_that_predict(batch["position_ids"])
+        if self.compiled_layers is None:
+            hidden = hidden_states(self.model.model, ids, RowAttention(batch["position_ids"]), places)
+        else:
+            # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
+            hidden = self.compiled_layers(**batch, use_cache=False).last_hidden_state
+            hidden = take(hidden.flatten(0, 1), places)
+        loss = linear_cross_entropy(hidden, self.model.lm_head.weight, ids[places + 1])
+        if not math.isfinite(loss.item()):
+            raise NonFiniteLossError(
+                f"pretrain: the loss is {loss.item()} at step {self.global_step}, so training stopped before the "
+                "weights took it; lower pretrain.learning_rate or pretrain.muon_learning_rate"
+            )
+        self.log("loss", loss.detach())
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.log("learning_rate", optimizer.param_groups[0]["lr"])
+
+    def configure_optimizers(self) -> Any:
+        p = self.params
+        optimizer = build_optimizer(self.model, p)
+
+        def factor(step: int) -> float:
+            return warmup_stable_decay(step, p.num_steps, p.warmup_steps, p.decay_fraction)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Validate(L.Callback):
+    """Bits per byte on held-out documents every `every` optimizer steps, and the progress report."""
+
+    def __init__(self, documents: list[Row], tokenizer: PreTrainedTokenizerFast, context: int, every: int, log: Log):
+        self.documents = documents
+        self.tokenizer = tokenizer
+        self.context = context
+        self.every = every
+        self.write = log
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: PretrainModule, *unused: Any) -> None:
+        if not is_due(trainer, self.every):
+            return
+        step = trainer.global_step
+        value = bits_per_byte(module.model, self.tokenizer, self.documents, self.context, VALIDATION_BATCH).overall
+        self.write(step, val_bits_per_byte=value)
+        logger.info("pretrain %d/%d  val bits per byte %.3f (subset)", step, trainer.max_steps, value)
+
+
+class ShowProgress(L.Callback):
+    def __init__(self, report: ProgressReport, tokens_per_step: int) -> None:
+        self.report = report
+        self.tokens_per_step = tokens_per_step
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
+        if is_due(trainer, every=1):
+            loss = float(trainer.callback_metrics["loss"])
+            self.report.update(trainer.global_step, self.tokens_per_step, loss)
+
+    def on_exception(self, *unused: Any) -> None:
+        self.report.close()
+
+
+def pretrain(
+    tokenizer: Path,
+    shards: Path,
+    text: Path,
+    out: Path,
+    report: Path,
+    model_params: ModelParams,
+    params: PretrainParams,
+    runtime: RuntimeParams,
+    device: str,
+    checkpoints: Checkpoints,
+    log: Log,
+) -> dict[str, Any]:
+    """Train the base model, or go on from the newest checkpoint; figures on the whole val split."""
+    torch_device = set_up(runtime, device, params.seed)
+    tok = load_tokenizer(str(tokenizer))
+    model = build_llama(model_params, tok)
+    context = model_params.context_length
+    documents = list(read_jsonl(text / "val.jsonl", ("text", "source")))
+    rows = TokenShards(shards, context)
+    check_inputs(tok, rows, shards, documents, text)
+    data = ShardDataModule(rows, params)
+    logger.info(
+        "pretrain: %s parameters, %s tokens on %s (%s, %d threads)",
+        f"{num_parameters(model):,}",
+        f"{data.num_tokens:,}",
+        device,
+        runtime.precision,
+        runtime.num_threads,
+    )
+    model_bytes = num_bytes(model.parameters())
+    checkpoint_bytes = 3 * model_bytes  # with two moments each
+    checkpoints.require_space(checkpoint_bytes, model_bytes)
+    callbacks = _callbacks(tok, documents, data, params, checkpoints, log)
+    module = PretrainModule(model, params, compiled=device == "cuda")
+    seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
+    model.to(torch_device)  # Lightning's teardown puts it on the CPU
+    final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
+    if not math.isfinite(final.overall):
+        raise NonFiniteLossError(
+            f"pretrain: val_bits_per_byte is {final.overall} at the end: the last steps diverged; lower "
+            "pretrain.learning_rate or pretrain.muon_learning_rate"
+        )
+    save_model(model, tok, out, CARD)
+    write_samples(model, tok, documents, report, params)
+    cost = Cost(num_parameters(model), num_learned_tokens=data.num_tokens, num_read_tokens=0)
+    write_cost(cost, report)
+    return {
+        "val_bits_per_byte": final.overall,
+        "val_bits_per_byte_by_domain": final.by_source,
+        "num_parameters": cost.num_parameters,
+        "num_tokens": data.num_tokens,
+        "flops": cost.flops,
+        "num_epochs": data.num_epochs,
+        "tokens_per_second": steps * data.tokens_per_step / seconds if steps else 0.0,
+        "train_seconds": seconds,
+        "checkpoint_seconds": checkpoints.seconds,
+    }
+
+
+def check_inputs(
+    tok: PreTrainedTokenizerFast, tokens: TokenShards, shards: Path, documents: list[Row], text: Path
+) -> None:
+    """ValueError for what would else come out in the middle of training."""
+    if tokens.largest_token >= len(tok):
+        raise ValueError(
+            f"{shards} holds the token {tokens.largest_token}, but the tokenizer has {len(tok)}: they come from two "
+            "runs; `dvc repro tokenizer` makes both again"
+        )
+    if not documents:
+        raise ValueError(
+            f"{text / 'val.jsonl'} is empty, so there is nothing to validate on: raise prepare.splits.val or add text"
+        )
+
+
+def _callbacks(
+    tok: PreTrainedTokenizerFast,
+    documents: list[Row],
+    data: ShardDataModule,
+    params: PretrainParams,
+    checkpoints: Checkpoints,
+    log: Log,
+) -> list[L.Callback]:
+    """In the order in which they run; KeepCheckpoints is last, so that what it follows on has been logged."""
+    subset = documents[:: max(1, len(documents) // params.num_validation_documents)][: params.num_validation_documents]
+    return [
+        LogCurves(log, params.log_every),
+        Validate(subset, tok, data.loader.shards.length, params.validate_every, log),
+        ShowProgress(ProgressReport("pretrain", params.num_steps, "tokens"), data.tokens_per_step),
+        RngState(),
+        KeepCheckpoints(checkpoints, params.checkpoint_every),
+    ]
+
+
+def trainer_settings(params: PretrainParams, runtime: RuntimeParams, device: str) -> dict[str, Any]:
+    """What L.Trainer takes from the params; checkpoints, curves and progress are callbacks of our own."""
+    return {
+        "accelerator": device,
+        "devices": 1,
+        "precision": LIGHTNING_PRECISION[runtime.precision],
+        "max_steps": params.num_steps,
+        "accumulate_grad_batches": params.accumulate,
+        "gradient_clip_val": params.max_gradient_norm,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+
+
+def _fit(
+    module: PretrainModule,
+    data: ShardDataModule,
+    callbacks: list[L.Callback],
+    runtime: RuntimeParams,
+    device: str,
+    checkpoints: Checkpoints,
+) -> tuple[float, int]:
+    """(seconds of training, optimizer steps), both of this process."""
+    params = module.params
+    trainer = L.Trainer(
+        **trainer_settings(params, runtime, device), default_root_dir=checkpoints.folder, callbacks=callbacks
+    )
+    newest = checkpoints.newest()
+    start = time.monotonic()
+    with checkpoints.training():
+        trainer.fit(module, datamodule=data, ckpt_path=newest / STATE if newest else None, weights_only=True)
+    return time.monotonic() - start, params.num_steps - (step_of(newest) if newest else 0)

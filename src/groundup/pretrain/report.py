@@ -1,0 +1,60 @@
+"""Samples and model card of the base model."""
+
+import re
+from pathlib import Path
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.core.formats.chat_format import encode_text
+from groundup.core.formats.jsonl import Row, write_jsonl
+from groundup.core.model.generation import sample_replies
+from groundup.runner.params.training import PretrainParams
+
+PROMPT_WORDS = 8
+
+CARD = """---
+library_name: transformers
+---
+# groundup base model
+
+A small Llama trained by next-token prediction on the text that artifacts/reports/prepare describes, with its licences.
+It continues text; it has not been taught to answer. It knows very little, and what it says is often false.
+"""
+
+
+def first_words(text: str, num_words: int) -> str:
+    """The text up to the end of its num_words-th word, line breaks kept."""
+    words = list(re.finditer(r"\S+", text))[:num_words]
+    return text[: words[-1].end()] if words else text
+
+
+def write_samples(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: list[Row],
+    report: Path,
+    params: PretrainParams,
+) -> None:
+    """Continuations of the first words of val documents, as samples.jsonl and samples.md."""
+    chosen = documents[:: max(1, len(documents) // params.num_samples)][: params.num_samples]
+    prompts = [first_words(row["text"], PROMPT_WORDS) for row in chosen]
+    replies = sample_replies(
+        model.eval(),
+        [[tokenizer.bos_token_id, *encode_text(tokenizer, prompt)] for prompt in prompts],
+        max_new_tokens=params.sample_tokens,
+        temperature=params.sample_temperature,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        generator=torch.Generator().manual_seed(params.seed),
+        batch_size=16,
+    )
+    texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in replies.tokens]
+    rows = [{"prompt": prompt, "continuation": text} for prompt, text in zip(prompts, texts, strict=True)]
+    write_jsonl(report / "samples.jsonl", rows)
+    blocks = "\n\n".join(f"> **{row['prompt']}**{row['continuation']}".replace("\n", "  \n> ") for row in rows)
+    (report / "samples.md").write_text(
+        f"# Samples of the base model\n\nUnedited, temperature {params.sample_temperature}; the prompt is bold."
+        f"\n\n{blocks}\n",
+        encoding="utf-8",
+    )

@@ -1,0 +1,1 @@
+"""Preference pairs to a reward model."""

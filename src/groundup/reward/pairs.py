@@ -1,0 +1,91 @@
+"""Preference pairs as the reward model reads them: rendered, of three groups, in the order of training."""
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from groundup.core.formats.chat_format import render
+from groundup.core.formats.jsonl import Row, read_jsonl
+from groundup.runner.files import restore
+
+BATCHES_PER_STRETCH = 16
+# What people prefer, told by ratings or given as pairs; which reply belongs to the prompt; which one a person wrote.
+PREFERENCE, RELEVANCE, SAMPLED = "preference", "relevance", "sampled"
+GROUP_OF_KIND = {"rating": PREFERENCE, "given": PREFERENCE, "relevance": RELEVANCE, "sampled": SAMPLED}
+PREFIX = {PREFERENCE: "", RELEVANCE: "relevance_", SAMPLED: "sampled_"}  # of a group, in the names of figures
+COLUMNS = (
+    *("source", "kind", "chosen", "rejected", "margin"),
+    *("chosen_id", "rejected_id", "chosen_rating", "rejected_rating"),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both sides rendered, and the row they come from."""
+
+    chosen: list[int]
+    rejected: list[int]
+    row: Row
+
+    @property
+    def margin(self) -> float:
+        return self.row["margin"]
+
+    @property
+    def conversations(self) -> tuple[str, str]:
+        return self.row["chosen_id"], self.row["rejected_id"]
+
+    @property
+    def group(self) -> str:
+        return GROUP_OF_KIND[self.row["kind"]]
+
+
+def load_pairs(
+    path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int, groups: Collection[str]
+) -> tuple[list[Pair], int]:
+    """(pairs of these groups, how many of them were left out because a side is over max_length)."""
+    pairs, num_others = [], 0
+    for number, row in enumerate(read_jsonl(path, COLUMNS), start=1):
+        if row["kind"] not in GROUP_OF_KIND:
+            raise ValueError(
+                f"{path}, line {number}: kind {row['kind']!r} is none of {', '.join(GROUP_OF_KIND)}. "
+                f"{restore(path.parent)}"
+            )
+        if GROUP_OF_KIND[row["kind"]] not in groups:
+            num_others += 1
+            continue
+        chosen, rejected = (render(tokenizer, row[side], reply_next=False) for side in ("chosen", "rejected"))
+        pairs.append(Pair(chosen, rejected, row))
+    kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= max_length]
+    if not kept and (pairs or not num_others):
+        raise ValueError(
+            f"{path.name}: none of {len(pairs)} preference pairs fits reward.max_length {max_length}; raise it, or "
+            "lower prepare.preferences.excerpt_turns or min_rating_gap"
+        )
+    return kept, len(pairs) - len(kept)
+
+
+def of_group(pairs: Sequence[Pair], group: str) -> list[Pair]:
+    return [pair for pair in pairs if pair.group == group]
+
+
+def group_by_length(pairs: Sequence[Pair], batch_size: int, seed: int) -> list[Pair]:
+    """Random order in which the pairs of a batch are of like length: padding was half of the work.
+
+    Batches are cut from sorted stretches of a shuffled list and shuffled themselves; a last partial one stays last.
+    """
+    rng = random.Random(seed)
+    shuffled = rng.sample(pairs, len(pairs))
+    stretch = BATCHES_PER_STRETCH * batch_size
+    ordered = [
+        pair
+        for start in range(0, len(shuffled), stretch)
+        for pair in sorted(shuffled[start : start + stretch], key=lambda p: max(len(p.chosen), len(p.rejected)))
+    ]
+    num_whole = len(ordered) // batch_size
+    batches = [ordered[i * batch_size : (i + 1) * batch_size] for i in range(num_whole)]
+    rng.shuffle(batches)
+    return [pair for batch in batches for pair in batch] + ordered[num_whole * batch_size :]

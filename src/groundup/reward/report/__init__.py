@@ -1,0 +1,1 @@
+"""Figures, calibration, baselines and plots of the reward model."""

@@ -1,0 +1,125 @@
+"""The reward model's report: report.json, report.md and two pictures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from groundup.reward.report.bag_of_words import BagOfWords
+from groundup.reward.report.calibration import (
+    Bin,
+    brier_scores,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+from groundup.reward.report.figures import (
+    MIN_CONVERSATIONS,
+    Bucket,
+    Floats,
+    PairTable,
+    all_buckets,
+    by_bucket,
+    compare_with_baselines,
+    correlations,
+    distinct_excerpts,
+    interval_of_mean,
+    right,
+    rule_outcomes,
+)
+from groundup.reward.report.markdown import markdown
+from groundup.reward.report.plots import accuracy_png, reliability_png
+from groundup.runner.params.training import RewardParams
+
+BUCKET_TITLES = {
+    "by_margin": "margin",
+    "by_length_difference": "length difference",
+    "by_source": "source",
+    "by_kind": "kind",
+}
+NOT_MEASURED = {
+    "reward_length_spearman": "all test excerpts have the same reward, or all the same length",
+    "temperature": "the scores tell no val pair apart",
+    "heldout_accuracy_ci_low": f"the test pairs have fewer than {MIN_CONVERSATIONS} conversations",
+}
+
+
+def reward_report(
+    tables: Mapping[str, PairTable],
+    num_too_long: int,
+    more: Mapping[str, Any],
+    sections: Sequence[str],
+    params: RewardParams,
+    folder: Path,
+) -> dict[str, Any]:
+    """Writes the report and returns its figures; tables: train (the pairs trained on), val and test.
+
+    more: figures that are reported beside these; sections: Markdown that comes last.
+    """
+    train, val, test = tables["train"], tables["val"], tables["test"]
+    words = BagOfWords.fit(train.texts, val.texts, params.report.bag_of_words_strengths)
+    outcomes = rule_outcomes(test, words.score_pairs(test.texts))
+    metrics: dict[str, Any] = compare_with_baselines(outcomes, test.conversations, params)
+    metrics |= {f"{split}_accuracy": float(right(tables[split].rewards).mean()) for split in ("val", "train")}
+    metrics |= {f"num_pairs_{split}": len(tables[split].texts) for split in tables}
+    metrics["num_pairs_too_long"] = num_too_long
+    metrics |= correlations(distinct_excerpts(test), params)
+    calibrated, bins = calibration(val.differences, test, params)
+    metrics |= {**calibrated, **more}
+    (overall,) = by_bucket(["all pairs"], ["all pairs"] * len(test.texts), outcomes, test.conversations, params)
+    buckets = all_buckets(test, outcomes, params)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "accuracy.png").write_bytes(accuracy_png([overall, *named_buckets(buckets)]))
+    (folder / "reliability.png").write_bytes(reliability_png(bins))
+    missing = not_measured(metrics)
+    details = {
+        "bag_of_words_strength": words.strength,
+        **{key: [asdict(bucket) for bucket in group] for key, group in buckets.items()},
+        "reliability": {key: [asdict(bin) for bin in group] for key, group in bins.items()},
+        "not_measured": missing,
+    }
+    text = json.dumps(metrics | details, indent=2, allow_nan=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    text = "\n".join([markdown(metrics, buckets, missing), *sections])
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    return metrics
+
+
+def calibration(
+    val_differences: Floats, test: PairTable, params: RewardParams
+) -> tuple[dict[str, Any], dict[str, list[Bin]]]:
+    """Figures and bins of the test pairs, with the scores as they are and with the temperature fitted on val."""
+    figures: dict[str, Any] = {"temperature": fit_temperature(val_differences)}
+    bins: dict[str, list[Bin]] = {}
+    for key, suffix, temperature in (("unscaled", "", 1.0), ("scaled", "_scaled", figures["temperature"])):
+        names = (f"expected_calibration_error{suffix}", f"brier_score{suffix}")
+        if temperature is None:
+            figures |= dict.fromkeys([*names, f"{names[1]}_ci_low", f"{names[1]}_ci_high"])
+            continue
+        bins[key] = reliability(test.differences, temperature, params.report.calibration_bins)
+        figures[names[0]] = expected_calibration_error(bins[key])
+        scores = brier_scores(test.differences, temperature)
+        figures |= interval_of_mean(names[1], scores, test.conversations, params)
+    return figures, bins
+
+
+def named_buckets(buckets: Mapping[str, Sequence[Bucket]]) -> list[Bucket]:
+    """All of them in one list, named so that each tells what it is a bucket of; what has one bucket is left out."""
+    return [
+        replace(bucket, name=f"{BUCKET_TITLES[key]} {bucket.name}")
+        for key, group in buckets.items()
+        for bucket in group
+        if len(group) > 1
+    ]
+
+
+def not_measured(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Why a figure is null."""
+    rating = (
+        "all of them have the same reward, or all the same rating"
+        if metrics["num_rated_excerpts"]
+        else "people rated no test excerpt by itself: all pairs were given as pairs"
+    )
+    reasons = NOT_MEASURED | {"rating_spearman": rating}
+    return {name: reason for name, reason in reasons.items() if metrics[name] is None}

@@ -1,0 +1,72 @@
+"""Chats unlike those trained on: the reply's words shuffled, in other languages, or one phrase over and over."""
+
+import random
+from collections.abc import Callable, Sequence
+
+from groundup.core.formats.records import Message
+
+MIN_WORDS = 5  # of a reply that is shuffled, and of a foreign one
+MIN_REPETITIONS = 3
+MAX_PHRASE = 3  # words
+FOREIGN = (
+    "Ich habe heute keine Zeit, aber wir sehen uns morgen beim Essen",
+    "De trein naar de stad vertrekt om acht uur van het andere spoor",
+    "Mi hermano trabaja en una tienda cerca del puerto y vende barcos",
+    "Oggi piove, ma domani andremo al mare con gli amici di Paolo",
+    "Saya suka makan nasi goreng di rumah nenek setiap hari minggu",
+    "Ninapenda kusoma vitabu wakati wa jioni na rafiki zangu",
+    "Talvella lunta sataa paljon ja ilma on pimea pitkaan",
+    "Vi bor i ett litet hus utanfor staden och har en gammal hund",
+    "Le matin je bois du lait chaud avec du pain et du miel",
+    "Rano pije mleko i czytam stare listy od mojej babci",
+    "Gallia est omnis divisa in partes tres, quarum unam incolunt Belgae",
+    "Tegnap este sokat vartunk a buszra, de nem jott egy sem",
+)
+
+
+def shuffled(reply: str, rng: random.Random) -> str | None:
+    """The words in another order; None for a reply that is too short to tell, or that has only one."""
+    words = reply.split()
+    if len(words) < MIN_WORDS or len(set(words)) == 1:
+        return None
+    other = words.copy()
+    while other == words:
+        rng.shuffle(other)
+    return " ".join(other)
+
+
+def foreign(reply: str, rng: random.Random) -> str:
+    """As many words of sentences in other languages."""
+    words: list[str] = []
+    length = max(MIN_WORDS, len(reply.split()))
+    while len(words) < length:
+        words += rng.choice(FOREIGN).split()
+    return " ".join(words[:length])
+
+
+def repeated(reply: str, rng: random.Random) -> str | None:
+    """A phrase of the reply, again and again until it is as long; None for an empty reply."""
+    words = reply.split()
+    if not words:
+        return None
+    size = rng.randint(1, min(MAX_PHRASE, len(words)))
+    start = rng.randint(0, len(words) - size)
+    phrase = words[start : start + size]
+    return " ".join(phrase * max(MIN_REPETITIONS, len(words) // size))
+
+
+KINDS: dict[str, Callable[[str, random.Random], str | None]] = {
+    "shuffled": shuffled,
+    "foreign": foreign,
+    "repeated": repeated,
+}
+
+
+def unlike(chats: Sequence[list[Message]], kind: str, seed: int) -> list[list[Message] | None]:
+    """Each chat with its last reply changed so, None where it cannot be."""
+    rng = random.Random(f"{seed} {kind}")
+    replies = [KINDS[kind](chat[-1]["content"], rng) for chat in chats]
+    return [
+        None if reply is None else [*chat[:-1], {**chat[-1], "content": reply}]
+        for chat, reply in zip(chats, replies, strict=True)
+    ]

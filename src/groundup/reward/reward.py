@@ -1,0 +1,243 @@
+"""Reward model: TRL's RewardTrainer, Bradley-Terry with a margin, on pairs of chats."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+)
+from trl import RewardConfig
+
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.model.check import CAUSAL, check_model
+from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.model.variational import VariationalHead, fold, save_head
+from groundup.core.training.cost import Cost, write_cost
+from groundup.core.training.runtime import Log, draw, num_bytes, set_up, trl_runtime
+from groundup.core.training.trl_callbacks import Curves, KeepCheckpoints, run_trainer
+from groundup.reward.pair_trainer import PairTrainer
+from groundup.reward.pairs import (
+    PREFERENCE,
+    PREFIX,
+    RELEVANCE,
+    SAMPLED,
+    Pair,
+    group_by_length,
+    load_pairs,
+    of_group,
+)
+from groundup.reward.report.build import reward_report
+from groundup.reward.report.scores import (
+    ScoredPairs,
+    accuracies,
+    judged,
+    measure_uncertainty,
+    reply_figures,
+    reply_section,
+)
+from groundup.reward.sampled_pairs import sampled_pairs
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.params.training import RewardParams, RuntimeParams
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+CARD = """---
+library_name: transformers
+---
+# groundup reward model
+
+Scores a chat: higher means more like what people prefer and say. Trained on pairs of rated conversations, and of
+replies that people gave against replies from elsewhere and of the SFT model (artifacts/reports/prepare has the source
+and its licence). metrics/reward.json says how often it is right on conversations it has not seen; it is often wrong.
+"""
+CARD_UNCERTAINTY = """
+variational.safetensors holds what the mean score lacks, its standard deviation: groundup.core.model.scoring reads
+both.
+"""
+
+
+def train_reward(
+    sft: Path,
+    preferences: Path,
+    prompts: Path,
+    out: Path,
+    report: Path,
+    params: RewardParams,
+    runtime: RuntimeParams,
+    device: str,
+    checkpoints: Checkpoints,
+    log: Log,
+) -> dict[str, Any]:
+    """Train, or go on from the newest checkpoint; heldout_* figures are on test pairs, computed once."""
+    torch_device = set_up(runtime, device, params.seed)
+    check_model(sft, CAUSAL)
+    tokenizer = load_tokenizer(str(sft))
+    pairs, num_too_long = {}, {}
+    for split in SPLITS:
+        # Rendering takes its time: training relevance pairs that weigh nothing are not.
+        groups = PREFIX if split != "train" or params.relevance_weight > 0 else [PREFERENCE]
+        pairs[split], num_too_long[split] = load_pairs(
+            preferences / f"{split}.jsonl", tokenizer, params.max_length, groups
+        )
+    if params.sampled.weight > 0:
+        for split, some in sample_all(sft, prompts, tokenizer, torch_device, params).items():
+            pairs[split] += some
+    pairs["train"] = draw_pairs(pairs["train"], params)
+    say_what_there_is(pairs, sum(num_too_long.values()))
+    weights = {PREFERENCE: 1.0, RELEVANCE: params.relevance_weight, SAMPLED: params.sampled.weight}
+    model = start_model(sft, tokenizer, params).to(torch_device)
+    trainer = PairTrainer(
+        model=model,
+        tokenizer=tokenizer,
+        pairs=pairs["train"],
+        weights=[weights[pair.group] for pair in pairs["train"]],
+        config=RewardConfig(
+            output_dir=str(checkpoints.folder),
+            seed=params.seed,
+            num_train_epochs=params.num_epochs,
+            per_device_train_batch_size=params.batch_size,
+            max_length=params.max_length,
+            learning_rate=params.learning_rate,
+            weight_decay=params.weight_decay,
+            warmup_steps=params.warmup_fraction,
+            lr_scheduler_type="linear",
+            max_grad_norm=params.max_gradient_norm,
+            center_rewards_coefficient=params.center_coefficient,
+            disable_dropout=params.dropout == 0,
+            logging_steps=params.log_every,
+            save_steps=params.checkpoint_every,
+            train_sampling_strategy="sequential",  # draw_pairs has put the pairs into their order
+            **trl_runtime(runtime, torch_device),
+        ),
+        variational=params.variational,
+        callbacks=[
+            Curves("reward", log, params.validate_every, lambda m: accuracies(m, "val", pairs["val"])),
+            KeepCheckpoints(checkpoints),
+        ],
+    )
+    trainer.remove_callback(PrinterCallback)  # Curves speaks for it
+    model_bytes = num_bytes(model.parameters())
+    checkpoint_bytes = 3 * model_bytes  # with two moments each
+    checkpoints.require_space(checkpoint_bytes, model_bytes)
+    start = time.monotonic()
+    run_trainer(trainer, checkpoints)
+    seconds = time.monotonic() - start
+    export(trainer.model, tokenizer, pairs["train"], out, params)
+    scorer = RewardScorer.load(out, torch_device)
+    scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}
+    more: dict[str, Any] = reply_figures(scored, params) | {"num_steps": trainer.state.global_step}
+    sections = [reply_section(more)]
+    if params.head == "variational":
+        figures, section = measure_uncertainty(scorer, judged(scored)["test"], tokenizer, params)
+        more |= figures
+        sections.append(section)
+    tables = {split: here.table for split, here in judged(scored).items()}
+    metrics = reward_report(tables, sum(num_too_long.values()), more, sections, params, report)
+    cost = reward_cost(trainer.model, pairs["train"], params)
+    write_cost(cost, report)
+    return metrics | {
+        "flops": cost.flops,
+        "train_seconds": seconds,
+        "checkpoint_seconds": checkpoints.seconds,
+    }
+
+
+def sample_all(
+    path: Path, prompts: Path, tokenizer: PreTrainedTokenizerFast, device: torch.device, params: RewardParams
+) -> dict[str, list[Pair]]:
+    """Pairs of what people replied and what the SFT model in `path` does, for each split."""
+    sft = load_causal_lm(path, device).eval()
+    limits = {"train": params.sampled.max_pairs}
+    return {
+        split: sampled_pairs(
+            sft,
+            tokenizer,
+            prompts / f"{split}.jsonl",
+            limits.get(split, params.sampled.max_heldout_pairs),
+            params.max_length,
+            params.sampled,
+            params.seed,
+        )
+        for split in SPLITS
+    }
+
+
+def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
+    """The pairs to train on, of each group so many, in the order in which they are trained on."""
+    drawn = draw(of_group(pairs, PREFERENCE), params.max_pairs, params.seed)
+    if params.relevance_weight > 0:
+        drawn += draw(of_group(pairs, RELEVANCE), params.max_relevance_pairs, params.seed)
+    drawn += of_group(pairs, SAMPLED)
+    if not drawn:
+        raise ValueError(
+            "there are no training pairs but relevance pairs, and reward.relevance_weight is 0: raise it or "
+            "reward.sampled.weight, or add a source of ratings or of preference pairs"
+        )
+    return group_by_length(drawn, params.batch_size, params.seed)
+
+
+def reward_cost(model: PreTrainedModel, pairs: Sequence[Pair], params: RewardParams) -> Cost:
+    """Sampled replies are read once, to sample them."""
+    learned = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+    read = sum(len(pair.rejected) for pair in of_group(pairs, SAMPLED))
+    return Cost(num_parameters(model), round(params.num_epochs * learned), read)
+
+
+def say_what_there_is(pairs: Mapping[str, Sequence[Pair]], num_too_long: int) -> None:
+    for group in PREFIX:
+        logger.info(
+            "reward: %d train, %d val, %d test %s pairs", *(len(of_group(pairs[s], group)) for s in SPLITS), group
+        )
+    logger.info("reward: %d pairs left out as too long", num_too_long)
+    if lacking := [split for split in SPLITS if not of_group(pairs[split], PREFERENCE)]:
+        logger.warning(
+            "there are no rated or given pairs in %s: the report, heldout_accuracy too, is of all pairs, so of which "
+            "reply belongs to the prompt rather than of what people prefer",
+            " and ".join(lacking),
+        )
+
+
+def start_model(sft: Path, tokenizer: PreTrainedTokenizerFast, params: RewardParams) -> PreTrainedModel:
+    """The SFT model with a new head."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        sft,
+        num_labels=1,
+        attention_dropout=params.dropout,
+        pad_token_id=tokenizer.pad_token_id,
+        use_safetensors=True,
+    )
+    if params.head == "variational":
+        config = model.config
+        model.score = VariationalHead(config.hidden_size, params.variational.latent_size, config.initializer_range)
+    return model
+
+
+def export(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[Pair],
+    out: Path,
+    params: RewardParams,
+) -> None:
+    """A stock reward model, and a variational head beside it; pairs: those trained on."""
+    model.config.attention_dropout = 0.0
+    if params.head == "linear":
+        save_model(model, tokenizer, out, CARD)
+        return
+    model.eval()
+    head = fold(model)
+    chats = sorted({tuple(side) for pair in pairs for side in (pair.chosen, pair.rejected)})
+    drawn = draw(chats, params.variational.num_density_chats, params.seed)
+    hidden = RewardScorer(model).hidden(drawn, [1] * len(drawn))
+    head.fit_density(torch.cat(hidden).to(model.device))
+    save_model(model, tokenizer, out, CARD + CARD_UNCERTAINTY)
+    save_head(head, out)

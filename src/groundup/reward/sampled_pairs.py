@@ -1,0 +1,78 @@
+"""Pairs of what a person replied and what the SFT model does, as in self-play (Chen et al. 2024, arXiv:2401.01335)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.core.formats.chat_format import Message, render
+from groundup.core.formats.jsonl import Row, read_jsonl
+from groundup.core.model.generation import sample_replies
+from groundup.core.training.runtime import draw
+from groundup.reward.pairs import SAMPLED, Pair
+from groundup.runner.params.training import SampledParams
+
+COLUMNS = ("conversation_id", "source", "messages", "reply")
+
+
+def sampled_pairs(
+    sft: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    path: Path,
+    num_pairs: int,
+    max_length: int,
+    params: SampledParams,
+    seed: int,
+) -> list[Pair]:
+    """A pair for some of the prompts in `path` that a person replied to; what does not fit max_length is left out.
+
+    The sampled reply is read as text, like the person's: the tokens as drawn would give it away, since a tokenizer
+    splits most texts in one way and a model writes them in many.
+    """
+    answered = [row for row in read_jsonl(path, COLUMNS) if row["reply"]]
+    prompts = [(row, render(tokenizer, row["messages"], reply_next=True)) for row in answered]
+    room = max_length - params.max_new_tokens
+    drawn = draw([(row, ids) for row, ids in prompts if len(ids) < room], num_pairs, seed)
+    if not drawn:
+        return []
+    replies = sample_replies(
+        sft,
+        [ids for _, ids in drawn],
+        max_new_tokens=params.max_new_tokens,
+        temperature=params.temperature,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        generator=torch.Generator().manual_seed(seed),
+        batch_size=params.batch_size,
+    )
+    texts = tokenizer.batch_decode(replies.tokens, skip_special_tokens=True)
+    pairs = (make_pair(row, text, tokenizer) for (row, _), text in zip(drawn, texts, strict=True))
+    return [
+        pair
+        for pair in pairs
+        if pair.chosen != pair.rejected and max(len(pair.chosen), len(pair.rejected)) <= max_length
+    ]
+
+
+def make_pair(row: Row, sampled: str, tokenizer: PreTrainedTokenizerFast) -> Pair:
+    chosen, rejected = (reply_to(row["messages"], reply) for reply in (row["reply"], sampled))
+    return Pair(
+        chosen=render(tokenizer, chosen, reply_next=False),
+        rejected=render(tokenizer, rejected, reply_next=False),
+        row={
+            "source": row["source"],
+            "kind": SAMPLED,
+            "chosen": chosen,
+            "rejected": rejected,
+            "margin": 0.0,
+            "chosen_id": row["conversation_id"],
+            "rejected_id": row["conversation_id"],
+            "chosen_rating": None,
+            "rejected_rating": None,
+        },
+    )
+
+
+def reply_to(messages: Sequence[Message], reply: str) -> list[Message]:
+    return [*messages, {"role": "assistant", "content": reply.strip()}]

@@ -1,0 +1,43 @@
+"""What evaluate hands to the registry: the model that it judged, the gates' verdict, its report.
+
+A model that passed is copied into the work dir: when MLflow takes it, which may be after an outage, the checkout may
+hold another one.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from groundup.runner.describe import describe_model
+from groundup.runner.files import digest_path, fsync_tree, read_json, remove
+from groundup.runner.fingerprint import InputsChangedError
+
+STAGE = "evaluate"
+MODEL = "artifacts/aligned"
+REPORT = "artifacts/report"
+VERDICT = "gates_passed"  # of evaluate's metrics: 1 or 0
+GATES = "gates.json"  # of its report: name, metric, value, limit, passed and reason of each gate
+COPY = "candidate"
+ATTACHED = (".html", ".md", ".json")  # of the report; curves and replies are with the run
+
+
+def register_event(root: Path, work: Path, report: Path, metrics: dict[str, Any], digest: str) -> dict[str, Any]:
+    """Fields of the spool's register event. `digest`: of the model when the stage began to read it."""
+    model = root / MODEL
+    passed = metrics.get(VERDICT) == 1  # a model without a verdict has not passed
+    remove(work / COPY)
+    if passed:
+        shutil.copytree(model, work / COPY)
+        if digest_path(work / COPY) != digest:
+            raise InputsChangedError(
+                f"{STAGE}: {MODEL} changed while the stage ran, so its result is not recorded, but kept: undo the "
+                "change and `dvc repro` publishes it; `dvc repro` with the change starts afresh"
+            )
+        fsync_tree(work / COPY)
+    gates = report / GATES
+    return {
+        "model": describe_model(model, MODEL),
+        "copy": COPY if passed else None,
+        "gates": read_json(gates) if gates.exists() else [],
+        "report": [str(file.relative_to(work)) for file in sorted(report.iterdir()) if file.suffix in ATTACHED],
+    }

@@ -1,0 +1,137 @@
+"""Checkpoints of a training loop: written, then sealed; a run goes on from the newest one that is what was sealed."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from groundup.runner.disk import DiskError, free_bytes, megabytes, writing
+from groundup.runner.files import (
+    DamagedFileError,
+    file_digests,
+    files_below,
+    fsync_path,
+    fsync_tree,
+    read_json,
+    remove,
+    write_json,
+)
+from groundup.runner.interruption import Interruption
+
+logger = logging.getLogger(__name__)
+
+SEAL = "sealed.json"  # sha256 of every file beside it; written last, so its presence means that all was written
+NUM_KEPT = 2
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+class Checkpoints:
+    """Folders `checkpoint-<step>`. A stage that was asked to end does so when the next one is sealed."""
+
+    def __init__(self, folder: Path, interruption: Interruption) -> None:
+        self.folder = folder
+        self.interruption = interruption
+        self.seconds = 0.0  # that this process has spent on saving
+        self.sync_points: Callable[[], None] = _nothing  # points logged so far outlast a power cut after this
+
+    @property
+    def is_end_requested(self) -> bool:
+        """Whether SIGTERM or Ctrl-C waits for a checkpoint: save one at the next step that can be gone on from."""
+        return self.interruption.signal_number is not None
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Around a training loop: signals wait for a checkpoint, a full disk is explained and loses nothing."""
+        try:
+            with writing("a checkpoint", self.folder), self.interruption.deferred():
+                yield
+        except DiskError:
+            for path in self._all():
+                if not (path / SEAL).exists():
+                    remove(path)
+            raise
+
+    @contextmanager
+    def saving(self, step: int) -> Iterator[Path]:
+        """An empty folder to write the checkpoint to, sealed at the end."""
+        start = time.monotonic()
+        path = self.folder / f"checkpoint-{step}"
+        remove(path)
+        path.mkdir(parents=True)
+        yield path
+        self.seal(step, start)
+
+    def seal(self, step: int, start: float) -> None:
+        """The checkpoint, whose writing began at `start` (time.monotonic), is whole: say so, drop what it replaces."""
+        path = self.folder / f"checkpoint-{step}"
+        self.sync_points()
+        fsync_tree(path)
+        write_json(path / SEAL, {"files": _digests(path)})
+        fsync_path(path)
+        fsync_path(self.folder)
+        oldest = [path for path in self._all() if (path / SEAL).exists()][-NUM_KEPT:][0]
+        for old in self._all():
+            if step_of(old) < step_of(oldest):  # sealed or not: a kill may have left half of one
+                remove(old)
+        self.seconds += time.monotonic() - start
+        if self.is_end_requested:
+            logger.info("%s is saved: the next run goes on from it", path.name)
+            self.interruption.end_if_asked()
+
+    def newest(self) -> Path | None:
+        """The newest one that is what was sealed; newer ones that are not are removed, each with a line."""
+        for path in reversed(self._all()):
+            if fault := _fault(path):
+                logger.warning("removing %s: %s", path.name, fault)
+                remove(path)
+            else:
+                logger.info("going on from %s", path.name)
+                return path
+        return None
+
+    def require_space(self, checkpoint_bytes: int, model_bytes: int) -> None:
+        """Room for the checkpoints kept and the next one, and for the finished model in the work dir and published."""
+        needed = (NUM_KEPT + 1) * checkpoint_bytes + 2 * model_bytes
+        present = sum(file.stat().st_size for path in self._all() for file in files_below(path))
+        free = free_bytes(self.folder)
+        if free + present < needed:
+            raise DiskError(
+                f"training needs {megabytes(needed - present)} of disk below {self.folder}, and {megabytes(free)} are "
+                f"free: {NUM_KEPT + 1} checkpoints of up to {megabytes(checkpoint_bytes)}, and the model of "
+                f"{megabytes(model_bytes)} twice. Make room, for example with `groundup clean` (old work dirs) or "
+                "`dvc gc -w` (old versions in DVC's cache), or make the model smaller"
+            )
+
+    def _all(self) -> list[Path]:
+        """Oldest first, sealed or not."""
+        found = {int(match[1]): path for path in self.folder.glob("*") if (match := _NAME.fullmatch(path.name))}
+        return [found[step] for step in sorted(found)]
+
+
+def _nothing() -> None:
+    """Of a loop without a tracker."""
+
+
+def step_of(checkpoint: Path) -> int:
+    match = _NAME.fullmatch(checkpoint.name)
+    assert match
+    return int(match[1])
+
+
+def _digests(path: Path) -> dict[str, str]:
+    return {name: digest for name, digest in file_digests(path).items() if name != SEAL}
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with it, None if nothing."""
+    try:
+        sealed = read_json(path / SEAL)["files"]
+    except FileNotFoundError:
+        return "it was not written to its end"
+    except (DamagedFileError, KeyError, TypeError):
+        return f"its {SEAL} cannot be read"
+    present = _digests(path)
+    differing = sorted(name for name in sealed.keys() | present.keys() if sealed.get(name) != present.get(name))
+    return f"{', '.join(differing)} changed since it was written" if differing else None

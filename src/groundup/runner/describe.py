@@ -1,0 +1,116 @@
+"""What MLflow is told about a run: tags, params, inputs and outputs. mlflow/README.md explains each."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from groundup.runner.environment import DVC_EXPERIMENT, DVC_STAGE
+from groundup.runner.files import dvc_md5, read_object
+from groundup.runner.fingerprint import Fingerprint
+from groundup.runner.nested import flatten
+from groundup.runner.pipeline import StageSpec, producer, upstream
+from groundup.runner.workdir import EXPORT, TRACKED
+
+MODEL_TYPES = {
+    "LlamaForCausalLM": "causal-lm",
+    "LlamaForSequenceClassification": "reward-model",
+    "GroundupLlamaForCausalLM": "causal-lm",
+    "GroundupLlamaForSequenceClassification": "reward-model",
+}
+
+
+def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerprint) -> dict[str, Any]:
+    """Fields of the spool's start event."""
+    spec = pipeline[fingerprint.stage]
+    made_by = {name: provenance(root, name) for name in upstream(pipeline, spec.name)}
+    models = [path for path in spec.inputs if model_type(root / path)]
+    return {
+        "run_name": f"{spec.name}-{fingerprint.value[:8]}",
+        "tags": _tags(root, spec, fingerprint, made_by),
+        "params": {key: str(value)[:6000] for key, value in flatten(fingerprint.params).items()},
+        "upstream": made_by,
+        "models": [[path, name] for path in models if (name := producer(pipeline, path))],
+        "datasets": [
+            {"path": path, "digest": fingerprint.digests[path], "context": spec.name}
+            for path in spec.inputs
+            if path not in models and not path.startswith(("metrics/", "artifacts/reports"))
+        ],
+    }
+
+
+def provenance(root: Path, stage: str) -> dict[str, str | None]:
+    """What made the stage's present outputs: MLflow run (null if no server was there then) and fingerprint."""
+    path = root / f"metrics/{stage}.json"
+    record = read_object(path) if path.exists() else {}
+    return {"run_id": record.get("mlflow_run_id"), "fingerprint": record.get("fingerprint", "unknown")}
+
+
+def _tags(root: Path, spec: StageSpec, fingerprint: Fingerprint, made_by: dict[str, Any]) -> dict[str, str]:
+    commit = _git(root, "rev-parse", "HEAD")
+    return {
+        "stage": spec.name,
+        "fingerprint": fingerprint.value,
+        "git.commit": commit,
+        "mlflow.source.git.commit": commit,
+        "mlflow.source.name": f"stages/{spec.name}.py",
+        "mlflow.source.type": "LOCAL",
+        "git.dirty": str(bool(_git(root, "status", "--porcelain", "--untracked-files=no"))).lower(),
+        "dvc.stage": os.environ.get(DVC_STAGE, "none"),
+        "dvc.experiment": os.environ.get(DVC_EXPERIMENT, "none"),
+        "device": fingerprint.device,
+        **{f"input.{path}": fingerprint.digests[path] for path in spec.inputs},
+        **{f"upstream_fingerprint.{name}": known["fingerprint"] for name, known in made_by.items()},
+        **{f"version.{library}": value for library, value in fingerprint.versions.items()},
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Output of git; 'unknown' outside a repository or without git."""
+    try:
+        result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown"
+    return result.stdout.strip()
+
+
+def model_type(path: Path) -> str | None:
+    """causal-lm, reward-model or tokenizer for a from_pretrained directory; None for anything else."""
+    if (path / "config.json").exists():
+        architectures = read_object(path / "config.json").get("architectures") or ["unknown"]
+        return MODEL_TYPES.get(architectures[0], "model")
+    return "tokenizer" if (path / "tokenizer_config.json").exists() else None
+
+
+def describe_outs(export: Path, outs: tuple[str, ...]) -> list[dict[str, Any]]:
+    """One entry for each out that is a model or a tokenizer."""
+    return [entry for out in outs if (entry := describe_model(export / out, out))]
+
+
+def describe_model(folder: Path, path: str) -> dict[str, Any] | None:
+    """What MLflow is told about the model or tokenizer in `folder`, known as `path`; None for anything else."""
+    kind = model_type(folder)
+    if kind is None:
+        return None
+    config = read_object(folder / "config.json") if kind != "tokenizer" else {}
+    shape = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+    return {
+        "path": path,
+        "md5": dvc_md5(folder),
+        "model_type": kind,
+        "params": {key: str(config[key]) for key in shape if key in config},
+    }
+
+
+def report_files(work: Path, outs: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Files of the reports below `work`, MLflow's own copies where there are such, and the folders that they go to."""
+    files = []
+    for out in outs:
+        if out.startswith("artifacts/report"):
+            report = work / EXPORT / out
+            for file in sorted(file for file in report.rglob("*") if file.is_file()):
+                own = work / TRACKED / file.relative_to(work / EXPORT)
+                source = own if own.exists() else file
+                folder = file.parent.relative_to(report).as_posix().removeprefix(".")
+                files.append((source.relative_to(work).as_posix(), folder))
+    return files

@@ -1,0 +1,62 @@
+"""What a run depends on, as one hash: the same inputs resume, other inputs do not."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from groundup.runner.files import digest_path
+from groundup.runner.pipeline import StageSpec
+
+LIBRARIES = ("torch", "transformers", "trl", "lightning", "tokenizers", "numpy")
+
+
+class InputsChangedError(RuntimeError):
+    """What the stage read is no longer what it started from."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The parts are kept so that a difference can be named."""
+
+    stage: str
+    params: dict[str, Any]
+    digests: dict[str, str]  # each declared dep, code included
+    versions: dict[str, str]
+    device: str
+
+    @property
+    def value(self) -> str:
+        parts = [self.stage, self.params, self.digests, self.versions, self.device]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def short(self) -> str:
+        """Name of the work dir."""
+        return self.value[:16]
+
+
+def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device: str) -> Fingerprint:
+    """Fingerprint of the working tree as it is now; a missing dep is an error that names them all."""
+    missing = [dep for dep in spec.deps if not (root / dep).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{spec.name} reads {', '.join(missing)}, which do not exist: `dvc repro {spec.name}` makes them, "
+            "`dvc checkout` brings back what DVC has in its cache"
+        )
+    return Fingerprint(
+        stage=spec.name,
+        params=params,
+        digests={dep: digest_path(root / dep) for dep in spec.deps},
+        versions={library: version(library) for library in LIBRARIES},
+        device=device,
+    )
+
+
+def changed_deps(root: Path, before: Fingerprint) -> list[str]:
+    """Deps that are no longer what they were when the fingerprint was taken."""
+    return [
+        dep for dep, digest in before.digests.items() if not (root / dep).exists() or digest_path(root / dep) != digest
+    ]

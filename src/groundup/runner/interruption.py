@@ -1,0 +1,115 @@
+"""SIGTERM, Ctrl-C and the end of `dvc`: a stage ends at once, or, inside a training loop, at the next checkpoint."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from groundup.runner.environment import DVC_STAGE
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+POLL_SECONDS = 0.5  # between looks at whether dvc is still there
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGINT; the exit code is 128 + signal, since Lightning and transformers by themselves exit with 0."""
+
+
+class Interruption:
+    """The wish that the stage end. A second signal ends it at once, wherever it is."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None  # of the first signal
+        self._deferring = False
+
+    def listen(self) -> None:
+        """Lightning puts a handler of its own in front when it starts; loops of its kind call this again."""
+        for number in SIGNALS:
+            signal.signal(number, self.receive)
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        is_first = self.signal_number is None
+        self.signal_number = self.signal_number or number
+        if not self._deferring or not is_first:
+            raise Terminated(128 + number)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """In here the first signal only waits; the loop looks at `signal_number`, and calls `end_if_asked` to end."""
+        self._deferring = True
+        try:
+            yield
+        except SystemExit:  # also Lightning's own after a SIGTERM that came before `listen`; its exit code is 0
+            self.end_if_asked()
+            raise
+        finally:
+            self._deferring = False
+        self.end_if_asked()
+
+    def end_if_asked(self) -> None:
+        if self.signal_number is not None:
+            raise Terminated(128 + self.signal_number)
+
+
+@contextmanager
+def listening() -> Iterator[Interruption]:
+    """Signals go to the one given, until the end of the context."""
+    interruption = Interruption()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    interruption.listen()
+    try:
+        yield interruption
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def end_with_dvc(interruption: Interruption) -> None:
+    """Under `dvc`, end as on SIGTERM once it is gone: SIGTERM or a crash ends dvc alone and leaves the stage running.
+
+    A stage that was started by hand has no dvc above it and is left alone.
+    """
+    dvc = next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
+    if dvc is not None:
+        threading.Thread(target=_end_after, args=(dvc, interruption), daemon=True).start()
+    elif DVC_STAGE in os.environ:
+        logger.warning(
+            "dvc set %s and is gone already, so this stage does not start; the next `dvc repro` runs it "
+            "(to run it by hand, unset %s)",
+            DVC_STAGE,
+            DVC_STAGE,
+        )
+        raise Terminated(128 + signal.SIGTERM)
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    """`dvc repro`, `python -m dvc repro`; not the shell that dvc may put between itself and the stage."""
+    try:
+        return "dvc" in (Path(part).name for part in process.cmdline())
+    except psutil.Error:  # it has just ended, or belongs to someone else
+        return False
+
+
+def _end_after(dvc: psutil.Process, interruption: Interruption) -> None:
+    while _is_alive(dvc):
+        time.sleep(POLL_SECONDS)
+    logger.warning("dvc (process %d) is gone, so this stage ends too; the next `dvc repro` goes on", dvc.pid)
+    if interruption.signal_number is None:  # else the signal that ended dvc came here too, and a second means: at once
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Another process may get the same number; one that ended may wait for its parent to take notice."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

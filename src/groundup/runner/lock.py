@@ -1,0 +1,40 @@
+"""One process a work dir."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from groundup.runner.pipeline import PipelineError
+
+
+@contextmanager
+def locked(work: Path) -> Iterator[None]:
+    """Hold the work dir; a second holder is told who the first is."""
+    work.mkdir(parents=True, exist_ok=True)
+    with try_lock(lock_path(work)) as free:
+        if not free:
+            holder = lock_path(work).read_text(encoding="utf-8").strip() or "another process"
+            raise PipelineError(f"{holder} already works on {work}: wait for it, or end it first")
+        yield
+
+
+def lock_path(work: Path) -> Path:
+    return work.parent / f"{work.name}.lock"
+
+
+@contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """False if another process holds the file, which names that one. It is free once that one has ended, however."""
+    with path.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        file.truncate(0)
+        file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},")
+        file.flush()
+        yield True

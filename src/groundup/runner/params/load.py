@@ -1,0 +1,243 @@
+"""Read and validate the whole of params.yaml: all errors at once, each with its path and the remedy."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from groundup.runner.files import DamagedFileError, read_yaml
+from groundup.runner.params.align import AlignParams
+from groundup.runner.params.decoding import budget_problems
+from groundup.runner.params.evaluate import EvaluateParams
+from groundup.runner.params.prepare import PrepareParams
+from groundup.runner.params.section import Section
+from groundup.runner.params.training import (
+    ModelParams,
+    PretrainParams,
+    RewardParams,
+    RuntimeParams,
+    SftParams,
+    TokenizerParams,
+)
+
+NUM_SPECIAL_TOKENS = 6
+BYTE_ALPHABET = 256
+
+
+class ParamsError(ValueError):
+    """params.yaml cannot be used; the message lists every problem."""
+
+
+class Params(Section):
+    """All sections; the checks here are those that span sections."""
+
+    prepare: PrepareParams
+    tokenizer: TokenizerParams
+    model: ModelParams
+    pretrain: PretrainParams
+    sft: SftParams
+    reward: RewardParams
+    align: AlignParams
+    evaluate: EvaluateParams
+    runtime: RuntimeParams
+
+    @model_validator(mode="after")
+    def _check_across_sections(self) -> "Params":
+        problems = cross_section_problems(self)
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def cross_section_problems(p: Params) -> list[str]:
+    """Contradictions between values that are each fine alone, one line a problem."""
+    context = p.model.context_length
+    splits = p.prepare.splits
+    names = [source.name for source in p.prepare.sources]
+    held_out = splits.val + splits.test + splits.monitor + splits.judge
+    checks = [
+        (
+            p.tokenizer.vocab_size > BYTE_ALPHABET + NUM_SPECIAL_TOKENS,
+            f"tokenizer.vocab_size is {p.tokenizer.vocab_size}: bytes and special tokens alone need "
+            f"{BYTE_ALPHABET + NUM_SPECIAL_TOKENS}; raise it above that",
+        ),
+        (
+            all(
+                BYTE_ALPHABET + NUM_SPECIAL_TOKENS <= size <= p.tokenizer.vocab_size
+                for size in p.tokenizer.curve_vocab_sizes
+            ),
+            f"tokenizer.curve_vocab_sizes {p.tokenizer.curve_vocab_sizes} must lie between "
+            f"{BYTE_ALPHABET + NUM_SPECIAL_TOKENS} and tokenizer.vocab_size {p.tokenizer.vocab_size}",
+        ),
+        (
+            p.model.hidden_size % (2 * p.model.num_heads) == 0,
+            f"model.hidden_size {p.model.hidden_size} must be a multiple of 2 x model.num_heads "
+            f"({2 * p.model.num_heads}): rotary positions turn pairs of dimensions",
+        ),
+        (
+            p.model.num_heads % p.model.num_kv_heads == 0,
+            f"model.num_kv_heads {p.model.num_kv_heads} must divide model.num_heads {p.model.num_heads}",
+        ),
+        (
+            p.pretrain.warmup_steps + p.pretrain.decay_fraction * p.pretrain.num_steps <= p.pretrain.num_steps,
+            "pretrain.warmup_steps and pretrain.decay_fraction leave no room in pretrain.num_steps "
+            f"{p.pretrain.num_steps}: lower one of them",
+        ),
+        (
+            p.sft.max_length <= context,
+            f"sft.max_length {p.sft.max_length} is above model.context_length {context}: lower it",
+        ),
+        (
+            p.reward.max_length <= context,
+            f"reward.max_length {p.reward.max_length} is above model.context_length {context}: lower it",
+        ),
+        *(
+            (
+                section.checkpoint_every % section.log_every == 0,
+                f"{name}.checkpoint_every {section.checkpoint_every} must be a multiple of {name}.log_every "
+                f"{section.log_every}: a run goes on exactly only from a step that is logged",
+            )
+            for name, section in (("sft", p.sft), ("reward", p.reward))
+        ),
+        (
+            p.align.max_prompt_tokens + p.align.max_new_tokens < context,
+            f"align.max_prompt_tokens + align.max_new_tokens = {p.align.max_prompt_tokens + p.align.max_new_tokens} "
+            f"must be below model.context_length {context}, for a reply that did not end is scored with an end token: "
+            "lower one of them",
+        ),
+        (
+            p.evaluate.max_new_tokens < context,
+            f"evaluate.max_new_tokens {p.evaluate.max_new_tokens} must be below model.context_length {context}: "
+            "lower it",
+        ),
+        (
+            p.evaluate.decoding.max_new_tokens <= context // 2,
+            f"evaluate.decoding.max_new_tokens {p.evaluate.decoding.max_new_tokens} is above half of "
+            f"model.context_length {context}: lower it",
+        ),
+        *((False, f"evaluate.decoding: {problem}") for problem in budget_problems(p.evaluate.decoding).values()),
+        (
+            p.align.rollout_batch_size % p.align.minibatch_size == 0,
+            f"align.minibatch_size {p.align.minibatch_size} must divide align.rollout_batch_size "
+            f"{p.align.rollout_batch_size}",
+        ),
+        *method_checks(p.align),
+        (
+            p.align.kl_target <= p.align.kl_budget <= p.align.kl_stop,
+            "align.kl_target <= align.kl_budget <= align.kl_stop must hold, got "
+            f"{p.align.kl_target}, {p.align.kl_budget}, {p.align.kl_stop}",
+        ),
+        (
+            p.prepare.clean.min_characters <= p.prepare.clean.max_characters,
+            f"prepare.clean.max_characters {p.prepare.clean.max_characters} is below prepare.clean.min_characters "
+            f"{p.prepare.clean.min_characters}, so every document would be dropped: raise it",
+        ),
+        (
+            held_out < 1,
+            f"prepare.splits sum to {held_out:.3g}: nothing is left for train; keep the sum below 1",
+        ),
+        (
+            len(set(names)) == len(names),
+            f"prepare.sources: names must differ, got {', '.join(names)}",
+        ),
+        (
+            all(turns % 2 == 1 for turns in p.prepare.prompts.turns),
+            f"prepare.prompts.turns {p.prepare.prompts.turns}: a prompt ends on a user turn, so use odd numbers",
+        ),
+        (
+            all(turns % 2 == 0 for turns in p.prepare.preferences.excerpt_turns),
+            f"prepare.preferences.excerpt_turns {p.prepare.preferences.excerpt_turns}: an excerpt ends on an "
+            "assistant turn, so use even numbers",
+        ),
+        (
+            all(turns % 2 == 0 for turns in p.prepare.preferences.relevance.turns),
+            f"prepare.preferences.relevance.turns {p.prepare.preferences.relevance.turns}: an excerpt ends on an "
+            "assistant turn, so use even numbers",
+        ),
+    ]
+    return [problem for holds, problem in checks if not holds]
+
+
+def method_checks(p: AlignParams) -> list[tuple[bool, str]]:
+    """Of the method that is chosen; the others may wait for theirs."""
+    if p.method == "ppo":
+        return []
+    groups = {"rloo": p.rloo.num_generations, "grpo": p.grpo.num_generations, "dpo": p.dpo.num_generations}
+    group = groups[p.method]
+    return [
+        (
+            p.rollout_batch_size % group == 0,
+            f"align.{p.method}.num_generations {group} must divide align.rollout_batch_size {p.rollout_batch_size}",
+        ),
+        (
+            p.lora is None or "lm_head" not in p.lora.target_modules,
+            f"align.lora.target_modules: {p.method} cannot train an adapter of lm_head; leave it out",
+        ),
+    ]
+
+
+# pydantic's names of errors -> what to write instead
+WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text, numbers in quotes",
+    "list_type": "a list: [...]",
+    "model_type": "keys and values, indented below it",
+    "model_attributes_type": "keys and values, indented below it",
+}
+
+
+def load_params(path: Path) -> Params:
+    """Validated params; ParamsError names every problem."""
+    return parse_params(read_params(path), str(path))
+
+
+def read_params(path: Path) -> Any:
+    if not path.exists():
+        raise ParamsError(f"{path} is missing: restore it with `git checkout -- {path.name}`")
+    try:
+        return read_yaml(path, "correct that line")
+    except DamagedFileError as error:
+        raise ParamsError(str(error)) from None
+
+
+def parse_params(values: Any, origin: str) -> Params:
+    if not isinstance(values, dict):
+        got = "nothing" if values is None else f"{values!r:.40}"
+        raise ParamsError(
+            f"{origin} must hold sections ({', '.join(Params.model_fields)}), got {got}: presets/laptop.yaml has them"
+        )
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [line for detail in error.errors() for line in _explain(detail)]
+        count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
+        raise ParamsError(f"{count} in {origin}:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _explain(detail: ErrorDetails) -> list[str]:
+    # The kind of a source stands in its place as a part of its own.
+    where = ".".join(str(part) for part in detail["loc"])
+    got = "nothing" if detail["input"] is None else f"{detail['input']!r:.60}"
+    match detail["type"]:
+        case "missing":
+            return [f"{where}: missing; add it (presets/laptop.yaml shows every key)"]
+        case "union_tag_not_found":
+            return [f"{where}.kind: missing; add it (data/README.md shows the kinds)"]
+        case "union_tag_invalid":
+            tag, expected = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
+            return [f"{where}.kind: {tag!r} is no kind of source; use {expected}"]
+        case "extra_forbidden":
+            return [f"{where}: unknown key; remove it or correct its spelling"]
+        case "value_error":
+            problems = str(detail["ctx"]["error"]).split("\n")
+            return [f"{where}: {problem}; change the value" for problem in problems] if where else problems
+        case "float_type" | "int_type" if isinstance(detail["input"], str):
+            return [f"{where}: {detail['input']!r} is text; write the number without quotes"]
+        case kind if kind in WANTED:
+            return [f"{where}: got {got}; write {WANTED[kind]}"]
+        case _:
+            return [f"{where}: {detail['msg']}, got {got}; change the value"]

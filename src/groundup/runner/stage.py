@@ -1,0 +1,303 @@
+"""The stage contract: validate, fingerprint, lock, track, run, check, publish."""
+
+import logging
+import math
+import os
+import resource
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import groundup
+from groundup.runner import candidate, collector
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.clock import process_seconds, stage_seconds
+from groundup.runner.describe import describe_outs, report_files, start_event
+from groundup.runner.device import resolve_device
+from groundup.runner.disk import DiskError, writing
+from groundup.runner.environment import DVC_STAGE, main_root, set_environment
+from groundup.runner.files import publish, remove, write_json, write_text
+from groundup.runner.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
+from groundup.runner.interruption import Interruption, Terminated, end_with_dvc, listening
+from groundup.runner.lock import locked
+from groundup.runner.nested import flatten
+from groundup.runner.params import Params, ParamsError, load_params
+from groundup.runner.params.selection import DeclaredParams, select
+from groundup.runner.pipeline import PipelineError, StageSpec, ancestry, read_pipeline
+from groundup.runner.redact import redact_streams
+from groundup.runner.tracking.check import check_store
+from groundup.runner.tracking.spool import curve_csv, read_curve
+from groundup.runner.tracking.tracker import Tracker
+from groundup.runner.workdir import (
+    EXPORT,
+    SCRATCH,
+    TRACKED,
+    discard,
+    note_start,
+    read_finished,
+    record_finished,
+    sweep,
+)
+
+logger = logging.getLogger(__name__)
+
+MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+
+Body = Callable[["Stage"], dict[str, Any]]
+USER_ERRORS = (ParamsError, PipelineError, OSError, DiskError, InputsChangedError)
+
+
+class Stage:
+    """What a stage body sees: its declared params, deps, outs, device and a place for checkpoints."""
+
+    def __init__(
+        self,
+        root: Path,
+        spec: StageSpec,
+        params: Params,
+        fingerprint: Fingerprint,
+        work: Path,
+        interruption: Interruption,
+    ) -> None:
+        self.root = root
+        self.spec = spec
+        self.params = DeclaredParams(params, spec.params)
+        self.fingerprint = fingerprint
+        self.device = fingerprint.device
+        self.work = work / SCRATCH
+        self.kept = work.parent  # for files that every run of this stage may use again; clean leaves them
+        self.checkpoints = Checkpoints(self.work / "checkpoints", interruption)
+        self.export = work / EXPORT
+        self.import_seconds = 0.0
+        self._tracker: Tracker | None = None
+
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Times the heavy imports of a body."""
+        start = time.monotonic()
+        with collector.importing():
+            yield
+        self.import_seconds += time.monotonic() - start
+
+    def dep(self, path: str) -> Path:
+        if path not in self.spec.inputs:
+            raise PipelineError(f"{self.spec.name} reads {path}: declare it under deps in dvc.yaml")
+        return self.root / path
+
+    def out(self, path: str) -> Path:
+        """A staging path, published as `path` once the stage has succeeded."""
+        if path not in self.spec.outs:
+            raise PipelineError(f"{self.spec.name} writes {path}: declare it under outs in dvc.yaml")
+        staged = self.export / path
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        return staged
+
+    def tracked(self, path: str) -> Path:
+        """A folder for MLflow's own copies of files in an out; they alone may hold what a clock measured."""
+        copies = self.export.with_name(TRACKED) / path
+        copies.mkdir(parents=True, exist_ok=True)
+        return copies
+
+    def seconds(self) -> dict[str, float]:
+        """What the other stages took; for `tracked` alone."""
+        return stage_seconds(self.root)
+
+    def ancestry(self) -> dict[str, list[str]]:
+        """The stages that this one is made from, itself the last, each with those that it reads from."""
+        return ancestry(read_pipeline(self.root), self.spec.name)
+
+    def log(self, step: int, **values: float) -> None:
+        assert self._tracker is not None
+        self._tracker.log(step, **values)
+
+    def track(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self.checkpoints.sync_points = tracker.spool.sync
+
+
+def run_stage(name: str, body: Body) -> None:
+    """Run one stage as a process: `body` is called unless a finished result only waits to be published."""
+    redact_streams()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 uses what torch 2.13 deprecates
+    set_environment(offline=name != "prepare")
+    try:
+        _run(Path.cwd(), name, body)
+    except Exception as error:
+        if _tells_all(error):
+            logger.error("%s failed: %s\n%s", name, _explain(error), _recovery(name))
+            sys.exit(1)
+        logger.error("%s failed unexpectedly, as the traceback below shows.\n%s", name, _recovery(name))
+        raise
+
+
+def _tells_all(error: Exception) -> bool:
+    """Whether the message is made for the user; a ValueError from inside a library says little without traceback."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    is_ours = frame.f_globals["__name__"].partition(".")[0] in ("groundup", "stages", "__main__")
+    return bool(str(error)) and (isinstance(error, USER_ERRORS) or (isinstance(error, ValueError) and is_ours))
+
+
+def _explain(error: Exception) -> str:
+    """The error's own words; what the operating system says lacks a remedy."""
+    if isinstance(error, OSError) and error.filename:
+        return (
+            f"{error.filename}: {error.strerror}. Check that it is there, that you may write there, and that no file "
+            "stands in the place of a folder"
+        )
+    return str(error)
+
+
+def _recovery(name: str) -> str:
+    """DVC deletes outs and metrics before it runs a stage; a stage run directly deletes nothing."""
+    if DVC_STAGE in os.environ:
+        return f"The last outputs: `dvc checkout {name}`, the last metrics: `git checkout -- 'metrics/{name}.*'`."
+    return "Earlier outputs and metrics are as they were."
+
+
+def _run(root: Path, name: str, body: Body) -> None:
+    with listening() as interruption:
+        end_with_dvc(interruption)
+        _run_listening(root, name, body, interruption)
+    logger.info("%s done in %.0f s", name, process_seconds())
+
+
+def _run_listening(root: Path, name: str, body: Body, interruption: Interruption) -> None:
+    check_origin(root)
+    pipeline = read_pipeline(root)
+    if name not in pipeline:
+        raise PipelineError(f"dvc.yaml has no stage {name}; it has {', '.join(pipeline)}")
+    spec = pipeline[name]
+    params = load_params(root / "params.yaml")
+    problem = check_store(root)
+    start = time.monotonic()
+    device = resolve_device(root) if "runtime" in spec.params else "cpu"
+    device_seconds = time.monotonic() - start  # importing torch, for the most part
+    fingerprint = take_fingerprint(root, spec, select(params, spec.params), device)
+    folder = main_root(root) / ".work" / name
+    work = folder / fingerprint.short
+    with writing(f"the work of {name}", folder):
+        sweep(root, folder, spec, fingerprint)
+        with locked(work):
+            note_start(folder, work, fingerprint)
+            stage = Stage(root, spec, params, fingerprint, work, interruption)
+            stage.work.mkdir(exist_ok=True)
+            stage.import_seconds = device_seconds
+            _run_tracked(stage, body, work, start_event(root, pipeline, fingerprint), problem)
+
+
+def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], problem: str | None) -> None:
+    tracker = Tracker(stage.root, work, start, problem)
+    stage.track(tracker)
+    status = "FAILED"
+    try:
+        metrics = read_finished(work) or _train(stage, body, work)
+        _check_kept(stage, _changed_params(stage))
+        _publish(stage, tracker, metrics)
+        status = "FINISHED"
+    except Terminated:
+        status = "KILLED"
+        raise
+    finally:
+        tracker.finish(status)
+    # It may have waited for MLflow; DVC hashes deps after the command and would record an edit as what was read.
+    _check_kept(stage, changed_deps(stage.root, stage.fingerprint) + _changed_params(stage))
+    write_json(
+        stage.root / f"metrics/{stage.spec.name}.json",
+        metrics | {"stage_seconds": process_seconds(), "mlflow_run_id": tracker.run_id},
+    )
+
+
+def _check_deps(stage: Stage, work: Path) -> None:
+    """What was made of deps that changed half-way belongs to no fingerprint: remove it, checkpoints included."""
+    if changed := changed_deps(stage.root, stage.fingerprint):
+        discard(work)
+        raise InputsChangedError(
+            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so what it made may be of either "
+            "version and was removed, checkpoints included; `dvc repro` starts it afresh"
+        )
+
+
+def _changed_params(stage: Stage) -> list[str]:
+    params = select(load_params(stage.root / "params.yaml"), stage.spec.params)
+    return [] if params == stage.fingerprint.params else ["params.yaml"]
+
+
+def _check_kept(stage: Stage, changed: list[str]) -> None:
+    """A result that is whole stays that of its fingerprint, whatever was edited since."""
+    if changed:
+        raise InputsChangedError(
+            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so its result is not recorded, but "
+            "kept: undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts afresh"
+        )
+
+
+def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
+    """Call the body; the record of its success is written last."""
+    remove(stage.export)
+    remove(stage.export.with_name(TRACKED))
+    start, imported = time.monotonic(), stage.import_seconds
+    metrics = body(stage)
+    seconds = time.monotonic() - start - (stage.import_seconds - imported)
+    missing = [out for out in stage.spec.outs if not (stage.export / out).exists()]
+    if missing:
+        raise PipelineError(f"{stage.spec.name} declares {', '.join(missing)} but did not write them")
+    check_finite(stage.spec.name, metrics)
+    _check_deps(stage, work)
+    metrics |= {
+        "fingerprint": stage.fingerprint.value,
+        "work_seconds": round(seconds, 2),
+        "import_seconds": round(stage.import_seconds, 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB, 1),
+    }
+    stage.checkpoints.sync_points()
+    record_finished(work, stage.spec.outs, metrics)
+    return metrics
+
+
+def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
+    """Outs and the curve, then the record of the run; the metrics file is written last, by the caller."""
+    registered = None
+    if stage.spec.name == candidate.STAGE:
+        report, digest = stage.export / candidate.REPORT, stage.fingerprint.digests[candidate.MODEL]
+        registered = candidate.register_event(stage.root, tracker.work, report, metrics, digest)
+    for path in stage.spec.plots:
+        write_text(stage.export / path, curve_csv(read_curve(tracker.work)))
+    publish([(stage.export / path, stage.root / path) for path in (*stage.spec.outs, *stage.spec.plots)])
+    # MLflow shows the value of the highest step, so final figures come after the curve.
+    step = 1 + max((int(row["step"]) for row in read_curve(tracker.work)), default=0)
+    tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs))
+    if registered:
+        tracker.spool.write("register", **registered)
+    tracker.spool.write("metrics", values=numbers(metrics), step=step)  # of the run and of the models that it now has
+    tracker.spool.write("artifacts", files=report_files(tracker.work, stage.spec.outs))
+
+
+def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a nested dict under dotted names; text is left out."""
+    leaves = flatten(metrics).items()
+    return {key: value for key, value in leaves if isinstance(value, int | float) and not isinstance(value, bool)}
+
+
+def check_finite(name: str, metrics: dict[str, Any]) -> None:
+    """A last step that diverged shows in the figures alone."""
+    if bad := [key for key, value in numbers(metrics).items() if not math.isfinite(value)]:
+        raise ValueError(
+            f"{name}: {', '.join(bad)} came out as NaN or infinite, so nothing is published; lower {name}'s "
+            "learning rate"
+        )
+
+
+def check_origin(root: Path) -> None:
+    """An editable install points at one checkout; a clone or `dvc exp run --temp` must run its own code."""
+    imported = Path(groundup.__file__ or "").resolve().parent
+    if imported != (root / "src" / "groundup").resolve():
+        raise PipelineError(
+            f"groundup comes from {imported}, not from {root / 'src'}: start stages as `python -m stages.NAME` "
+            "from the repository root"
+        )

@@ -1,0 +1,81 @@
+"""Finished sub-steps of a stage, so that a restart goes on where it stopped."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple
+
+from groundup.runner.disk import writing
+from groundup.runner.files import DamagedFileError, file_digests, fsync_tree, read_object, remove, write_text
+
+logger = logging.getLogger(__name__)
+Arguments = TypeVarTuple("Arguments")
+T = TypeVar("T", bound=Mapping[str, Any])  # plain values only: they go through JSON
+
+
+class FinishedSteps:
+    """Results by name in a directory that belongs to these inputs and params alone.
+
+    The record of a step, <name>.json, is written last and holds the sha256 of the step's files: where it stands and
+    they are still those, the step is whole.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def get(self, name: str, compute: Callable[[*Arguments], T], *args: *Arguments) -> T:
+        """The saved result, or else compute's, saved. Floats come back from JSON as they went in."""
+        record = self._record(name)
+        if record is None:
+            logger.info("%s", name)
+            with writing(f"the step {name}", self.directory):
+                remove(self._path(name))
+                result = compute(*args)
+                fsync_tree(self.folder(name))
+                text = json.dumps({"result": result, "files": file_digests(self.folder(name))})
+                write_text(self._path(name), text)
+            record = json.loads(text)
+        else:
+            logger.info("%s: done before", name)
+        saved: T = record["result"]
+        return saved
+
+    def fill(self, name: str, write: Callable[[Path], T]) -> T:
+        """As `get`, for a step that leaves files: `write` gets the empty folder(name)."""
+
+        def write_afresh() -> T:
+            folder = self.folder(name)
+            remove(folder)  # what a killed process left of it
+            folder.mkdir(parents=True)
+            return write(folder)
+
+        return self.get(name, write_afresh)
+
+    def copy(self, name: str, target: Path) -> None:
+        """The files of a finished step into the folder `target`, beside what is there."""
+        with writing(target.name, target.parent):
+            shutil.copytree(self.folder(name), target, dirs_exist_ok=True)
+
+    def folder(self, name: str) -> Path:
+        return self.directory / name
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name}.json"
+
+    def _record(self, name: str) -> dict[str, Any] | None:
+        """None where the step is to be done, also if its files are no longer those it left."""
+        try:
+            record = read_object(self._path(name))
+        except FileNotFoundError:
+            return None
+        except DamagedFileError:
+            record = {}
+        if not record.keys() >= {"result", "files"}:
+            logger.warning("%s: its record cannot be read; it is done again", name)
+            return None
+        if record["files"] != file_digests(self.folder(name)):
+            logger.warning("%s: its files are not as it left them; it is done again", name)
+            return None
+        return record

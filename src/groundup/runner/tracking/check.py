@@ -1,0 +1,192 @@
+"""Whether the tracking URI can be right: asked before a stage trains, without MLflow, whose import takes seconds."""
+
+import base64
+import configparser
+import http.client
+import json
+import os
+import re
+import sqlite3
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlencode, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from groundup.runner.environment import (
+    TRACKING_BY_PLUGIN,
+    TRACKING_PASSWORD,
+    TRACKING_TOKEN,
+    TRACKING_URI,
+    TRACKING_USERNAME,
+    main_root,
+    tracking_store,
+)
+from groundup.runner.redact import redact, without_userinfo
+
+EXPERIMENT = "groundup"
+CHECK_SECONDS = 2.0
+MAX_ANSWER = 1 << 20
+PLUGINS = "mlflow.tracking_store"
+DATABASES = ("postgresql", "mysql", "mssql")
+EXAMPLES = "sqlite:////absolute/path/mlflow.db, http://HOST:PORT or https://HOST"
+
+
+class TrackingError(ValueError):
+    """The tracking URI is wrong: waiting would not help."""
+
+
+def check_store(root: Path) -> str | None:
+    """TrackingError if the tracking URI is wrong; why it cannot take runs just now; None if nothing is the matter."""
+    uri, _ = tracking_store(root)
+    if not os.environ.get(TRACKING_URI):
+        (main_root(root) / "mlflow").mkdir(exist_ok=True)
+    if re.match(r"[\w.-]+:\d+(/|$)", uri):
+        raise _wrong(uri, f"has no scheme: a server needs one, as in http://{uri}")
+    scheme = uri.partition(":")[0].partition("+")[0].lower()
+    if scheme in ("http", "https"):
+        return _check_server(uri)
+    if scheme == "sqlite":
+        return _check_sqlite(uri)
+    if scheme in (*DATABASES, "databricks", *(plugin.name for plugin in entry_points(group=PLUGINS))):
+        return None
+    if scheme == "file" or ":" not in uri:
+        raise _wrong(
+            uri,
+            "is a folder, and MLflow no longer keeps runs in folders: use sqlite:////absolute/path/mlflow.db "
+            "(`mlflow migrate-filestore` brings the old runs over)",
+        )
+    raise _wrong(uri, f"has the scheme {scheme}, which MLflow does not know: use {EXAMPLES}")
+
+
+def _wrong(uri: str, what: str) -> TrackingError:
+    return TrackingError(f"{TRACKING_URI}={redact(uri)} {what}; or unset it to keep runs in mlflow/mlflow.db")
+
+
+def _check_sqlite(uri: str) -> str | None:
+    location = urlsplit(uri)
+    path = Path(location.path[1:])
+    if location.netloc or not path.is_absolute():
+        raise _wrong(uri, "names no file: write sqlite:/// and an absolute path, four slashes in all")
+    if not path.parent.is_dir():
+        raise _wrong(uri, f"lies in a folder that does not exist: create it (`mkdir -p {path.parent}`) or correct it")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.R_OK | os.W_OK)):
+        raise _wrong(uri, f"cannot be written by this user: correct it, or the permissions of {path.parent}")
+    if not path.exists():
+        return None
+    try:
+        with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2) as store:
+            rows = store.execute(
+                "select experiment_id, lifecycle_stage from experiments where name = ?", (EXPERIMENT,)
+            ).fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):  # MLflow will make them
+            return None
+        if path.is_dir():
+            raise _wrong(uri, "is a folder: name a file in it, as in sqlite:////absolute/path/mlflow.db") from None
+        return str(error)
+    except sqlite3.DatabaseError:
+        raise _wrong(uri, "is not an SQLite database: name another file") from None
+    return deleted_experiment(uri, str(rows[0][0])) if rows and rows[0][1] == "deleted" else None
+
+
+def deleted_experiment(uri: str, experiment_id: str) -> str:
+    return (
+        f"its experiment {EXPERIMENT} was deleted: "
+        f"`{TRACKING_URI}={redact(uri)} mlflow experiments restore --experiment-id {experiment_id}` brings it back"
+    )
+
+
+class KeepMethod(HTTPRedirectHandler):
+    """MLflow posts, and a post survives 307 and 308 only; the others are shown as what they are."""
+
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        return super().http_error_302(req, fp, code, msg, headers) if code in (307, 308) else None
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+def _check_server(uri: str) -> str | None:
+    """Ask for the experiment: that needs an MLflow server, and one that lets this user in."""
+    try:
+        if not urlsplit(uri).hostname:
+            raise _wrong(uri, f"names no host: use {EXAMPLES}")
+        _ = urlsplit(uri).port
+    except ValueError as error:
+        raise error if isinstance(error, TrackingError) else _wrong(uri, f"is no URL ({error}): correct it") from None
+    if any(os.environ.get(name) for name in TRACKING_BY_PLUGIN):
+        return None
+    query = urlencode({"experiment_name": EXPERIMENT})
+    request = Request(f"{without_userinfo(uri).rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}")
+    if credentials := _credentials(uri):
+        request.add_unredirected_header("Authorization", credentials)
+    try:
+        with build_opener(KeepMethod).open(request, timeout=CHECK_SECONDS) as answer:
+            return _judge(uri, answer.status, answer.read(MAX_ANSWER), "")
+    except HTTPError as error:
+        return _judge(uri, error.code, error.read(MAX_ANSWER), error.headers.get("Location", ""))
+    except URLError as error:
+        if "WRONG_VERSION_NUMBER" in str(error.reason) or "record layer failure" in str(error.reason):
+            raise _wrong(uri, "speaks no TLS: write http:// in place of https://") from None
+        return redact(str(error.reason))
+    except OSError as error:
+        return redact(str(error) or type(error).__name__)
+    except (http.client.BadStatusLine, http.client.InvalidURL) as error:
+        raise _wrong(uri, f"is not an MLflow server ({redact(str(error))}): correct the address") from None
+    except http.client.HTTPException as error:
+        return redact(str(error) or type(error).__name__)
+
+
+def _credentials(uri: str) -> str | None:
+    """The Authorization that MLflow would send: from the URI, the environment, or ~/.mlflow/credentials."""
+    parts = urlsplit(uri)
+    if parts.username is not None:
+        return _basic(unquote(parts.username), unquote(parts.password or ""))
+    stored = configparser.ConfigParser(interpolation=None)
+    stored.read(Path.home() / ".mlflow/credentials", encoding="utf-8")
+    user, password = (
+        os.environ.get(name) or stored.get("mlflow", name.lower(), fallback=None)
+        for name in (TRACKING_USERNAME, TRACKING_PASSWORD)
+    )
+    if user and password:
+        return _basic(user, password)
+    token = os.environ.get(TRACKING_TOKEN)
+    return f"Bearer {token}" if token else None
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _judge(uri: str, status: int, body: bytes, location: str) -> str | None:
+    if status >= 500 or status in (408, 429):
+        return f"it answers {status} {http.client.responses.get(status, '')}".rstrip()
+    if status == 401:
+        raise _wrong(
+            uri,
+            f"answers 401: set {TRACKING_USERNAME} and {TRACKING_PASSWORD}, or {TRACKING_TOKEN}, to credentials that "
+            "it takes",
+        )
+    if status == 403 and b"Invalid Host header" in body:
+        raise _wrong(uri, "answers 403: start that server with --allowed-hosts naming the host as it is written here")
+    if status == 403:
+        raise _wrong(uri, f"answers 403: this user may not read the experiment {EXPERIMENT} there; ask for the right")
+    if location:
+        raise _wrong(uri, f"only redirects to {redact(location)}: use the address of the MLflow server itself")
+    answer = _json(body)
+    if status == 404 and answer.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+        return None  # the first run makes it
+    if status != 200 or not isinstance(answer.get("experiment"), dict):
+        raise _wrong(uri, f"is not an MLflow server (it answers {status}): correct host, port and path")
+    experiment = answer["experiment"]
+    deleted = experiment["lifecycle_stage"] == "deleted"
+    return deleted_experiment(uri, experiment["experiment_id"]) if deleted else None
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

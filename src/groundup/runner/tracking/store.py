@@ -1,0 +1,75 @@
+"""The MLflow store: opened so that a kill leaves it whole, and asked for runs by what made them."""
+
+import fcntl
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from groundup.runner.tracking.check import EXPERIMENT
+
+# It logs a stack trace for each exception that it raises, and what it does on the way.
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+
+
+def open_store(uri: str) -> MlflowClient:
+    """A client of a store that answers; MlflowException or OSError if it does not."""
+    if uri.startswith("sqlite:///") and not (path := Path(uri.removeprefix("sqlite:///"))).exists():
+        _create(path)
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _create(path: Path) -> None:
+    """MLflow makes its tables in hundreds of steps and cannot go on after a kill between them: make them beside."""
+    with _alone_in(path.parent), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        if not path.exists():
+            beside = Path(folder) / path.name
+            MlflowClient(f"sqlite:///{beside}").search_experiments(max_results=1)
+            os.replace(beside, path)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def find_runs(client: MlflowClient, tags: dict[str, str]) -> list[Run]:
+    """Runs with all of these tags, the oldest first."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return []
+    wanted = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+    return list(client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time ASC"]))
+
+
+def resolve_run(client: MlflowClient, run_id: str | None, fingerprint: str) -> str | None:
+    """The run that made a result: the one noted then if the store has it, else the last one of the same inputs."""
+    if run_id is not None and find_run(client, run_id):
+        return run_id
+    same = find_runs(client, {"fingerprint": fingerprint})
+    finished = [run for run in same if run.info.status == "FINISHED"]
+    return (finished or same)[-1].info.run_id if same else run_id
+
+
+def find_run(client: MlflowClient, run_id: str) -> Run | None:
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise

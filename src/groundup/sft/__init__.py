@@ -1,0 +1,1 @@
+"""Base model and chats to an SFT model."""

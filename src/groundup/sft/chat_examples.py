@@ -1,0 +1,117 @@
+"""Chats as training examples: split at turn borders, tokenized with the assistant's tokens marked, and checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerFast
+
+from groundup.core.formats.chat_format import Message, render, render_trained
+from groundup.core.formats.jsonl import Row
+
+
+@dataclass(frozen=True)
+class ChatExample:
+    input_ids: list[int]
+    assistant_masks: list[int]  # 1 on the tokens that are trained: the reply and its end-of-turn token
+
+
+@dataclass
+class ChatExamples:
+    examples: list[ChatExample] = field(default_factory=list)
+    num_split: int = 0  # chats that were cut at a turn border
+    num_dropped_exchanges: int = 0  # one exchange alone was over the limit
+
+
+def tokenize_chats(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], max_length: int) -> ChatExamples:
+    """Every chat as one or more examples of at most max_length tokens; nothing is cut inside a turn."""
+    result = ChatExamples()
+    for row in rows:
+        pieces, dropped = split_chat(tokenizer, row["messages"], max_length)
+        result.examples += [tokenize_chat(tokenizer, piece) for piece in pieces]
+        result.num_split += len(pieces) > 1
+        result.num_dropped_exchanges += dropped
+    return result
+
+
+def tokenize_chat(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> ChatExample:
+    return ChatExample(*render_trained(tokenizer, messages))
+
+
+def split_chat(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], max_length: int
+) -> tuple[list[list[Message]], int]:
+    """(pieces that fit, exchanges that do not fit alone). Each piece keeps the topic and starts on a user turn."""
+    system = [message for message in messages[:1] if message["role"] == "system"]
+    topic_length = len(render(tokenizer, system, reply_next=False)) if system else 1  # bos
+    pieces: list[list[Message]] = []
+    piece: list[Message] = []
+    length = topic_length
+    dropped = 0
+    for exchange in _exchanges(messages[len(system) :]):
+        # The template puts bos first and then renders turn by turn, so the lengths of turns add up.
+        added = len(render(tokenizer, [*system, *exchange], reply_next=False)) - topic_length
+        if piece and length + added > max_length:
+            pieces.append(system + piece)
+            piece, length = [], topic_length
+        if length + added > max_length:
+            dropped += 1
+            continue
+        piece = [*piece, *exchange]
+        length += added
+    if piece:
+        pieces.append(system + piece)
+    return pieces, dropped
+
+
+def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
+    """Runs of messages that end on an assistant turn; a last user turn without a reply trains nothing."""
+    exchanges: list[list[Message]] = []
+    current: list[Message] = []
+    for message in messages:
+        current.append(message)
+        if message["role"] == "assistant":
+            exchanges.append(current)
+            current = []
+    return exchanges
+
+
+def check_chats(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], examples: ChatExamples) -> None:
+    """ValueError naming every way in which the template or the data would train something else than replies."""
+    problems = []
+    if not examples.examples:
+        problems.append("no chat is left to train on: add chats or raise sft.max_length")
+    if untrained := sum(1 not in example.assistant_masks for example in examples.examples):
+        problems.append(f"{untrained} examples have no trained token: every chat needs an assistant turn")
+    if unended := sum(not ends_are_trained(example, tokenizer.eos_token_id) for example in examples.examples):
+        problems.append(
+            f"in {unended} examples the end-of-turn token of a reply is not trained, so the model would not learn to "
+            "stop: put it inside the template's generation block"
+        )
+    if broken := sum(not is_prefix_preserving(tokenizer, row["messages"]) for row in rows):
+        problems.append(
+            f"in {broken} chats the rendered prompt is not a prefix of the rendered chat, so training and generation "
+            "would see different tokens: make the template render turn by turn"
+        )
+    if problems:
+        raise ValueError("sft cannot train on these chats:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def ends_are_trained(example: ChatExample, end_id: int) -> bool:
+    """Every run of trained tokens closes with the end-of-turn token."""
+    following = [*example.assistant_masks[1:], 0]
+    return all(
+        token == end_id
+        for token, trained, next_trained in zip(example.input_ids, example.assistant_masks, following, strict=True)
+        if trained and not next_trained
+    )
+
+
+def is_prefix_preserving(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> bool:
+    """The prompt of every reply, rendered alone, begins the whole rendered chat."""
+    whole = render(tokenizer, messages, reply_next=False)
+    prompts = [
+        render(tokenizer, messages[:i], reply_next=True)
+        for i, m in enumerate(messages)
+        if i and m["role"] == "assistant"
+    ]
+    return all(whole[: len(prompt)] == prompt for prompt in prompts)

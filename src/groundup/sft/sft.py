@@ -1,0 +1,189 @@
+"""Supervised fine-tuning: TRL's SFTTrainer on multi-turn chats, loss on the assistant's tokens only."""
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from groundup.core.formats.chat_format import load_tokenizer, render
+from groundup.core.formats.jsonl import Row, read_jsonl, write_jsonl
+from groundup.core.model.check import CAUSAL, check_model
+from groundup.core.model.generation import sample_replies
+from groundup.core.model.llama import num_parameters, save_model
+from groundup.core.training.adapters import add_adapter, merge_adapter
+from groundup.core.training.cost import Cost, write_cost
+from groundup.core.training.runtime import Log, draw, num_bytes, set_up, trl_runtime
+from groundup.core.training.trl_callbacks import Curves, KeepCheckpoints, run_trainer
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.params.training import RuntimeParams, SftParams
+from groundup.sft.chat_examples import ChatExample, check_chats, tokenize_chats
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_BATCH = 16
+CARD = """---
+library_name: transformers
+---
+# groundup SFT model
+
+The base model, fine-tuned on human conversations and encyclopedia questions (artifacts/reports/prepare has sources and
+licences) to take the assistant's part. It is small: it keeps to the form of a chat and is often wrong about the world.
+"""
+
+
+def train_sft(
+    base: Path,
+    chats: Path,
+    out: Path,
+    report: Path,
+    params: SftParams,
+    runtime: RuntimeParams,
+    device: str,
+    checkpoints: Checkpoints,
+    log: Log,
+) -> dict[str, Any]:
+    """Fine-tune, or go on from the newest checkpoint; val_loss is per assistant token."""
+    torch_device = set_up(runtime, device, params.seed)
+    check_model(base, CAUSAL)
+    tokenizer = load_tokenizer(str(base))
+    rows = {
+        "train": draw(list(read_jsonl(chats / "train.jsonl", ("messages",))), params.max_chats, params.seed),
+        "val": draw(list(read_jsonl(chats / "val.jsonl", ("messages",))), params.num_validation_chats, params.seed),
+    }
+    train = tokenize_chats(tokenizer, rows["train"], params.max_length)
+    val = tokenize_chats(tokenizer, rows["val"], params.max_length)
+    check_chats(tokenizer, rows["train"], train)
+    if not val.examples:
+        raise ValueError(
+            "sft: no val chat fits sft.max_length, so there is nothing to validate on: raise prepare.splits.val, "
+            "sft.num_validation_chats or sft.max_length"
+        )
+    logger.info(
+        "sft: %d chats in %d examples, %d split at a turn border, %d exchanges over %d tokens left out",
+        len(rows["train"]),
+        len(train.examples),
+        train.num_split,
+        train.num_dropped_exchanges,
+        params.max_length,
+    )
+    model = AutoModelForCausalLM.from_pretrained(base, use_safetensors=True).to(torch_device)
+    before = assistant_loss(model, val.examples, tokenizer.pad_token_id)
+    trainer = SFTTrainer(
+        model=add_adapter(model, params.lora) if params.lora else model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([asdict(example) for example in train.examples]),
+        args=SFTConfig(
+            output_dir=str(checkpoints.folder),
+            seed=params.seed,
+            num_train_epochs=params.num_epochs,
+            per_device_train_batch_size=params.batch_size,
+            gradient_accumulation_steps=params.accumulate,
+            max_length=params.max_length,
+            packing=True,  # the loss is on the assistant's tokens only: the examples bring assistant_masks
+            learning_rate=params.learning_rate,
+            weight_decay=params.weight_decay,
+            warmup_steps=params.warmup_fraction,
+            lr_scheduler_type="linear",
+            max_grad_norm=params.max_gradient_norm,
+            logging_steps=params.log_every,
+            save_steps=params.checkpoint_every,
+            **trl_runtime(runtime, torch_device),
+        ),
+        callbacks=[
+            Curves(
+                "sft",
+                log,
+                params.validate_every,
+                lambda m: {"val_loss": assistant_loss(m, val.examples, tokenizer.pad_token_id)},
+            ),
+            KeepCheckpoints(checkpoints),
+        ],
+    )
+    trainer.remove_callback(PrinterCallback)  # Curves speaks for it
+    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    checkpoint_bytes = 3 * num_bytes(trained)  # with two moments each
+    checkpoints.require_space(checkpoint_bytes, num_bytes(trainer.model.parameters()))
+    start = time.monotonic()
+    run_trainer(trainer, checkpoints)
+    seconds = time.monotonic() - start
+    save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
+    # The trainer's model keeps TRL's patched forward, so figures and samples come from what was saved.
+    model = AutoModelForCausalLM.from_pretrained(out, use_safetensors=True).to(torch_device).eval()
+    write_samples(model, tokenizer, rows["val"], report, params)
+    num_tokens = sum(len(example.input_ids) for example in train.examples)
+    cost = Cost(num_parameters(model), round(params.num_epochs * num_tokens), num_read_tokens=0)
+    write_cost(cost, report)
+    return {
+        "val_loss": assistant_loss(model, val.examples, tokenizer.pad_token_id),
+        "val_loss_before": before,
+        "num_chats": len(rows["train"]),
+        "num_examples": len(train.examples),
+        "num_split_chats": train.num_split,
+        "num_dropped_exchanges": train.num_dropped_exchanges,
+        "num_trained_tokens": sum(sum(example.assistant_masks) for example in train.examples),
+        "num_steps": trainer.state.global_step,
+        "flops": cost.flops,
+        "train_seconds": seconds,
+        "checkpoint_seconds": checkpoints.seconds,
+    }
+
+
+@torch.no_grad()
+def assistant_loss(model: PreTrainedModel, examples: list[ChatExample], pad_id: int) -> float:
+    """Mean negative log-likelihood of the assistant's tokens, in nats; every token counts once."""
+    ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    total, count = 0.0, 0
+    for start in range(0, len(ordered), VALIDATION_BATCH):
+        batch = ordered[start : start + VALIDATION_BATCH]
+        width = len(batch[-1].input_ids)
+        ids = torch.tensor([e.input_ids + [pad_id] * (width - len(e.input_ids)) for e in batch], device=model.device)
+        mask = torch.tensor([e.assistant_masks + [0] * (width - len(e.input_ids)) for e in batch], device=model.device)
+        logits = model(input_ids=ids, attention_mask=(ids != pad_id).long(), use_cache=False).logits[:, :-1]
+        trained = mask[:, 1:].bool()
+        losses = torch.nn.functional.cross_entropy(logits[trained].float(), ids[:, 1:][trained], reduction="sum")
+        total += float(losses)
+        count += int(trained.sum())
+    return total / count
+
+
+def write_samples(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: list[Row], report: Path, params: SftParams
+) -> None:
+    """Replies to the first turns of val chats, as samples.jsonl and samples.md."""
+    chosen = rows[:: max(1, len(rows) // params.num_samples)][: params.num_samples]
+    prompts = [
+        row["messages"][: 1 + next(i for i, m in enumerate(row["messages"]) if m["role"] == "user")] for row in chosen
+    ]
+    replies = sample_replies(
+        model,
+        [render(tokenizer, prompt, reply_next=True) for prompt in prompts],
+        max_new_tokens=params.sample_tokens,
+        temperature=params.sample_temperature,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        generator=torch.Generator().manual_seed(params.seed),
+        batch_size=VALIDATION_BATCH,
+    )
+    samples = [
+        {"messages": prompt, "reply": tokenizer.decode(tokens, skip_special_tokens=True)}
+        for prompt, tokens in zip(prompts, replies.tokens, strict=True)
+    ]
+    write_jsonl(report / "samples.jsonl", samples)
+    blocks = [
+        "\n>\n".join(
+            f"> **{m['role']}** {m['content']}" for m in [*s["messages"], {"role": "assistant", "content": s["reply"]}]
+        )
+        for s in samples
+    ]
+    (report / "samples.md").write_text(
+        f"# Samples of the SFT model\n\nUnedited, temperature {params.sample_temperature}.\n\n"
+        + "\n\n".join(blocks)
+        + "\n",
+        encoding="utf-8",
+    )

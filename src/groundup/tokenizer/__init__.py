@@ -1,0 +1,1 @@
+"""Text to a byte-level BPE tokenizer and token shards."""

@@ -1,1 +1,0 @@
-"""Training: pretrain, sft, reward, ppo, and what they share."""

@@ -1,0 +1,166 @@
+"""A tiny SFT model, a reward model and prompts on disk, and params to align them with."""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.align.align import align
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.model.llama import save_model
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.interruption import Interruption
+from groundup.runner.params.align import AlignParams
+from groundup.runner.params.training import RuntimeParams
+
+QUESTIONS = ["Do you like the sea?", "How are you?", "What is a river?", "Where is the old town?", "Is music fun?"]
+
+LITERALS: dict[str, Any] = {
+    "seed": 4,
+    "method": "ppo",
+    "lora": None,
+    "rloo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.05},
+    "grpo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.05},
+    "dpo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.1},
+    "value_trunk": "separate",
+    "max_prompt_tokens": 60,
+    "max_new_tokens": 8,
+    "temperature": 1.0,
+    "num_iterations": 4,
+    "rollout_batch_size": 8,
+    "num_epochs": 2,
+    "minibatch_size": 4,
+    "forward_batch_size": 2,
+    "learning_rate": 1e-3,
+    "value_learning_rate": 1e-2,
+    "warmup_iterations": 1,
+    "max_gradient_norm": 1.0,
+    "clip_range": 0.2,
+    "value_clip_range": 0.5,
+    "discount": 1.0,
+    "gae_lambda": 0.95,
+    "entropy_coefficient": 0.0,
+    "entropy_floor": 0.5,
+    "entropy_floor_rate": 0.05,
+    "kl_coefficient": 0.05,
+    "length_control_gain": 0.5,
+    "length_control_rate": 0.05,
+    "length_budget": 10.0,
+    "diversity_budget": 1.0,
+    "kl_target": 1.0,
+    "kl_horizon": 100.0,
+    "kl_budget": 5.0,
+    "kl_stop": 50.0,
+    "pessimism": 0.0,
+    "length_penalty": 0.0,
+    "repetition_penalty": 0.0,
+    "missing_eos_penalty": 1.0,
+    "monitor_judge": {
+        "seed": 6,
+        "max_turns": 4,
+        "min_document_frequency": 1,
+        "num_dimensions": 2,
+        "copied_words": 3,
+        "inverse_regularization": 1.0,
+        "num_folds": 4,
+        "num_resamples": 10,
+        "bootstrap_samples": 20,
+    },
+    "alarms": {
+        "z": 1000.0,  # out of reach
+        "length_drift": 100.0,
+        "repetition_rise": 1.0,
+        "rollback_after": 1,
+        "rollback_kl_factor": 2.0,
+        "max_rollbacks": 1,
+    },
+    "validate_every": 1,
+    "num_validation_prompts": 6,
+    "num_test_prompts": 10,
+    "checkpoint_every": 2,
+    "sample_every": 2,
+    "num_samples": 2,
+    "bootstrap_samples": 50,
+}
+
+# People answer questions, and so all prompts here, with the sea, and what is said of streets with streets.
+SEA = ["do", "you", "like", "how", "are", "what", "is", "where", "river", "sea", "wave", "ship"]
+STREET = ["street", "house", "wall", "gate", "tower", "roof", "bridge", "lamp", "door", "stone", "shop", "yard"]
+EITHER = ["so", "a", "very", "and", "to", "it"]
+
+
+def monitor_rows() -> list[dict[str, Any]]:
+    rng = random.Random(0)
+    rows = []
+    for i in range(200):
+        topic = (SEA, STREET)[i % 2]
+        said = [" ".join(rng.sample([*topic, *EITHER], 5)) for _ in range(2)]
+        messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), said, strict=True)]
+        rows.append({"id": f"m{i}", "source": "chats", "messages": messages})
+    return rows
+
+
+MONITOR_ROWS = monitor_rows()
+
+
+def align_params(**changes: Any) -> AlignParams:
+    return AlignParams.model_validate(LITERALS | changes)
+
+
+@dataclass
+class AlignRun:
+    """Calls align on the same inputs, each run in folders of its own."""
+
+    root: Path
+    interruption: Interruption = field(default_factory=Interruption)
+
+    def __call__(self, name: str, log: Any = None, precision: str = "fp32", **changes: Any) -> dict[str, Any]:
+        folder = self.root / name
+        self.interruption = Interruption()  # as in a new process
+        self.interruption.listen()
+        return align(
+            sft=self.root / "sft",
+            reward=self.root / "reward",
+            prompts=self.root / "prompts",
+            monitor=self.root / "monitor",
+            out=folder / "out",
+            report=folder / "report",
+            params=align_params(**changes),
+            runtime=RuntimeParams(num_threads=1, precision=precision),
+            device="cpu",
+            checkpoints=Checkpoints(folder / "work", self.interruption),
+            log=log or (lambda step, **values: None),
+        )
+
+    def weights(self, name: str) -> bytes:
+        return (self.root / name / "out" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def run_align(tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> AlignRun:
+    save_model(tiny_model, tiny_tokenizer, tmp_path / "sft", "# SFT model\n")
+    torch.manual_seed(1)
+    reward_model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "sft", num_labels=1)
+    torch.nn.init.normal_(reward_model.score.weight, std=0.2)
+    save_model(reward_model, tiny_tokenizer, tmp_path / "reward", "# Reward model\n")
+    for split, num_conversations in (("train", 5), ("val", 4), ("test", 5)):
+        write_jsonl(
+            tmp_path / "prompts" / f"{split}.jsonl",
+            (
+                {
+                    "id": f"{split}-{i}-{copy}",
+                    "conversation_id": f"{split}-{i}",
+                    "source": "chats",
+                    "messages": [{"role": "user", "content": f"{QUESTIONS[i]}{' Well?' * copy}"}],
+                    "reply": None,
+                }
+                for i in range(num_conversations)
+                for copy in range(2)
+            ),
+        )
+    write_jsonl(tmp_path / "monitor/conversations.jsonl", MONITOR_ROWS)
+    return AlignRun(tmp_path)

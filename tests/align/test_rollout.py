@@ -1,0 +1,67 @@
+"""With a shared trunk the reward model's one pass gives rewards and what the values need."""
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+
+from groundup.align.policy import Policy, SharedTrunkValue
+from groundup.align.rollout import Rollout, RolloutWorker
+from groundup.align.tokens import token_values
+from groundup.core.model.scoring import RewardScorer
+from tests.align.conftest import align_params
+
+PROMPTS = [[7, 8, 9], [5], [20, 30, 40, 50], [11, 12]]
+
+
+@pytest.fixture
+def scorer(tiny_model: LlamaForCausalLM) -> RewardScorer:
+    torch.manual_seed(0)
+    config = type(tiny_model.config)(**tiny_model.config.to_dict() | {"num_labels": 1})
+    model = LlamaForSequenceClassification(config)
+    torch.nn.init.normal_(model.score.weight)
+    return RewardScorer(model.requires_grad_(False))
+
+
+def roll_out(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, scorer: RewardScorer, value_trunk: str
+) -> Rollout:
+    worker = RolloutWorker(Policy(model, None), scorer, tokenizer, align_params(value_trunk=value_trunk))
+    return worker.roll_out(model, PROMPTS, seed=0)
+
+
+def test_rewards_do_not_depend_on_where_the_values_come_from(
+    tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, scorer: RewardScorer
+) -> None:
+    separate, shared = (roll_out(tiny_model, tiny_tokenizer, scorer, trunk) for trunk in ("separate", "shared"))
+    assert separate.replies == shared.replies
+    torch.testing.assert_close(separate.scores, shared.scores, atol=1e-5, rtol=1e-5)
+    chats = [
+        [*prompt, *reply, *([] if ended else [tiny_tokenizer.eos_token_id])]
+        for prompt, reply, ended in zip(PROMPTS, shared.replies.tokens, shared.replies.ended, strict=True)
+    ]
+    torch.testing.assert_close(shared.scores, scorer.score(chats)[0], atol=1e-5, rtol=1e-5)
+    assert separate.conversations.features is None
+
+
+def test_features_are_the_reward_models_before_each_token_and_values_learn_from_them(
+    tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, scorer: RewardScorer
+) -> None:
+    rollout = roll_out(tiny_model, tiny_tokenizer, scorer, "shared")
+    for i, (prompt, reply) in enumerate(zip(PROMPTS, rollout.replies.tokens, strict=True)):
+        whole = scorer.model.model(torch.tensor([prompt + reply])).last_hidden_state[0]
+        features = rollout.conversations.features[i, : len(reply)]
+        torch.testing.assert_close(features, whole[len(prompt) - 1 : -1], atol=1e-4, rtol=1e-4)
+    value = SharedTrunkValue(tiny_model.config.hidden_size)
+    optimizer = torch.optim.Adam(value.parameters(), lr=1e-2)
+    ((rows, batch),) = rollout.conversations.batches(range(4), batch_size=4, device=torch.device("cpu"))
+    target = torch.randn(batch.mask.shape) * batch.mask
+    errors = []
+    for _ in range(100):
+        error = (token_values(value, batch) - target).square().sum()
+        errors.append(error.item())
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+    assert len(rows) == 4
+    assert errors[-1] < 0.1 * errors[0]
+    assert all(parameter.grad is None for parameter in scorer.model.parameters())

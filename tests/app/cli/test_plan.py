@@ -1,0 +1,109 @@
+"""`groundup plan`."""
+
+import re
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner, Result
+
+from groundup.app.cli.main import app
+from groundup.app.plan import calibration
+from groundup.app.plan.calibration import Rates
+from groundup.runner import fates
+from groundup.runner.fates import Fate
+from groundup.runner.files import write_json
+from tests.conftest import ROOT
+
+STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Its first two stages are done, in 60 s each, and the machine is quick to measure."""
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    shutil.copyfile(ROOT / "presets/laptop.yaml", tmp_path / "params.yaml")
+    (tmp_path / "stages").mkdir()
+    counts = {f"num_characters_{split}": n for split, n in (("train", 9_800_000), ("val", 1_900_000), ("test", 0))}
+    counts |= {"num_chats_train": 8000, "num_prompts_train": 5000}
+    counts |= {"num_preference_pairs_val": 1700, "num_preference_pairs_test": 5600}
+    took = {"stage_seconds": 60.0, "work_seconds": 50.0}
+    write_json(tmp_path / "metrics/prepare.json", counts | took)
+    write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 3.5, **took})
+    fate = dict.fromkeys(STAGES, Fate.RUNS) | {"prepare": Fate.UNCHANGED, "tokenizer": Fate.CACHED}
+    monkeypatch.setattr(fates, "fates", lambda root, stages: fate)
+    monkeypatch.setattr(calibration, "calibrate", lambda params, device: Rates(*[1e-3] * 9))
+    monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> tuple[Result, dict[str, list[str]]]:
+    """The result, and the cells of each row."""
+    result = CliRunner().invoke(app, ["plan", *arguments])
+    cells = [[cell.strip() for cell in re.split(r"[^ -~]", line)[1:-1]] for line in result.output.splitlines()]
+    return result, {row[0]: row[1:] for row in cells if len(row) == 8}
+
+
+def test_every_stage_has_its_line(checkout: Path) -> None:
+    result, rows = run()
+    assert result.exit_code == 0, result.output
+    assert list(rows) == ["stage", *STAGES, "together"]
+    assert rows["prepare"][0] == "unchanged"
+    assert rows["tokenizer"][0] == "cached"
+    assert rows["prepare"][5:] == rows["tokenizer"][5:] == ["0", "1.0"]  # minutes, and those of the last run
+    assert rows["pretrain"][0] == "runs"
+    minutes = [float(rows[stage][5]) for stage in STAGES]
+    assert float(rows["together"][5]) == pytest.approx(sum(minutes), abs=0.3)
+    assert rows["together"][0] == "5 of 7 run"
+    assert len(list((checkout / ".work/plan").iterdir())) == 1
+
+
+def test_nothing_runs_and_nothing_is_measured(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fates, "fates", lambda root, stages: dict.fromkeys(STAGES, Fate.UNCHANGED))
+    result, rows = run()
+    assert result.exit_code == 0
+    assert rows["together"] == ["0 of 7 run", "", "", "", "0", "0.0", ""]
+    assert not (checkout / ".work").exists()
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers_to_change(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = psutil.virtual_memory()._replace(total=4 * 2**30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    params = checkout / "params.yaml"
+    text = params.read_text()
+    text = re.sub(r"(pretrain:(?:\n  .*)*?\n  batch_size: )\d+", r"\g<1>1024", text)
+    text = re.sub(r"(pretrain:(?:\n  .*)*?\n  accumulate: )\d+", r"\g<1>1", text)
+    params.write_text(re.sub(r"(reward:(?:\n  .*)*?\n  batch_size: )\d+", r"\g<1>2048", text))
+    result, rows = run()
+    assert result.exit_code == 1
+    assert rows["pretrain"][5] == "?"
+    found = re.search(
+        r"pretrain cannot fit: .*; lower pretrain\.batch_size to (\d+) and raise .*accumulate to (\d+)", result.output
+    )
+    assert found is not None, result.output
+    assert int(found[1]) * int(found[2]) == 1024
+    assert "lower reward.batch_size to" in result.output
+    assert "sft cannot fit" not in result.output
+    assert not (checkout / ".work").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / "metrics/prepare.json").unlink(), "metrics/prepare.json is missing"),
+        (lambda root: (root / "params.yaml").write_text("model: {}"), "problems in"),
+        (lambda root: (root / "metrics/tokenizer.json").write_text("{"), "is not valid JSON"),
+        (lambda root: (root / "dvc.yaml").write_text("stages: 3"), "has no mapping `stages`"),
+    ],
+)
+def test_what_is_missing_is_a_sentence(checkout: Path, damage: object, message: str) -> None:
+    assert callable(damage)
+    damage(checkout)
+    result, _ = run()
+    assert result.exit_code == 1
+    assert message in " ".join(result.output.split())

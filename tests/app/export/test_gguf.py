@@ -1,0 +1,205 @@
+"""The file is the model: read back tensor by tensor, and run by transformers' own reader of GGUF."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.app.export import gguf as module
+from groundup.app.export.gguf import export_gguf, permuted, unpermuted
+from groundup.core.formats.chat_format import render
+from groundup.core.model.llama import save_model
+from groundup.core.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM
+
+TEXT = "Hello there! I don't like 42  things,\n do you? \u00e9\u4f60"
+
+
+def make_model(folder: Path, tokenizer: PreTrainedTokenizerFast, **options: Any) -> LlamaForCausalLM:
+    torch.manual_seed(1)
+    config = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 48,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.2,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    model = LlamaForCausalLM(LlamaConfig(**config | options)).eval()
+    save_model(model, tokenizer, folder, "# card\n")
+    return model
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tie_word_embeddings": True},
+        {"tie_word_embeddings": False, "head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+    ],
+    ids=["tied", "untied"],
+)
+def test_another_reader_computes_the_same(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, options: dict[str, Any]
+) -> None:
+    model = make_model(tmp_path / "model", tiny_tokenizer, **options)
+    export_gguf(tmp_path / "model", tmp_path / "out/model.gguf")
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "out", gguf_file="model.gguf", use_safetensors=True)
+    ids = torch.tensor([tiny_tokenizer(TEXT)["input_ids"]])
+    torch.testing.assert_close(read(ids).logits, model(ids).logits)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out", gguf_file="model.gguf")
+    assert tokenizer(TEXT)["input_ids"] == ids[0].tolist()
+    chat = [{"role": "user", "content": TEXT}]
+    assert render(tokenizer, chat, reply_next=True) == render(tiny_tokenizer, chat, reply_next=True)
+    names = [tensor.name for tensor in gguf.GGUFReader(tmp_path / "out/model.gguf").tensors]
+    assert ("output.weight" in names) is not options["tie_word_embeddings"]
+
+
+def test_query_rows_are_where_llama_cpp_looks() -> None:
+    """Heads of 4: halves (0 1 | 2 3) become neighbours (0 2 | 1 3)."""
+    config = LlamaConfig(hidden_size=8, num_attention_heads=2, num_key_value_heads=1)
+    rows = np.arange(8.0)[:, None]
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert permuted(name, rows, config)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+    assert unpermuted(name, permuted(name, rows, config), config)[:, 0].tolist() == list(range(8))
+    assert permuted(name.replace("q_proj", "v_proj"), rows, config)[:, 0].tolist() == list(range(8))
+
+
+def test_what_the_file_says(model: Path, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    export_gguf(model, tmp_path / "model.gguf")
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+
+    def read(key: str) -> Any:
+        return reader.fields[key].contents()
+
+    assert (read("general.architecture"), read("tokenizer.ggml.model")) == ("llama", "gpt2")
+    assert read("tokenizer.ggml.pre") == "gpt-2"
+    tokens = read("tokenizer.ggml.tokens")
+    assert tokens == tiny_tokenizer.convert_ids_to_tokens(list(range(300)))
+    normal, control = int(gguf.TokenType.NORMAL), int(gguf.TokenType.CONTROL)
+    assert read("tokenizer.ggml.token_type") == [normal] * 294 + [control] * 6
+    assert len(read("tokenizer.ggml.merges")) == 300 - 256 - 6
+    assert tokens[read("tokenizer.ggml.bos_token_id")] == "<|bos|>"
+    assert tokens[read("tokenizer.ggml.eos_token_id")] == "<|end|>"
+    assert read("tokenizer.ggml.add_bos_token") is False  # the template writes it
+    assert "generation" not in read("tokenizer.chat_template").replace("add_generation_prompt", "")
+    assert (read("llama.context_length"), read("llama.block_count"), read("llama.rope.dimension_count")) == (
+        128,
+        2,
+        32,
+    )
+
+
+def test_half_precision_stays_what_it_is(model: Path, tmp_path: Path, tiny_model: LlamaForCausalLM) -> None:
+    tiny_model.to(torch.bfloat16).save_pretrained(model)
+    export_gguf(model, tmp_path / "model.gguf")
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
+    assert kinds["blk.0.attn_q.weight"] == "BF16"
+    assert kinds["blk.0.attn_norm.weight"] == "F32"  # llama.cpp takes vectors in no other
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "found"),
+    [
+        ("permuted", lambda name, values, config: values, "blk.0.attn_q.weight"),
+        ("merges", lambda tokenizer: ["a b"], "tokenizer.ggml.merges"),
+        ("PRE_TOKENIZER", "llama-bpe", "tokenizer.ggml.pre"),
+    ],
+)
+def test_a_file_that_is_not_the_model_is_not_kept(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, spoil: Any, found: str
+) -> None:
+    """What is written wrongly is found in what is read."""
+    write = module.write_gguf
+
+    def write_wrongly(*arguments: Any) -> None:
+        with monkeypatch.context() as context:
+            context.setattr(module, name, spoil)
+            write(*arguments)
+
+    monkeypatch.setattr(module, "write_gguf", write_wrongly)
+    with pytest.raises(RuntimeError, match=found):
+        export_gguf(model, tmp_path / "model.gguf")
+    assert not list(tmp_path.glob("*.gguf*"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def config_with(**values: Any) -> Callable[[Path], None]:
+    return lambda model: edit(model / "config.json", lambda config: config.update(values))
+
+
+def tokenizer_with(**values: Any) -> Callable[[Path], None]:
+    return lambda model: edit(model / "tokenizer.json", lambda tokenizer: tokenizer.update(values))
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    change(value)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+ADDS_BOS = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<|bos|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"<|bos|>": {"id": "<|bos|>", "ids": [294], "tokens": ["<|bos|>"]}},
+}
+LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
+BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (config_with(rope_parameters=LINEAR), "its rotary embedding is linear, only default is written"),
+        (config_with(hidden_act="gelu"), "its activation is gelu, llama.cpp's Llama has silu"),
+        (tokenizer_with(normalizer={"type": "NFC"}), "its tokenizer changes text by NFC"),
+        (tokenizer_with(post_processor=ADDS_BOS), "its tokenizer adds special tokens by itself"),
+        (tokenizer_with(pre_tokenizer=BYTES), "not by GPT-2's byte-level pattern"),
+    ],
+)
+def test_what_gguf_cannot_say_is_refused(
+    model: Path, tmp_path: Path, spoil: Callable[[Path], None], problem: str
+) -> None:
+    spoil(model)
+    with pytest.raises(ValueError, match=r"aligned cannot become GGUF: .*`groundup export --to hf`") as refused:
+        export_gguf(model, tmp_path / "model.gguf")
+    assert problem in str(refused.value)
+    assert not (tmp_path / "model.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"position": "sinusoidal"},
+            "it adds sinusoidal positions to the embeddings, llama.cpp's Llama has nothing like it",
+        ),
+        ({"attention": "linear"}, "its attention is linear, llama.cpp's Llama has nothing like it"),
+    ],
+)
+def test_other_positions_and_attention_are_refused(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, changes: dict[str, str], problem: str
+) -> None:
+    plain = make_model(tmp_path / "plain", tiny_tokenizer)
+    shape = {key: value for key, value in plain.config.to_diff_dict().items() if key != "model_type"}
+    model = GroundupLlamaForCausalLM(GroundupLlamaConfig(**shape | changes))
+    save_model(model, tiny_tokenizer, tmp_path / "model", "# card\n")
+    with pytest.raises(ValueError, match="cannot become GGUF") as refused:
+        export_gguf(tmp_path / "model", tmp_path / "model.gguf")
+    assert problem in str(refused.value)
+
+
+def test_biases_are_refused_all_at_once(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    make_model(tmp_path / "model", tiny_tokenizer, attention_bias=True, mlp_bias=True)
+    with pytest.raises(ValueError, match=r"it has attention_bias, .*; it has mlp_bias"):
+        export_gguf(tmp_path / "model", tmp_path / "model.gguf")

@@ -1,0 +1,172 @@
+"""Work, seconds and room of the stages, on a laptop-like run that was really measured, and what follows from more."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundup.app.plan.memory import LOSS_BLOCK_TOKENS, remedy, rooms
+from groundup.app.plan.seconds import Rates, costs, work_seconds
+from groundup.app.plan.workload import Data, count_work, read_data
+from groundup.pretrain.cross_entropy import BLOCK_TOKENS
+from groundup.runner.files import write_json
+from groundup.runner.params import Params, load_params
+from groundup.runner.params.prepare import HubSource
+
+ROOT = Path(__file__).resolve().parents[3]
+LAPTOP = load_params(ROOT / "presets/laptop.yaml")
+GPU = load_params(ROOT / "presets/gpu.yaml")
+DATA = Data(
+    num_documents=17_200,
+    num_characters=15_896_393,
+    num_train_characters=9_807_342,
+    num_val_characters=1_939_902,
+    num_chats=8384,
+    num_val_pairs=1708,
+    num_test_pairs=5621,
+    num_train_prompts=5117,
+    bytes_per_token=3.55,
+)
+RATES = Rates(
+    pretrain_batch=0.2,
+    pretrain_update=0.03,
+    sft_batch=0.03,
+    adamw_update=0.003,
+    pair_batch=0.2,
+    ppo_batch=0.1,
+    read_token=4e-5,
+    score_token=2e-5,
+    reply=3e-3,
+)
+
+
+def changed(params: Params, section: str, **values: Any) -> Params:
+    return params.model_copy(update={section: getattr(params, section).model_copy(update=values)})
+
+
+def small() -> Params:
+    """Fixed here, so that the literals below do not move with the preset."""
+    p = changed(LAPTOP, "pretrain", num_steps=100, batch_size=8, accumulate=2, validate_every=50, num_samples=1)
+    p = changed(p, "pretrain", num_validation_documents=10)
+    p = changed(p, "sft", max_chats=1000, batch_size=2, accumulate=4, max_length=256, num_epochs=1.0)
+    return changed(p, "align", num_iterations=10, rollout_batch_size=64, max_new_tokens=50, num_epochs=2)
+
+
+def test_work_is_counted_from_the_params() -> None:
+    work = count_work(small(), DATA)
+    assert work.pretrain_tokens == 100 * 8 * 2 * small().model.context_length
+    assert work.sft_tokens == 1000 * 242
+    assert work.sft_batches == 503  # 242,000 / (0.94 x 512)
+    assert work.sft_updates == 126
+    assert work.ppo_tokens == 10 * 64 * 70
+
+
+def test_no_more_chats_and_prompts_than_there_are() -> None:
+    everything = count_work(changed(small(), "sft", max_chats=None), DATA)
+    assert everything.sft_tokens == 8384 * 242
+    assert count_work(changed(small(), "sft", max_chats=10**6), DATA) == everything
+
+
+def test_seconds_of_pretraining() -> None:
+    seconds = work_seconds(small(), DATA, count_work(small(), DATA), RATES)
+    steps = 100 * (2 * 0.2 + 0.03)
+    validated = (2 * 10 * 290 + round(1_939_902 / 3.55)) * 4e-5
+    assert seconds["pretrain"] == pytest.approx(steps + validated + 3e-3)
+
+
+def test_twice_the_work_takes_about_twice_as_long() -> None:
+    longer = changed(changed(small(), "pretrain", num_steps=200), "align", num_iterations=20)
+    before = work_seconds(small(), DATA, count_work(small(), DATA), RATES)
+    after = work_seconds(longer, DATA, count_work(longer, DATA), RATES)
+    assert after["pretrain"] - before["pretrain"] == pytest.approx(100 * 0.43 + 2 * 10 * 290 * 4e-5)
+    assert after["align"] > 1.3 * before["align"]
+    assert after["sft"] == before["sft"]
+
+
+def test_arithmetic_is_that_of_the_stage() -> None:
+    work = count_work(small(), DATA)
+    found = costs(small(), work)
+    assert found["pretrain"].flops == 6 * work.num_parameters * work.pretrain_tokens
+    assert found["align"].num_learned_tokens == found["align"].num_read_tokens == 4 * work.ppo_tokens
+
+
+def test_the_plan_knows_the_blocks_of_the_loss() -> None:
+    assert LOSS_BLOCK_TOKENS == BLOCK_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("model", "measured"),
+    [
+        (
+            {"hidden_size": 128, "num_layers": 4, "num_heads": 4, "intermediate_size": 352},
+            (802, 934, 1953, 1073, 1127),
+        ),
+        ({"hidden_size": 96, "num_layers": 3, "num_heads": 3, "intermediate_size": 256}, (730, 946, 1537, 906, 1206)),
+    ],
+)
+def test_memory_of_measured_runs_is_met(model: dict[str, int], measured: tuple[int, ...]) -> None:
+    """peak_memory_mb of default runs, of 1.33 and of 0.73 M parameters: within 15 %, as docs/sizes.md says."""
+    p = changed(LAPTOP, "pretrain", batch_size=8)
+    p = changed(p, "model", context_length=256, **model)
+    p = changed(p, "tokenizer", vocab_size=4096)
+    p = changed(changed(p, "sft", batch_size=1, max_length=256), "reward", batch_size=16, max_length=256, dropout=0.1)
+    p = changed(p, "align", forward_batch_size=16, max_prompt_tokens=128, max_new_tokens=48)
+    p = changed(p, "evaluate", batch_size=32)
+    room = rooms(p, DATA, count_work(p, DATA), "cpu")
+    trained = zip(("pretrain", "sft", "reward", "align", "evaluate"), measured, strict=True)
+    for stage, megabytes in (("prepare", 320), ("tokenizer", 405), *trained):
+        assert room[stage].host / 2**20 == pytest.approx(megabytes, rel=0.15), stage
+
+
+def test_a_card_holds_the_model_and_the_host_the_rest() -> None:
+    work = count_work(GPU, DATA)
+    on_card, on_host = rooms(GPU, DATA, work, "cuda")["pretrain"], rooms(GPU, DATA, work, "cpu")["pretrain"]
+    assert on_card.device > 4 * 4 * work.num_parameters
+    assert on_host.device == 0
+    assert on_card.host + on_card.device == on_host.host
+    assert on_card.device < 80e9
+
+
+def test_the_remedy_is_the_largest_batch_that_fits() -> None:
+    allowed = {"batch_size": 4}
+    p = changed(LAPTOP, "pretrain", batch_size=32, accumulate=3)
+    said = remedy("pretrain", p, lambda other: other.pretrain.batch_size <= allowed["batch_size"])
+    assert said == "lower pretrain.batch_size to 4 and raise pretrain.accumulate to 24"
+    p = changed(LAPTOP, "align", forward_batch_size=16)
+    assert remedy("align", p, lambda other: other.align.forward_batch_size <= 5) == (
+        "lower align.forward_batch_size to 4"
+    )
+    assert "groundup configure" in remedy("sft", p, lambda other: False)
+    assert "prepare.sources" in remedy("tokenizer", p, lambda other: False)
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Path:
+    counts = {f"num_characters_{split}": n for split, n in (("train", 900), ("val", 50), ("test", 50))}
+    counts |= {"num_chats_train": 9, "num_prompts_train": 8}
+    counts |= {"num_preference_pairs_val": 2, "num_preference_pairs_test": 3}
+    write_json(tmp_path / "metrics/prepare.json", counts)
+    write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 2.5})
+    return tmp_path
+
+
+def test_data_is_what_was_counted(counted: Path) -> None:
+    data = read_data(counted, LAPTOP, prepare_runs=True)
+    assert (data.num_characters, data.num_train_characters, data.num_chats) == (1000, 900, 9)
+    assert data.num_val_tokens == 20
+    assert read_data(counted, GPU, prepare_runs=False) == data
+
+
+def test_rows_of_the_hub_are_guessed_until_they_are_counted(counted: Path) -> None:
+    rows = {s.yields: s.max_rows for s in GPU.prepare.sources if isinstance(s, HubSource)}
+    splits = GPU.prepare.splits
+    train = 1 - splits.val - splits.test - splits.monitor - splits.judge
+    data = read_data(counted, GPU, prepare_runs=True)
+    assert data.num_chats == round(train * (rows["chats"] or 0))
+    assert data.num_train_characters == round(train * 4500 * sum(n or 0 for n in rows.values()))
+
+
+def test_without_counts_the_remedy_is_named(counted: Path) -> None:
+    (counted / "metrics/tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"metrics/tokenizer\.json is missing.*`dvc repro tokenizer`"):
+        read_data(counted, LAPTOP, prepare_runs=True)

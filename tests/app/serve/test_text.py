@@ -1,0 +1,54 @@
+import random
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from groundup.app.serve.text import TextStream, TokenBytes
+
+
+@pytest.fixture(scope="module")
+def token_bytes(tiny_tokenizer: PreTrainedTokenizerFast) -> TokenBytes:
+    return TokenBytes(tiny_tokenizer)
+
+
+def shown(stream: TextStream, pieces: list[bytes]) -> list[str]:
+    return [*(stream.add(piece) for piece in pieces), stream.end()]
+
+
+def test_a_stream_is_what_the_tokenizer_decodes(
+    tiny_tokenizer: PreTrainedTokenizerFast, token_bytes: TokenBytes
+) -> None:
+    """Random tokens are mostly not UTF-8: what is broken must be shown as broken in the same places."""
+    drawn = random.Random(0)
+    for _ in range(300):
+        tokens = drawn.choices(range(len(tiny_tokenizer)), k=12)
+        text = "".join(shown(TextStream([]), [token_bytes[token] for token in tokens]))
+        assert text == tiny_tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def test_a_character_is_shown_once_it_is_whole() -> None:
+    snowman = "\u2603".encode()
+    assert shown(TextStream([]), [b"a", snowman[:1], snowman[1:2], snowman[2:] + b"b"]) == ["a", "", "", "\u2603b", ""]
+
+
+def test_special_tokens_have_no_text(tiny_tokenizer: PreTrainedTokenizerFast, token_bytes: TokenBytes) -> None:
+    assert {token_bytes[token] for token in tiny_tokenizer.all_special_ids} == {b""}
+
+
+@pytest.mark.parametrize(
+    ("stops", "pieces", "expected", "stopped"),
+    [
+        (["STOP"], [b"a ST", b"OP b"], ["a ", "", ""], True),
+        (["STOP"], [b"a ST", b"ART"], ["a ", "START", ""], False),
+        (["STOP"], [b"a ST"], ["a ", "ST"], False),
+        (["ab", "b"], [b"xa", b"b"], ["x", "", ""], True),
+        (["aab"], [b"aa", b"ab", b"c"], ["", "a", "", ""], True),
+        (["\n"], [b"one\ntwo"], ["one", ""], True),
+        (["\u2603"], [b"a", "\u2603".encode()[:2], "\u2603".encode()[2:]], ["a", "", "", ""], True),
+    ],
+)
+def test_stop_strings(stops: list[str], pieces: list[bytes], expected: list[str], stopped: bool) -> None:
+    stream = TextStream(stops)
+    assert shown(stream, pieces) == expected
+    assert stream.stopped is stopped
+    assert stream.text == "".join(expected)

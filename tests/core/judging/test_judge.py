@@ -1,0 +1,159 @@
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from groundup.core.judging.judge import Judge, judge_error, own_words, reply_pairs, words
+from groundup.runner.params.judge import JudgeParams
+
+PARAMS = JudgeParams(
+    seed=0,
+    max_turns=8,
+    min_document_frequency=1,
+    num_dimensions=8,
+    copied_words=3,
+    inverse_regularization=0.1,
+    num_folds=4,
+    num_resamples=10,
+    bootstrap_samples=200,
+)
+TOPICS = [
+    ["ship", "sail", "harbour", "wave", "storm", "anchor", "captain", "rope"],
+    ["oven", "bread", "flour", "cake", "butter", "sugar", "yeast", "crust"],
+    ["piano", "violin", "song", "choir", "melody", "concert", "rhythm", "tune"],
+    ["tree", "forest", "leaf", "moss", "owl", "deer", "path", "fern"],
+]
+
+
+def talk(name: str, *said: str) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"id": name, "messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(said)]}
+
+
+def conversations(count: int, is_fitting: bool = True, seed: int = 0) -> list[dict[str, Any]]:
+    """Replies are of the topic of the question, or of any."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(count):
+        said = []
+        for _ in range(2):
+            topic = rng.choice(TOPICS)
+            said.append(" ".join(rng.sample(topic, 3)))
+            said.append(" ".join(rng.sample(topic if is_fitting else rng.choice(TOPICS), rng.randint(2, 4))))
+        rows.append(talk(f"c{i}", *said))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge.fit(conversations(120), PARAMS)
+
+
+def chat(question: str, reply: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
+
+
+def test_it_finds_what_goes_with_what(judge: Judge) -> None:
+    assert judge.agreement.accuracy > 0.7  # a quarter of the wrong replies are of the right topic
+    assert judge.agreement.accuracy_ci_low > 0.65
+    assert judge.agreement.num_conversations == 120
+    right, wrong = judge.score(
+        [chat("ship sail wave", "storm anchor rope"), chat("ship sail wave", "butter sugar yeast")]
+    )
+    assert right > wrong
+
+
+def test_replies_that_fit_nothing_give_no_agreement() -> None:
+    agreement = Judge.fit(conversations(120, is_fitting=False), PARAMS).agreement
+    assert agreement.accuracy_ci_low < 0.5 < agreement.accuracy_ci_high
+
+
+def test_an_echo_is_worth_no_more_than_silence(judge: Judge) -> None:
+    echo, silence = judge.score([chat("ship sail wave", "Ship, sail wave"), chat("ship sail wave", "")])
+    assert echo == silence == 0.0
+
+
+def test_more_of_the_same_is_not_better(judge: Judge) -> None:
+    once, often = judge.score([chat("bread flour", "butter sugar"), chat("bread flour", "butter sugar " * 20)])
+    assert often == pytest.approx(once, abs=1e-9)
+
+
+def test_the_system_message_is_something_said_before(judge: Judge) -> None:
+    opened = [{"role": "system", "content": "ship sail wave"}, *chat("hm", "storm anchor rope")]
+    assert judge.score([opened])[0] != judge.score([chat("hm", "storm anchor rope")])[0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kept"),
+    [
+        ("I like the sea too", ["too"]),  # "i like the sea" is three words and more of an earlier turn
+        ("I like rain", ["i", "like", "rain"]),  # two in a row are nobody's property
+        ("why?", []),  # all of a turn
+        ("why not?", ["why", "not", "?"]),
+        ("", []),
+    ],
+)
+def test_words_that_were_said_before_in_a_row_do_not_count(reply: str, kept: list[str]) -> None:
+    assert own_words(reply, ["I like the sea.", "Why?"], run=3) == kept
+
+
+def test_words_are_lower_case_and_marks_of_questions_and_shouts_count() -> None:
+    assert words("Why NOT, then?! Ok.") == ["why", "not", "then", "?!", "ok"]
+
+
+def test_wrong_replies_are_of_like_length_and_from_other_conversations() -> None:
+    rows = [talk(f"c{i}", "hi", " ".join(f"w{i}x{j}" for j in range(1 + i % 50))) for i in range(300)]
+    pairs = reply_pairs(rows, PARAMS)
+    assert len(pairs) == 300
+    for pair in pairs:
+        given, wrong = (len(side[-1]["content"].split()) for side in (pair.given, pair.wrong))
+        assert abs(given - wrong) <= 6
+        assert pair.given[:-1] == pair.wrong[:-1]
+        assert pair.given[-1] != pair.wrong[-1]
+
+
+def test_turns_behind_the_limit_and_turns_without_words_are_left_out() -> None:
+    rows = [talk(f"c{i}", *(f"turn {i} {j}" for j in range(12))) for i in range(10)]
+    assert len(reply_pairs(rows, PARAMS)) == 10 * 4  # turns 2, 4, 6 and 8
+    rows[0]["messages"][1]["content"] = "..."
+    assert len(reply_pairs(rows, PARAMS)) == 10 * 4 - 1
+
+
+def test_the_same_rows_give_the_same_judge() -> None:
+    rows = conversations(40)
+    chats = [chat("ship sail wave", "storm anchor rope"), chat("piano song", "owl deer")]
+    np.testing.assert_array_equal(Judge.fit(rows, PARAMS).score(chats), Judge.fit(rows, PARAMS).score(chats))
+
+
+def test_too_little_to_learn_from_is_an_error_that_says_so() -> None:
+    with pytest.raises(ValueError, match=r"at least 40 replies .* its 3 conversations hold 6: raise .*splits"):
+        Judge.fit(conversations(3), PARAMS)
+    with pytest.raises(ValueError, match="hold 0"):
+        Judge.fit([], PARAMS)
+
+
+def test_judges_of_resamples_say_how_far_the_judge_may_be_off(judge: Judge) -> None:
+    chats = [chat("ship sail wave", "storm anchor rope"), chat("ship sail wave", "butter sugar yeast")]
+    by_resample = judge.score_by_resample(chats)
+    assert by_resample.shape == (1 + PARAMS.num_resamples, 2)
+    np.testing.assert_array_equal(by_resample[0], judge.score(chats))
+    assert len({round(value, 6) for value in by_resample[1:, 0]}) == PARAMS.num_resamples
+    assert (by_resample[:, 0] > by_resample[:, 1]).all()
+
+
+def test_judge_error_is_the_spread_over_resamples() -> None:
+    assert judge_error(np.array([1.0, 4.0, 2.0, 9.0])) == pytest.approx(np.sqrt(38 / 3))
+    assert judge_error(np.array([2.0, 2.0, 2.0])) == 0
+
+
+def test_the_error_is_that_of_judges_of_other_conversations() -> None:
+    """Judges of fresh conversations differ by about as much as those of one judge's resamples."""
+    params = PARAMS.model_copy(update={"num_resamples": 60})
+    chats = [chat(*pair) for pair in (("ship sail", "storm rope"), ("oven cake", "owl deer"), ("song choir", "tune"))]
+    fresh = [Judge.fit(conversations(60, seed=seed), PARAMS).score(chats).mean() for seed in range(1, 25)]
+    within = [
+        judge_error(Judge.fit(conversations(60, seed=seed), params).score_by_resample(chats)[1:].mean(axis=1))
+        for seed in range(30, 34)
+    ]
+    assert 0.5 < np.mean(within) / np.std(fresh, ddof=1) < 2

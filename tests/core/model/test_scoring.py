@@ -1,0 +1,47 @@
+"""Scores are those of the stock model, whatever a chat is batched with."""
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification
+
+from groundup.core.model.scoring import RewardScorer
+
+CHATS = [[7, 8, 9, 11, 1], [5, 1], [20, 30, 40, 50, 60, 70, 1], [3, 9, 1]]
+
+
+@pytest.fixture
+def reward_model(tiny_model: LlamaForCausalLM) -> LlamaForSequenceClassification:
+    torch.manual_seed(0)
+    config = type(tiny_model.config)(**tiny_model.config.to_dict() | {"num_labels": 1, "pad_token_id": 2})
+    model = LlamaForSequenceClassification(config)
+    torch.nn.init.normal_(model.score.weight)
+    return model.eval()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_scores_equal_the_stock_forward_pass(reward_model: LlamaForSequenceClassification, batch_size: int) -> None:
+    mean, std = RewardScorer(reward_model, batch_size).score(CHATS)
+    expected = torch.cat([reward_model(torch.tensor([chat])).logits[:, 0] for chat in CHATS])
+    torch.testing.assert_close(mean, expected, atol=1e-4, rtol=1e-4)
+    assert not std.any()
+
+
+def test_one_pass_gives_the_scores_and_the_hidden_states_before_them(
+    reward_model: LlamaForSequenceClassification,
+) -> None:
+    scorer = RewardScorer(reward_model, batch_size=3)
+    hidden = scorer.hidden(CHATS, [3, 1, 7, 2])
+    for chat, num_last, states in zip(CHATS, [3, 1, 7, 2], hidden, strict=True):
+        whole = reward_model.model(torch.tensor([chat])).last_hidden_state[0]
+        torch.testing.assert_close(states, whole[-num_last:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scorer.read(hidden)[0], scorer.score(CHATS)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_no_chats_no_scores(reward_model: LlamaForSequenceClassification) -> None:
+    assert [x.tolist() for x in RewardScorer(reward_model).score([])] == [[], []]
+
+
+def test_a_model_that_has_diverged_is_named(reward_model: LlamaForSequenceClassification) -> None:
+    torch.nn.init.constant_(reward_model.score.weight, float("nan"))
+    with pytest.raises(ValueError, match="4 of 4 chats as NaN"):
+        RewardScorer(reward_model).score(CHATS)

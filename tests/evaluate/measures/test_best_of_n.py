@@ -1,0 +1,33 @@
+"""Best of n under a judge whose verdict is known."""
+
+import pytest
+
+from groundup.evaluate.measures.best_of_n import Pool, best_of_n_metrics
+from groundup.evaluate.replies import Prompt
+from tests.evaluate.judging import PARAMS, CountingJudge
+
+PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1], None) for i in range(2)]
+# The reward model likes what the judge likes at the first prompt, and the reverse at the second.
+POOL = Pool(
+    texts=[["no", "lovely", "lovely lovely"], ["no", "lovely", "lovely lovely"]],
+    scores=[[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]],
+)
+
+
+def test_one_reply_is_the_mean_of_the_pool() -> None:
+    metrics = best_of_n_metrics(CountingJudge(), PROMPTS, POOL, 0.0, PARAMS)
+    assert (metrics["best_of_n_n"], metrics["best_of_n_kl"]) == (1, 0.0)
+    assert metrics["best_of_n_gold"] == pytest.approx(1.0)
+    assert metrics["best_of_n_gold_difference"] == pytest.approx(0.0)
+    assert metrics["best_of_n_reward"] == pytest.approx(1.0)
+
+
+def test_the_largest_n_takes_what_the_reward_model_likes_most() -> None:
+    metrics = best_of_n_metrics(CountingJudge(), PROMPTS, POOL, 9.0, PARAMS)
+    assert metrics["best_of_n_n"] == 3
+    assert metrics["best_of_n_kl"] == metrics["best_of_n_largest_kl"] == pytest.approx(0.4319, abs=1e-4)
+    assert metrics["best_of_n_gold"] == pytest.approx(1.0)  # 2 and 0
+    assert (metrics["best_of_n_gold_ci_low"], metrics["best_of_n_gold_ci_high"]) == (0.0, 2.0)
+    assert metrics["best_of_n_gold_difference_ci_high"] == pytest.approx(1.0)
+    assert metrics["best_of_n_reward"] == pytest.approx(2.0)
+    assert metrics["best_of_n_num_prompts"] == 2

@@ -1,0 +1,95 @@
+import json
+
+import pytest
+
+from groundup.core.formats.records import Record, Text
+from groundup.prepare.sources.rows import BadRow, read_row
+from groundup.runner.params.prepare import FilesSource
+from tests.prepare.made_up import files_source
+
+
+def files_source_of(yields: str) -> FilesSource:
+    return FilesSource.model_validate(files_source("own", ["a.jsonl"], yields))
+
+
+def read(row: dict[str, object], yields: str, max_bytes: int = 10_000) -> Record | BadRow:
+    return read_row(files_source_of(yields), "data/a.jsonl", 2, json.dumps(row).encode(), max_bytes)
+
+
+USER, ASSISTANT = {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}
+GOOD: dict[str, dict[str, object]] = {
+    "text": {"text": "x"},
+    "chats": {"messages": [USER, ASSISTANT]},
+    "prompts": {"prompt": "hi"},
+    "preferences": {"prompt": "a", "chosen": "b", "rejected": "c"},
+}
+
+
+@pytest.mark.parametrize(
+    ("yields", "row", "reason", "words"),
+    [
+        ("text", {"content": "x"}, "missing_column", "no column 'text', only content"),
+        ("text", {"text": 3}, "wrong_type", "'text' must be text, got int"),
+        ("text", {"text": None}, "wrong_type", "'text' must be text, got NoneType"),
+        ("text", {"text": "x" * 20_000}, "too_large", "more than prepare.max_row_bytes (10000)"),
+        ("chats", {"text": "x"}, "missing_column", "no column 'messages', only text"),
+        ("chats", {"messages": {}}, "wrong_type", "'messages' must be a text or a list of messages"),
+        ("chats", {"messages": []}, "empty", "'messages' has no message"),
+        (
+            "chats",
+            {"messages": [USER, {**ASSISTANT, "content": " \n"}]},
+            "empty",
+            "a message of the assistant is empty",
+        ),
+        ("chats", {"messages": [{"role": "bot", "content": "x"}]}, "wrong_type", "a message needs role"),
+        ("chats", {"messages": [{"role": "user"}]}, "wrong_type", "a message needs role"),
+        ("chats", {"messages": ["x", "y"]}, "wrong_type", "a message needs role"),
+        ("chats", {"messages": "x"}, "one_speaker", "only user speaks"),
+        ("chats", {"messages": [USER, USER]}, "one_speaker", "only user speaks"),
+        ("chats", {"messages": [{"role": "system", "content": "x"}]}, "one_speaker", "only system speaks"),
+        ("chats", {"messages": [ASSISTANT, USER]}, "turns", "user and assistant must take turns"),
+        ("chats", {"messages": [USER, USER, ASSISTANT]}, "turns", "user and assistant must take turns"),
+        ("prompts", {"messages": [{"role": "system", "content": "x"}]}, "turns", "user and assistant must take turns"),
+        ("prompts", {"messages": [USER, ASSISTANT]}, "turns", "must end on a user message"),
+        ("prompts", {"text": "x"}, "missing_column", "no column 'prompt', only text"),
+        ("preferences", {"prompt": "a", "chosen": "b"}, "missing_column", "no column 'rejected'"),
+        ("preferences", {**GOOD["preferences"], "rejected": ""}, "empty", "a message of the assistant is empty"),
+        ("preferences", {**GOOD["preferences"], "margin": "big"}, "wrong_type", "'margin' must be"),
+        ("preferences", {**GOOD["preferences"], "margin": float("nan")}, "wrong_type", "'margin' must be"),
+        ("preferences", {**GOOD["preferences"], "chosen": [USER]}, "turns", "must take turns"),
+    ],
+)
+def test_a_bad_row_is_named(yields: str, row: dict[str, object], reason: str, words: str) -> None:
+    assert not isinstance(read(GOOD[yields], yields), BadRow)
+    bad = read(row, yields)
+    assert isinstance(bad, BadRow)
+    assert (bad.file, bad.line, bad.reason) == ("data/a.jsonl", 2, reason)
+    assert words in bad.problem
+
+
+def test_the_limit_counts_bytes_in_tables_too() -> None:
+    text = "\u00e9" * 50
+    assert isinstance(read_row(files_source_of("text"), "a", 1, {"text": text}, 100), Text)
+    bad = read_row(files_source_of("text"), "a", 1, {"text": text + "x"}, 100)
+    assert isinstance(bad, BadRow)
+    assert bad.reason == "too_large"
+
+
+def test_a_problem_is_bounded_and_does_not_cut_personal_data_in_two() -> None:
+    missing = read({f"column {i}": 1 for i in range(5000)}, "chats", max_bytes=10**6)
+    role = read({"messages": [{"role": "bot", "content": "a mail of some length: jane.doe@example.org"}]}, "chats")
+    assert isinstance(missing, BadRow)
+    assert isinstance(role, BadRow)
+    assert len(missing.problem) == 2000
+    assert "jane.doe@example.org" in role.problem  # whole, so that the quarantine finds it
+
+
+def test_half_a_surrogate_pair_can_be_written_again() -> None:
+    good = read({"id": "\ud800", "text": "x"}, "text")
+    bad = read({"texts": 1, "\udfff": "y"}, "text")
+    assert isinstance(good, Text)
+    assert good.id.encode() == b"own/?"
+    assert isinstance(bad, BadRow)
+    assert bad.sample.encode()
+    assert bad.problem.encode()
+    assert isinstance(read({"text": "x\ud800"}, "text"), Text)

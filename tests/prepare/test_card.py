@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+from groundup.prepare.card import build_card, write_card
+from groundup.prepare.ledger import Ledger, merge_ledgers
+
+
+def test_ledger_keeps_the_first_examples_and_counts_all() -> None:
+    ledger = Ledger(2)
+    for text in ("one\ntwo", "x" * 500, "third"):
+        ledger.add("s", "too_short", text)
+    assert ledger.total("too_short") == 3
+    assert ledger.examples["s"]["too_short"] == ["one / two", "x" * 157 + "..."]
+
+
+def test_ledgers_add_up() -> None:
+    parts = []
+    for name in ("a", "b", "c"):
+        ledger = Ledger(2)
+        ledger.add("s", "language", name)
+        parts.append(ledger.to_json())
+    merged = merge_ledgers(2, parts)
+    assert merged.counts == {"s": {"language": 3}}
+    assert merged.examples == {"s": {"language": ["a", "b"]}}
+
+
+def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path) -> None:
+    source = {
+        "name": "talk",
+        "kind": "package",
+        "package": "talk-data",
+        "version": "1.0",
+        "sha256": {"talk/data.json": "abc"},
+        "licence": "MIT",
+        "rows": 1234,
+        "characters": 5000,
+        "documents_kept": 1000,
+        "characters_kept": 4000,
+    }
+    drops, pii = Ledger(1), Ledger(1)
+    drops.add("talk", "near_duplicate", "a | b `c`")
+    pii.add("talk", "email", "[EMAIL] wrote", 3)
+    outputs = {"text": {"train": {"rows": 900, "characters": 3900}}}
+    pairing = {"rated": 1650, "relevance": 780}
+    write_card(tmp_path, build_card([source], {"talk": {"not_json": 7}}, drops, pii, outputs, 5000, pairing))
+    text = (tmp_path / "report.md").read_text()
+    for line in (
+        "| talk | talk-data | 1.0 | MIT | 1,234 | 5,000 | 1,000 | 4,000 |",
+        "- `talk/data.json` `abc`",
+        "| talk | not_json | 7 | a line is not a JSON object |",
+        "| talk | near_duplicate | 1 | nearly the same as another document (MinHash) |",
+        "- talk, near_duplicate: `a | b 'c'`",
+        "| talk | [EMAIL] | 3 |",
+        "| placeholder | planted | precision | recall |",
+        "| text | train | 900 | 3,900 |",
+    ):
+        assert line in text.split("\n")
+    assert "5000 bytes" in text
+    assert "at most 1650 bytes for each rated conversation of a split, and 780 for each dialogue" in text
+    assert json.loads((tmp_path / "report.json").read_text())["dropped"] == {"talk": {"near_duplicate": 1}}

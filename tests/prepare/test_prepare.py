@@ -1,0 +1,252 @@
+import hashlib
+import json
+import os
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.text.words import ngram_hashes, word_hashes
+from groundup.prepare import processes
+from groundup.prepare.clean.dedup import index_bytes_per_document
+from groundup.prepare.outputs.outputs import ORDER
+from groundup.prepare.prepare import prepare
+from groundup.prepare.processes import Processes
+from groundup.runner.params.prepare import CanaryParams, PrepareParams
+from tests.killed_steps import KillBeforeEachRecord, Killed
+from tests.prepare.made_up import PackageMaker, files_source, make_params, sentence
+
+FOLDERS = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report")
+
+
+def run(params: PrepareParams, data_dir: Path, out: Path, num_processes: int = 1) -> dict[str, int]:
+    paths = {name: out / name for name in FOLDERS}
+    return prepare(params, data_dir, **paths, work=out / "work", num_processes=num_processes)
+
+
+def digests(out: Path) -> dict[str, str]:
+    files = sorted(path for name in FOLDERS for path in (out / name).rglob("*") if path.is_file())
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def params(install_package: PackageMaker, conversations: dict[str, Any], articles: dict[str, Any]) -> PrepareParams:
+    talk = install_package("talk", conversations)
+    wiki = install_package("wiki", articles) | {"format": "encyclopedia"}
+    return make_params([talk, wiki])
+
+
+def test_all_outputs_fit_together(params: PrepareParams, tmp_path: Path) -> None:
+    metrics = run(params, tmp_path, tmp_path / "out")
+    out = tmp_path / "out"
+    rows = {path.relative_to(out).as_posix(): list(read_jsonl(path)) for path in sorted(out.glob("*/*.jsonl"))}
+
+    def conversations_of(split: str) -> set[str]:
+        texts = {row["id"].split("#")[0] for row in rows[f"text/{split}.jsonl"]}
+        chats = {row["id"].split("#")[0] for row in rows[f"chats/{split}.jsonl"]}
+        prompts = {row["conversation_id"] for row in rows[f"prompts/{split}.jsonl"]}
+        pairs = {row[key] for row in rows[f"preferences/{split}.jsonl"] for key in ("chosen_id", "rejected_id")}
+        assert chats <= texts
+        assert prompts <= texts
+        assert pairs <= texts
+        return texts
+
+    splits = [conversations_of(split) for split in ("train", "val", "test")]
+    splits += [{row["id"] for row in rows[f"{name}/conversations.jsonl"]} for name in ("monitor", "judge")]
+    assert all(splits)
+    assert sum(map(len, splits)) == len(set().union(*splits))  # no document in two splits
+    for task in ("next_reply", "topic", "which_entity", "definition"):
+        groups = {row["group_id"] for row in rows[f"evaluation/{task}.jsonl"]}
+        assert groups
+        assert groups <= splits[2]
+    for name in ("monitor", "judge"):
+        for row in rows[f"{name}/conversations.jsonl"]:
+            assert {"user", "assistant"} <= {message["role"] for message in row["messages"]}
+    for split in ("train", "val", "test"):
+        assert metrics[f"num_documents_{split}"] == len(rows[f"text/{split}.jsonl"])
+        assert metrics[f"num_chats_{split}"] == len(rows[f"chats/{split}.jsonl"])
+        assert metrics[f"num_preference_pairs_{split}"] == len(rows[f"preferences/{split}.jsonl"])
+        assert metrics[f"num_prompts_{split}"] == len(rows[f"prompts/{split}.jsonl"])
+        assert all(row["messages"][-1]["role"] == "assistant" for row in rows[f"chats/{split}.jsonl"])
+        assert all(row["messages"][-1]["role"] == "user" for row in rows[f"prompts/{split}.jsonl"])
+        for row in rows[f"preferences/{split}.jsonl"]:
+            assert row["chosen"][0] == row["rejected"][0]
+            assert row["chosen"][-1]["role"] == row["rejected"][-1]["role"] == "assistant"
+
+
+def test_the_same_bytes_in_another_place(params: PrepareParams, tmp_path: Path) -> None:
+    run(params, tmp_path, tmp_path / "one")
+    run(params, tmp_path, tmp_path / "two")
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_the_same_bytes_from_any_number_of_processes(
+    params: PrepareParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(5)
+    texts = [sentence(rng, 60) for _ in range(300)]
+    texts += [f"{texts[0]} a@b.org", texts[1].upper(), *(f"{sentence(rng, 20)} {text}" for text in texts[:100])]
+    rows = [json.dumps({"id": i, "text": text}) for i, text in enumerate(texts)]
+    (tmp_path / "own.jsonl").write_text(
+        "\n".join([*rows, "junk", *["no " * 40] * 3, json.dumps({"text": "no " * 40})])
+    )
+    own = make_params([files_source("own", ["own.jsonl"], "text")]).sources
+    params = params.model_copy(update={"sources": [*params.sources, *own]})
+    one = run(params, tmp_path, tmp_path / "one", num_processes=1)
+    monkeypatch.setattr(processes, "CHUNKS_ALONE", 1)
+    monkeypatch.setattr(processes, "CHUNK_CHARACTERS", 3000)
+    shared: list[int] = []
+    begin = Processes._workers
+    monkeypatch.setattr(Processes, "_workers", lambda self: shared.append(self.num_workers) or begin(self))
+    for number in (1, 2, 3):
+        assert run(params, tmp_path, tmp_path / f"{number}", num_processes=number) == one
+        assert digests(tmp_path / f"{number}") == digests(tmp_path / "one")
+    assert set(shared) == {1, 2}
+    assert one.keys() >= {
+        f"dropped_{reason}" for reason in ("exact_duplicate", "near_duplicate", "contaminated", "repeated_ngrams")
+    }
+
+
+def test_a_leak_in_a_users_file_does_not_reach_train(params: PrepareParams, tmp_path: Path) -> None:
+    run(params, tmp_path, tmp_path / "clean")
+    item = next(iter(read_jsonl(tmp_path / "clean/evaluation/next_reply.jsonl")))
+    leak = item["choices"][item["gold"]]
+    rng = random.Random(9)
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data/own.jsonl").open("w") as file:
+        for i in range(30):
+            text = f"{sentence(rng, 40)} {leak} {sentence(rng, 40)}" if i % 2 else sentence(rng, 80)
+            file.write(json.dumps({"id": i, "text": text}) + "\n")
+    leaky = params.model_copy(
+        update={"sources": [*params.sources, *make_params([files_source("own", ["own.jsonl"], "text")]).sources]}
+    )
+    metrics = run(leaky, tmp_path / "data", tmp_path / "leaky")
+    assert metrics["dropped_contaminated"] > 5
+    n = params.decontaminate_ngram
+    leaked = set(ngram_hashes(word_hashes(leak), n).tolist())
+    assert leaked
+    for folder in ("text", "chats"):
+        for row in read_jsonl(tmp_path / "leaky" / folder / "train.jsonl"):
+            text = row["text"] if folder == "text" else "\n".join(m["content"] for m in row["messages"])
+            assert not leaked & set(ngram_hashes(word_hashes(text), n).tolist())
+
+
+HELD_OUT = {"val": 0.97, "test": 0.01, "monitor": 0.005, "judge": 0.005}
+STEPS = [
+    *("cleaned-talk", "cleaned-wiki"),
+    *("unique", "decontaminated"),
+    *(f"output-{name}" for name in ORDER),
+]
+
+
+def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
+    params: PrepareParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(params, tmp_path, tmp_path / "whole")
+
+    kills = KillBeforeEachRecord(monkeypatch)
+    for _ in STEPS:
+        with pytest.raises(Killed):
+            run(params, tmp_path, tmp_path / "resumed")
+    run(params, tmp_path, tmp_path / "resumed")
+    assert kills.reached == kills.recorded == STEPS  # every step was finished once
+    assert digests(tmp_path / "resumed") == digests(tmp_path / "whole")
+
+
+def test_a_finished_step_whose_files_were_cut_or_zeroed_is_done_again(params: PrepareParams, tmp_path: Path) -> None:
+    run(params, tmp_path, tmp_path / "out")
+    before = digests(tmp_path / "out")
+    for name in ("cleaned-wiki/train.signatures", "output-text/train.jsonl", "cleaned-talk/val.jsonl"):
+        os.truncate(tmp_path / "out/work/steps" / name, 100)
+    zeroed = tmp_path / "out/work/steps/unique/train.jsonl"
+    zeroed.write_bytes(b"\0" * zeroed.stat().st_size)
+    run(params, tmp_path, tmp_path / "out")
+    assert digests(tmp_path / "out") == before
+
+
+def test_only_text_leaves_the_other_outputs_empty_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "own.txt").write_text("\n\n".join(sentence(random.Random(i), 60) for i in range(40)))
+    metrics = run(make_params([files_source("own", ["own.txt"], "text")]), tmp_path, tmp_path / "out")
+    assert metrics["num_documents_train"] > 0
+    assert metrics["num_chats_train"] == 0
+    assert (tmp_path / "out/chats/train.jsonl").read_text() == ""
+    assert "chats/train" in caplog.text
+
+
+def test_duplicates_only_leave_nothing_to_train_on(tmp_path: Path) -> None:
+    row = json.dumps({"text": sentence(random.Random(1), 40)})
+    (tmp_path / "a.jsonl").write_text(f"{row}\n" * 50)
+    params = make_params([files_source("own", ["a.jsonl"], "text")], splits=HELD_OUT)
+    with pytest.raises(
+        ValueError, match=r"no document is left to train on \(dropped: 49 exact_duplicate; val 1, test 0"
+    ):
+        run(params, tmp_path, tmp_path / "out")
+
+
+def test_a_source_of_duplicates_of_another_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rng = random.Random(1)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": sentence(rng, 40)}) + "\n" for _ in range(40)))
+    (tmp_path / "b.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes())
+    sources = [files_source(name, [f"{name}.jsonl"], "text") for name in ("a", "b")]
+    run(make_params(sources, splits=dict.fromkeys(HELD_OUT, 0.001)), tmp_path, tmp_path / "out")
+    assert "of 40 rows of b none is kept (40 exact_duplicate)" in caplog.text
+
+
+def test_no_pair_is_left_and_prepare_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rng = random.Random(1)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": sentence(rng, 40)}) + "\n" for _ in range(40)))
+    empty = {"prompt": "Hi", "chosen": "\u200b", "rejected": "No"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(empty))
+    params = make_params([files_source("a", ["a.jsonl"], "text"), files_source("p", ["p.jsonl"], "preferences")])
+    run(params, tmp_path, tmp_path / "out")
+    assert "of 1 rows of p none is kept (1 empty_message)" in caplog.text
+    assert "no rows for chats/train" in caplog.text
+    assert "preferences/train" in caplog.text
+
+
+def test_the_data_card_and_the_metrics_name_bad_rows(params: PrepareParams, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    rows = [json.dumps({"text": sentence(rng, 40)}) for _ in range(40)]
+    (tmp_path / "own.jsonl").write_text("\n".join([*rows, "junk", '{"text": 1}', "more junk of jane@example.org"]))
+    own = make_params([files_source("own", ["own.jsonl"], "text")]).sources
+    metrics = run(params.model_copy(update={"sources": [*params.sources, *own]}), tmp_path, tmp_path / "out")
+    assert (metrics["num_bad_rows"], metrics["bad_rows_not_json"], metrics["bad_rows_wrong_type"]) == (3, 2, 1)
+    card = (tmp_path / "out/report/report.md").read_text()
+    assert "| own | not_json | 2 | a line is not a JSON object |" in card
+    samples = list(read_jsonl(tmp_path / "out/report/quarantine.jsonl"))
+    assert [(row["source"], row["line"]) for row in samples] == [("own", 41), ("own", 42), ("own", 43)]
+    assert samples[2]["sample"] == "more junk of [EMAIL]"
+
+
+def test_memory_grows_by_no_more_than_the_stated_bytes_per_document(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    params = make_params([files_source("own", ["own.jsonl"], "text")])
+    peaks = {}
+    for count in (300, 1500):
+        with (tmp_path / "own.jsonl").open("w") as file:
+            file.writelines(json.dumps({"id": i, "text": sentence(rng, 60)}) + "\n" for i in range(count))
+        tracemalloc.start()
+        run(params, tmp_path, tmp_path / f"out{count}")
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    growth = (peaks[1500] - peaks[300]) / 1200
+    assert growth < 1.2 * index_bytes_per_document(params.dedup)
+
+
+def test_canaries_change_the_training_text_and_nothing_else(params: PrepareParams, tmp_path: Path) -> None:
+    run(params, tmp_path, tmp_path / "without")
+    asked = CanaryParams(num_canaries=2, repetitions=[3], num_digits=6)
+    run(params.model_copy(update={"canaries": asked}), tmp_path, tmp_path / "with")
+    before, after = (digests(tmp_path / name) for name in ("without", "with"))
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"text/train.jsonl", "report/report.json", "report/report.md"}  # the card counts the rows
+    assert set(after) - set(before) == {"evaluation/canaries.json"}
+    rows = [row for row in read_jsonl(tmp_path / "with/text/train.jsonl") if row["source"] == "canaries"]
+    told = json.loads((tmp_path / "with/evaluation/canaries.json").read_text(encoding="utf-8"))
+    assert len(rows) == 6
+    assert {row["text"] for row in rows} == {f"{c['prefix']} {' '.join(c['secret'])}." for c in told}

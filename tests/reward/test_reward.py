@@ -1,0 +1,224 @@
+"""Reward model: learns what it is shown, goes on to the same bytes, measures what there is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from groundup.core.formats.chat_format import render
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.model.llama import save_model
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.model.variational import FILE
+from groundup.core.training.cost import read_cost
+from groundup.reward.pairs import Pair
+from groundup.reward.reward import draw_pairs, train_reward
+from groundup.runner.interruption import Terminated
+from groundup.runner.params import load_params
+from groundup.runner.params.training import RewardParams
+from tests.conftest import ROOT
+from tests.resume import Crash, Curve, names, saved_bytes
+
+PARAMS = load_params(ROOT / "presets/smoke.yaml")
+REWARD = PARAMS.reward.model_copy(
+    update={
+        "max_pairs": None,
+        "max_relevance_pairs": None,
+        "sampled": PARAMS.reward.sampled.model_copy(update={"weight": 0.0}),
+        "num_epochs": 8.0,
+        "batch_size": 8,
+        "max_length": 64,
+        "learning_rate": 3e-3,
+        "validate_every": 10,
+        "checkpoint_every": 5,
+        "log_every": 1,
+    }
+)
+WITH_SAMPLED = PARAMS.reward.sampled.model_copy(update={"weight": 1.0, "max_heldout_pairs": 12})
+VARIATIONAL = REWARD.model_copy(update={"head": "variational"})
+
+
+def pair(i: int, good: str = "yes I like music very much", bad: str = "no the old town is green") -> dict[str, Any]:
+    question = {"role": "user", "content": f"question {i}"}
+    return {
+        "id": str(i),
+        "source": "a",
+        "kind": "rating",
+        "chosen": [question, {"role": "assistant", "content": good}],
+        "rejected": [question, {"role": "assistant", "content": bad}],
+        "margin": 0.2,
+        "chosen_id": f"c{i % 7}",
+        "rejected_id": f"r{i % 5}",
+        "chosen_rating": 8.0,
+        "rejected_rating": 6.0,
+    }
+
+
+def prompt(i: int, reply: str | None = "the sea is warm there") -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"question {i}"}]
+    return {"id": str(i), "conversation_id": f"p{i}", "source": "a", "messages": messages, "reply": reply}
+
+
+@pytest.fixture
+def inputs(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> dict[str, Path]:
+    save_model(tiny_model, tiny_tokenizer, tmp_path / "sft", "card")
+    for split in ("train", "val", "test"):
+        write_jsonl(tmp_path / f"preferences/{split}.jsonl", (pair(i) for i in range(32)))
+        write_jsonl(tmp_path / f"prompts/{split}.jsonl", (prompt(i) for i in range(20)))
+    return {name: tmp_path / name for name in ("sft", "preferences", "prompts")}
+
+
+def run(inputs: dict[str, Path], folder: Path, log: Curve, params: RewardParams = REWARD) -> dict[str, Any]:
+    return train_reward(
+        **inputs,
+        out=folder / "out",
+        report=folder / "report",
+        params=params,
+        runtime=PARAMS.runtime.model_copy(update={"num_threads": 1}),
+        device="cpu",
+        checkpoints=log.checkpoints(folder),
+        log=log,
+    )
+
+
+def test_it_learns_which_side_people_prefer(inputs: dict[str, Path], tmp_path: Path) -> None:
+    metrics = run(inputs, tmp_path, Curve())
+    assert metrics["heldout_accuracy"] == 1.0
+    assert metrics["beats_length_only"] == (metrics["length_only_accuracy"] < 1.0)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert loaded.config.attention_dropout == 0.0
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    assert report["heldout_accuracy_ci_low"] == metrics["heldout_accuracy_ci_low"]
+    cost = read_cost(tmp_path / "report")
+    assert cost is not None
+    assert (metrics["flops"], cost.num_read_tokens) == (6 * cost.num_parameters * cost.num_learned_tokens, 0)
+    assert "_seconds" not in str(report.keys())
+
+
+@pytest.mark.parametrize("base", [REWARD, VARIATIONAL], ids=["linear", "variational"])
+def test_a_killed_run_goes_on_to_the_same_bytes(base: RewardParams, inputs: dict[str, Path], tmp_path: Path) -> None:
+    """Killed twice, then asked to end, with dropout, drawn rewards and rows that are means over two steps."""
+    params = base.model_copy(update={"dropout": 0.1, "log_every": 2, "checkpoint_every": 6})
+    whole, cut = Curve(), Curve()
+    expected = run(inputs, tmp_path / "whole", whole, params)
+    for crash_at, left in ((2, []), (16, ["checkpoint-12", "checkpoint-6"])):
+        cut.crash_at = crash_at
+        with pytest.raises(Crash):
+            run(inputs, tmp_path / "cut", cut, params)
+        assert names(tmp_path / "cut") == left
+    cut.end_at = 14
+    with pytest.raises(Terminated):
+        run(inputs, tmp_path / "cut", cut, params)
+    assert names(tmp_path / "cut") == ["checkpoint-12", "checkpoint-16"]
+    metrics = run(inputs, tmp_path / "cut", cut, params)
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
+    if base is VARIATIONAL:
+        assert (tmp_path / "cut/out" / FILE).read_bytes() == (tmp_path / "whole/out" / FILE).read_bytes()
+    assert cut.rows == whole.rows
+    assert metrics["heldout_accuracy"] == expected["heldout_accuracy"]
+
+
+def test_a_score_does_not_depend_on_the_batch(
+    inputs: dict[str, Path], tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    torch.manual_seed(0)
+    scorer = RewardScorer.load(inputs["sft"], torch.device("cpu"))
+    chats = [render(tiny_tokenizer, pair(i, good="yes " * (i + 1))["chosen"], reply_next=False) for i in range(5)]
+    together, std = scorer.score(chats)
+    alone = torch.cat([scorer.score([chat])[0] for chat in chats])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    assert std.tolist() == [0.0] * 5
+
+
+def relevance(i: int) -> dict[str, Any]:
+    return pair(i, good="the sea is warm there", bad="hello there how are you") | {"kind": "relevance", "margin": 0.0}
+
+
+def test_the_variational_head_learns_too_and_says_how_sure_it_is(inputs: dict[str, Path], tmp_path: Path) -> None:
+    log = Curve()
+    metrics = run(inputs, tmp_path, log, VARIATIONAL)
+    assert metrics["heldout_accuracy"] == 1.0
+    assert metrics["uncertainty_error_spearman"] is None  # no pair is wrong
+    assert 0 <= metrics["ood_auroc_foreign_ci_low"] <= metrics["ood_auroc_foreign"] <= 1
+    mean, std = RewardScorer.load(tmp_path / "out", torch.device("cpu")).score([[1, 2, 3], [4, 5]])
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    assert torch.equal(mean, RewardScorer(stock).score([[1, 2, 3], [4, 5]])[0])
+    assert (std > 0).all()
+    assert {"latent_std", "latent_kl"} <= log.rows[1].keys()
+    report = (tmp_path / "report/report.md").read_text()
+    assert "## Uncertainty" in report
+    assert "variational.safetensors" in (tmp_path / "out/README.md").read_text()
+
+
+def test_relevance_pairs_are_a_second_source_with_an_accuracy_of_its_own(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    for split in ("train", "val", "test"):
+        rows = [*(pair(i) for i in range(24)), *(relevance(i) for i in range(16))]
+        write_jsonl(inputs["preferences"] / f"{split}.jsonl", rows)
+    log = Curve()
+    metrics = run(inputs, tmp_path, log, REWARD.model_copy(update={"max_relevance_pairs": 8}))
+    assert metrics["heldout_relevance_accuracy"] == metrics["heldout_accuracy"] == 1.0
+    assert (metrics["num_pairs_train"], metrics["num_relevance_pairs_train"]) == (24, 8)
+    assert (metrics["num_pairs_test"], metrics["num_relevance_pairs_test"]) == (24, 16)
+    assert "val_relevance_accuracy" in log.rows[max(log.rows)]
+    assert "Of 16 test pairs of the true next reply" in (tmp_path / "report/report.md").read_text()
+
+
+def test_one_kind_of_pairs_alone_is_trained_on_and_said(
+    inputs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    short = VARIATIONAL.model_copy(update={"num_epochs": 1.0})
+    for split in ("train", "val", "test"):
+        rows = (pair(i) | {"kind": "given", "chosen_rating": None, "rejected_rating": None} for i in range(8))
+        write_jsonl(inputs["preferences"] / f"{split}.jsonl", rows)
+    given = run(inputs, tmp_path / "given", Curve(), short)
+    assert given["num_relevance_pairs_test"] == 0
+    assert not any("relevance_accuracy" in name for name in given)
+    assert "0 train, 0 val, 0 test relevance pairs" in caplog.text
+    assert "no rated or given pairs" not in caplog.text
+    assert "There are no relevance pairs in test" in (tmp_path / "given/report/report.md").read_text()
+    for split in ("train", "val", "test"):
+        write_jsonl(inputs["preferences"] / f"{split}.jsonl", (relevance(i) for i in range(16)))
+    alone = run(inputs, tmp_path / "alone", Curve(), short)
+    assert alone["heldout_relevance_accuracy"] == alone["heldout_accuracy"]
+    assert "ood_auroc_foreign" in alone
+    assert "no rated or given pairs in train and val and test: the report" in caplog.text
+
+
+def test_a_weight_of_zero_leaves_relevance_pairs_out_of_training() -> None:
+    pairs = [Pair([1], [2], {"kind": kind}) for kind in ("rating", "relevance", "given", "relevance")]
+
+    def kinds(rows: list[Pair], **update: Any) -> list[str]:
+        return sorted(pair.row["kind"] for pair in draw_pairs(rows, REWARD.model_copy(update=update)))
+
+    assert kinds(pairs) == ["given", "rating", "relevance", "relevance"]
+    assert kinds(pairs, relevance_weight=0.0) == ["given", "rating"]
+    assert kinds(pairs, max_relevance_pairs=1) == ["given", "rating", "relevance"]
+    assert kinds(pairs, max_pairs=1)[1:] == ["relevance", "relevance"]
+    with pytest.raises(
+        ValueError, match=r"no training pairs but relevance pairs, and reward\.relevance_weight is 0: raise it"
+    ):
+        kinds(pairs[1::2], relevance_weight=0.0)
+
+
+def test_half_the_weight_is_another_model(inputs: dict[str, Path], tmp_path: Path) -> None:
+    rows = [*(pair(i) for i in range(8)), *(relevance(i) for i in range(8))]
+    write_jsonl(inputs["preferences"] / "train.jsonl", rows)
+    for weight in (1.0, 0.5):
+        run(inputs, tmp_path / f"{weight}", Curve(), REWARD.model_copy(update={"relevance_weight": weight}))
+    assert saved_bytes(tmp_path / "1.0") != saved_bytes(tmp_path / "0.5")
+
+
+def test_what_people_say_is_told_from_what_the_sft_model_says(inputs: dict[str, Path], tmp_path: Path) -> None:
+    log = Curve()
+    metrics = run(inputs, tmp_path, log, REWARD.model_copy(update={"sampled": WITH_SAMPLED}))
+    assert (metrics["num_sampled_pairs_train"], metrics["num_sampled_pairs_test"]) == (20, 12)
+    assert metrics["heldout_sampled_accuracy"] > 0.9  # noise of a random model against one sentence
+    assert metrics["heldout_accuracy"] == 1.0
+    assert "val_sampled_accuracy" in log.rows[max(log.rows)]
+    assert "against what the SFT model says there" in (tmp_path / "report/report.md").read_text()

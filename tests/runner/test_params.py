@@ -1,0 +1,151 @@
+"""params.yaml: complete, strict, and every problem reported at once with its remedy."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from groundup.runner.params import ParamsError, load_params
+from groundup.runner.params.load import parse_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def smoke() -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load((ROOT / "presets/smoke.yaml").read_text(encoding="utf-8"))
+
+
+def with_value(path: str, value: Any) -> dict[str, Any]:
+    values = smoke()
+    *sections, key = path.split(".")
+    target = values
+    for section in sections:
+        target = target[section]
+    target[key] = value
+    return values
+
+
+@pytest.mark.parametrize("preset", sorted(path.name for path in (ROOT / "presets").glob("*.yaml")))
+def test_presets_are_valid(preset: str) -> None:
+    load_params(ROOT / "presets" / preset)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("pretrain.num_steps", 0, "pretrain.num_steps: Input should be greater than or equal to 1, got 0"),
+        ("pretrain.num_steps", True, "pretrain.num_steps: got True; write a whole number"),
+        ("pretrain.learning_rate", "1e-4", "pretrain.learning_rate: '1e-4' is text; write the number without quotes"),
+        ("pretrain.learning_rate", float("inf"), "pretrain.learning_rate: Input should be a finite number"),
+        ("pretrain.learning_rate", float("nan"), "pretrain.learning_rate: Input should be"),
+        ("pretrain.momentum", 0.9, "pretrain.momentum: unknown key; remove it or correct its spelling"),
+        ("pretrain.optimizer", "sgd", "pretrain.optimizer: Input should be 'adamw' or 'muon', got 'sgd'"),
+        ("align.method", "a2c", "align.method: Input should be 'ppo', 'rloo', 'grpo' or 'dpo', got 'a2c'"),
+        ("align.rloo.num_generations", 1, "align.rloo.num_generations: Input should be greater than or equal to 2"),
+        ("align.dpo.beta", 0.0, "align.dpo.beta: Input should be greater than 0"),
+        ("align.max_new_tokens", 1000, "align.max_prompt_tokens + align.max_new_tokens = 1064 must be below"),
+        ("align.minibatch_size", 7, "align.minibatch_size 7 must divide align.rollout_batch_size 16"),
+        ("align.kl_budget", 1.0, "align.kl_target <= align.kl_budget <= align.kl_stop must hold, got 4.0, 1.0, 20.0"),
+        ("model.num_heads", 3, "model.hidden_size 32 must be a multiple of 2 x model.num_heads (6)"),
+        ("model.num_kv_heads", 3, "model.num_kv_heads 3 must divide model.num_heads 2"),
+        ("sft.max_length", 4096, "sft.max_length 4096 is above model.context_length 128"),
+        ("reward.max_length", 4096, "reward.max_length 4096 is above model.context_length 128"),
+        ("tokenizer.vocab_size", 100, "tokenizer.vocab_size is 100: bytes and special tokens alone need 262"),
+        ("prepare.splits.test", 0.95, "prepare.splits sum to 1.2: nothing is left for train"),
+        ("prepare.prompts.turns", [1, 2], "a prompt ends on a user turn, so use odd numbers"),
+        ("prepare.preferences.excerpt_turns", [2, 3], "an excerpt ends on an assistant turn, so use even numbers"),
+        ("prepare.sources", [], "prepare.sources: List should have at least 1 item"),
+        ("pretrain.decay_fraction", 1.0, "leave no room in pretrain.num_steps"),
+        ("sft.checkpoint_every", 15, "sft.checkpoint_every 15 must be a multiple of sft.log_every 10"),
+        ("reward.checkpoint_every", 5, "reward.checkpoint_every 5 must be a multiple of reward.log_every 10"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_path(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        parse_params(with_value(path, value), "params.yaml")
+    assert message in str(error.value)
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    values = smoke()
+    del values["sft"]["seed"]
+    values["reward"]["batch_size"] = -1
+    values["surprise"] = {}
+    with pytest.raises(ParamsError) as error:
+        parse_params(values, "params.yaml")
+    text = str(error.value)
+    assert text.startswith("3 problems in params.yaml:")
+    assert "sft.seed: missing; add it" in text
+    assert "reward.batch_size: Input should be greater than or equal to 1, got -1" in text
+    assert "surprise: unknown key" in text
+
+
+def test_contradictions_across_sections_are_reported_together() -> None:
+    values = with_value("align.minibatch_size", 7)
+    values["sft"]["max_length"] = 999
+    with pytest.raises(ParamsError) as error:
+        parse_params(values, "params.yaml")
+    assert "align.minibatch_size" in str(error.value)
+    assert "sft.max_length" in str(error.value)
+
+
+def test_scientific_notation_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
+    text = (ROOT / "presets/smoke.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace("muon_learning_rate: 0.02", "muon_learning_rate: 2e-2"))
+    assert load_params(tmp_path / "params.yaml").pretrain.muon_learning_rate == 0.02
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", "is not valid YAML"),
+        (b"\xff\xfe", "is not valid UTF-8"),
+        (b"- 1\n", "must hold sections"),
+        (b"", "must hold"),
+    ],
+)
+def test_a_broken_file_is_one_clear_error(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(ParamsError, match=message):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_names_the_command_that_brings_it_back(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"git checkout -- params\.yaml"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_bad_params_end_a_stage_before_torch_is_imported(working_copy: Path) -> None:
+    (working_copy / "params.yaml").write_text("pretrain: 3\n", encoding="utf-8")
+    script = "import sys, runpy\ntry:\n    runpy.run_module('stages.pretrain', run_name='__main__')\n"
+    script += "finally:\n    print('torch' in sys.modules)\n"
+    start = time.monotonic()
+    result = subprocess.run([sys.executable, "-c", script], cwd=working_copy, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stdout.strip() == "False"
+    assert "pretrain failed" in result.stderr
+    assert "align: missing" in result.stderr
+    assert time.monotonic() - start < 10  # 2 s is the aim (bench); this only catches a heavy import
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo", "dpo"])
+def test_groups_fill_the_batch_of_the_method_that_is_chosen(method: str) -> None:
+    values = with_value(f"align.{method}.num_generations", 3)
+    parse_params(values, "params.yaml")  # PPO is chosen and has no groups
+    values["align"]["method"] = method
+    with pytest.raises(ParamsError, match=f"align.{method}.num_generations 3 must divide align.rollout_batch_size 16"):
+        parse_params(values, "params.yaml")
+
+
+def test_trl_trains_no_adapter_of_the_head() -> None:
+    values = with_value(
+        "align.lora", {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj", "lm_head"]}
+    )
+    parse_params(values, "params.yaml")
+    values["align"]["method"] = "rloo"
+    with pytest.raises(ParamsError, match="rloo cannot train an adapter of lm_head; leave it out"):
+        parse_params(values, "params.yaml")

@@ -1,0 +1,179 @@
+"""What of earlier runs is of use: unfinished work, finished results that DVC has not taken, leftovers."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundup.runner import stage as frame
+from groundup.runner.fingerprint import Fingerprint, take_fingerprint
+from groundup.runner.lock import locked
+from groundup.runner.pipeline import read_pipeline
+from groundup.runner.stage import Stage
+from groundup.runner.workdir import difference, read_finished, record_finished, sweep
+from tests.runner.conftest import work_dirs, write_dvc_lock, write_outs
+
+pytestmark = pytest.mark.usefixtures("no_deliverer")
+
+
+def stop_half_way(stage: Stage) -> dict[str, Any]:
+    (stage.work / "checkpoint").touch()
+    raise ZeroDivisionError
+
+
+def start(root: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        frame._run(root, "prepare", stop_half_way)
+
+
+def test_going_on_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    start(root)
+    assert "prepare:" not in caplog.text
+    start(root)
+    (line,) = [message for message in caplog.messages if message.startswith("prepare:")]
+    assert line == f"prepare: going on with the unfinished work in {work_dirs(root)[0]}"
+
+
+def test_starting_afresh_names_what_changed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    start(root)
+    (before,) = work_dirs(root)
+    (root / "data/a.txt").write_text("other")
+    text = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("seed: 17", "seed: 18"))
+    start(root)
+    (line,) = [message for message in caplog.messages if message.startswith("prepare:")]
+    assert line == (
+        "prepare: starting afresh, since prepare.seed is 18, not 17, and data changed; the unfinished work of before "
+        f"is in {before} (`groundup clean` removes it)"
+    )
+
+
+def test_an_early_end_leaves_nothing_to_speak_of(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fail_at_once(stage: Stage) -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    caplog.set_level("INFO")
+    with pytest.raises(ZeroDivisionError):
+        frame._run(root, "prepare", fail_at_once)
+    (root / "data/a.txt").write_text("other")
+    start(root)
+    assert "afresh" not in caplog.text
+
+
+def test_every_part_of_a_fingerprint_can_be_named() -> None:
+    parts = {"params": {"sft": {"seed": 1, "lora": None}}, "digests": {"src/a.py": "1"}, "versions": {"torch": "2.12"}}
+    before = parts | {"stage": "sft", "device": "cpu"}
+    now = Fingerprint(
+        stage="sft",
+        params={"sft": {"seed": 1, "lora": {"rank": 4}}},
+        digests={"src/b.py": "1"},
+        versions={"torch": "2.13"},
+        device="cuda",
+    )
+    assert difference(before, now) == (
+        "sft.lora.rank is 4, not None, and src/a.py changed and src/b.py changed and torch is 2.13, not 2.12, "
+        "and the device is cuda, not cpu"
+    )
+
+
+class Killed(BaseException):
+    pass
+
+
+def never_called(stage: Stage) -> dict[str, Any]:
+    raise AssertionError("it trained again")
+
+
+PUBLISHED = ["artifacts/text", "artifacts/reports/prepare", "metrics/prepare.csv"]
+# What is replaced by something that kills, at which call of it, and how many of PUBLISHED are there by then.
+WINDOWS = {
+    "before the first out": (os, "replace", 2, 0),
+    "between the outs": (os, "replace", 3, 1),
+    "before the curve": (os, "replace", 4, 2),
+    "before the record of the run": (frame, "describe_outs", 1, 3),
+    "before the metrics file": (frame, "process_seconds", 1, 3),
+}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_kill_after_training_does_not_train_again(root: Path, monkeypatch: pytest.MonkeyPatch, window: str) -> None:
+    module, name, fatal_call, num_published = WINDOWS[window]
+    original = getattr(module, name)
+    num_calls = 0
+
+    def kill(*arguments: Any) -> Any:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == fatal_call:
+            raise Killed
+        return original(*arguments)
+
+    def record_and_arm(*arguments: Any) -> None:
+        record_finished(*arguments)
+        monkeypatch.setattr(module, name, kill)
+
+    monkeypatch.setattr(frame, "record_finished", record_and_arm)
+    with pytest.raises(Killed):
+        frame._run(root, "prepare", write_outs)
+    monkeypatch.setattr(module, name, original)
+    assert [path for path in PUBLISHED if (root / path).exists()] == PUBLISHED[:num_published]
+    assert not (root / "metrics/prepare.json").exists()
+    frame._run(root, "prepare", never_called)
+    assert (root / "artifacts/text/train.txt").read_text() == "hello"
+    assert (root / "metrics/prepare.csv").read_text() == "step,loss\n1,1\n2,0.5\n"
+    assert json.loads((root / "metrics/prepare.json").read_text())["num_documents"] == 1
+    hidden = [path for folder in ("artifacts", "metrics") for path in (root / folder).rglob(".*")]
+    assert hidden == []
+
+
+def test_a_finished_result_that_is_not_whole_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk may lose what was not yet written when the power went."""
+    (tmp_path / "export/artifacts").mkdir(parents=True)
+    for out in ("a", "b"):
+        (tmp_path / f"export/artifacts/{out}").write_text(out)
+    record_finished(tmp_path, ("artifacts/a", "artifacts/b"), {"loss": 1.0})
+    assert read_finished(tmp_path) == {"loss": 1.0}
+    (tmp_path / "export/artifacts/b").write_text("")
+    assert read_finished(tmp_path) is None
+    assert re.search(r"not whole \(artifacts/b\): making it again", caplog.text)
+    assert read_finished(tmp_path) is None
+
+
+@pytest.mark.parametrize("changed", ["prepare.seed", "stages/prepare.py"])
+def test_bytes_that_dvc_knows_from_other_inputs_are_not_yet_recorded(root: Path, changed: str) -> None:
+    """A comment changed, the same bytes came out, and the kill came before DVC wrote dvc.lock."""
+    frame._run(root, "prepare", write_outs)
+    write_dvc_lock(root)
+    if changed == "stages/prepare.py":
+        (root / changed).write_text("pass  # a comment")
+    else:
+        text = (root / "params.yaml").read_text()
+        (root / "params.yaml").write_text(text.replace("seed: 17", "seed: 18"))
+
+    def same_bytes(stage: Stage) -> dict[str, Any]:
+        stage.out("artifacts/text").mkdir()
+        (stage.out("artifacts/text") / "train.txt").write_text("hello")
+        stage.out("artifacts/reports/prepare").mkdir()
+        (stage.out("artifacts/reports/prepare") / "report.md").write_text("# report")
+        return {}
+
+    frame._run(root, "prepare", same_bytes)
+    frame._run(root, "prepare", never_called)
+
+
+def test_a_finished_result_that_another_experiment_holds_is_left_to_it(root: Path) -> None:
+    frame._run(root, "prepare", write_outs)
+    write_dvc_lock(root)
+    (work,) = work_dirs(root)
+    spec = read_pipeline(root)["prepare"]
+    now = take_fingerprint(root, spec, {"prepare.seed": 17}, "cpu")
+    with locked(work):
+        sweep(root, work.parent, spec, now)
+        assert work_dirs(root) == [work]
+    sweep(root, work.parent, spec, now)
+    assert work not in work_dirs(root)

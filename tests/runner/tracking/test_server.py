@@ -1,0 +1,197 @@
+"""Stages of a two-stage pipeline while their MLflow server, a real one, is absent, killed and started again."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from groundup.runner import stage as frame
+from groundup.runner.lineage import StoredRuns, present_lineage
+from groundup.runner.stage import Stage
+from groundup.runner.tracking import register
+from groundup.runner.tracking.deliverer import Deliverer
+from groundup.runner.tracking.fetch import fetch_champion
+from groundup.runner.tracking.store import open_store
+from tests.conftest import ROOT
+from tests.runner.tracking.events import evaluate
+
+PIPELINE = """
+stages:
+  prepare:
+    cmd: python -m stages.prepare
+    deps: [data]
+    params: [prepare.seed]
+    outs: [artifacts/text, artifacts/reports/prepare]
+    metrics: [{metrics/prepare.json: {cache: false}}]
+  tokenizer:
+    cmd: python -m stages.tokenizer
+    deps: [artifacts/text]
+    params: [tokenizer]
+    outs: [artifacts/tokenizer]
+    metrics: [{metrics/tokenizer.json: {cache: false}}]
+"""
+PATIENCE = 90.0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+class Server:
+    """`mlflow server` on a port of its own, with its store in `folder`."""
+
+    def __init__(self, folder: Path, store: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.folder = folder
+        self.store = store
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.store, "--workers", "1"]
+        place = ["--host", "127.0.0.1", "--port", self.uri.rpartition(":")[2]]
+        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *place, *artifacts], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_for(self.answers)
+
+    def answers(self) -> bool:
+        try:
+            with urlopen(f"{self.uri}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)  # of the session that it leads
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path, migrated_store: Path) -> Iterator[Server]:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(migrated_store.read_bytes())
+    server = Server(folder, f"sqlite:///{folder}/mlflow.db")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def root(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
+    root = tmp_path / "checkout"
+    (root / "data").mkdir(parents=True)
+    (root / "data/a.txt").write_text("hello")
+    (root / "src").symlink_to(ROOT / "src")
+    (root / "dvc.yaml").write_text(PIPELINE)
+    (root / "params.yaml").write_bytes((ROOT / "presets/smoke.yaml").read_bytes())
+    return root
+
+
+def record(root: Path, stage: str) -> dict[str, Any]:
+    return dict(json.loads((root / f"metrics/{stage}.json").read_text()))
+
+
+def run_noted(root: Path, stage: str) -> Path | None:
+    return next((root / f".work/{stage}").glob("*/run.json"), None)
+
+
+def deliverers() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children() if "groundup.runner.tracking.deliver" in p.cmdline()]
+
+
+def test_a_server_that_comes_and_goes(
+    root: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare(stage: Stage) -> dict[str, Any]:
+        stage.out("artifacts/text").write_text("hello")
+        stage.out("artifacts/reports/prepare").mkdir()
+        (stage.out("artifacts/reports/prepare") / "report.md").write_text("# report")
+        for step in (1, 2):
+            stage.log(step, loss=1.0 / step)
+        return {"loss": 0.25}
+
+    def tokenizer(stage: Stage) -> dict[str, Any]:
+        stage.log(1, loss=1.0)
+        wait_for(lambda: run_noted(root, "tokenizer") is not None)
+        server.kill()
+        for step in range(2, 8):
+            stage.log(step, loss=1.0 / step)
+            time.sleep(0.5)
+        (deliverer,) = deliverers()
+        deliverer.kill()
+        server.start()
+        stage.log(8, loss=0.125)
+        stage.out("artifacts/tokenizer").mkdir()
+        (stage.out("artifacts/tokenizer") / "tokenizer_config.json").write_text("{}")
+        return {"vocab_size": 5}
+
+    # nobody there: the stage succeeds, and says where the points are
+    with monkeypatch.context() as context:
+        context.setattr("groundup.runner.tracking.tracker.SHORT_SECONDS", 1.0)
+        frame._run(root, "prepare", prepare)
+    (spool,) = (root / ".work/prepare").glob("*/spool.jsonl")
+    assert f"training goes on, its points wait in {spool}" in caplog.messages[0]
+    assert "refused" in caplog.messages[0]
+    assert f"the rest waits in {spool} for the next stage or `groundup deliver`" in caplog.text
+    assert record(root, "prepare")["mlflow_run_id"] is None
+    caplog.clear()
+
+    # there at the start, then killed, and its deliverer with it, then back: what waited arrives, and all of this run
+    server.start()
+    frame._run(root, "tokenizer", tokenizer)
+    assert not [message for message in caplog.messages if "MLflow" in message]
+    assert not deliverers()
+    client = MlflowClient(server.uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "groundup"]
+    runs = {run.data.tags["stage"]: run for run in client.search_runs([experiment.experiment_id])}
+    assert len(client.search_runs([experiment.experiment_id])) == 2
+    assert [run.info.status for run in runs.values()] == ["FINISHED", "FINISHED"]
+    for stage, steps in {"prepare": [1, 2, 3], "tokenizer": list(range(1, 9))}.items():
+        history = client.get_metric_history(runs[stage].info.run_id, "loss")
+        assert [point.step for point in history] == steps
+    assert [f.path for f in client.list_artifacts(runs["prepare"].info.run_id)] == ["report.md"]
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert {metric.key: metric.value for metric in model.metrics}["vocab_size"] == 5
+    assert record(root, "tokenizer")["mlflow_run_id"] == runs["tokenizer"].info.run_id
+
+    # the metrics file of prepare knows no run, its fingerprint does
+    assert runs["tokenizer"].data.tags["upstream.prepare"] == runs["prepare"].info.run_id
+    nodes = present_lineage(root, StoredRuns(server.uri))
+    assert nodes["prepare"].run_id == runs["prepare"].info.run_id
+    assert nodes["tokenizer"].parents == {"prepare": runs["prepare"].info.run_id}
+    assert nodes["tokenizer"].stale_parents(nodes) == []
+
+    # a model that passed the gates goes there whole, and comes back
+    monkeypatch.setattr(register, "log_copy", copy_files)
+    Deliverer(evaluate(root / ".work/evaluate/abc", passed=True), open_store(server.uri), None).deliver()
+    path = fetch_champion(server.uri, root / ".work/champion")
+    assert path.is_relative_to(root / ".work/champion")
+    assert (path / "README.md").read_text(encoding="utf-8").endswith("# card\n")
+
+
+def copy_files(model_id: str, source: Path) -> None:
+    """What of it takes seconds is left to tests of the champion."""
+    (source / "config.json").write_text("{}", encoding="utf-8")
+    MlflowClient().log_model_artifact(model_id, str(source / "config.json"))
