@@ -2,7 +2,7 @@
 
 import re
 
-from tests.contract.closure import ROOT
+from tests.contract.imports import ROOT
 
 PAGE = ROOT / "docs/metrics.md"
 # evaluate has one group of figures for each, and for each baseline.

@@ -3,7 +3,7 @@
 import pytest
 
 from groundup.runner.pipeline import read_pipeline
-from tests.contract.closure import ROOT
+from tests.contract.imports import ROOT
 from tests.contract.metrics_page import PAGE, metric_names, names_on_page, unnamed, unreported
 
 

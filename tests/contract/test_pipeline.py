@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth: deps are the import closure, params are what is read, outs are what is written."""
+"""dvc.yaml tells the truth: deps are what imports reach, params are what is read, outs are what is written."""
 
 import ast
 import re
@@ -7,23 +7,16 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from groundup.runner.files import IGNORED
 from groundup.runner.params import Params
 from groundup.runner.params.prepare import FilesSource, HubSource, PackageSource
 from groundup.runner.params.section import Section
 from groundup.runner.pipeline import producer, read_pipeline
-from tests.contract.closure import ROOT, import_closure
+from tests.contract.imports import ROOT, folder_of, reached_files
 
 PIPELINE = read_pipeline(ROOT)
 STAGES = list(PIPELINE)
 SOURCES = (PackageSource, FilesSource, HubSource)  # annotated as their union, Source
-FILES_BESIDE_CODE = {
-    "prepare": {"src/groundup/prepare/clean/pii_planted.jsonl"},
-    "evaluate": {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "src/groundup/evaluate").rglob("*")
-        if path.suffix in (".j2", ".jsonl", ".txt", ".sha256")
-    },
-}
 
 
 def script(stage: str) -> str:
@@ -52,10 +45,16 @@ def test_the_seven_stages_in_order() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_code_deps_are_the_import_closure(stage: str) -> None:
-    closure = import_closure(ROOT / f"stages/{stage}.py") | FILES_BESIDE_CODE.get(stage, set())
+def test_code_deps_are_the_script_and_the_folders_that_imports_reach(stage: str) -> None:
+    path = ROOT / f"stages/{stage}.py"
+    folders = {folder_of(file) for file in reached_files(path)} - {"runner", "__init__.py"}
+    reached = {f"stages/{stage}.py", *(f"src/groundup/{folder}" for folder in folders)}
     declared = set(PIPELINE[stage].code)
-    assert declared == closure, f"add {sorted(closure - declared)}, remove {sorted(declared - closure)} in dvc.yaml"
+    assert declared == reached, f"add {sorted(reached - declared)}, remove {sorted(declared - reached)} in dvc.yaml"
+
+
+def test_code_deps_are_few() -> None:
+    assert sum(len(spec.code) for spec in PIPELINE.values()) <= 45
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -81,8 +80,8 @@ def test_the_judge_split_is_read_by_no_training_stage() -> None:
     assert readers == {"evaluate"}
     assert producer(PIPELINE, "artifacts/data/judge") == "prepare"
     for stage in set(STAGES) - {"prepare", "evaluate"}:
-        for path in PIPELINE[stage].code:
-            assert "data/judge" not in (ROOT / path).read_text(encoding="utf-8"), (stage, path)
+        for path in (ROOT / f"src/groundup/{stage}").rglob("*.py"):
+            assert "data/judge" not in path.read_text(encoding="utf-8"), path
 
 
 def test_commands_hold_nothing_but_the_stage() -> None:
@@ -186,3 +185,9 @@ def f(params: MadeUpParams, image, other: Section):
     assert params_read("class A:\n    p: MadeUpParams\n    def f(self): return self.params.seed", known) == {
         "MadeUpParams.seed"
     }
+
+
+def test_dvc_and_the_fingerprint_ignore_the_same_files() -> None:
+    lines = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
+    patterns = [line for line in lines if line and not line.startswith(("#", "/"))]
+    assert patterns == list(IGNORED)

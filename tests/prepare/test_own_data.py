@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from groundup.core.formats.jsonl import read_jsonl
-from tests.contract.closure import ROOT
+from tests.contract.imports import ROOT
 from tests.prepare.made_up import make_params, sentence
 from tests.prepare.test_prepare import run
 

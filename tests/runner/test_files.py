@@ -1,12 +1,14 @@
 """Digests, atomic writes and publishing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from groundup.runner import files
 from groundup.runner.files import digest_path, dvc_md5, files_below, publish, write_json, write_text
+from tests.conftest import ROOT
 
 
 def make_tree(folder: Path, files: dict[str, str]) -> Path:
@@ -30,17 +32,23 @@ def test_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     assert digest_path(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_bytecode_is_no_part_of_a_digest(tmp_path: Path) -> None:
-    tree = make_tree(tmp_path / "code", {"m.py": "x = 1"})
-    before = digest_path(tree)
-    make_tree(tree, {"__pycache__/m.pyc": "junk"})
-    assert digest_path(tree) == before
+STRAY = ("__pycache__/a.pyc", "b.pyc", ".a.py.swp", "a.py~", ".#a.py", ".ipynb_checkpoints/a", ".DS_Store", ".idea/a")
+
+
+@pytest.mark.parametrize("name", [*STRAY, ".vscode/settings.json"])
+def test_what_tools_leave_is_no_part_of_a_digest(tmp_path: Path, name: str) -> None:
+    tree = make_tree(tmp_path / "tree", {"a.py": "x"})
+    before = digest_path(tree), dvc_md5(tree)
+    make_tree(tree, {name: "junk"})
+    assert (digest_path(tree), dvc_md5(tree)) == before
 
 
 def test_dvc_md5_of_a_folder_is_what_dvc_records(tmp_path: Path) -> None:
     from dvc.repo import Repo
 
     tree = make_tree(tmp_path / "out", {"b.txt": "1", "a/z.txt": "2", "a.txt": "3", "a-b/c.txt": "4"})
+    make_tree(tree, dict.fromkeys(STRAY, "junk"))
+    shutil.copy(ROOT / ".dvcignore", tmp_path)
     repo = Repo.init(str(tmp_path), no_scm=True)
     (stage,) = repo.add(str(tree))
     assert dvc_md5(tree) == stage.outs[0].hash_info.value

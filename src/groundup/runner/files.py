@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from groundup.runner.disk import writing
 
 CHUNK = 1 << 20
+# What tools leave beside one's files; .dvcignore has the same list, so that DVC and the fingerprint see the same folder.
+IGNORED = ("__pycache__", "*.pyc", "*.swp", "*~", ".#*", ".ipynb_checkpoints", ".DS_Store", ".idea", ".vscode")
 
 
 def restore(path: Path | str) -> str:
@@ -31,8 +34,13 @@ def files_below(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
     else:
-        found = (p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+        found = (p for p in path.rglob("*") if p.is_file() and not is_ignored(p.relative_to(path)))
         yield from sorted(found, key=lambda p: p.relative_to(path).as_posix())
+
+
+def is_ignored(path: Path) -> bool:
+    """Whether a name in the relative path is on the list of what tools leave."""
+    return any(fnmatchcase(part, pattern) for part in path.parts for pattern in IGNORED)
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:
