@@ -28,7 +28,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     counts = {f"num_characters_{split}": n for split, n in (("train", 9_800_000), ("val", 1_900_000), ("test", 0))}
     counts |= {"num_chats_train": 8000, "num_prompts_train": 5000}
     counts |= {"num_preference_pairs_val": 1700, "num_preference_pairs_test": 5600}
-    took = {"stage_seconds": 60.0, "work_seconds": 50.0}
+    took = {"stage_seconds": 60.0}
     write_json(tmp_path / "metrics/prepare.json", counts | took)
     write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 3.5, **took})
     fate = dict.fromkeys(STAGES, Fate.RUNS) | {"prepare": Fate.UNCHANGED, "tokenizer": Fate.CACHED}

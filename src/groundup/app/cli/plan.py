@@ -16,11 +16,11 @@ from groundup.runner.clock import stage_seconds
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import free_bytes
 from groundup.runner.environment import main_root
-from groundup.runner.files import read_object
 from groundup.runner.params import Params, ParamsError, load_params
 from groundup.runner.pipeline import PipelineError, read_pipeline
 
-START_SECONDS = 8.0  # of a stage that no run has timed: interpreter, imports, tracking
+START_SECONDS = 1.5  # of a stage: interpreter, imports, tracking
+TORCH_SECONDS = 4.5  # more of one that imports torch
 USABLE = 0.9  # share of a memory that a stage may take
 
 
@@ -39,7 +39,6 @@ def plan(
         found = fates(root, pipeline)
         data = read_data(root, params, found["prepare"] is Fate.RUNS)
         device = resolve_device(root)
-        starts = {stage: start_seconds(root, stage) for stage in pipeline}
     except (ParamsError, PipelineError, ValueError) as error:
         fail(str(error))
     work = count_work(params, data)
@@ -53,7 +52,10 @@ def plan(
         folder = main_root(root) / ".work/plan"
         with console.status("measuring a few steps on this machine"):
             measured = rates(params, device, folder, again)
-        seconds = {stage: starts[stage] + s for stage, s in work_seconds(params, data, work, measured).items()}
+        seconds = {
+            stage: START_SECONDS + (TORCH_SECONDS if "runtime" in pipeline[stage].params else 0) + s
+            for stage, s in work_seconds(params, data, work, measured).items()
+        }
     last = stage_seconds(root)
     arithmetic = costs(params, work)
     table = Table(title=f"`dvc repro` on {device}, {params.runtime.precision} (size: parameters; MB of memory, disk)")
@@ -81,15 +83,6 @@ def plan(
         say_wrong(problem)
     if problems:
         raise typer.Exit(1)
-
-
-def start_seconds(root: Path, stage: str) -> float:
-    """From the start of the process to its work, and from there to the end, as the last run had it."""
-    path = root / f"metrics/{stage}.json"
-    metrics = read_object(path) if path.is_file() else {}
-    if not {"stage_seconds", "work_seconds"} <= metrics.keys():
-        return START_SECONDS
-    return max(0.0, float(metrics["stage_seconds"]) - float(metrics["work_seconds"]))
 
 
 def misfits(
