@@ -6,8 +6,8 @@ from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.align.align import align
+    from groundup.align.align import align
+
     return align(
         sft=stage.dep("artifacts/sft"),
         reward=stage.dep("artifacts/reward"),

@@ -9,9 +9,9 @@ CURVES = ("pretrain", "sft", "reward", "align")
 
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.evaluate.evaluate import evaluate
-        from groundup.evaluate.report.lineage import add_clock
+    from groundup.evaluate.evaluate import evaluate
+    from groundup.evaluate.report.lineage import add_clock
+
     metrics = evaluate(
         base=stage.dep("artifacts/base"),
         sft=stage.dep("artifacts/sft"),

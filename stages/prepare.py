@@ -6,9 +6,9 @@ from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.prepare.prepare import prepare
-        from groundup.prepare.processes import available_cores
+    from groundup.prepare.prepare import prepare
+    from groundup.prepare.processes import available_cores
+
     return prepare(
         params=stage.params["prepare"],
         data_dir=stage.dep("data"),

@@ -6,8 +6,8 @@ from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.pretrain.pretrain import pretrain
+    from groundup.pretrain.pretrain import pretrain
+
     return pretrain(
         tokenizer=stage.dep("artifacts/tokenizer"),
         shards=stage.dep("artifacts/shards"),

@@ -6,8 +6,8 @@ from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.reward.reward import train_reward
+    from groundup.reward.reward import train_reward
+
     return train_reward(
         sft=stage.dep("artifacts/sft"),
         preferences=stage.dep("artifacts/data/preferences"),

@@ -6,8 +6,8 @@ from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.sft.sft import train_sft
+    from groundup.sft.sft import train_sft
+
     return train_sft(
         base=stage.dep("artifacts/base"),
         chats=stage.dep("artifacts/data/chats"),

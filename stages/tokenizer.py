@@ -6,8 +6,8 @@ from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.tokenizer.tokenizer import train_tokenizer
+    from groundup.tokenizer.tokenizer import train_tokenizer
+
     return train_tokenizer(
         text=stage.dep("artifacts/data/text"),
         out=stage.out("artifacts/tokenizer"),

@@ -35,7 +35,7 @@ def test_a_success_is_published_and_tracked(root: Path, mlflow_store: str) -> No
     record = json.loads((root / "metrics/prepare.json").read_text())
     assert (root / "artifacts/text/train.txt").read_text() == "hello"
     assert (root / "metrics/prepare.csv").read_text() == "step,loss\n1,1\n2,0.5\n"
-    assert {"stage_seconds", "work_seconds", "import_seconds", "peak_memory_mb", "fingerprint"} <= record.keys()
+    assert {"stage_seconds", "peak_memory_mb", "fingerprint"} <= record.keys()
     run = run_of(root, mlflow_store)
     assert run.info.status == "FINISHED"
     assert run.data.tags["stage"] == "prepare"

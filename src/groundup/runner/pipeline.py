@@ -1,5 +1,8 @@
-"""dvc.yaml and dvc.lock: what each stage declares, who produces a path, what DVC has recorded."""
+"""dvc.yaml and dvc.lock: what each stage declares, who produces a path, what DVC has recorded and would run."""
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,7 @@ from groundup.runner.files import read_yaml
 
 
 class PipelineError(ValueError):
-    """dvc.yaml or the way a stage was started is not as the frame needs it."""
+    """dvc.yaml or the way a stage was started is not as the runner needs it."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,17 @@ def ancestry(pipeline: dict[str, StageSpec], stage: str) -> dict[str, list[str]]
             found[name] = upstream(pipeline, name)
             queue += found[name]
     return {name: found[name] for name in pipeline if name in found}
+
+
+def stages_to_run(root: Path, pipeline: dict[str, StageSpec]) -> set[str]:
+    """What `dvc repro` would run, unless DVC's run cache has its result: stages that changed and all below them."""
+    status = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if status.returncode:
+        raise PipelineError(f"DVC cannot say what would run: {status.stderr.strip()}")
+    changed = json.loads(status.stdout).keys()
+    return {name for name in pipeline if ancestry(pipeline, name).keys() & changed}
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,14 @@ import math
 import os
 import resource
 import sys
-import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import groundup
-from groundup.runner import candidate, collector
+from groundup.runner import candidate
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.clock import process_seconds, stage_seconds
 from groundup.runner.describe import describe_outs, report_files, start_event
@@ -73,16 +71,7 @@ class Stage:
         self.kept = work.parent  # for files that every run of this stage may use again; clean leaves them
         self.checkpoints = Checkpoints(self.work / "checkpoints", interruption)
         self.export = work / EXPORT
-        self.import_seconds = 0.0
         self._tracker: Tracker | None = None
-
-    @contextmanager
-    def importing(self) -> Iterator[None]:
-        """Times the heavy imports of a body."""
-        start = time.monotonic()
-        with collector.importing():
-            yield
-        self.import_seconds += time.monotonic() - start
 
     def dep(self, path: str) -> Path:
         if path not in self.spec.inputs:
@@ -175,9 +164,7 @@ def _run_listening(root: Path, name: str, body: Body, interruption: Interruption
     spec = pipeline[name]
     params = load_params(root / "params.yaml")
     problem = check_store(root)
-    start = time.monotonic()
     device = resolve_device(root) if "runtime" in spec.params else "cpu"
-    device_seconds = time.monotonic() - start  # importing torch, for the most part
     fingerprint = take_fingerprint(root, spec, select(params, spec.params), device)
     folder = main_root(root) / ".work" / name
     work = folder / fingerprint.short
@@ -187,7 +174,6 @@ def _run_listening(root: Path, name: str, body: Body, interruption: Interruption
             note_start(folder, work, fingerprint)
             stage = Stage(root, spec, params, fingerprint, work, interruption)
             stage.work.mkdir(exist_ok=True)
-            stage.import_seconds = device_seconds
             _run_tracked(stage, body, work, start_event(root, pipeline, fingerprint), problem)
 
 
@@ -241,9 +227,7 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     """Call the body; the record of its success is written last."""
     remove(stage.export)
     remove(stage.export.with_name(TRACKED))
-    start, imported = time.monotonic(), stage.import_seconds
     metrics = body(stage)
-    seconds = time.monotonic() - start - (stage.import_seconds - imported)
     missing = [out for out in stage.spec.outs if not (stage.export / out).exists()]
     if missing:
         raise PipelineError(f"{stage.spec.name} declares {', '.join(missing)} but did not write them")
@@ -251,8 +235,6 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     _check_deps(stage, work)
     metrics |= {
         "fingerprint": stage.fingerprint.value,
-        "work_seconds": round(seconds, 2),
-        "import_seconds": round(stage.import_seconds, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB, 1),
     }
     stage.checkpoints.sync_points()

@@ -64,6 +64,15 @@ def test_lineage_before_the_first_run(checkout: Path) -> None:
     assert output == "no stage has run yet: `dvc repro` runs them all"
 
 
+def test_lineage_shows_a_stage_that_it_knows_nothing_of(checkout: Path) -> None:
+    (checkout / "dvc.yaml").write_text("stages: {distill: {cmd: python -m stages.distill, outs: [artifacts/small]}}")
+    write_json(checkout / "metrics/distill.json", {"fingerprint": "abcdef0123", "mlflow_run_id": None, "loss": 1.0})
+    result, output = run("lineage")
+    assert result.exit_code == 0, output
+    assert "distill" in output
+    assert "abcdef01" in output
+
+
 def test_chat_without_a_model(checkout: Path) -> None:
     shutil.copyfile(ROOT / "presets/laptop.yaml", checkout / "params.yaml")
     result, output = run("chat", "--model", "nothing")

@@ -249,12 +249,3 @@ def test_a_store_is_there_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch, t
     assert not (tmp_path / "mlflow.db").exists()
     assert open_store(uri).search_experiments()
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
-
-
-def test_what_will_be_registered_is_known_from_the_start(client: MlflowClient, tmp_path: Path) -> None:
-    """The copy of its model is rehearsed then; other stages never need it."""
-    for stage, expected in (("sft", False), ("evaluate", True)):
-        write_run(tmp_path / stage, stage=stage, finish=False)
-        deliverer = Deliverer(tmp_path / stage, client, None)
-        assert not deliverer.deliver()
-        assert deliverer.will_register is expected

@@ -104,7 +104,9 @@ def lineage() -> None:
             f"{name} {run_id[:8]}" + (" (rerun since)" if name in stale else "")
             for name, run_id in node.parents.items()
         ]
-        figures = [f"{key} {figure(node.metrics[key])}" for key in HEADLINES[node.stage] if key in node.metrics]
+        figures = [
+            f"{key} {figure(node.metrics[key])}" for key in HEADLINES.get(node.stage, ()) if key in node.metrics
+        ]
         outs = [out.removeprefix("artifacts/") for out in node.outs if "/reports/" not in out]
         table.add_row(
             node.stage,

@@ -18,7 +18,6 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
-from groundup.runner import candidate
 from groundup.runner.tracking.check import EXPERIMENT, deleted_experiment
 from groundup.runner.tracking.register import register
 from groundup.runner.tracking.registry import NAME
@@ -51,7 +50,6 @@ class Deliverer:
         self.run_id: str | None = None
         self.num_events = 0
         self.last: dict[str, Metric] = {}
-        self.will_register = False
         if delivered.run_id and (run := find_run(client, delivered.run_id)):
             self._go_on(run)
             self.num_events = delivered.num_events
@@ -99,7 +97,6 @@ class Deliverer:
         match event["kind"]:
             case "start":
                 self._start(event)
-                self.will_register = event["tags"]["stage"] == candidate.STAGE
             case "metrics":
                 self._metrics(event)
             case "artifacts":
