@@ -131,7 +131,7 @@ def test_a_bad_row_of_a_table(tmp_path: Path) -> None:
         (b"\x00\x01\x02\x7fELF", "not_json", "not JSON"),
         (b'{"text": "' + b"x" * 10_000 + b'"}', "too_large", "more than prepare.max_row_bytes (10000)"),
     ],
-    ids=lambda value: str(value)[:12],
+    ids=["cut", "list", "nested", "number", "latin-1", "binary", "too large"],
 )
 def test_a_bad_line_is_named_and_the_next_one_read(tmp_path: Path, line: bytes, reason: str, words: str) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n\n' + line + b'\r\n{"text": "two"}')
@@ -203,6 +203,7 @@ def test_an_empty_file_is_passed_over_with_a_word(tmp_path: Path, caplog: pytest
         ("a.parquet", parquet_with_a_damaged_page(), "is damaged or incomplete"),
         ("a.jsonl.zst", zst('{"text": "x"}\n' * 1000)[:-4], "is damaged or incomplete"),
     ],
+    ids=["latin-1", "binary", "cut gz", "cut jsonl.gz", "no gz", "no zst", "no parquet", "damaged page", "cut zst"],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
