@@ -26,7 +26,7 @@ def script(stage: str) -> str:
 
 
 def calls_of(stage: str, name: str) -> set[str]:
-    """Arguments of stage.NAME("...") in a stage script; f-strings over module constants and OUTPUTS are spelled out."""
+    """Arguments of stage.NAME("...") in a script; f-strings over module constants or OUTPUTS are spelled out."""
     source = script(stage)
     tree = ast.parse(source)
     constants: dict[str, Iterable[str]] = {"OUTPUTS": OUTPUTS} | {

@@ -90,7 +90,7 @@ class Files(Reader[FilesSource]):
                 raise ValueError(f"{name} is not UTF-8 ({error}); convert it, for example with iconv") from None
 
     def _read_file(self, path: Path, name: str) -> Iterator[Record | BadRow]:
-        source, max_bytes = self.source, self.params.max_row_bytes
+        source, max_bytes = self.source, self.max_row_bytes
         if file_kind(path) == ".parquet":
             for number, row in enumerate(read_parquet(path), start=1):
                 yield read_row(source, name, number, row, max_bytes)

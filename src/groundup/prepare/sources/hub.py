@@ -90,7 +90,7 @@ class Hub(Reader[HubSource]):
         number = 0
         try:
             for number, row in enumerate(rows, start=1):
-                yield read_row(source, source.dataset, number, row, self.params.max_row_bytes)
+                yield read_row(source, source.dataset, number, row, self.max_row_bytes)
         except (DatasetsError, OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
             raise self.error(
                 f"{source.dataset} cannot be read after row {number} ({error}): a file of it is "

@@ -40,6 +40,10 @@ class Reader(ABC, Generic[S]):
     def origin(self) -> dict[str, Any]:
         """package, version, and sha256 of each file by its path."""
 
+    @property
+    def max_row_bytes(self) -> int:
+        return self.params.max_row_bytes
+
     def describe(self) -> dict[str, Any]:
         """Name, origin and licence for the data card."""
         source = self.source
