@@ -6,19 +6,14 @@ from groundup.runner.stage import Stage, run_stage
 
 
 def main(stage: Stage) -> dict[str, Any]:
+    from groundup.prepare.outputs.outputs import OUTPUTS
     from groundup.prepare.prepare import prepare
     from groundup.prepare.processes import available_cores
 
     return prepare(
         params=stage.params["prepare"],
         data_dir=stage.dep("data"),
-        text=stage.out("artifacts/data/text"),
-        chats=stage.out("artifacts/data/chats"),
-        preferences=stage.out("artifacts/data/preferences"),
-        prompts=stage.out("artifacts/data/prompts"),
-        evaluation=stage.out("artifacts/data/evaluation"),
-        monitor=stage.out("artifacts/data/monitor"),
-        judge=stage.out("artifacts/data/judge"),
+        outs={name: stage.out(f"artifacts/data/{name}") for name in OUTPUTS},
         report=stage.out("artifacts/reports/prepare"),
         work=stage.work,
         num_processes=available_cores(),

@@ -22,7 +22,9 @@ from groundup.core.formats.records import (
     mean_rating,
     to_messages,
 )
-from groundup.runner.params.prepare import PreferenceParams
+from groundup.prepare.outputs.relevance import relevance_pairs
+from groundup.prepare.outputs.rows import Records, Sizes, write_splits
+from groundup.runner.params.prepare import PreferenceParams, PrepareParams
 
 # Partners proposed to each conversation, as a multiple of the pairs that it may be in: some are taken when its turn
 # comes. Up to so many eligible partners all are proposed, and the pairs are those of all combinations.
@@ -47,6 +49,14 @@ class Rated:
 class Excerpt:
     source: str
     messages: list[Message]
+
+
+def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
+    def pairs_of_all_kinds(path: Path) -> Iterator[Row]:
+        yield from preferences(path, params.preferences, params.seed)
+        yield from relevance_pairs(path, params.preferences.relevance, params.seed)
+
+    return write_splits(target, records, pairs_of_all_kinds)
 
 
 def preferences(path: Path, params: PreferenceParams, seed: int) -> Iterator[Row]:
