@@ -78,7 +78,7 @@ class CleanedChunk:
 
 def clean_chunk(params: PrepareParams, permutations: Permutations, raw: Sequence[Record]) -> CleanedChunk:
     drops, pii = Ledger(params.card_examples), Ledger(params.card_examples)
-    cleaner = Cleaner(params.clean, lambda name, kind, count, text: pii.add(name, kind, text, count))
+    cleaner = Cleaner(params.clean, pii)
     records = list(map(cleaner.clean, raw))
     words = Words(list(map(body, records)))
     shingle_words = params.dedup.shingle_words

@@ -21,8 +21,7 @@ import torch
 from mlflow import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.app.chat.champion import champion_path
-from groundup.app.chat.models import Models
+from groundup.app.chat.loading import Models, champion_path
 from groundup.core.model.llama import save_model
 from groundup.runner.files import dvc_md5
 from groundup.runner.tracking import fetch

@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.app.serve.batch import Batch, Generation, Token
-from groundup.app.serve.sampling import sampling
+from groundup.app.serve.plan import sampling
 from groundup.core.decoding import Decoding
 from groundup.core.model.generation import next_token_logprobs, sample_replies
 from tests.core.model.variants import variant_model

@@ -197,7 +197,7 @@ def chat(
     """Talk to a model; from a pipe, each line is an opening of its own. What is not set is evaluate.decoding's."""
     import torch
 
-    from groundup.app.chat.models import Models
+    from groundup.app.chat.loading import Models
     from groundup.app.chat.session import chat as talk
     from groundup.core.decoding import make_decoding, parse_decoding
     from groundup.runner.params import load_params

@@ -59,16 +59,14 @@ def evaluation_sets(
     }
 
     def rows(records: Iterable[Record], name: str) -> list[Row]:
-        order = partial(rank, seed, name)
+        def order(candidate: Candidate) -> int:
+            return hash_integer(seed, name, candidate.group_id)
+
         # Holds max_items candidates, however many records there are; distractors come from them too.
         chosen = nsmallest(params.max_items, fitting(sources[name](records), params), key=order)
         return list(choices(chosen, params, seed))
 
     return {name: partial(rows, name=name) for name in sources}
-
-
-def rank(seed: int, purpose: str, candidate: Candidate) -> int:
-    return hash_integer(seed, purpose, candidate.group_id)
 
 
 def fitting(candidates: Iterable[Candidate], params: EvaluationParams) -> Iterator[Candidate]:

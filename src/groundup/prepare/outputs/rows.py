@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from groundup.core.formats.jsonl import Row, write_jsonl
+from groundup.core.formats.records import Conversation, Record, from_line
 from groundup.prepare.splits import DATA_SPLITS
 
 Records = Mapping[str, Path]  # the file of records of each split
@@ -25,6 +27,21 @@ def write_rows(path: Path, rows: Iterable[Row]) -> dict[str, int]:
             yield row
 
     return {"rows": write_jsonl(path, counted()), "characters": num_characters}
+
+
+def with_offsets(file: BinaryIO) -> Iterator[tuple[int, Record]]:
+    """Each record of a file with the place of its line: where memory is short, that is all that is kept."""
+    offset = 0
+    for line in file:
+        yield offset, from_line(line)
+        offset += len(line)
+
+
+def conversation_at(file: BinaryIO, offset: int) -> Conversation:
+    file.seek(offset)
+    record = from_line(file.readline())
+    assert isinstance(record, Conversation)
+    return record
 
 
 def characters(row: Row) -> int:
