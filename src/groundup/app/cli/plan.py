@@ -12,11 +12,10 @@ from groundup.app.plan.memory import MB, Room, remedy, rooms
 from groundup.app.plan.seconds import costs, work_seconds
 from groundup.app.plan.workload import Data, count_work, read_data
 from groundup.core.training.cost import in_short
-from groundup.runner.clock import stage_seconds
+from groundup.runner.clock import present_runs
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import free_bytes
 from groundup.runner.environment import main_root
-from groundup.runner.files import read_object
 from groundup.runner.params import Params, ParamsError, load_params
 from groundup.runner.pipeline import PipelineError, read_pipeline
 
@@ -39,7 +38,7 @@ def plan(
         found = fates(root, pipeline)
         data = read_data(root, params, found["prepare"] is Fate.RUNS)
         device = resolve_device(root)
-        starts = {stage: start_seconds(root, stage) for stage in pipeline}
+        last = present_runs(root)
     except (ParamsError, PipelineError, ValueError) as error:
         fail(str(error))
     work = count_work(params, data)
@@ -53,8 +52,8 @@ def plan(
         folder = main_root(root) / ".work/plan"
         with console.status("measuring a few steps on this machine"):
             measured = rates(params, device, folder, again)
-        seconds = {stage: starts[stage] + s for stage, s in work_seconds(params, data, work, measured).items()}
-    last = stage_seconds(root)
+        working = work_seconds(params, data, work, measured)
+        seconds = {stage: start_seconds(last.get(stage)) + s for stage, s in working.items()}
     arithmetic = costs(params, work)
     table = Table(title=f"`dvc repro` on {device}, {params.runtime.precision} (size: parameters; MB of memory, disk)")
     for column in ("stage", "fate", "size", "FLOP", "memory", "disk", "minutes", "last"):
@@ -70,7 +69,7 @@ def plan(
             in_mb(room[stage].host + room[stage].device),
             in_mb(room[stage].disk),
             (f"{seconds[stage] / 60:.1f}" if seconds else "?") if runs else "0",
-            f"{last[stage] / 60:.1f}" if stage in last else "",
+            f"{last[stage]['stage_seconds'] / 60:.1f}" if stage in last else "",
         )
     table.add_section()
     together = f"{sum(seconds[stage] for stage in running) / 60:.1f}" if seconds or not running else "?"
@@ -83,13 +82,9 @@ def plan(
         raise typer.Exit(1)
 
 
-def start_seconds(root: Path, stage: str) -> float:
+def start_seconds(last: dict[str, float] | None) -> float:
     """From the start of the process to its work, and from there to the end, as the last run had it."""
-    path = root / f"metrics/{stage}.json"
-    metrics = read_object(path) if path.is_file() else {}
-    if not {"stage_seconds", "work_seconds"} <= metrics.keys():
-        return START_SECONDS
-    return max(0.0, float(metrics["stage_seconds"]) - float(metrics["work_seconds"]))
+    return max(0.0, last["stage_seconds"] - last["work_seconds"]) if last else START_SECONDS
 
 
 def misfits(
