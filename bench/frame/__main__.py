@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.results import ROOT, ratios, row, spread, write_result
-from groundup.runner.files import read_object
+from groundup.runner.clock import present_runs
 from groundup.runner.pipeline import read_pipeline
 
 HERE = Path(__file__).parent
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 
 def of_last_run(stage: str) -> dict[str, float]:
-    record = read_object(ROOT / f"metrics/{stage}.json")
-    seconds = {name: float(record[f"{name}_seconds"]) for name in ("stage", "work", "import")}
+    run = present_runs(ROOT)[stage]
+    seconds = {name: float(run[f"{name}_seconds"]) for name in ("stage", "work", "import")}
     return seconds | {"frame": seconds["stage"] - seconds["work"] - seconds["import"]}
 
 
