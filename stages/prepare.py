@@ -4,6 +4,18 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
+# Counts from which `groundup plan` tells, in a fresh clone too, what the other stages have to do.
+HEADLINES = (
+    "num_characters_train",
+    "num_characters_val",
+    "num_characters_test",
+    "num_chats_train",
+    "num_prompts_train",
+    "num_preference_pairs_train",
+    "num_preference_pairs_val",
+    "num_preference_pairs_test",
+)
+
 
 def main(stage: Stage) -> dict[str, Any]:
     from groundup.prepare.outputs.outputs import OUTPUTS
@@ -21,4 +33,4 @@ def main(stage: Stage) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("prepare", main)
+    run_stage("prepare", main, HEADLINES)

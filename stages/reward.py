@@ -4,6 +4,8 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
+HEADLINES = ("val_accuracy", "val_sampled_accuracy", "val_relevance_accuracy", "train_accuracy", "num_pairs_train")
+
 
 def main(stage: Stage) -> dict[str, Any]:
     from groundup.reward.reward import train_reward
@@ -23,4 +25,4 @@ def main(stage: Stage) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("reward", main)
+    run_stage("reward", main, HEADLINES)

@@ -4,6 +4,8 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
+HEADLINES = ("val_loss", "val_loss_before", "num_trained_tokens")
+
 
 def main(stage: Stage) -> dict[str, Any]:
     from groundup.sft.sft import train_sft
@@ -22,4 +24,4 @@ def main(stage: Stage) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("sft", main)
+    run_stage("sft", main, HEADLINES)

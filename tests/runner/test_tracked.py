@@ -1,14 +1,15 @@
 """What a clock measured goes to MLflow and into no out."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 
 from groundup.runner import stage as frame
+from groundup.runner.figures import Record, write_record
+from groundup.runner.files import write_json
 from groundup.runner.stage import Stage
-from tests.runner.conftest import write_outs
+from tests.runner.conftest import run_note, write_outs
 
 
 def test_mlflow_gets_its_own_copy_of_a_report(root: Path, mlflow_store: str, tmp_path: Path) -> None:
@@ -20,11 +21,11 @@ def test_mlflow_gets_its_own_copy_of_a_report(root: Path, mlflow_store: str, tmp
         (copies / "report.md").write_text(f"took {stage.seconds()}", encoding="utf-8")
         return metrics
 
-    (root / "metrics").mkdir(exist_ok=True)
-    (root / "metrics/tokenizer.json").write_text('{"stage_seconds": 3.5}', encoding="utf-8")
+    write_record(root, "tokenizer", Record("abc", {}))
+    write_json(root / ".work/tokenizer/abc.json", {"stage_seconds": 3.5})
     frame._run(root, "prepare", timed)
     assert "took" not in (root / "artifacts/reports/prepare/report.md").read_text(encoding="utf-8")
-    run_id = json.loads((root / "metrics/prepare.json").read_text(encoding="utf-8"))["mlflow_run_id"]
+    run_id = run_note(root)["mlflow_run_id"]
     kept = MlflowClient(mlflow_store).download_artifacts(run_id, "", str(tmp_path))
     assert (Path(kept) / "report.md").read_text(encoding="utf-8") == "took {'tokenizer': 3.5}"
     assert (Path(kept) / "other.md").read_text(encoding="utf-8") == "the same"

@@ -61,7 +61,7 @@ def registered(
     client = open_store(f"sqlite:///{shutil.copy(migrated_store, folder / 'mlflow.db')}")
     client.create_experiment("groundup", artifact_location=(folder / "kept").as_uri())
     runs: dict[str, str] = {}
-    for stage, upstream in (("align", {}), ("evaluate", {"align": {"run_id": None, "fingerprint": "print-align"}})):
+    for stage, upstream in (("align", {}), ("evaluate", {"align": "print-align"})):
         work = folder / stage
         work.mkdir()
         spool = Spool(work)

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from groundup.app.cli.main import app
+from groundup.runner.figures import Record, write_record
 from groundup.runner.files import write_json
 from tests.conftest import ROOT
 
@@ -37,7 +38,8 @@ def test_report_has_what_a_clock_measured(checkout: Path) -> None:
     page = checkout / "artifacts/report/report.html"
     page.parent.mkdir(parents=True)
     page.write_text("<p>Made.<!-- clock sft --></p>", encoding="utf-8")
-    write_json(checkout / "metrics/sft.json", {"stage_seconds": 120.0})
+    write_record(checkout, "sft", Record("abc", {}))
+    write_json(checkout / ".work/sft/abc.json", {"stage_seconds": 120.0})
     write_json(
         checkout / "artifacts/reports/sft/cost.json",
         {"num_parameters": 1000, "num_learned_tokens": 2000, "num_read_tokens": 0},
