@@ -20,7 +20,7 @@ from groundup.evaluate.measures.best_of_n import best_of_n_metrics, reply_pool
 from groundup.evaluate.measures.contamination import contamination_metrics
 from groundup.evaluate.measures.decoding import decode_by_every_method, decoding_metrics
 from groundup.evaluate.measures.overoptimization import FILE, read_points, study
-from groundup.evaluate.pairwise.tournament import gold_standings, lineage
+from groundup.evaluate.pairwise.tournament import gold_standings, make_entrants
 from groundup.evaluate.probes.exposure import read_canaries
 from groundup.evaluate.probes.figures import change_figures, model_figures
 from groundup.evaluate.probes.items import load_probe_sets
@@ -108,7 +108,7 @@ def evaluate(
         won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"]).tolist()
         metrics |= with_interval(f"win_rate_vs_{opponent}", won, [p.conversation_id for p in fitted], params)
     metrics |= change_figures(values["sft"], values["aligned"], params)
-    entrants = lineage(fitted, replies, points)
+    entrants = make_entrants(fitted, replies, points)
     standings = []
     overoptimization = None
     if not isinstance(gold_judge, Absent):

@@ -10,7 +10,7 @@ from groundup.core.judging.judge import Judge
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
 from groundup.evaluate.gold import chats
-from groundup.evaluate.intervals import Metrics, judged, resamples, weighted_mean
+from groundup.evaluate.intervals import Metrics, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.replies import Prompt
 from groundup.runner.params.evaluate import EvaluateParams
 
@@ -58,8 +58,8 @@ def best_of_n_metrics(
     gold = np.array([best_of_n_values(scores, scored, n) for scored in golds])  # [1 + R, P]
     weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
     return {
-        **judged("best_of_n_gold", gold, weights, weighted_mean),
-        **judged("best_of_n_gold_difference", gold - golds.mean(axis=2), weights, weighted_mean),
+        **with_judge_interval("best_of_n_gold", gold, weights, weighted_mean),
+        **with_judge_interval("best_of_n_gold_difference", gold - golds.mean(axis=2), weights, weighted_mean),
         "best_of_n_reward": float(best_of_n_values(scores, scores, n).mean()),
         "best_of_n_kl": best_of_n_kl(n),
         "best_of_n_n": n,

@@ -11,7 +11,7 @@ from groundup.core.decoding import METHODS, Decoding, make_decoding, reply_to_pr
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.judging.judge import Judge
 from groundup.evaluate.gold import Absent, chats
-from groundup.evaluate.intervals import Floats, Metrics, judged, resamples, weighted_mean
+from groundup.evaluate.intervals import Floats, Metrics, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.replies import Prompt
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.steps import FinishedSteps
@@ -65,7 +65,7 @@ def decoding_metrics(
     weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
 
     def mean(name: str, values: Floats) -> Metrics:
-        return judged(f"decoding_{name}", values, weights, weighted_mean)
+        return with_judge_interval(f"decoding_{name}", values, weights, weighted_mean)
 
     metrics: Metrics = {"decoding_num_prompts": len(prompts)}
     for method, replies in decoded.items():

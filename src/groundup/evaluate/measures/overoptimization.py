@@ -12,7 +12,7 @@ import numpy as np
 
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.judging.judge import Judge
-from groundup.evaluate.intervals import Floats, judged, resamples, weighted_mean
+from groundup.evaluate.intervals import Floats, resamples, weighted_mean, with_judge_interval
 
 FILE = "evaluation_points.jsonl"
 COLUMNS = ("iteration", "prompt", "conversation_id", "messages", "reply", "score", "score_std", "kl", "kept")
@@ -82,7 +82,7 @@ def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed
     gold, proxy = (values / (float(values[0, 0].std()) or 1.0) for values in (gold, proxy))
 
     def gain(values: Floats, start: int, end: int) -> Gain:
-        return Gain(*judged("", values[:, end] - values[:, start], weights, weighted_mean).values())
+        return Gain(*with_judge_interval("", values[:, end] - values[:, start], weights, weighted_mean).values())
 
     points = [
         Point(
