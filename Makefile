@@ -12,6 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 repro: $(VENV)/ready
 	dvc repro
+	groundup report
 
 test: $(VENV)/ready lint
 	pytest
