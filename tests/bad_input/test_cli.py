@@ -35,6 +35,38 @@ def command(line: str, name: str, spoil: Any, what: str, where: str, remedy: str
 
 CASES = [
     command(
+        "report",
+        "a curve with conflict markers",
+        write("metrics/sft.csv", "step,loss\n<<<<<<< HEAD\n1,2\n"),
+        "'<<<<<<< HEAD'",
+        "metrics/sft.csv, line 2",
+        "delete the file, then `dvc repro`",
+    ),
+    command(
+        "report",
+        "a curve of words",
+        write("metrics/sft.csv", "step,loss\n1,high\n"),
+        "'1,high'",
+        "metrics/sft.csv, line 2",
+        AGAIN,
+    ),
+    command(
+        "report",
+        "figures of another version",
+        write("artifacts/reports/evaluate/page.json", "{}"),
+        "is not what this version of evaluate writes",
+        "artifacts/reports/evaluate/page.json",
+        "`dvc repro evaluate`",
+    ),
+    command(
+        "report",
+        "nothing made",
+        delete("artifacts/reports"),
+        "there is nothing to report yet",
+        "report",
+        "`dvc repro`",
+    ),
+    command(
         "chat",
         "no model",
         delete("artifacts/aligned"),

@@ -54,7 +54,7 @@ def summary(root: Path, watts: float) -> Iterator[str]:
     if "pretrain" in costs:
         yield f"parameters: {costs['pretrain'].num_parameters:,}"
     if evaluated is None:
-        yield "not evaluated yet: `dvc repro` goes on, `dvc checkout evaluate` brings back the last figures"
+        yield "not evaluated yet: `dvc repro` resumes, `dvc checkout evaluate` brings back the last figures"
     else:
         yield from (f"{tile['label']}: {tile['value']} ({tile['note']})" for tile in evaluated["tiles"])
     if seconds:
@@ -69,7 +69,7 @@ def attached(root: Path, record: dict | None, page: Path) -> str:
         return ""
     if problem := reach_store(root):
         return f" (not in MLflow: {problem})"
-    from groundup.app.report.attach import attach
+    from groundup.runner.tracking.attach import attach
     from groundup.runner.tracking.deliver import MLFLOW_ERRORS, first_line
     from groundup.runner.tracking.store import open_store
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
 from groundup.app.report.cards import read_card
 from groundup.app.report.curves import data_uri, draw_charts, draw_panel, read_panels
@@ -12,7 +12,7 @@ from groundup.core.training.cost import Cost, in_short, read_cost
 from groundup.evaluate.shown import PAGE, Chart, Line
 from groundup.runner.candidate import REPORT
 from groundup.runner.clock import stage_seconds
-from groundup.runner.files import hash_file, read_object
+from groundup.runner.files import DamagedFileError, hash_file, read_object
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.pipeline import StageSpec, ancestry, read_pipeline
 
@@ -44,12 +44,18 @@ def build_page(root: Path, params: EvaluateParams) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["picture"] = _picture
-    return environment.get_template("report.html.j2").render(
-        evaluated=read_evaluated(root),
-        lineage=_lineage(root, pipeline, params),
-        curves={name: panels for name, panels in curves.items() if panels},
-        cards={title(name): card for name, folder in reports.items() if (card := read_card(folder))},
-    )
+    try:
+        return environment.get_template("report.html.j2").render(
+            evaluated=read_evaluated(root),
+            lineage=_lineage(root, pipeline, params),
+            curves={name: panels for name, panels in curves.items() if panels},
+            cards={title(name): card for name, folder in reports.items() if (card := read_card(folder))},
+        )
+    except UndefinedError as error:
+        raise DamagedFileError(
+            f"{root / REPORT / PAGE} is not what this version of evaluate writes ({error}): `dvc repro evaluate` "
+            "writes it again"
+        ) from None
 
 
 def read_evaluated(root: Path) -> dict[str, Any] | None:

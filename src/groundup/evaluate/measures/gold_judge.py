@@ -45,9 +45,7 @@ class GoldJudge(Measure):
         if isinstance(self.context.judge, Absent):
             reason = self.context.judge.reason
             return Shown(
-                sentences=[
-                    f"There is no gold judge ({reason}): all figures of reward are the reward model's own view."
-                ]
+                sentences=[f"There is no gold judge ({reason}): figures of reward are the reward model's own view."]
             )
         agreement = number_with_interval(metrics, "judge_agreement")
         tiles = [

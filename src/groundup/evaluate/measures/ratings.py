@@ -48,14 +48,9 @@ class Ratings(Measure):
 
 
 def _rows(standings: Standings) -> list[Row]:
-    return [
-        Row(
-            PLAYERS.get(rating.player, rating.player.replace("_", " ").capitalize()),
-            "",
-            [
-                Cell(f"{rating.rating:.0f}", f"{rating.ci_low:.0f} to {rating.ci_high:.0f}"),
-                Cell(f"{rating.num_games:,}"),
-            ],
-        )
-        for rating in standings.ratings
-    ]
+    rows = []
+    for rating in standings.ratings:
+        title = PLAYERS.get(rating.player, rating.player.replace("_", " ").capitalize())
+        interval = f"{rating.ci_low:.0f} to {rating.ci_high:.0f}" if rating.ci_low < rating.ci_high else ""
+        rows.append(Row(title, "", [Cell(f"{rating.rating:.0f}", interval), Cell(f"{rating.num_games:,}")]))
+    return rows

@@ -1,4 +1,4 @@
-"""The page beside the figures: into evaluate's run, and into the model's version where there is one."""
+"""A page beside the figures that it shows: into evaluate's run, and into the version of its model."""
 
 from pathlib import Path
 from typing import Any
