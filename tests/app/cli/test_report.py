@@ -1,7 +1,6 @@
 """`groundup report`: the page, its place in MLflow, and the main figures."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ PAGE = {
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def checkout(tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     shutil.copyfile(ROOT / "presets/smoke.yaml", tmp_path / "params.yaml")
     (tmp_path / "stages").mkdir()
