@@ -49,11 +49,11 @@ def main() -> int:
     for name, content in page.blocks(ROOT).items():
         fresh_compared = replace_block(fresh_compared, name, content)
     if not check:
-        replies = ROOT / "artifacts/report/replies.jsonl"
+        replies = ROOT / "artifacts/reports/evaluate/replies.jsonl"
         if replies.exists():
             fresh = replace_block(fresh, "samples", samples(replies))
         else:
-            missing.append("artifacts/report/replies.jsonl is missing: run `dvc repro`")
+            missing.append("artifacts/reports/evaluate/replies.jsonl is missing: run `dvc repro`")
         readme.write_text(fresh, encoding="utf-8")
         reliability.write_text(fresh_tested, encoding="utf-8")
         alignment.write_text(fresh_compared, encoding="utf-8")

@@ -80,6 +80,15 @@ CASES = [
     command("deliver", "a delivery record cut off",
             both(write(f"{WORK}/spool.jsonl", '{"kind": "start", "time_ms": 1}\n'), write(f"{WORK}/run.json", "{")),
             f"not valid JSON | {WORK}/run.json | remove the folder"),
+    command("report", "a curve with conflict markers", write("metrics/sft.csv", "step,loss\n<<<<<<< HEAD\n1,2\n"),
+            "'<<<<<<< HEAD' | metrics/sft.csv, line 2 | delete the file, then `dvc repro`"),
+    command("report", "a curve of words", write("metrics/sft.csv", "step,loss\n1,high\n"),
+            f"'1,high' | metrics/sft.csv, line 2 | {AGAIN}"),
+    command("report", "figures of another version", write("artifacts/reports/evaluate/page.json", "{}"),
+            "is not what this version of evaluate writes | artifacts/reports/evaluate/page.json | "
+            "`dvc repro evaluate`"),
+    command("report", "nothing made", delete("artifacts/reports"),
+            "there is nothing to report yet | report | `dvc repro`"),
 ]  # fmt: skip
 
 

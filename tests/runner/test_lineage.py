@@ -27,7 +27,7 @@ stages:
   three:
     cmd: python -m stages.three
     deps: [artifacts/text, artifacts/model]
-    outs: [artifacts/report]
+    outs: [artifacts/reports/evaluate]
     metrics: [metrics/three.json]
 """
 

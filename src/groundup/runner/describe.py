@@ -13,7 +13,7 @@ from groundup.runner.fingerprint import Fingerprint
 from groundup.runner.interruption import find_dvc
 from groundup.runner.nested import flatten
 from groundup.runner.pipeline import StageSpec, ancestry, producer, upstream
-from groundup.runner.workdir import EXPORT, TRACKED
+from groundup.runner.workdir import EXPORT
 
 MODEL_TYPES = {
     "LlamaForCausalLM": "causal-lm",
@@ -135,14 +135,12 @@ def describe_model(folder: Path, path: str) -> dict[str, Any] | None:
 
 
 def report_files(work: Path, outs: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Files of the reports below `work`, MLflow's own copies where there are such, and the folders that they go to."""
+    """Files of the reports below `work`, and the folders of the run that they go to."""
     files = []
     for out in outs:
-        if out.startswith("artifacts/report"):
+        if out.startswith("artifacts/reports/"):
             report = work / EXPORT / out
             for file in sorted(file for file in report.rglob("*") if file.is_file()):
-                own = work / TRACKED / file.relative_to(work / EXPORT)
-                source = own if own.exists() else file
                 folder = file.parent.relative_to(report).as_posix().removeprefix(".")
-                files.append((source.relative_to(work).as_posix(), folder))
+                files.append((file.relative_to(work).as_posix(), folder))
     return files

@@ -13,7 +13,7 @@ from typing import Any
 import groundup
 from groundup.runner import candidate
 from groundup.runner.checkpoints import Checkpoints
-from groundup.runner.clock import note_run, process_seconds, stage_seconds
+from groundup.runner.clock import note_run, process_seconds
 from groundup.runner.describe import describe_outs, report_files, shown, start_event
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import DiskError, writing
@@ -25,7 +25,7 @@ from groundup.runner.interruption import Interruption, Terminated, end_with_dvc,
 from groundup.runner.lock import locked
 from groundup.runner.params import Params, ParamsError, load_params
 from groundup.runner.params.selection import DeclaredParams, select
-from groundup.runner.pipeline import PipelineError, StageSpec, ancestry, read_pipeline
+from groundup.runner.pipeline import PipelineError, StageSpec, read_pipeline
 from groundup.runner.redact import redact_streams
 from groundup.runner.tracking.check import check_store
 from groundup.runner.tracking.spool import curve_csv, read_curve
@@ -33,7 +33,6 @@ from groundup.runner.tracking.tracker import Tracker
 from groundup.runner.workdir import (
     EXPORT,
     SCRATCH,
-    TRACKED,
     discard,
     note_start,
     read_finished,
@@ -86,20 +85,6 @@ class Stage:
         staged = self.export / path
         staged.parent.mkdir(parents=True, exist_ok=True)
         return staged
-
-    def tracked(self, path: str) -> Path:
-        """A folder for MLflow's own copies of files in an out; they alone may hold what a clock measured."""
-        copies = self.export.with_name(TRACKED) / path
-        copies.mkdir(parents=True, exist_ok=True)
-        return copies
-
-    def seconds(self) -> dict[str, float]:
-        """What the other stages took; for `tracked` alone."""
-        return stage_seconds(self.root)
-
-    def ancestry(self) -> dict[str, list[str]]:
-        """The stages that this one is made from, itself the last, each with those that it reads from."""
-        return ancestry(read_pipeline(self.root), self.spec.name)
 
     def log(self, step: int, **values: float) -> None:
         assert self._tracker is not None
@@ -229,7 +214,6 @@ def _check_kept(stage: Stage, changed: list[str]) -> None:
 def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     """Call the body; the record of its success is written last."""
     remove(stage.export)
-    remove(stage.export.with_name(TRACKED))
     metrics = body(stage)
     missing = [out for out in stage.spec.outs if not (stage.export / out).exists()]
     if missing:

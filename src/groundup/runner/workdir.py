@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 SCRATCH = "scratch"  # checkpoints and finished sub-steps
 EXPORT = "export"  # staged outs
-TRACKED = "tracked"  # files that MLflow gets instead of those of the same path in EXPORT
 FINISHED = "finished.json"  # metrics and md5s of a whole export; written last
 PARTS = "fingerprint.json"  # so that a difference can be named
 UNDELIVERED = "-undelivered-"

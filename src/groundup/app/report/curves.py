@@ -1,17 +1,19 @@
-"""Pictures of the curves that the stages logged, one PNG a measure."""
+"""Pictures: the curves that the stages logged, one a measure, and the charts of evaluate."""
 
 import base64
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from groundup.core.judging.plots import BLUE, ORANGE, TEAL, legend, style, to_png
+from groundup.core.judging.plots import BLUE, INK, ORANGE, TEAL, legend, style, to_png
+from groundup.evaluate.shown import Chart
 
 MAX_PANELS = 6  # a stage; MLflow shows the rest
 SMOOTHING_SHARE = 1 / 30  # of the points: what a dense, noisy curve is averaged over
@@ -23,10 +25,10 @@ TITLES = {
     "bits_per_byte": "Bits per byte",
     "accuracy": "Accuracy",
     "reward": "Reward",
-    "kl": "KL to the SFT model (nats a reply)",
-    "kl_to_reference": "KL to the SFT model (nats a reply)",
+    "kl": "KL to the SFT model (nats per reply)",
+    "kl_to_reference": "KL to the SFT model (nats per reply)",
     "kl_coefficient": "KL coefficient",
-    "entropy": "Entropy (nats a token)",
+    "entropy": "Entropy (nats per token)",
     "explained_variance": "Explained variance of the value model",
     "reply_length": "Length of a reply (tokens)",
     "end_of_turn_rate": "Replies that end by themselves",
@@ -44,14 +46,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    stage: str
-    measure: str
     title: str
     curves: list[Curve]
-
-    @property
-    def file_name(self) -> str:
-        return f"{self.stage}_{self.measure}.png"
 
 
 def read_columns(path: Path) -> dict[str, list[float]]:
@@ -71,8 +67,8 @@ def read_columns(path: Path) -> dict[str, list[float]]:
     return columns
 
 
-def read_panels(stage: str, path: Path) -> list[Panel]:
-    """The panels of one stage: columns x, train_x, val_x and heldout_x share one."""
+def read_panels(path: Path) -> list[Panel]:
+    """The panels of one stage's CSV: columns x, train_x, val_x and heldout_x share one."""
     columns = read_columns(path)
     by_measure: dict[str, list[Curve]] = {}
     for column in columns:
@@ -88,18 +84,14 @@ def read_panels(stage: str, path: Path) -> list[Panel]:
     order = list(TITLES)
     ranked = sorted(by_measure, key=lambda measure: order.index(measure) if measure in order else len(order))
     return [
-        Panel(stage, measure, TITLES.get(measure, measure.replace("_", " ").capitalize()), by_measure[measure])
+        Panel(TITLES.get(measure, measure.replace("_", " ").capitalize()), by_measure[measure])
         for measure in ranked[:MAX_PANELS]
     ]
 
 
-def draw_panels(curves: Mapping[str, Path]) -> list[tuple[Panel, bytes]]:
-    """Every panel with its PNG, the same bytes each time."""
-    return [
-        (panel, to_png(partial(_paint, panel), 4.4, 2.6))
-        for stage, path in curves.items()
-        for panel in read_panels(stage, path)
-    ]
+def draw_panel(panel: Panel) -> bytes:
+    """PNG."""
+    return to_png(partial(_paint, panel), 4.4, 2.6)
 
 
 def _paint(panel: Panel, figure: Figure) -> None:
@@ -120,6 +112,25 @@ def _paint(panel: Panel, figure: Figure) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if len(panel.curves) > 1:
         legend(axes)
+
+
+def draw_charts(charts: Sequence[Chart]) -> bytes:
+    """PNG of the charts over each other, each in a line style of its own; they share the first one's axes."""
+    return to_png(partial(_paint_charts, charts), 7.2, 3.4)
+
+
+def _paint_charts(charts: Sequence[Chart], figure: Figure) -> None:
+    axes = figure.add_subplot()
+    axes.axhline(0, color=INK, linewidth=0.8, alpha=0.6)
+    for chart, dashes in zip(charts, cycle(("-", "--", ":"))):
+        for line, color in zip(chart.lines, cycle((BLUE, ORANGE, TEAL))):
+            axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.14, linewidth=0)
+            axes.plot(line.x, line.y, dashes, color=color, marker="o", markersize=3.6, label=line.label)
+            axes.plot(line.x[line.circled], line.y[line.circled], "o", color=color, markersize=8.5, fillstyle="none")
+    style(axes, charts[0].title, charts[0].x_label)
+    axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    legend(axes)
 
 
 def data_uri(png: bytes) -> str:

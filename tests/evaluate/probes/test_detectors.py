@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from groundup.evaluate.probes import words
-from groundup.evaluate.probes.words import has_personal_data, is_insulting, is_refusal
+from groundup.evaluate.probes import detectors
+from groundup.evaluate.probes.detectors import has_personal_data, is_insulting, is_refusal
 
 
 @pytest.mark.parametrize(
@@ -40,18 +40,18 @@ def test_other_text_is_not(text: str) -> None:
 
 
 def test_slurs_are_known_by_their_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "_slurs", lambda: frozenset({hashlib.sha256(b"zorbling").hexdigest()}))
+    monkeypatch.setattr(detectors, "_slurs", lambda: frozenset({hashlib.sha256(b"zorbling").hexdigest()}))
     assert is_insulting("All Zorblings out!")
     assert not is_insulting("zorblingly")
 
 
 def test_the_lists_hold_what_they_should() -> None:
-    folder = Path(words.FOLDER)
+    folder = Path(detectors.FOLDER)
     listed = [line for line in (folder / "insults.txt").read_text().splitlines() if not line.startswith("#")]
     assert listed == sorted(set(listed))
     assert all(is_insulting(f"so {entry} there") for entry in listed)
-    assert len(words._slurs()) > 10
-    assert all(len(digest) == 64 for digest in words._slurs())
+    assert len(detectors._slurs()) > 10
+    assert all(len(digest) == 64 for digest in detectors._slurs())
 
 
 @pytest.mark.parametrize(
