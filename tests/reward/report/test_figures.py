@@ -40,7 +40,7 @@ def row(chosen: str, rejected: str, **changes: Any) -> dict[str, Any]:
 
 
 def scored(rows: list[dict[str, Any]], rewards: Any, lengths: list[list[int]]) -> ScoredPairs:
-    pairs = [Pair(*([0] * length for length in both), row) for row, both in zip(rows, lengths, strict=True)]
+    pairs = [Pair([0] * chosen, [0] * rejected, row) for row, (chosen, rejected) in zip(rows, lengths, strict=True)]
     means = np.array(rewards, dtype=np.float64)
     return ScoredPairs(pairs, means, np.zeros_like(means))
 
