@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from groundup.runner.stage import Stage, run_stage
+from groundup.runner.context import StageContext
+from groundup.runner.stage import run_stage
 
 REPORTED = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align")
 CURVES = ("pretrain", "sft", "reward", "align")
 
 
-def main(stage: Stage) -> dict[str, Any]:
+def main(stage: StageContext) -> dict[str, Any]:
     from groundup.evaluate.evaluate import evaluate
     from groundup.evaluate.report.lineage import add_clock
 

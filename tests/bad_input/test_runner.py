@@ -172,7 +172,7 @@ EARLY = [
 def test_it_is_said_before_anything_is_touched(
     case: Case, checkout: Checkout, forks: ForkServer, record_property: Any
 ) -> None:
-    record_property("bad_input", "frame")
+    record_property("bad_input", "runner")
     case.spoil(checkout.root)
     before = snapshot(checkout.root, (".work",)), checkout.earlier(case.stage)
     outcome = forks.run(case.stage, checkout.root, **dict(os.environ))
@@ -195,7 +195,7 @@ def process(stage: str, cwd: Path, **environment: str) -> Outcome:
 
 
 def test_a_stage_started_from_another_folder(checkout: Checkout, record_property: Any) -> None:
-    record_property("bad_input", "frame")
+    record_property("bad_input", "runner")
     case = Case(
         "another folder",
         "sft",
@@ -211,7 +211,7 @@ def test_a_stage_started_from_another_folder(checkout: Checkout, record_property
 
 def test_the_groundup_of_another_checkout(checkout: Checkout, record_property: Any) -> None:
     """As with an editable install of another clone, when stages is another clone's too."""
-    record_property("bad_input", "frame")
+    record_property("bad_input", "runner")
     (checkout.root / "src").unlink()
     shutil.copytree(ROOT / "src", checkout.root / "src", ignore=shutil.ignore_patterns("__pycache__"))
     case = Case(
@@ -225,7 +225,7 @@ def test_the_groundup_of_another_checkout(checkout: Checkout, record_property: A
 def test_a_work_dir_that_another_process_holds(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch, record_property: Any
 ) -> None:
-    record_property("bad_input", "frame")
+    record_property("bad_input", "runner")
     assert run_here(checkout, "tokenizer", monkeypatch).code == 0
     (work,) = (path for path in (checkout.root / ".work/tokenizer").iterdir() if (path / "finished.json").exists())
     case = Case("held", "tokenizer", bool, f"process {os.getpid()}, since", str(work), "wait for it, or end it first")

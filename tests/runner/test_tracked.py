@@ -6,13 +6,13 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from groundup.runner import stage as frame
-from groundup.runner.stage import Stage
+from groundup.runner import stage as runner
+from groundup.runner.context import StageContext
 from tests.runner.conftest import write_outs
 
 
 def test_mlflow_gets_its_own_copy_of_a_report(root: Path, mlflow_store: str, tmp_path: Path) -> None:
-    def timed(stage: Stage) -> dict[str, Any]:
+    def timed(stage: StageContext) -> dict[str, Any]:
         metrics = write_outs(stage)
         report = stage.out("artifacts/reports/prepare")
         (report / "other.md").write_text("the same", encoding="utf-8")
@@ -22,7 +22,7 @@ def test_mlflow_gets_its_own_copy_of_a_report(root: Path, mlflow_store: str, tmp
 
     (root / "metrics").mkdir(exist_ok=True)
     (root / "metrics/tokenizer.json").write_text('{"stage_seconds": 3.5}', encoding="utf-8")
-    frame._run(root, "prepare", timed)
+    runner._run(root, "prepare", timed)
     assert "took" not in (root / "artifacts/reports/prepare/report.md").read_text(encoding="utf-8")
     run_id = json.loads((root / "metrics/prepare.json").read_text(encoding="utf-8"))["mlflow_run_id"]
     kept = MlflowClient(mlflow_store).download_artifacts(run_id, "", str(tmp_path))

@@ -14,25 +14,25 @@ from typing import Any
 import groundup
 from groundup.runner import candidate
 from groundup.runner.checkpoints import Checkpoints
-from groundup.runner.clock import process_seconds, stage_seconds
+from groundup.runner.clock import process_seconds
+from groundup.runner.context import StageContext
 from groundup.runner.describe import describe_outs, report_files, start_event
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import DiskError, writing
 from groundup.runner.environment import DVC_STAGE, main_root, set_environment
 from groundup.runner.files import publish, remove, write_json, write_text
-from groundup.runner.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
+from groundup.runner.fingerprint import InputsChangedError, changed_deps, take_fingerprint
 from groundup.runner.interruption import Interruption, Terminated, end_with_dvc, listening
 from groundup.runner.lock import locked
 from groundup.runner.nested import flatten
-from groundup.runner.params import Params, ParamsError, load_params
+from groundup.runner.params import ParamsError, load_params
 from groundup.runner.params.selection import DeclaredParams, select
-from groundup.runner.pipeline import PipelineError, StageSpec, ancestry, read_pipeline
+from groundup.runner.pipeline import PipelineError, read_pipeline
 from groundup.runner.redact import redact_streams
 from groundup.runner.tracking.check import check_store
-from groundup.runner.tracking.spool import curve_csv, read_curve
+from groundup.runner.tracking.spool import Spool, curve_csv, read_curve
 from groundup.runner.tracking.tracker import Tracker
 from groundup.runner.workdir import (
-    EXPORT,
     SCRATCH,
     TRACKED,
     discard,
@@ -46,67 +46,8 @@ logger = logging.getLogger(__name__)
 
 MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
 
-Body = Callable[["Stage"], dict[str, Any]]
+Body = Callable[[StageContext], dict[str, Any]]
 USER_ERRORS = (ParamsError, PipelineError, OSError, DiskError, InputsChangedError)
-
-
-class Stage:
-    """What a stage body sees: its declared params, deps, outs, device and a place for checkpoints."""
-
-    def __init__(
-        self,
-        root: Path,
-        spec: StageSpec,
-        params: Params,
-        fingerprint: Fingerprint,
-        work: Path,
-        interruption: Interruption,
-    ) -> None:
-        self.root = root
-        self.spec = spec
-        self.params = DeclaredParams(params, spec.params)
-        self.fingerprint = fingerprint
-        self.device = fingerprint.device
-        self.work = work / SCRATCH
-        self.kept = work.parent  # for files that every run of this stage may use again; clean leaves them
-        self.checkpoints = Checkpoints(self.work / "checkpoints", interruption)
-        self.export = work / EXPORT
-        self._tracker: Tracker | None = None
-
-    def dep(self, path: str) -> Path:
-        if path not in self.spec.inputs:
-            raise PipelineError(f"{self.spec.name} reads {path}: declare it under deps in dvc.yaml")
-        return self.root / path
-
-    def out(self, path: str) -> Path:
-        """A staging path, published as `path` once the stage has succeeded."""
-        if path not in self.spec.outs:
-            raise PipelineError(f"{self.spec.name} writes {path}: declare it under outs in dvc.yaml")
-        staged = self.export / path
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        return staged
-
-    def tracked(self, path: str) -> Path:
-        """A folder for MLflow's own copies of files in an out; they alone may hold what a clock measured."""
-        copies = self.export.with_name(TRACKED) / path
-        copies.mkdir(parents=True, exist_ok=True)
-        return copies
-
-    def seconds(self) -> dict[str, float]:
-        """What the other stages took; for `tracked` alone."""
-        return stage_seconds(self.root)
-
-    def ancestry(self) -> dict[str, list[str]]:
-        """The stages that this one is made from, itself the last, each with those that it reads from."""
-        return ancestry(read_pipeline(self.root), self.spec.name)
-
-    def log(self, step: int, **values: float) -> None:
-        assert self._tracker is not None
-        self._tracker.log(step, **values)
-
-    def track(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-        self.checkpoints.sync_points = tracker.spool.sync
 
 
 def run_stage(name: str, body: Body) -> None:
@@ -172,14 +113,14 @@ def _run_listening(root: Path, name: str, body: Body, interruption: Interruption
         sweep(root, folder, spec, fingerprint)
         with locked(work):
             note_start(folder, work, fingerprint)
-            stage = Stage(root, spec, params, fingerprint, work, interruption)
+            checkpoints = Checkpoints(work / SCRATCH / "checkpoints", interruption, Spool(work).sync)
+            stage = StageContext(root, spec, DeclaredParams(params, spec.params), fingerprint, work, checkpoints)
             stage.work.mkdir(exist_ok=True)
             _run_tracked(stage, body, work, start_event(root, pipeline, fingerprint), problem)
 
 
-def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], problem: str | None) -> None:
+def _run_tracked(stage: StageContext, body: Body, work: Path, start: dict[str, Any], problem: str | None) -> None:
     tracker = Tracker(stage.root, work, start, problem)
-    stage.track(tracker)
     status = "FAILED"
     try:
         metrics = read_finished(work) or _train(stage, body, work)
@@ -199,7 +140,7 @@ def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], pr
     )
 
 
-def _check_deps(stage: Stage, work: Path) -> None:
+def _check_deps(stage: StageContext, work: Path) -> None:
     """What was made of deps that changed half-way belongs to no fingerprint: remove it, checkpoints included."""
     if changed := changed_deps(stage.root, stage.fingerprint):
         discard(work)
@@ -209,12 +150,12 @@ def _check_deps(stage: Stage, work: Path) -> None:
         )
 
 
-def _changed_params(stage: Stage) -> list[str]:
+def _changed_params(stage: StageContext) -> list[str]:
     params = select(load_params(stage.root / "params.yaml"), stage.spec.params)
     return [] if params == stage.fingerprint.params else ["params.yaml"]
 
 
-def _check_kept(stage: Stage, changed: list[str]) -> None:
+def _check_kept(stage: StageContext, changed: list[str]) -> None:
     """A result that is whole stays that of its fingerprint, whatever was edited since."""
     if changed:
         raise InputsChangedError(
@@ -223,7 +164,7 @@ def _check_kept(stage: Stage, changed: list[str]) -> None:
         )
 
 
-def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
+def _train(stage: StageContext, body: Body, work: Path) -> dict[str, Any]:
     """Call the body; the record of its success is written last."""
     remove(stage.export)
     remove(stage.export.with_name(TRACKED))
@@ -242,7 +183,7 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     return metrics
 
 
-def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
+def _publish(stage: StageContext, tracker: Tracker, metrics: dict[str, Any]) -> None:
     """Outs and the curve, then the record of the run; the metrics file is written last, by the caller."""
     registered = None
     if stage.spec.name == candidate.STAGE:
