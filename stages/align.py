@@ -5,6 +5,8 @@ from typing import Any
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
+HEADLINES = ("val_reward", "val_kl", "val_reply_length", "kept_iteration", "alarms", "rollbacks", "monitor_agreement")
+
 
 def main(stage: StageContext) -> dict[str, Any]:
     from groundup.align.align import align
@@ -25,4 +27,4 @@ def main(stage: StageContext) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("align", main)
+    run_stage("align", main, HEADLINES)

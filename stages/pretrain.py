@@ -5,6 +5,8 @@ from typing import Any
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
+HEADLINES = ("val_bits_per_byte", "num_parameters", "num_tokens")
+
 
 def main(stage: StageContext) -> dict[str, Any]:
     from groundup.pretrain.pretrain import pretrain
@@ -25,4 +27,4 @@ def main(stage: StageContext) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("pretrain", main)
+    run_stage("pretrain", main, HEADLINES)

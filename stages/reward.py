@@ -5,6 +5,8 @@ from typing import Any
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
+HEADLINES = ("val_accuracy", "val_sampled_accuracy", "val_relevance_accuracy", "train_accuracy", "num_pairs_train")
+
 
 def main(stage: StageContext) -> dict[str, Any]:
     from groundup.reward.reward import train_reward
@@ -24,4 +26,4 @@ def main(stage: StageContext) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("reward", main)
+    run_stage("reward", main, HEADLINES)

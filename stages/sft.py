@@ -5,6 +5,8 @@ from typing import Any
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
+HEADLINES = ("val_loss", "val_loss_before", "num_trained_tokens")
+
 
 def main(stage: StageContext) -> dict[str, Any]:
     from groundup.sft.sft import train_sft
@@ -23,4 +25,4 @@ def main(stage: StageContext) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("sft", main)
+    run_stage("sft", main, HEADLINES)

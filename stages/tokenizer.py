@@ -5,6 +5,8 @@ from typing import Any
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
+HEADLINES = ("vocab_size", "bytes_per_token", "num_unused_tokens", "num_tokens")
+
 
 def main(stage: StageContext) -> dict[str, Any]:
     from groundup.tokenizer.tokenizer import train_tokenizer
@@ -21,4 +23,4 @@ def main(stage: StageContext) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("tokenizer", main)
+    run_stage("tokenizer", main, HEADLINES)

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.runner.checkpoints import Checkpoints
-from groundup.runner.clock import stage_seconds
 from groundup.runner.fingerprint import Fingerprint
 from groundup.runner.params.selection import DeclaredParams
-from groundup.runner.pipeline import PipelineError, StageSpec, ancestry, read_pipeline
+from groundup.runner.pipeline import PipelineError, StageSpec
 from groundup.runner.tracking.spool import Spool
-from groundup.runner.workdir import EXPORT, SCRATCH, TRACKED
+from groundup.runner.workdir import EXPORT, SCRATCH
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,3 @@ class StageContext:
     def log(self, step: int, **values: float) -> None:
         """A point of the curves. A step logged again after a resume counts once."""
         Spool(self.folder).write("point", step=step, values=values)
-
-    def tracked(self, path: str) -> Path:
-        """A folder for MLflow's own copies of files in an out; they alone may hold what a clock measured."""
-        copies = self.folder / TRACKED / path
-        copies.mkdir(parents=True, exist_ok=True)
-        return copies
-
-    def seconds(self) -> dict[str, float]:
-        """What the other stages took; for `tracked` alone."""
-        return stage_seconds(self.root)
-
-    def ancestry(self) -> dict[str, list[str]]:
-        """The stages that this one is made from, itself the last, each with those that it reads from."""
-        return ancestry(read_pipeline(self.root), self.spec.name)

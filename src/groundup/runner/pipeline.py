@@ -16,7 +16,10 @@ class PipelineError(ValueError):
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage of dvc.yaml. Paths are POSIX strings relative to the repository."""
+    """One stage of dvc.yaml. Paths are POSIX strings relative to the repository.
+
+    title is its `desc`; shown is `meta.show`: the headline figures for tables that hold all stages.
+    """
 
     name: str
     deps: tuple[str, ...]
@@ -24,10 +27,17 @@ class StageSpec:
     outs: tuple[str, ...]
     metrics: tuple[str, ...]
     plots: tuple[str, ...]
+    title: str = ""
+    shown: tuple[str, ...] = ()
 
     @property
     def code(self) -> tuple[str, ...]:
         return tuple(dep for dep in self.deps if dep.startswith(("src/", "stages/")))
+
+    @property
+    def report(self) -> str | None:
+        """The out for people, which MLflow gets a copy of."""
+        return next((out for out in self.outs if out.startswith("artifacts/report")), None)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -55,6 +65,8 @@ def read_pipeline(root: Path) -> dict[str, StageSpec]:
             outs=_paths(stage.get("outs")),
             metrics=_paths(stage.get("metrics")),
             plots=_paths(stage.get("plots")),
+            title=stage.get("desc") or name,
+            shown=tuple((stage.get("meta") or {}).get("show") or ()),
         )
         for name, stage in stages.items()
     }

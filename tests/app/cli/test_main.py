@@ -114,7 +114,7 @@ def test_ui_binds_to_this_machine_and_names_its_hosts(
 @pytest.mark.parametrize("command", ["ui", "lineage", "deliver"])
 def test_a_wrong_store_is_told(checkout: Path, command: str) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = "ftp://host"
-    write_json(checkout / "metrics/prepare.json", {"fingerprint": "abc", "mlflow_run_id": None})
+    write_json(checkout / "metrics/prepare.json", {"fingerprint": ["abc"]})
     write_waiting_run(checkout)
     result, output = run(command)
     assert result.exit_code == 1
@@ -131,7 +131,7 @@ def test_a_store_that_fails_is_told(
 
     monkeypatch.setattr("groundup.runner.tracking.store.open_store", fail)
     os.environ["MLFLOW_TRACKING_URI"] = mlflow_store
-    write_json(checkout / "metrics/prepare.json", {"fingerprint": "abc", "mlflow_run_id": None})
+    write_json(checkout / "metrics/prepare.json", {"fingerprint": ["abc"]})
     write_waiting_run(checkout)
     result, output = run(command)
     assert result.exit_code == 1

@@ -12,6 +12,7 @@ from groundup.app.cli import plan
 from groundup.app.cli.main import app
 from groundup.app.plan import calibration
 from groundup.app.plan.calibration import Rates
+from groundup.runner.figures import Record, write_record
 from groundup.runner.files import write_json
 from tests.conftest import ROOT
 
@@ -27,9 +28,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     counts = {f"num_characters_{split}": n for split, n in (("train", 9_800_000), ("val", 1_900_000), ("test", 0))}
     counts |= {"num_chats_train": 8000, "num_prompts_train": 5000}
     counts |= {"num_preference_pairs_val": 1700, "num_preference_pairs_test": 5600}
-    took = {"stage_seconds": 60.0}
-    write_json(tmp_path / "metrics/prepare.json", counts | took)
-    write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 3.5, **took})
+    for stage, figures in {"prepare": counts, "tokenizer": {"bytes_per_token": 3.5}}.items():
+        write_record(tmp_path, stage, Record("abc", figures))
+        write_json(tmp_path / f".work/{stage}/abc.json", {"stage_seconds": 60.0})
     monkeypatch.setattr(plan, "stages_to_run", lambda root, stages: set(stages) - {"prepare", "tokenizer"})
     monkeypatch.setattr(calibration, "calibrate", lambda params, device: Rates(*[1e-3] * 9))
     monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
@@ -74,7 +75,7 @@ def test_nothing_runs_and_nothing_is_measured(checkout: Path, monkeypatch: pytes
     result, rows = run()
     assert result.exit_code == 0
     assert rows["together"] == ["0 of 7 run", "", "", "", "0", "0.0", ""]
-    assert not (checkout / ".work").exists()
+    assert not (checkout / ".work/plan").exists()
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers_to_change(
@@ -97,7 +98,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers_to_change(
     assert int(found[1]) * int(found[2]) == 1024
     assert "lower reward.batch_size to" in result.output
     assert "sft cannot fit" not in result.output
-    assert not (checkout / ".work").exists()
+    assert not (checkout / ".work/plan").exists()
 
 
 @pytest.mark.parametrize(

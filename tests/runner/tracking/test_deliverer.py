@@ -188,7 +188,7 @@ def test_what_is_noted_about_another_spool_counts_for_nothing(tmp_path: Path) ->
 
 
 def test_earlier_stages_are_delivered_first_and_then_found(client: MlflowClient, tmp_path: Path) -> None:
-    """prepare's metrics file has no run id, as no server was there; the run that reads its outputs finds it."""
+    """No server was there when sft ran; the run that reads its outputs finds it."""
     folder = tmp_path / ".work"
     write_run(folder / "sft/1", stage="sft")
     (folder / "broken/1").mkdir(parents=True)
@@ -199,8 +199,7 @@ def test_earlier_stages_are_delivered_first_and_then_found(client: MlflowClient,
     own = folder / "align/1"
     own.mkdir(parents=True)
     spool = Spool(own)
-    known = {"run_id": None, "fingerprint": "print-sft"}
-    upstream = {"sft": known, "reward": known | {"fingerprint": "nobody"}}
+    upstream = {"sft": "print-sft", "reward": "nobody"}
     spool.write("start", **start("align", upstream, [["artifacts/sft", "sft"]]))
     works, damaged = waiting(folder)
     assert [work.parent.name for work in works] == ["broken", "sft", "held", "align"]
