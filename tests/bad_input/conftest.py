@@ -19,7 +19,7 @@ import pytest
 from mlflow import MlflowClient
 from transformers import PreTrainedTokenizerFast
 
-from groundup.runner import stage as frame
+from groundup.runner import stage as runner
 from groundup.runner.environment import tracking_store
 from groundup.runner.tracking import tracker
 from groundup.runner.tracking.deliverer import Deliverer
@@ -136,7 +136,7 @@ def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch) ->
     """run_stage in this process; what it logs is what a user would read."""
     here = types.SimpleNamespace(Popen=DeliveredHere, TimeoutExpired=TimeoutError)
     monkeypatch.setattr(tracker, "subprocess", here)
-    monkeypatch.setattr(frame, "redact_streams", lambda: None)  # pytest has put its own in their place
+    monkeypatch.setattr(runner, "redact_streams", lambda: None)  # pytest has put its own in their place
     monkeypatch.chdir(checkout.root)
     lines: list[str] = []
     handler = logging.Handler()
@@ -145,7 +145,7 @@ def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch) ->
     logger.addHandler(handler)
     body = importlib.import_module(f"stages.{stage}").main
     try:
-        frame.run_stage(stage, body)
+        runner.run_stage(stage, body)
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1

@@ -1,4 +1,4 @@
-"""A script that imports the frame, and no more, and then runs stages as forks of itself; forks.py talks to it."""
+"""A script that imports the runner, and no more, and then runs stages as forks of itself; forks.py talks to it."""
 
 import json
 import os

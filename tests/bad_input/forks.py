@@ -1,4 +1,4 @@
-"""Runs stages as processes at a fraction of the price: as forks of one that has imported the frame and no more."""
+"""Runs stages as processes at a fraction of the price: as forks of one that has imported the runner and no more."""
 
 import json
 import os
@@ -20,7 +20,7 @@ class Outcome:
 
 
 class ForkServer:
-    """`run` starts `python -m stages.STAGE` in a folder, without the second that importing the frame takes."""
+    """`run` starts `python -m stages.STAGE` in a folder, without the second that importing the runner takes."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
