@@ -53,7 +53,7 @@ CASES = [
     command(
         "report",
         "figures of another version",
-        write("artifacts/reports/evaluate/page.json", "{}"),
+        write("artifacts/reports/evaluate/page.json", '{"tiles": [{}]}'),
         "is not what this version of evaluate writes",
         "artifacts/reports/evaluate/page.json",
         "`dvc repro evaluate`",
