@@ -2,11 +2,13 @@
 
 import ast
 import re
+from collections.abc import Iterable
 
 import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.runner.files import IGNORED
 from groundup.runner.params import Params
 from groundup.runner.params.evaluate import EvaluateParams
@@ -25,10 +27,10 @@ def script(stage: str) -> str:
 
 
 def calls_of(stage: str, name: str) -> set[str]:
-    """Arguments of stage.NAME("...") in a stage script; f-strings over module constants are spelled out."""
+    """Arguments of stage.NAME("...") in a script; f-strings over module constants or OUTPUTS are spelled out."""
     source = script(stage)
     tree = ast.parse(source)
-    constants = {
+    constants: dict[str, Iterable[str]] = {"OUTPUTS": OUTPUTS} | {
         node.targets[0].id: ast.literal_eval(node.value)
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)

@@ -80,7 +80,7 @@ def test_a_model_that_passed_is_kept_as_it_was_judged(
     (version,) = versions(client).values()
     assert '"hidden_size": 8' in copied[0]
     assert version.tags["dvc.path"] == "artifacts/aligned"
-    assert [file.rpartition("/")[2] for file in event["report"]] == ["gates.json", "page.json"]
+    assert [file.rpartition("/")[2] for file in event["report"]] == ["gates.json", "metrics.json", "page.json"]
     metrics = client.get_logged_model(version.source.removeprefix("models:/")).metrics
     assert {"win_rate", "gates_passed"} <= {metric.key for metric in metrics}
 

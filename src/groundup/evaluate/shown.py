@@ -141,7 +141,14 @@ def models_table(rows: list[Row]) -> Table:
 def win_bars(metrics: Mapping[str, Any], labels: Mapping[str, str]) -> list[Bar]:
     """Of those win rates that were measured; a half is a tie."""
     return [
-        Bar(label, percent_cell(metrics, name), *(metrics[f"{name}{end}"] for end in ENDS), 0.5)
+        Bar(
+            label,
+            percent_cell(metrics, name),
+            metrics[name],
+            metrics[f"{name}_ci_low"],
+            metrics[f"{name}_ci_high"],
+            0.5,
+        )
         for name, label in labels.items()
         if name in metrics
     ]

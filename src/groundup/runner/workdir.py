@@ -47,7 +47,7 @@ def is_recorded(root: Path, spec: StageSpec, work: Path, fingerprint: Fingerprin
     recorded = recorded_stage(root, spec.name)
     if any(recorded.outs.get(out) != md5 for out, md5 in read_json(work / FINISHED)["md5s"].items()):
         return False
-    if fingerprint is None or work.name != fingerprint.short:
+    if fingerprint is None or work.name != fingerprint.value:
         return True
     # other inputs may have given the same bytes before, and DVC has not taken this run's yet
     return recorded.params == fingerprint.params and recorded.deps == {dep: dvc_md5(root / dep) for dep in spec.deps}

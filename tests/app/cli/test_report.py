@@ -39,8 +39,9 @@ def evaluated(checkout: Path) -> Path:
         checkout / "artifacts/reports/pretrain/cost.json",
         {"num_parameters": 1000, "num_learned_tokens": 2000, "num_read_tokens": 0},
     )
-    write_json(checkout / "metrics/sft.json", {"stage_seconds": 120.0})
-    write_json(checkout / "metrics/evaluate.json", {"fingerprint": "f1", "stage_seconds": 60.0})
+    for stage, seconds in {"sft": 120.0, "evaluate": 60.0}.items():
+        write_record(checkout, stage, Record("f1", {}))
+        write_json(checkout / f".work/{stage}/f1.json", {"stage_seconds": seconds})
     (checkout / "artifacts/aligned").mkdir()
     return checkout
 

@@ -9,6 +9,7 @@ import pytest
 
 from groundup.app.report.build import build_page
 from groundup.evaluate.shown import Bar, Cell, Chart, Line, Row, Sample, Section, Shown, Table, Tile
+from groundup.runner.figures import Record, write_record
 from groundup.runner.files import write_json
 from tests.conftest import ROOT
 from tests.evaluate.judging import PARAMS
@@ -50,7 +51,8 @@ def checkout(tmp_path: Path) -> Path:
     write_json(reports / "tokenizer/report.json", {"vocab_size": 4096})
     cost = {"num_parameters": 1_000_000, "num_learned_tokens": 2_000_000, "num_read_tokens": 0}
     write_json(reports / "sft/cost.json", cost)
-    write_json(tmp_path / "metrics/sft.json", {"stage_seconds": 120.0})
+    write_record(tmp_path, "sft", Record("f1", {}))
+    write_json(tmp_path / ".work/sft/f1.json", {"stage_seconds": 120.0})
     (tmp_path / "metrics/sft.csv").write_text("step,loss\n0,3.0\n10,2.0\n", encoding="utf-8")
     (reports / "prepare/report.md").write_text(
         "# Data card\n\n<script>x</script> ![p](http://a.b/c.png)\n", encoding="utf-8"

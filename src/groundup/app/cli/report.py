@@ -8,12 +8,13 @@ import typer
 
 from groundup.app.cli.checkout import console, fail, find_root
 from groundup.app.cli.store import reach_store
+from groundup.runner.candidate import STAGE
 from groundup.runner.environment import tracking_store
-from groundup.runner.files import read_object, write_text
+from groundup.runner.figures import Record, read_record
+from groundup.runner.files import write_text
 from groundup.runner.params import ParamsError, load_params
 
 PAGE = "artifacts/report/report.html"
-RECORD = "metrics/evaluate.json"
 
 
 def report(
@@ -30,7 +31,7 @@ def report(
         params = load_params(root / "params.yaml").evaluate
         html = build_page(root, params)
         lines = list(summary(root, params.watts))
-        record = read_object(root / RECORD) if (root / RECORD).exists() else None
+        record = read_record(root, STAGE)
     except (ParamsError, ValueError) as error:
         fail(str(error))
     try:
@@ -63,7 +64,7 @@ def summary(root: Path, watts: float) -> Iterator[str]:
         yield "model: artifacts/aligned"
 
 
-def attached(root: Path, record: dict | None, page: Path) -> str:
+def attached(root: Path, record: Record | None, page: Path) -> str:
     """Adds the page to the run that made the figures; says where to, or why not."""
     if record is None:
         return ""
@@ -74,7 +75,7 @@ def attached(root: Path, record: dict | None, page: Path) -> str:
     from groundup.runner.tracking.store import open_store
 
     try:
-        places = attach(open_store(tracking_store(root)[0]), record, page)
+        places = attach(open_store(tracking_store(root)[0]), record.fingerprint, page)
     except MLFLOW_ERRORS as error:
         return f" (not in MLflow: {first_line(error)})"
     return f", also in MLflow: {', '.join(places)}" if places else " (not in MLflow, which lacks evaluate's run)"

@@ -1,7 +1,6 @@
 """A page beside the figures that it shows: into evaluate's run, and into the version of its model."""
 
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 
@@ -11,9 +10,9 @@ from groundup.runner.tracking.store import resolve_run
 FOLDER = "report"  # of the registered model, where gates.json is too
 
 
-def attach(client: MlflowClient, record: dict[str, Any], page: Path) -> list[str]:
-    """What it was attached to, in words. record: evaluate's metrics file, whose fingerprint finds the run."""
-    run_id = resolve_run(client, record.get("mlflow_run_id"), str(record.get("fingerprint")))
+def attach(client: MlflowClient, fingerprint: str, page: Path) -> list[str]:
+    """What it was attached to, in words. fingerprint: of evaluate's run."""
+    run_id = resolve_run(client, fingerprint)
     if run_id is None:
         return []
     client.log_artifact(run_id, str(page))

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 
-from groundup.app.chat.champion import champion_path
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.formats.chat_format import END, SPECIAL_TOKENS, load_tokenizer
 from groundup.core.model.check import CAUSAL, REWARD, check_model
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
+from groundup.runner.environment import main_root, tracking_store
+from groundup.runner.tracking.check import check_store
 
 NAMES = ("base", "sft", "aligned", "champion")
 
@@ -55,6 +56,15 @@ def model_path(root: Path, name: str) -> Path:
     if name == "champion":
         return champion_path(root)
     return root / "artifacts" / name
+
+
+def champion_path(root: Path) -> Path:
+    """The champion of the checkout as a directory that from_pretrained loads; ValueError, with the remedy, if none."""
+    if problem := check_store(root):
+        raise ValueError(f"the champion is with MLflow, which cannot be asked now: {problem}")
+    from groundup.runner.tracking.fetch import fetch_champion  # imports MLflow: 3 s
+
+    return fetch_champion(tracking_store(root)[0], main_root(root) / ".work/champion")
 
 
 def load_assistant(path: Path, device: torch.device) -> Assistant:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.app.chat.models import Models, model_path
+from groundup.app.chat.loading import Models, model_path
 from groundup.app.serve.search import Find, Found, end_when_abandoned
 from groundup.app.serve.text import TokenBytes
 from groundup.core.decoding import make_decoding, reply_to_prompt

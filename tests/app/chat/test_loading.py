@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from groundup.app.chat.models import Models, load_assistant
+from groundup.app.chat.loading import Models, load_assistant
 from groundup.core.formats.chat_format import END, SPECIAL_TOKENS
 
 CPU = torch.device("cpu")
