@@ -20,9 +20,9 @@ from groundup.runner.pipeline import StageSpec, ancestry, read_pipeline
 def build_page(root: Path, params: EvaluateParams) -> str:
     """HTML that needs nothing else; params: for the energy of a stage."""
     pipeline = read_pipeline(root)
-    reports = {name: root / f"artifacts/reports/{name}" for name in pipeline}
+    cards = {spec.title: read_card(root / f"artifacts/reports/{name}") for name, spec in pipeline.items()}
     curves = {}
-    for name, spec in pipeline.items():
+    for spec in pipeline.values():
         panels = [panel for plot in spec.plots if (root / plot).exists() for panel in read_panels(root / plot)]
         curves[spec.title] = [(panel.title, data_uri(draw_panel(panel))) for panel in panels]
     environment = Environment(
@@ -39,7 +39,7 @@ def build_page(root: Path, params: EvaluateParams) -> str:
             evaluated=read_evaluated(root),
             lineage=_lineage(root, pipeline, params),
             curves={name: panels for name, panels in curves.items() if panels},
-            cards={pipeline[name].title: card for name, folder in reports.items() if (card := read_card(folder))},
+            cards={name: card for name, card in cards.items() if card},
         )
     except UndefinedError as error:
         raise DamagedFileError(
