@@ -18,7 +18,7 @@ from groundup.app.chat.chat import MAX_ATTEMPTS, Chat, Conversation
 from groundup.app.chat.loading import Models
 from groundup.core.decoding import Decoding, parse_decoding
 from groundup.core.decoding.settings import READS, REWARDED
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 
 HELP = """\
 /model NAME        talk to base, sft, aligned or champion
