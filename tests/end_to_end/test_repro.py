@@ -21,8 +21,6 @@ from tests.determinism.test_surroundings import ELSEWHERE, has_locale
 from tests.security.pickles import pickles_below
 from tests.smoke_run import STAGES, SmokeRun, audit, drop_clock, dvc, environment
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def first(smoke_run: SmokeRun) -> Path:
