@@ -15,6 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 repro: $(VENV)/ready
 	dvc repro
+	groundup report
 
 # Everything that runs no stage, for the minutes between two edits.
 check: $(VENV)/ready lint

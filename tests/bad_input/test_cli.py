@@ -16,7 +16,6 @@ from tests.bad_input.spoil import (
     append,
     both,
     delete,
-    edit_json,
     file_for_folder,
     nan_weights,
     truncate,
@@ -80,6 +79,15 @@ CASES = [
     command("deliver", "a delivery record cut off",
             both(write(f"{WORK}/spool.jsonl", '{"kind": "start", "time_ms": 1}\n'), write(f"{WORK}/run.json", "{")),
             f"not valid JSON | {WORK}/run.json | remove the folder"),
+    command("report", "a curve with conflict markers", write("metrics/sft.csv", "step,loss\n<<<<<<< HEAD\n1,2\n"),
+            "'<<<<<<< HEAD' | metrics/sft.csv, line 2 | delete the file, then `dvc repro`"),
+    command("report", "a curve of words", write("metrics/sft.csv", "step,loss\n1,high\n"),
+            f"'1,high' | metrics/sft.csv, line 2 | {AGAIN}"),
+    command("report", "figures of another version", write("artifacts/reports/evaluate/page.json", "{}"),
+            "is not what this version of evaluate writes | artifacts/reports/evaluate/page.json | "
+            "`dvc repro evaluate`"),
+    command("report", "nothing made", delete("artifacts/reports"),
+            "there is nothing to report yet | report | `dvc repro`"),
 ]  # fmt: skip
 
 
@@ -101,15 +109,14 @@ def test_it_is_said_and_nothing_changes(case: Case, checkout: Checkout, monkeypa
 
 
 def test_lineage_of_another_machine(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that this store has never seen, and a record without its run: shown by what the metrics files say."""
-    edit_json("metrics/sft.json", mlflow_run_id=None)(checkout.root)
+    """Runs that this store has never seen, and a record without its fingerprint."""
     record = json.loads((checkout.root / "metrics/reward.json").read_text(encoding="utf-8"))
     del record["fingerprint"]
     (checkout.root / "metrics/reward.json").write_text(json.dumps(record), encoding="utf-8")
     outcome = invoke(checkout, "lineage", monkeypatch)
     assert outcome.code == 0, outcome.message
     assert "fingerprint ffffffff" in outcome.message
-    assert "eeeeeeee" in outcome.message
+    assert "fingerprint unknown" in outcome.message
 
 
 def test_ui_without_a_server(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:

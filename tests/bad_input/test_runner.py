@@ -142,7 +142,7 @@ def test_a_work_dir_that_another_process_holds(checkout: Checkout, monkeypatch: 
     [
         ("no dvc.lock", delete("dvc.lock")),
         ("dvc.lock empty", write("dvc.lock", "")),
-        ("a metrics file from another machine", edit_json("metrics/prepare.json", mlflow_run_id="d" * 32)),
+        ("a metrics file from another machine", edit_json("metrics/prepare.json", fingerprint=["d" * 16])),
         ("a metrics file of an unknown key", edit_json("metrics/prepare.json", surprise=[1])),
         ("no upstream metrics file", delete("metrics/prepare.json")),
         ("no git", lambda root: os.environ.update(PATH="/nowhere")),
@@ -155,4 +155,4 @@ def test_what_a_stage_can_do_without(
     spoil(checkout.root)
     outcome = run_here(checkout, "tokenizer", monkeypatch)
     assert outcome.code == 0, outcome.message
-    assert json.loads((checkout.root / "metrics/tokenizer.json").read_text(encoding="utf-8"))["mlflow_run_id"]
+    assert json.loads((checkout.root / "metrics/tokenizer.json").read_text(encoding="utf-8"))["fingerprint"]

@@ -96,12 +96,8 @@ CASES = [
     Case("evaluation points of other prompts", "evaluate",
          edit_row("artifacts/reports/align/evaluation_points.jsonl", prompt=7),
          "the same prompts at every iteration | evaluation_points.jsonl | `dvc repro align`"),
-    Case("a curve with conflict markers", "evaluate", write("metrics/sft.csv", "step,loss\n<<<<<<< HEAD\n1,2\n"),
-         "'<<<<<<< HEAD' | metrics/sft.csv, line 2 | delete the file, then `dvc repro`"),
-    Case("a curve of words", "evaluate", write("metrics/sft.csv", "step,loss\n1,high\n"),
-         "'1,high' | metrics/sft.csv, line 2 | `dvc repro` writes it again"),
-    Case("a curve missing", "evaluate", delete("metrics/sft.csv"),
-         "do not exist | metrics/sft.csv | `dvc repro evaluate`"),
+    Case("no evaluation points", "evaluate", delete("artifacts/reports/align/evaluation_points.jsonl"),
+         "do not exist | artifacts/reports/align/evaluation_points.jsonl | `dvc repro evaluate`"),
 ]  # fmt: skip
 
 test_it_is_said_and_nothing_is_lost = each_fails_clearly(CASES)

@@ -58,4 +58,6 @@ def test_replies_of_no_words_are_no_failure(
     for stage in ("align", "evaluate"):
         outcome = run_here(checkout, stage, monkeypatch)
         assert outcome.code == 0, outcome.message
-    assert '"reply_length": 1.0' in (checkout.root / "metrics/align.json").read_text(encoding="utf-8")
+    assert '"reply_length": 1.0' in (checkout.root / "artifacts/reports/align/metrics.json").read_text(
+        encoding="utf-8"
+    )

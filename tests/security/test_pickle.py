@@ -90,6 +90,7 @@ def test_a_pickle_is_found_under_an_innocent_name(content: bytes) -> None:
         b"\x1f\x8b only looks compressed",
         saved_by_numpy(np.arange(4)),
     ],
+    ids=["empty", "dot", "json", "text", "all bytes", "like a pickle", "gzip", "like gzip", "array"],
 )
 def test_what_is_no_pickle_passes(content: bytes) -> None:
     assert list(why_pickle("tokens.bin", content)) == []

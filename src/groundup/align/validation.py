@@ -105,6 +105,9 @@ class Following:
     def metrics(self) -> dict[str, float | int | str]:
         return {
             "kept_iteration": self.kept.iteration,
+            "val_reward": self.kept.reward,
+            "val_kl": self.points.mean("kl", self.kept.iteration),
+            "val_reply_length": self.points.mean("num_tokens", self.kept.iteration),
             "kl_budget": self.params.kl_budget,
             "train_seconds": self.train_seconds,
             "samples_per_second": self.num_samples / self.train_seconds if self.train_seconds else 0.0,
