@@ -22,7 +22,29 @@ from tests.llamas import tiny_shape
 from tests.smoke_run import SmokeRun, run_stages
 
 ROOT = Path(__file__).resolve().parents[1]
-WITH_SMOKE_RUN = ("tests/end_to_end/", "tests/chaos/test_chaos.py")  # one worker makes the run for all of them
+WITH_SMOKE_RUN = ("tests/end_to_end", "tests/chaos/test_chaos.py")  # one worker makes the run for all of them
+# What runs stages, trains or starts servers, the longest first. `make check` leaves it out.
+SLOW = (
+    *WITH_SMOKE_RUN,
+    "tests/align/methods/test_methods.py",
+    "tests/align/test_align.py",
+    "tests/bad_input",
+    "tests/runner/tracking/test_server.py",
+    "tests/app/chat",
+    "tests/app/export",
+    "tests/app/serve",
+    "tests/evaluate/test_evaluate.py",
+    "tests/evaluate/harness",
+    "tests/reward/test_reward.py",
+    "tests/sft/test_sft.py",
+    "tests/pretrain",
+    "tests/determinism/test_surroundings.py",
+    "tests/bench/test_compare_alignment.py",
+    "tests/runner/tracking/test_deliverer.py",
+    "tests/runner/test_interruption.py",
+    "tests/chaos/test_events.py",
+)
+GIT_IDENTITY = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 SENTENCES = [
     "What do you think about the beach? I like it very much, the sea is warm there.",
@@ -45,8 +67,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: no worker is left alone with one at the end."""
-    items.sort(key=lambda item: (not item.nodeid.startswith(WITH_SMOKE_RUN), item.get_closest_marker("slow") is None))
+    """The longest first, so that no worker is left alone with one at the end."""
+    assert [path for path in SLOW if not (ROOT / path).exists()] == []
+    places = {item: next((i for i, path in enumerate(SLOW) if item.nodeid.startswith(path)), None) for item in items}
+    for item, place in places.items():
+        if place is not None:
+            item.add_marker("slow")
+    items.sort(key=lambda item: len(SLOW) if (place := places[item]) is None else place)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -134,7 +161,6 @@ def copy_working_tree(target: Path) -> Path:
     (target / "params.yaml").write_text(
         re.sub(r"(?m)^  num_threads: .*", "  num_threads: 1", params), encoding="utf-8"
     )
-    identity = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "copy"]):
-        subprocess.run(["git", *command], cwd=target, check=True, env=os.environ | identity)
+        subprocess.run(["git", *command], cwd=target, check=True, env=os.environ | GIT_IDENTITY)
     return target

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import traceback
 import types
 from collections import Counter
@@ -26,9 +25,9 @@ from groundup.runner.tracking.deliverer import Deliverer
 from groundup.runner.tracking.spool import claimed
 from groundup.runner.tracking.store import open_store
 from tests.bad_input.checkout import EARLIER, build_checkout, snapshot
-from tests.bad_input.forks import ForkServer, Outcome
 from tests.bad_input.spoil import Spoil
 
+Body = runner.Body
 FIGURES = "GROUNDUP_BAD_INPUT_FIGURES"  # where to write how many cases were tried and how many were clear
 KINDS = {
     "test_cli": "commands", "test_models": "models", "test_params": "params", "test_rows": "data",
@@ -46,6 +45,14 @@ class Case:
     stage: str
     spoil: Spoil
     says: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it said."""
+
+    code: int
+    message: str
 
 
 def case_id(case: Case) -> str:
@@ -69,13 +76,6 @@ class Checkout:
         records = [path for path in (self.root / f".work/{stage}").glob("*/run.json") if path.parent.name != EARLIER]
         runs = [json.loads(path.read_text(encoding="utf-8"))["run_id"] for path in records]
         return [MlflowClient(self.store).get_run(run).info.status for run in runs]
-
-
-@pytest.fixture(scope="session")
-def forks() -> Iterator[ForkServer]:
-    server = ForkServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +132,8 @@ class DeliveredHere:
         return 0
 
 
-def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    """run_stage in this process; what it logs is what a user would read."""
+def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch, body: Body | None = None) -> Outcome:
+    """run_stage in this process, with the stage's own body or another; what it logs is what a user would read."""
     here = types.SimpleNamespace(Popen=DeliveredHere, TimeoutExpired=TimeoutError)
     monkeypatch.setattr(tracker, "subprocess", here)
     monkeypatch.setattr(runner, "redact_streams", lambda: None)  # pytest has put its own in their place
@@ -143,9 +143,8 @@ def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch) ->
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("groundup")
     logger.addHandler(handler)
-    body = importlib.import_module(f"stages.{stage}").main
     try:
-        runner.run_stage(stage, body)
+        runner.run_stage(stage, body or importlib.import_module(f"stages.{stage}").main)
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -154,7 +153,12 @@ def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch) ->
         code = 1
     finally:
         logger.removeHandler(handler)
-    return Outcome(code, "\n".join(lines), "torch" in sys.modules)
+    return Outcome(code, "\n".join(lines))
+
+
+def unreached(stage: object) -> dict[str, Any]:
+    """The body of a stage that must fail before: where its imports begin."""
+    raise AssertionError("what a stage imports was reached")
 
 
 def assert_clear(case: Case, outcome: Outcome) -> None:

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 
 from groundup.app.cli.main import app
 from tests.bad_input.checkout import EARLIER, snapshot
-from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id
-from tests.bad_input.forks import Outcome
+from tests.bad_input.conftest import Case, Checkout, Outcome, assert_clear, case_id
 from tests.bad_input.spoil import (
     an_empty_folder,
     append,
@@ -97,9 +96,7 @@ def invoke(checkout: Checkout, line: str, monkeypatch: pytest.MonkeyPatch) -> Ou
     monkeypatch.setattr("groundup.app.cli.main.console.width", 10_000)
     result = CliRunner().invoke(app, line.split(), input="Hello\n")
     unexpected = result.exception is not None and not isinstance(result.exception, SystemExit)
-    return Outcome(
-        result.exit_code, result.output + ("Traceback " + repr(result.exception) if unexpected else ""), True
-    )
+    return Outcome(result.exit_code, result.output + ("Traceback " + repr(result.exception) if unexpected else ""))
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
@@ -134,4 +131,4 @@ def test_outside_a_checkout(line: str, checkout: Checkout, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, [line])
     case = command(line, "outside", bool, "no groundup checkout | here | change into the folder that holds dvc.yaml")
-    assert_clear(case, Outcome(result.exit_code, " ".join(result.output.split()), True))
+    assert_clear(case, Outcome(result.exit_code, " ".join(result.output.split())))

@@ -1,4 +1,4 @@
-"""params.yaml that cannot be used: said before torch is imported, and nothing at all is touched."""
+"""params.yaml that cannot be used: said before a stage imports what it needs, and nothing at all is touched."""
 
 from typing import Any
 
@@ -6,18 +6,8 @@ import pytest
 
 from groundup.runner.params import load_params
 from tests.bad_input.checkout import snapshot
-from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id
-from tests.bad_input.forks import ForkServer
-from tests.bad_input.spoil import (
-    Spoil,
-    an_empty_folder,
-    append,
-    delete,
-    drop_param,
-    replace,
-    set_param,
-    write,
-)
+from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id, run_here, unreached
+from tests.bad_input.spoil import Spoil, an_empty_folder, append, delete, drop_param, replace, set_param, write
 
 P = "params.yaml"
 ADD, UNKNOWN, CHANGE = "missing; add it", "unknown key; remove it or correct its spelling", "change the value"
@@ -143,25 +133,26 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_it_is_said_before_anything_is_touched(case: Case, checkout: Checkout, forks: ForkServer) -> None:
+def test_it_is_said_before_anything_is_touched(
+    case: Case, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case.spoil(checkout.root)
     before = snapshot(checkout.root)
-    outcome = forks.run(case.stage, checkout.root)
+    outcome = run_here(checkout, case.stage, monkeypatch, unreached)
     assert_clear(case, outcome)
     assert outcome.message.startswith(f"{case.stage} failed: ")
-    assert not outcome.heavy
     assert snapshot(checkout.root) == before
 
 
-def test_all_problems_at_once(checkout: Checkout, forks: ForkServer) -> None:
+def test_all_problems_at_once(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values, keys and contradictions of several sections; a contradiction needs values that are fine alone."""
     for spoil in (set_param("sft.max_length", 999), set_param("align.minibatch_size", 3)):
         spoil(checkout.root)
-    outcome = forks.run("prepare", checkout.root)
+    outcome = run_here(checkout, "prepare", monkeypatch, unreached)
     assert "2 problems in" in outcome.message
     for spoil in (set_param("surprise", 1), drop_param("sft.seed"), set_param("reward.batch_size", -1)):
         spoil(checkout.root)
-    outcome = forks.run("prepare", checkout.root)
+    outcome = run_here(checkout, "prepare", monkeypatch, unreached)
     assert "3 problems in" in outcome.message
     for place in ("surprise:", "sft.seed:", "reward.batch_size:"):
         assert place in outcome.message

@@ -11,25 +11,14 @@ import pytest
 
 from tests.bad_input.checkout import snapshot
 from tests.bad_input.spoil import Spoil, both, delete, set_param, truncate, write
-from tests.conftest import ROOT
-
-IDENTITY = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-OURS = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "DVC_STAGE")
+from tests.conftest import GIT_IDENTITY, ROOT
+from tests.smoke_run import environment
 
 
 def call(root: Path, command: str) -> subprocess.CompletedProcess[str]:
     """A shell command, the environment's python and dvc first."""
-    kept = {key: value for key, value in os.environ.items() if key not in OURS}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    extra = {
-        "PATH": path,
-        "DVC_NO_ANALYTICS": "1",
-        "GROUNDUP_DEVICE": "cpu",
-        "PYTHONPATH": f"{root}/site{os.pathsep}{root}/src",
-    }
-    return subprocess.run(
-        command, shell=True, cwd=root, env=kept | IDENTITY | extra, capture_output=True, text=True, timeout=120
-    )
+    env = environment(**GIT_IDENTITY, PYTHONPATH=f"{root}/site{os.pathsep}{root}/src")
+    return subprocess.run(command, shell=True, cwd=root, env=env, capture_output=True, text=True, timeout=120)
 
 
 def must(root: Path, command: str) -> None:

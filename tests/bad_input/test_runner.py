@@ -12,8 +12,7 @@ import pytest
 
 from groundup.runner.lock import locked
 from tests.bad_input.checkout import EARLIER, snapshot
-from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id, run_here
-from tests.bad_input.forks import ForkServer, Outcome
+from tests.bad_input.conftest import Case, Checkout, Outcome, assert_clear, case_id, run_here, unreached
 from tests.bad_input.spoil import (
     Spoil,
     an_empty_folder,
@@ -31,7 +30,6 @@ from tests.conftest import ROOT
 COMMITTED = "`git checkout HEAD -- dvc.yaml`"
 LOCK = "`git checkout HEAD -- dvc.lock`"
 AGAIN = "delete it, then `dvc repro` writes it again"
-NOT_A_MODEL = "`dvc checkout"
 
 
 def lock(content: str) -> Spoil:
@@ -40,7 +38,7 @@ def lock(content: str) -> Spoil:
     return both(write("dvc.lock", content), finished)
 
 
-# Said before torch is imported, and nothing is touched.
+# Said before a stage imports what it needs, and nothing is touched.
 EARLY = [
     Case("no dvc.yaml", "prepare", delete("dvc.yaml"), "dvc.yaml is missing | checkout/dvc.yaml | repository root"),
     Case("dvc.yaml empty", "prepare", write("dvc.yaml", ""), f"no mapping `stages` | dvc.yaml | {COMMITTED}"),
@@ -88,12 +86,12 @@ EARLY = [
 
 
 @pytest.mark.parametrize("case", EARLY, ids=case_id)
-def test_it_is_said_before_anything_is_touched(case: Case, checkout: Checkout, forks: ForkServer) -> None:
+def test_it_is_said_before_anything_is_touched(
+    case: Case, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case.spoil(checkout.root)
     before = snapshot(checkout.root, (".work",)), checkout.earlier(case.stage)
-    outcome = forks.run(case.stage, checkout.root, **dict(os.environ))
-    assert_clear(case, outcome)
-    assert not outcome.heavy
+    assert_clear(case, run_here(checkout, case.stage, monkeypatch, unreached))
     assert (snapshot(checkout.root, (".work",)), checkout.earlier(case.stage)) == before
 
 
@@ -107,7 +105,7 @@ def process(stage: str, cwd: Path, **environment: str) -> Outcome:
         text=True,
         timeout=60,
     )
-    return Outcome(result.returncode, result.stdout + result.stderr, heavy=False)
+    return Outcome(result.returncode, result.stdout + result.stderr)
 
 
 def test_a_stage_started_from_another_folder(checkout: Checkout) -> None:

@@ -11,8 +11,6 @@ from tests.chaos.events import read_events, windows
 from tests.chaos.plan import draw
 from tests.smoke_run import SmokeRun
 
-pytestmark = pytest.mark.slow
-
 SEED = 3
 
 

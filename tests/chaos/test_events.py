@@ -107,10 +107,7 @@ time.sleep(20)
 """
 
 
-@pytest.mark.parametrize(
-    ("number", "delay", "left"),
-    [(1, 0.0, []), (3, 0.0, ["0", "1"]), (3, 0.2, ["0", "1", "2"])],
-)
+@pytest.mark.parametrize(("number", "delay", "left"), [(1, 0.0, []), (3, 0.0, ["0", "1"]), (3, 0.2, ["0", "1", "2"])])
 def test_the_signal_strikes_before_or_after_the_access(
     tmp_path: Path, number: int, delay: float, left: list[str]
 ) -> None:

@@ -26,8 +26,6 @@ from tests.determinism.test_surroundings import ELSEWHERE, has_locale
 from tests.security.pickles import pickles_below
 from tests.smoke_run import STAGES, SmokeRun, audit, dvc, environment
 
-pytestmark = pytest.mark.slow
-
 WIDTH = 160  # of a screen, in characters
 MAY_BE_MISSING = {"val_relevance_accuracy", "val_sampled_accuracy"}  # where a split has no such pairs
 

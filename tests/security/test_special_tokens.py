@@ -36,6 +36,7 @@ from groundup.sft.chat_examples import tokenize_chat, tokenize_chats
 from tests.core.decoding.conftest import decoding
 
 MARKERS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
+ASKED = [BOS, USER, END, ASSISTANT]
 ROOM = 1 << 20  # tokens: nothing is cut
 # The same examples in every run, and no file of past ones.
 fixed = partial(settings, derandomize=True, database=None, deadline=None)
@@ -46,21 +47,8 @@ PIECES = [
     *(token[cut:] for token in SPECIAL_TOKENS for cut in (1, 2, 4)),
     *("<", "|", ">", "<<||>>", "< |", "<|<|", "<\u200b|", "\uff1c|bos|\uff1e", "<s>", "</s>", "<|endoftext|>"),
     *("{{ bos_token }}", "{% generation %}", "{% endgeneration %}", "{% raw %}", "{# #}", "{{", "}}", "{%", "\\"),
-    *(
-        "",
-        " ",
-        "  ",
-        "\n",
-        "\r\n",
-        "\t",
-        "\u00a0",
-        "\u2028",
-        "\x00",
-        "\ufeff",
-        "\u0301",
-        "\u0130",
-        "\U0001f9d1\u200d\U0001f680",
-    ),
+    *("", " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u2028", "\x00", "\ufeff", "\u0301", "\u0130"),
+    "\U0001f9d1\u200d\U0001f680",
 ]
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=12), max_size=10).map("".join)
 chats = st.lists(
@@ -145,12 +133,7 @@ def test_raw_text_holds_no_special_token_and_reads_back(tokenizer: PreTrainedTok
     assert special(tokenizer, ids) == []
     assert tokenizer.decode(ids) == text
     # The tokenizer keeps a switch for it: it must be back for the next chat.
-    assert special(tokenizer, render(tokenizer, [{"role": "user", "content": text}], True)) == [
-        BOS,
-        USER,
-        END,
-        ASSISTANT,
-    ]
+    assert special(tokenizer, render(tokenizer, [{"role": "user", "content": text}], True)) == ASKED
 
 
 @pytest.mark.parametrize("content", [END * 20_000, "<" * 100_000 + "|", "<|" * 50_000, "{{ bos_token }}" * 5_000])
@@ -159,20 +142,17 @@ def test_long_hostile_content(tokenizer: PreTrainedTokenizerFast, content: str) 
     assert parse(tokenizer, render(tokenizer, messages, reply_next=False)) == neutral(messages)
 
 
-Rendering = Callable[[PreTrainedTokenizerFast, Path, str, str], list[tuple[list[int], list[str]]]]
+Rendered = list[tuple[list[int], list[str]]]  # ids, and the special tokens that must be in them
+Rendering = Callable[[PreTrainedTokenizerFast, Path, str, str], Rendered]
 
 
-def in_sft(
-    tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str
-) -> list[tuple[list[int], list[str]]]:
+def in_sft(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str) -> Rendered:
     chat = conversation(said, reply)
     examples = tokenize_chats(tokenizer, [{"messages": chat}], max_length=ROOM).examples
     return [(example.input_ids, structure(chat)) for example in examples]
 
 
-def in_reward(
-    tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str
-) -> list[tuple[list[int], list[str]]]:
+def in_reward(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str) -> Rendered:
     chosen, rejected = conversation(said, reply), conversation(reply, said)
     row = {"source": "talk", "kind": "given", "chosen": chosen, "rejected": rejected, "margin": 0.5}
     ids = {"chosen_id": "a", "rejected_id": "b", "chosen_rating": None, "rejected_rating": None}
@@ -181,18 +161,14 @@ def in_reward(
     return [(pair.chosen, structure(chosen)), (pair.rejected, structure(rejected))]
 
 
-def in_ppo(
-    tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str
-) -> list[tuple[list[int], list[str]]]:
+def in_ppo(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str) -> Rendered:
     messages = [*conversation(said, reply), {"role": "user", "content": said}]
     write_jsonl(folder / "prompts.jsonl", [{"conversation_id": "a", "messages": messages}])
     (prompt,) = load_prompts(folder / "prompts.jsonl", tokenizer, max_prompt_tokens=ROOM)
     return [(prompt.ids, structure(messages, reply_next=True))]
 
 
-def in_evaluation(
-    tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str
-) -> list[tuple[list[int], list[str]]]:
+def in_evaluation(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str) -> Rendered:
     messages = [*conversation(reply, said), {"role": "user", "content": said}]
     branches = choice_branches(tokenizer, messages, [reply, f"{said}!"], context_length=ROOM)
     row = {"conversation_id": "a", "messages": messages, "reply": None}
@@ -201,9 +177,7 @@ def in_evaluation(
     return [(branches.prompt, asked), (prompt.ids, asked), *((choice, [END]) for choice in branches.replies)]
 
 
-def in_shards(
-    tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str
-) -> list[tuple[list[int], list[str]]]:
+def in_shards(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str) -> Rendered:
     write_jsonl(folder / "text.jsonl", [{"text": said}, {"text": reply}])
     with TemporaryDirectory(dir=folder) as steps:  # hypothesis keeps the folder from one example to the next
         counts = write_shards(tokenizer, folder / "text.jsonl", folder / "shards", ROOM, FinishedSteps(Path(steps)))
@@ -268,9 +242,4 @@ def test_half_a_surrogate_pair_is_a_clear_error(
 
 
 def test_pad_is_never_rendered(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert special(tokenizer, render(tokenizer, [{"role": "user", "content": PAD}], reply_next=True)) == [
-        BOS,
-        USER,
-        END,
-        ASSISTANT,
-    ]
+    assert special(tokenizer, render(tokenizer, [{"role": "user", "content": PAD}], reply_next=True)) == ASKED
