@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner, Result
 
 from groundup.app.cli.main import app
+from groundup.runner.figures import Record, write_record
 from groundup.runner.files import write_json
 from groundup.runner.tracking.check import EXPERIMENT
 from groundup.runner.tracking.registry import NAME
