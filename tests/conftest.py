@@ -132,6 +132,14 @@ def mlflow_store(migrated_store: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def delivered_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what arrives in MLflow, not of the process that sends it."""
+    from tests.delivery import deliver_here  # imports MLflow
+
+    deliver_here(monkeypatch)
+
+
+@pytest.fixture
 def working_copy(tmp_path: Path) -> Path:
     """This working tree as a git repository of its own, on the smoke preset, without artifacts or metrics."""
     return copy_working_tree(tmp_path / "copy")

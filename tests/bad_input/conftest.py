@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import traceback
-import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,13 +18,9 @@ from mlflow import MlflowClient
 from transformers import PreTrainedTokenizerFast
 
 from groundup.runner import stage as runner
-from groundup.runner.environment import tracking_store
-from groundup.runner.tracking import tracker
-from groundup.runner.tracking.deliverer import Deliverer
-from groundup.runner.tracking.spool import claimed
-from groundup.runner.tracking.store import open_store
 from tests.bad_input.checkout import EARLIER, build_checkout, snapshot
 from tests.bad_input.spoil import Spoil
+from tests.delivery import deliver_here
 
 Body = runner.Body
 FIGURES = "GROUNDUP_BAD_INPUT_FIGURES"  # where to write how many cases were tried and how many were clear
@@ -115,27 +110,9 @@ def checkout(
     os.environ.update(before)
 
 
-class DeliveredHere:
-    """Stands in for the deliverer's process: the same code sends the same spool, without importing MLflow anew."""
-
-    def __init__(self, command: list[str], **unused: Any) -> None:
-        self.command = command
-
-    def poll(self) -> int | None:
-        return None
-
-    def wait(self, timeout: float | None = None) -> int:
-        work, root, _ = self.command[3:]
-        uri, location = tracking_store(Path(root))
-        with claimed(Path(work)):
-            Deliverer(Path(work), open_store(uri), location).deliver()
-        return 0
-
-
 def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch, body: Body | None = None) -> Outcome:
     """run_stage in this process, with the stage's own body or another; what it logs is what a user would read."""
-    here = types.SimpleNamespace(Popen=DeliveredHere, TimeoutExpired=TimeoutError)
-    monkeypatch.setattr(tracker, "subprocess", here)
+    deliver_here(monkeypatch)
     monkeypatch.setattr(runner, "redact_streams", lambda: None)  # pytest has put its own in their place
     monkeypatch.chdir(checkout.root)
     lines: list[str] = []

@@ -26,6 +26,8 @@ from tests.runner.conftest import run_note, work_dirs, write_dvc_lock, write_out
 
 TAKEN = {"decoding_seconds", "peak_memory_mb", "stage_seconds"}
 
+pytestmark = pytest.mark.usefixtures("delivered_here")
+
 
 def run_of(root: Path, store: str, stage: str = "prepare") -> Any:
     return MlflowClient(store).get_run(run_note(root, stage)["mlflow_run_id"])
@@ -276,6 +278,7 @@ def test_a_signal_ends_the_run_as_killed(root: Path, mlflow_store: str, number: 
 def test_an_unreachable_server_costs_nothing_but_a_warning(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr("groundup.runner.tracking.tracker.subprocess", subprocess)  # the process that tries again
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("groundup.runner.tracking.tracker.SHORT_SECONDS", 3.0)

@@ -134,7 +134,7 @@ def test_a_server_that_comes_and_goes(
         server.kill()
         for step in range(2, 8):
             stage.log(step, loss=1.0 / step)
-            time.sleep(0.5)
+            time.sleep(0.2)
         (deliverer,) = deliverers()
         deliverer.kill()
         server.start()
