@@ -4,7 +4,7 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
-HEADLINES = ("val_reward", "val_kl", "val_reply_length", "kept_iteration", "alarms", "rollbacks", "monitor_agreement")
+HEADLINES = ("val_reward", "val_kl", "val_reply_length", "alarms", "monitor_agreement")
 
 
 def main(stage: Stage) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from groundup.runner.params import load_params
 from groundup.runner.pipeline import read_pipeline
 
 HERE = Path(__file__).parent
-COLUMNS = ("stage_seconds", "work_seconds", "import_seconds", "peak_memory_mb")
+COLUMNS = ("stage_seconds", "peak_memory_mb")
 
 
 def measured(root: Path) -> dict[str, dict[str, float]]:
@@ -35,9 +35,9 @@ def summary(stages: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def table(stages: dict[str, dict[str, float]]) -> str:
     together = summary(stages)
-    lines = [row("stage", "seconds", "of these work", "imports", "peak memory, MB"), "|---|---:|---:|---:|---:|"]
+    lines = [row("stage", "seconds", "peak memory, MB"), "|---|---:|---:|"]
     lines += [row(stage, *(f"{run[column]:,.1f}" for column in COLUMNS)) for stage, run in stages.items()]
-    lines.append(row("together", f"{together['seconds']:,.1f}", "", "", f"{together['peak_memory_mb']:,.1f}"))
+    lines.append(row("together", f"{together['seconds']:,.1f}", f"{together['peak_memory_mb']:,.1f}"))
     return "\n".join(lines) + "\n"
 
 
