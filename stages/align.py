@@ -5,7 +5,7 @@ from typing import Any
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
-HEADLINES = ("val_reward", "val_kl", "val_reply_length", "kept_iteration", "alarms", "rollbacks", "monitor_agreement")
+HEADLINES = ("val_reward", "val_kl", "val_reply_length", "alarms", "monitor_agreement")
 
 
 def main(stage: StageContext) -> dict[str, Any]:

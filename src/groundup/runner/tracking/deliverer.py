@@ -33,7 +33,7 @@ from groundup.runner.tracking.spool import (
     read_from,
     spool_id,
 )
-from groundup.runner.tracking.store import find_run, find_runs, resolve_run
+from groundup.runner.tracking.store import find_run, find_runs, make_model, resolve_run
 
 MAX_BATCH = 1000  # metrics in one log_batch, MLflow's limit
 MAX_PARAM_BATCH = 100
@@ -201,20 +201,7 @@ class Deliverer:
         if kept:
             model_id = kept[0]
         else:
-            model_id = mlflow.create_external_model(
-                name=name,
-                source_run_id=run.info.run_id,
-                tags={
-                    "dvc.path": model["path"],
-                    "dvc.md5": model["md5"],
-                    # MLflow would put the user's name and this file's path on the machine here
-                    "mlflow.user": run.info.user_id,
-                    "mlflow.source.name": f"stages/{run.data.tags['stage']}.py",
-                },
-                params=model["params"],
-                model_type=model["model_type"],
-                experiment_id=run.info.experiment_id,
-            ).model_id
+            model_id = make_model(run, name, model)
             self.client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, 0)])
         self.client.set_tag(run.info.run_id, MODEL_TAG + model["path"], model_id)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Run
 from mlflow.entities.model_registry import ModelVersion
@@ -14,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from groundup.runner.tracking import registry
 from groundup.runner.tracking.copy import log_copy
 from groundup.runner.tracking.spool import Event
-from groundup.runner.tracking.store import find_run
+from groundup.runner.tracking.store import find_run, make_model
 
 EVALUATED = "evaluated_time_ms"
 PROMOTION = "promotion"  # tag of a version: what became of it when it was registered; set last
@@ -55,20 +54,7 @@ def _make(client: MlflowClient, run: Run, event: Event, work: Path) -> ModelVers
     for stray in client.search_logged_models([experiment], left):  # by a deliverer that was killed half-way
         client.delete_logged_model(stray.model_id)
     model, runs = event["model"], ancestors(client, run)
-    model_id = mlflow.create_external_model(
-        name=registry.NAME,
-        source_run_id=run_id,
-        tags={
-            "dvc.path": model["path"],
-            "dvc.md5": model["md5"],
-            # MLflow would put the user's name and this file's path on the machine here
-            "mlflow.user": run.info.user_id,
-            "mlflow.source.name": run.data.tags["mlflow.source.name"],
-        },
-        params=model["params"],
-        model_type=model["model_type"],
-        experiment_id=experiment,
-    ).model_id
+    model_id = make_model(run, registry.NAME, model)
     with TemporaryDirectory(dir=work) as name:
         folder = Path(name)
         if event["copy"]:

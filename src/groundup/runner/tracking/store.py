@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -62,6 +63,25 @@ def resolve_run(client: MlflowClient, fingerprint: str) -> str | None:
     same = find_runs(client, {"fingerprint": fingerprint})
     finished = [run for run in same if run.info.status == "FINISHED"]
     return (finished or same)[-1].info.run_id if same else None
+
+
+def make_model(run: Run, name: str, model: dict[str, Any]) -> str:
+    """Id of a LoggedModel of the run that stands for a model of DVC."""
+    made = mlflow.create_external_model(
+        name=name,
+        source_run_id=run.info.run_id,
+        tags={
+            "dvc.path": model["path"],
+            "dvc.md5": model["md5"],
+            # MLflow would put the user's name and this file's path on the machine here
+            "mlflow.user": run.info.user_id,
+            "mlflow.source.name": f"stages/{run.data.tags['stage']}.py",
+        },
+        params=model["params"],
+        model_type=model["model_type"],
+        experiment_id=run.info.experiment_id,
+    )
+    return str(made.model_id)
 
 
 def find_run(client: MlflowClient, run_id: str) -> Run | None:
