@@ -1,5 +1,6 @@
 """A stage imports its own folder, core and the runner; core imports core and the runner; the runner only itself."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,9 @@ def test_reach_follows_modules_names_and_imports_in_functions(tmp_path: Path) ->
         (tmp_path / name).write_text(text)
     reached = reached_files(tmp_path / "stages/sft.py", tmp_path)
     assert {folder_of(path, tmp_path) for path in reached} == {"sft", "core/model", "core/text"}
+
+
+@pytest.mark.parametrize("package", ["groundup", "groundup/core"])
+def test_packages_that_are_no_dep_of_a_stage_hold_no_code(package: str) -> None:
+    (docstring,) = ast.parse((SRC / package / "__init__.py").read_text(encoding="utf-8")).body
+    assert isinstance(docstring, ast.Expr)

@@ -84,7 +84,8 @@ def test_every_metric_is_on_the_page_and_every_name_on_the_page_is_measured(firs
         assert (stage, unreported(stage, names)) == (stage, set())
 
 
-FRAME_READS = (
+EMPTY_PACKAGES = ("stages/__init__.py", "src/groundup/__init__.py", "src/groundup/core/__init__.py")  # no stage's code
+RUNNER_READS = (
     "params.yaml",
     "dvc.yaml",
     "dvc.lock",
@@ -93,8 +94,9 @@ FRAME_READS = (
     ".work",
     "mlflow",
     "src/groundup/runner",
+    *EMPTY_PACKAGES,
 )
-FRAME_WRITES = (".work", "mlflow")
+RUNNER_WRITES = (".work", "mlflow")
 
 
 def accesses(log: Path) -> set[tuple[str, str, str]]:
@@ -112,8 +114,8 @@ def is_declared(spec: StageSpec, mode: str, name: str) -> bool:
     """Whether the stage or the runner may do this; a folder around what may be touched may be listed and made."""
     own = (*spec.outs, *spec.metrics, *spec.plots)
     beside = [f"{Path(out).parent.as_posix()}/.{Path(out).name}" for out in own]  # where the runner writes first
-    writes = (*own, *FRAME_WRITES)
-    reads = (*spec.deps, *FRAME_READS, *writes)
+    writes = (*own, *RUNNER_WRITES)
+    reads = (*spec.deps, *RUNNER_READS, *writes)
     if any(lies_in(name, path) for path in writes) or name.startswith(tuple(beside)):
         return True
     if mode == "make":
