@@ -72,7 +72,7 @@ def test_a_stage_that_failed_fails_its_parent_until_the_next_one_starts(client: 
     deliver(client, tmp_path / "sft")
     (parent,) = parents(client)
     assert (parent.info.status, parent.data.tags["stage.sft"]) == ("FAILED", "FAILED")
-    begin(tmp_path / "reward", "reward").close()
+    begin(tmp_path / "reward", "reward")
     deliver(client, tmp_path / "reward")
     (parent,) = parents(client)
     assert parent.info.status == "RUNNING"
@@ -123,6 +123,6 @@ def test_the_experiment_opens_among_runs(client: MlflowClient, tmp_path: Path, b
     (experiment,) = [e for e in client.search_experiments() if e.name == "groundup"]
     if before:
         client.set_experiment_tag(experiment.experiment_id, "mlflow.experimentKind", before)
-    begin(tmp_path / "sft", "sft").close()
+    begin(tmp_path / "sft", "sft")
     deliver(client, tmp_path / "sft")
     assert client.get_experiment(experiment.experiment_id).tags["mlflow.experimentKind"] == after

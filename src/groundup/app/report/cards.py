@@ -29,6 +29,6 @@ def _own_picture(
 ) -> str:
     """A picture that lies beside the report, inside the page; of any other the words that describe it."""
     words, name = escape(tokens[index].content), str(tokens[index].attrs["src"])
-    if name not in {file.name for file in env["folder"].glob("*.png")}:
+    if name not in {file.name for file in sorted(env["folder"].glob("*.png"))}:
         return words
     return f'<img src="{data_uri((env["folder"] / name).read_bytes())}" alt="{words}">'
