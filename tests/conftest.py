@@ -12,6 +12,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.runner.interruption import SIGNALS
+from groundup.runner.params.presets import with_preset
 from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
 from tests.llamas import tiny_shape
 from tests.smoke_run import SmokeRun, run_stages
@@ -107,7 +108,7 @@ def copy_working_tree(target: Path) -> Path:
         if name and not name.startswith("metrics/") and name != "dvc.lock" and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target / name)
-    shutil.copyfile(ROOT / "presets/smoke.yaml", target / "params.yaml")
+    (target / "params.yaml").write_text(with_preset(ROOT, "smoke", {}).text, encoding="utf-8")
     identity = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "copy"]):
         subprocess.run(["git", *command], cwd=target, check=True, env=os.environ | identity)

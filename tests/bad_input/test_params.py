@@ -16,6 +16,8 @@ ADD, UNKNOWN, CHANGE = "missing; add it", "unknown key; remove it or correct its
 NUMBER, SYNTAX = "write the number without quotes", "correct that line"
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["q_proj"]}
 PACKAGE = "prepare.sources.0.package."
+CURVE, VOCABULARY = "tokenizer.scratch.curve_vocab_sizes", "tokenizer.scratch.vocab_size"
+HEADS = "model.scratch.num_heads"
 
 
 def wrong(path: str, value: Any, what: str, remedy: str = CHANGE, where: str = "", stage: str = "prepare") -> Case:
@@ -51,6 +53,14 @@ CASES = [
         "prepare.sources.0",
         ADD,
     ),
+    Case(
+        "a key of an older version",
+        "pretrain",
+        both(drop_param("model.scratch"), set_param("model.hidden_size", 64)),
+        "is model.scratch.hidden_size now",
+        "1 problem in",
+        "groundup configure --migrate",
+    ),
     Case("an unknown section", "prepare", set_param("surprise", {}), "unknown key", "surprise:", UNKNOWN),
     Case(
         "an unknown key", "pretrain", set_param("pretrain.momentum", 0.9), "unknown key", "pretrain.momentum:", UNKNOWN
@@ -78,10 +88,11 @@ CASES = [
     wrong("pretrain.num_steps", True, "True", "write a whole number"),
     wrong("pretrain.num_steps", None, "nothing", "write a whole number"),
     wrong("sft.learning_rate", None, "nothing", "write a number"),
-    wrong("model.tie_embeddings", "yes", "'yes'", "write true or false"),
-    wrong("model.tie_embeddings", 1, "got 1", "write true or false"),
+    wrong("model.scratch.tie_embeddings", "yes", "'yes'", "write true or false"),
+    wrong("model.scratch.tie_embeddings", 1, "got 1", "write true or false"),
     wrong("prepare.prompts.turns", 3, "got 3", "write a list"),
-    wrong("tokenizer.curve_vocab_sizes", [280, "300"], "'300' is text", NUMBER, "tokenizer.curve_vocab_sizes.1"),
+    wrong(CURVE, [280, "300"], "'300' is text", NUMBER, f"{CURVE}.1"),
+    wrong("model.base", "some/model", "got 'some/model', and only null is possible yet"),
     wrong("prepare.splits", [0.1, 0.2], "[0.1, 0.2]", "write keys and values"),
     wrong("evaluate", None, "nothing", "write keys and values"),
     wrong("reward.batch_size", {"a": 1}, "{'a': 1}", "write a whole number"),
@@ -108,19 +119,11 @@ CASES = [
     wrong("prepare.clean.languages", [], "at least 1 item"),
     wrong("prepare.prompts.turns", [], "at least 1 item"),
     wrong("prepare.preferences.excerpt_turns", [], "at least 1 item"),
-    contradiction("tokenizer.vocab_size", 100, "bytes and special tokens alone", "tokenizer.vocab_size", "raise it"),
-    contradiction(
-        "tokenizer.curve_vocab_sizes", [9], "between 262 and", "tokenizer.curve_vocab_sizes [9]", "must lie"
-    ),
-    contradiction(
-        "tokenizer.curve_vocab_sizes",
-        [999],
-        "tokenizer.vocab_size 300",
-        "tokenizer.curve_vocab_sizes [999]",
-        "must lie",
-    ),
-    contradiction("model.num_heads", 3, "multiple of 2 x model.num_heads", "model.hidden_size 32", "must be"),
-    contradiction("model.num_kv_heads", 3, "model.num_heads 2", "model.num_kv_heads 3", "must divide"),
+    contradiction(VOCABULARY, 100, "bytes and special tokens alone", VOCABULARY, "raise it"),
+    contradiction(CURVE, [9], "between 262 and", f"{CURVE} [9]", "must lie"),
+    contradiction(CURVE, [999], f"{VOCABULARY} 300", f"{CURVE} [999]", "must lie"),
+    contradiction(HEADS, 3, f"multiple of 2 x {HEADS}", "model.scratch.hidden_size 32", "must be"),
+    contradiction("model.scratch.num_kv_heads", 3, f"{HEADS} 2", "model.scratch.num_kv_heads 3", "must divide"),
     contradiction("pretrain.warmup_steps", 4, "leave no room", "pretrain.warmup_steps", "lower one of them"),
     contradiction("sft.max_length", 999, "above model.context_length 128", "sft.max_length 999", "lower it"),
     contradiction("reward.max_length", 999, "above model.context_length 128", "reward.max_length 999", "lower it"),
@@ -168,12 +171,12 @@ CASES = [
     ),
     text(
         "a nested key twice",
-        replace(P, "  num_layers: 1", "  num_layers: 1\n  num_layers: 2"),
+        replace(P, "    num_layers: 1", "    num_layers: 1\n    num_layers: 2"),
         'found duplicate key "num_layers"',
     ),
     text(
         "conflict markers",
-        replace(P, "  num_layers: 1", "<<<<<<< HEAD\n  num_layers: 1\n=======\n  num_layers: 2\n>>>>>>> other"),
+        replace(P, "    num_layers: 1", "<<<<<<< HEAD\n    num_layers: 1\n=======\n    num_layers: 2\n>>>>>>> other"),
         "git's conflict markers",
         where="params.yaml, line ",
         remedy="resolve the conflict",
@@ -185,8 +188,8 @@ CASES = [
         "python/object/apply:os.system",
     ),
     text("two documents", append(P, "\n---\na: 1\n"), "another document"),
-    text("an empty file", write(P, ""), "got nothing", remedy="presets/laptop.yaml"),
-    text("only comments", write(P, "# later\n"), "got nothing", remedy="presets/laptop.yaml"),
+    text("an empty file", write(P, ""), "got nothing", remedy="git show HEAD:params.yaml"),
+    text("only comments", write(P, "# later\n"), "got nothing", remedy="git show HEAD:params.yaml"),
     text("a list", write(P, "- 1\n"), "got [1]", remedy="must hold sections"),
     text("one word", write(P, "later\n"), "got 'later'", remedy="must hold sections"),
     text("Latin-1", write(P, b"# gr\xfc\xdfe\n"), "not valid UTF-8", remedy="save it as UTF-8"),

@@ -19,9 +19,9 @@ CASES = [
     Case(
         "a vocabulary larger than the text allows",
         "tokenizer",
-        both(set_param("tokenizer.vocab_size", 4096), set_param("tokenizer.min_frequency", 2)),
+        both(set_param("tokenizer.scratch.vocab_size", 4096), set_param("tokenizer.scratch.min_frequency", 2)),
         "is more than the text allows",
-        "tokenizer.vocab_size 4096",
+        "tokenizer.scratch.vocab_size 4096",
         "lower vocab_size or add text",
     ),
     Case(

@@ -33,7 +33,7 @@ def test_report_before_there_is_one(checkout: Path) -> None:
 
 
 def test_report_has_what_a_clock_measured(checkout: Path) -> None:
-    shutil.copyfile(ROOT / "presets/laptop.yaml", checkout / "params.yaml")
+    shutil.copyfile(ROOT / "params.yaml", checkout / "params.yaml")
     page = checkout / "artifacts/report/report.html"
     page.parent.mkdir(parents=True)
     page.write_text("<p>Made.<!-- clock sft --></p>", encoding="utf-8")
