@@ -1,4 +1,4 @@
-"""What model.position, model.attention, num_kv_heads and tie_embeddings cost: `python -m bench.model_options`.
+"""What position, attention, num_kv_heads and tie_embeddings of model.scratch cost: `python -m bench.model_options`.
 
 After `dvc repro`. Speed: untrained models of the default shape, each but for one option. The variants take turns, and
 each round is compared with the default of the same round: machines are noisy, ratios less so.
@@ -25,6 +25,7 @@ from groundup.core.model.generation import sample_replies
 from groundup.core.model.llama import build_llama, num_parameters
 from groundup.pretrain.optimizer import build_optimizer
 from groundup.runner.params import Params, load_params
+from groundup.runner.params.training import ModelParams
 from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
 
 QUALITY_SHARE = 1 / 4  # of the default's steps
@@ -44,18 +45,22 @@ def make_tokenizer(context_length: int) -> PreTrainedTokenizerFast:
     return chat_tokenizer(train_bpe(iter(["the sea"]), vocab_size=264, min_frequency=1), context_length)
 
 
+def with_changes(model: ModelParams, changes: dict[str, object]) -> ModelParams:
+    return model.model_copy(update={"scratch": model.scratch.model_copy(update=changes)})
+
+
 def make_model(params: Params, changes: dict[str, object]) -> LlamaForCausalLM:
     torch.manual_seed(0)
     tokenizer = make_tokenizer(params.model.context_length)
-    tokenizer.add_tokens([f"<{i}>" for i in range(params.tokenizer.vocab_size - len(tokenizer))])
-    return build_llama(params.model.model_copy(update=changes), tokenizer)
+    tokenizer.add_tokens([f"<{i}>" for i in range(params.tokenizer.scratch.vocab_size - len(tokenizer))])
+    return build_llama(with_changes(params.model, changes), tokenizer)
 
 
 def training_step(model: LlamaForCausalLM, params: Params) -> Callable[[], int]:
     """A whole optimizer step on packed rows; returns the tokens it took."""
     optimizer = build_optimizer(model, params.pretrain)
     shape = (params.pretrain.batch_size, params.model.context_length)
-    ids = torch.randint(0, params.tokenizer.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(0, params.tokenizer.scratch.vocab_size, shape, generator=torch.Generator().manual_seed(0))
     positions = (torch.arange(shape[1]) % DOCUMENT).expand(shape)
 
     def step() -> int:
@@ -113,7 +118,7 @@ def train(params: Params, changes: dict[str, object]) -> float:
     shorter = {key: round(getattr(p, key) * QUALITY_SHARE) for key in ("num_steps", "warmup_steps", "validate_every")}
     cell = params.model_copy(
         update={
-            "model": params.model.model_copy(update=changes),
+            "model": with_changes(params.model, changes),
             "pretrain": p.model_copy(update=shorter),
         }
     )

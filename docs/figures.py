@@ -166,8 +166,6 @@ def lock_problems() -> list[str]:
         ]
         if lock.get(name, {}).get("params", {}).get("params.yaml") != select(params, spec.params):
             problems.append(f"params.yaml is not what dvc.lock records for {name}: run `dvc repro`")
-    if load_params(ROOT / "presets/laptop.yaml") != params:
-        problems.append("presets/laptop.yaml is not params.yaml: copy it over")
     return problems
 
 

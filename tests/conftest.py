@@ -1,7 +1,6 @@
 """Fixtures shared by all tests: a tokenizer and a model small enough to build in process."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from groundup.runner.interruption import SIGNALS
+from groundup.runner.params.presets import with_preset
 from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
 from tests.llamas import tiny_shape
 from tests.smoke_run import SmokeRun, run_stages
@@ -165,10 +165,8 @@ def copy_working_tree(target: Path) -> Path:
         if name and not name.startswith("metrics/") and name != "dvc.lock" and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target / name)
-    params = (ROOT / "presets/smoke.yaml").read_text(encoding="utf-8")
-    (target / "params.yaml").write_text(
-        re.sub(r"(?m)^  num_threads: .*", "  num_threads: 1", params), encoding="utf-8"
-    )
+    params = with_preset(ROOT, "smoke", {"runtime.num_threads": 1}).text
+    (target / "params.yaml").write_text(params, encoding="utf-8")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "copy"]):
         subprocess.run(["git", *command], cwd=target, check=True, env=os.environ | GIT_IDENTITY)
     return target

@@ -76,16 +76,16 @@ def hand_written(loop: Loop, num_steps: int) -> float:
 
 
 def make_loop(params: Params, inside_documents: bool) -> Loop:
-    m = params.model
+    m, context = params.model.scratch, params.model.context_length
     torch.manual_seed(params.pretrain.seed)
     vocab_size = len(load_tokenizer(str(ROOT / "artifacts/tokenizer")))
-    network = Network(vocab_size, m.context_length, m.hidden_size, m.num_layers, m.num_heads, m.intermediate_size)
+    network = Network(vocab_size, context, m.hidden_size, m.num_layers, m.num_heads, m.intermediate_size)
     tokens = np.memmap(ROOT / "artifacts/shards/00000.bin", dtype=np.uint16, mode="r")
     documents = None
     if inside_documents:
         starts = np.fromfile(ROOT / "artifacts/shards/00000.idx", dtype=np.uint64)
         documents = np.searchsorted(starts, np.arange(len(tokens), dtype=np.uint64), side="right")
-    return Loop(network, tokens, documents, params.pretrain.batch_size, m.context_length, params.pretrain.seed)
+    return Loop(network, tokens, documents, params.pretrain.batch_size, context, params.pretrain.seed)
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def main() -> None:
     torch.set_num_threads(params.runtime.num_threads)
     rows, context, length = params.pretrain.batch_size, params.model.context_length, options.steps_per_turn
     tokens_per_turn = rows * context * length
-    if params.pretrain.accumulate != 1 or params.model.num_kv_heads != params.model.num_heads:
+    if params.pretrain.accumulate != 1 or params.model.scratch.num_kv_heads != params.model.scratch.num_heads:
         parser.error("the hand-written loop knows no accumulation and no grouped-query attention")
 
     model = build_llama(params.model, load_tokenizer(str(ROOT / "artifacts/tokenizer")))

@@ -20,7 +20,7 @@ from groundup.pretrain.pretrain import pretrain
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.files import read_json, write_json
 from groundup.runner.params import Params, load_params
-from groundup.runner.params.training import ModelParams
+from groundup.runner.params.training import ScratchModelParams
 
 HERE = Path(__file__).parent
 DEPTHS = (2, 3, 4, 6)  # width, heads and MLP in proportion, as groundup.app.plan.sizing has them
@@ -31,10 +31,10 @@ SECTIONS = ("tokenizer", "model", "pretrain", "runtime")  # of the params, on wh
 logger = logging.getLogger(__name__)
 
 
-def resize_run(params: Params, model: ModelParams, flops: float, num_parameters: int) -> Params:
+def resize_run(params: Params, model: ScratchModelParams, flops: float, num_parameters: int) -> Params:
     """As many steps as the compute allows, warm-up and decay in proportion, learning rates as they are."""
     p = params.pretrain
-    tokens_per_step = p.batch_size * p.accumulate * model.context_length
+    tokens_per_step = p.batch_size * p.accumulate * params.model.context_length
     num_steps = max(1, round(flops / FLOPS_PER_PARAMETER_AND_TOKEN / num_parameters / tokens_per_step))
     update = {
         "num_steps": num_steps,
@@ -44,7 +44,8 @@ def resize_run(params: Params, model: ModelParams, flops: float, num_parameters:
         "num_samples": 1,
         "sample_tokens": 1,
     }
-    return params.model_copy(update={"model": model, "pretrain": p.model_copy(update=update)})
+    resized = params.model.model_copy(update={"scratch": model})
+    return params.model_copy(update={"model": resized, "pretrain": p.model_copy(update=update)})
 
 
 def train_cell(params: Params, text: Path, folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
@@ -75,22 +76,24 @@ def train_cells(params: Params, work: Path) -> list[dict[str, Any]]:
     elif read_json(work / "setting.json") != setting:
         raise ValueError(f"{work} holds cells of other params: remove it, or name another --work")
     vocab_size = len(load_tokenizer(str(ROOT / "artifacts/tokenizer")))
-    default_flops = FLOPS_PER_PARAMETER_AND_TOKEN * count_parameters(params.model, vocab_size) * count_tokens(params)
+    default_flops = (
+        FLOPS_PER_PARAMETER_AND_TOKEN * count_parameters(params.model.scratch, vocab_size) * count_tokens(params)
+    )
     cells = []
     for budget in BUDGETS:
         for depth in DEPTHS:
-            model = shape(params.model, depth)
+            model = shape(params.model.scratch, depth)
             cell = resize_run(params, model, budget * default_flops, count_parameters(model, vocab_size))
-            folder = work / f"width-{cell.model.hidden_size}-budget-{budget:g}"
+            folder = work / f"width-{cell.model.scratch.hidden_size}-budget-{budget:g}"
             found = finish(folder, partial(train_cell, cell, work, folder))
-            cells.append({"width": cell.model.hidden_size, "budget": budget, **found})
+            cells.append({"width": cell.model.scratch.hidden_size, "budget": budget, **found})
     return cells
 
 
 def report(cells: list[dict[str, Any]], params: Params) -> dict[str, Any]:
     law = fit_law(cells)
     smaller = fit_law([cell for cell in cells if cell["budget"] != max(BUDGETS)])
-    default_width = params.model.hidden_size
+    default_width = params.model.scratch.hidden_size
     for cell in cells:
         sizes = float(cell["num_parameters"]), float(cell["num_tokens"])
         cell["fitted"] = float(law.bits_per_byte(*sizes))
@@ -119,7 +122,7 @@ def main() -> None:
     params = load_params(options.params)
     cells = train_cells(params, options.work)
     result = report(cells, params)
-    (options.out / "scaling.png").write_bytes(draw(cells, fit_law(cells), params.model.hidden_size))
+    (options.out / "scaling.png").write_bytes(draw(cells, fit_law(cells), params.model.scratch.hidden_size))
     write_result(options.out, result, table(result))
 
 

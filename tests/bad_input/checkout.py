@@ -17,12 +17,11 @@ from groundup.runner.pipeline import read_pipeline
 from groundup.runner.steps import FinishedSteps
 from tests.conftest import ROOT, SENTENCES
 from tests.prepare.made_up import OPENINGS, add_package, make_conversation, make_params
+from tests.presets import preset
 
 EARLIER = "0123456789abcdef"  # a work dir of other inputs
 STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
 SMALL: dict[str, dict[str, Any]] = {
-    "tokenizer": {"vocab_size": 300, "min_frequency": 1, "curve_vocab_sizes": [280, 300]},
-    "model": {"num_layers": 1},
     "pretrain": {
         "num_steps": 4, "batch_size": 2, "warmup_steps": 1, "log_every": 1, "validate_every": 2,
         "checkpoint_every": 2, "sample_tokens": 4,
@@ -44,9 +43,11 @@ def build_checkout(root: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     shutil.copyfile(ROOT / "dvc.yaml", root / "dvc.yaml")
     shutil.copyfile(ROOT / "data/README.md", make(root / "data/README.md"))
     package = add_package(root / "site", "talk", conversations())
-    params = YAML(typ="safe").load((ROOT / "presets/smoke.yaml").read_text(encoding="utf-8"))
+    params = preset("smoke").model_dump(mode="json")
     for section, values in SMALL.items():
         params[section] |= values
+    params["tokenizer"]["scratch"] |= {"vocab_size": 300, "min_frequency": 1, "curve_vocab_sizes": [280, 300]}
+    params["model"]["scratch"]["num_layers"] = 1
     params["prepare"] = make_params([package]).model_dump(mode="json")
     write_params(root, params)
     _write_data(root / "artifacts/data")

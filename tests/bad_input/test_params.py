@@ -7,13 +7,15 @@ import pytest
 from groundup.runner.params import load_params
 from tests.bad_input.checkout import snapshot
 from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id, run_here, unreached
-from tests.bad_input.spoil import Spoil, an_empty_folder, append, delete, drop_param, replace, set_param, write
+from tests.bad_input.spoil import Spoil, an_empty_folder, append, both, delete, drop_param, replace, set_param, write
 
 P = "params.yaml"
 ADD, UNKNOWN, CHANGE = "missing; add it", "unknown key; remove it or correct its spelling", "change the value"
 NUMBER, SYNTAX = "write the number without quotes", "correct that line"
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["q_proj"]}
 PACKAGE = "prepare.sources.0.package."
+CURVE, VOCABULARY = "tokenizer.scratch.curve_vocab_sizes", "tokenizer.scratch.vocab_size"
+HEADS, HEAD_PAIRS = "model.scratch.num_heads", "model.scratch.num_kv_heads"
 
 
 def wrong(path: str, value: Any, what: str, remedy: str = CHANGE, where: str = "") -> Case:
@@ -37,6 +39,9 @@ CASES = [
          f"missing | {PACKAGE}licence: | {ADD}"),
     Case("the kind of a source is missing", "prepare", drop_param("prepare.sources.0.kind"),
          f"kind | prepare.sources.0 | {ADD}"),
+    Case("a key of an older version", "pretrain",
+         both(drop_param("model.scratch"), set_param("model.hidden_size", 64)),
+         "is model.scratch.hidden_size now | 1 problem in | groundup configure --migrate"),
     Case("an unknown section", "prepare", set_param("surprise", {}), f"unknown key | surprise: | {UNKNOWN}"),
     Case("an unknown key", "pretrain", set_param("pretrain.momentum", 0.9),
          f"unknown key | pretrain.momentum: | {UNKNOWN}"),
@@ -54,7 +59,7 @@ CASES = [
     wrong("model.tie_embeddings", "yes", "'yes'", "write true or false"),
     wrong("model.tie_embeddings", 1, "got 1", "write true or false"),
     wrong("prepare.prompts.turns", 3, "got 3", "write a list"),
-    wrong("tokenizer.curve_vocab_sizes", [280, "300"], "'300' is text", NUMBER, "tokenizer.curve_vocab_sizes.1"),
+    wrong(CURVE, [280, "300"], "'300' is text", NUMBER, f"{CURVE}.1"),
     wrong("prepare.splits", [0.1, 0.2], "[0.1, 0.2]", "write keys and values"),
     wrong("evaluate", None, "nothing", "write keys and values"),
     wrong("reward.batch_size", {"a": 1}, "{'a': 1}", "write a whole number"),
@@ -81,12 +86,11 @@ CASES = [
     wrong("prepare.clean.languages", [], "at least 1 item"),
     wrong("prepare.prompts.turns", [], "at least 1 item"),
     wrong("prepare.preferences.excerpt_turns", [], "at least 1 item"),
-    contradiction("tokenizer.vocab_size", 100, "bytes and special tokens alone | tokenizer.vocab_size | raise it"),
-    contradiction("tokenizer.curve_vocab_sizes", [9], "between 262 and | tokenizer.curve_vocab_sizes [9] | must lie"),
-    contradiction("tokenizer.curve_vocab_sizes", [999],
-                  "tokenizer.vocab_size 300 | tokenizer.curve_vocab_sizes [999] | must lie"),
-    contradiction("model.num_heads", 3, "multiple of 2 x model.num_heads | model.hidden_size 32 | must be"),
-    contradiction("model.num_kv_heads", 3, "model.num_heads 2 | model.num_kv_heads 3 | must divide"),
+    contradiction(VOCABULARY, 100, f"bytes and special tokens alone | {VOCABULARY} | raise it"),
+    contradiction(CURVE, [9], f"between 262 and | {CURVE} [9] | must lie"),
+    contradiction(CURVE, [999], f"{VOCABULARY} 300 | {CURVE} [999] | must lie"),
+    contradiction(HEADS, 3, f"multiple of 2 x {HEADS} | model.scratch.hidden_size 32 | must be"),
+    contradiction(HEAD_PAIRS, 3, f"{HEADS} 2 | {HEAD_PAIRS} 3 | must divide"),
     contradiction("pretrain.warmup_steps", 4, "leave no room | pretrain.warmup_steps | lower one of them"),
     contradiction("sft.max_length", 999, "above model.context_length 128 | sft.max_length 999 | lower it"),
     contradiction("reward.max_length", 999, "above model.context_length 128 | reward.max_length 999 | lower it"),
@@ -111,10 +115,10 @@ CASES = [
     text("a tab", append(P, "\nextra:\n\tseed: 1\n"), "'\\t'"),
     text("a key twice", append(P, "\nruntime:\n  num_threads: 2\n  precision: fp32\n"),
          'found duplicate key "runtime"'),
-    text("a nested key twice", replace(P, "  num_layers: 1", "  num_layers: 1\n  num_layers: 2"),
+    text("a nested key twice", replace(P, "    num_layers: 1", "    num_layers: 1\n    num_layers: 2"),
          'found duplicate key "num_layers"'),
     text("conflict markers",
-         replace(P, "  num_layers: 1", "<<<<<<< HEAD\n  num_layers: 1\n=======\n  num_layers: 2\n>>>>>>> other"),
+         replace(P, "    num_layers: 1", "<<<<<<< HEAD\n    num_layers: 1\n=======\n    num_layers: 2\n>>>>>>> other"),
          "git's conflict markers", "params.yaml, line ", "resolve the conflict"),
     text("an alias of nothing", append(P, "\nextra: *base\n"), "undefined alias 'base'"),
     text("a tag of Python", append(P, "\nextra: !!python/object/apply:os.system [id]\n"),

@@ -54,7 +54,7 @@ def commands_in(message: str) -> list[str]:
     ("stage", "spoil", "what"),
     [
         ("prepare", both(set_param("prepare.seed", 5), set_param("sft.seed", -1)), "sft.seed"),
-        ("tokenizer", set_param("tokenizer.vocab_size", 4096), "more than the text allows"),
+        ("tokenizer", set_param("tokenizer.scratch.vocab_size", 4096), "more than the text allows"),
     ],
 )
 def test_the_named_commands_bring_outputs_and_metrics_back(

@@ -10,8 +10,8 @@ import pytest
 from bench.compare_alignment.cells import Cells
 from bench.compare_alignment.page import METHODS, NOT_RUN, blocks, write_page
 from bench.finish import RESULT, finish
-from groundup.runner.params import load_params
 from tests.align.conftest import AlignRun, run_align
+from tests.presets import preset
 
 __all__ = ["run_align"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +97,7 @@ def test_page_and_plot_follow_from_the_json(checkout: Path) -> None:
 def cells(tmp_path: Path) -> Cells:
     (tmp_path / "artifacts/sft").mkdir(parents=True, exist_ok=True)
     (tmp_path / "artifacts/sft/model.safetensors").write_bytes(b"weights")
-    return Cells(tmp_path / "artifacts", tmp_path / "work", load_params(ROOT / "presets/smoke.yaml"), 2, "cpu")
+    return Cells(tmp_path / "artifacts", tmp_path / "work", preset("smoke"), 2, "cpu")
 
 
 def test_a_finished_cell_is_not_trained_again(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_cells_go_from_the_artifacts_to_a_policy_a_method_and_seed(
         return {}
 
     monkeypatch.setattr("bench.compare_alignment.cells.train_reward", train_reward)
-    comparison = Cells(root, root / "work", load_params(ROOT / "presets/smoke.yaml"), 2, "cpu")
+    comparison = Cells(root, root / "work", preset("smoke"), 2, "cpu")
     result = comparison.train_policy("dpo", 1)
     assert comparison.train_policy("dpo", 1) == result
     comparison.train_policy("rloo", 1)

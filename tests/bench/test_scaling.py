@@ -10,7 +10,7 @@ from groundup.runner.params import load_params
 from tests.conftest import ROOT
 
 LAW = Law(irreducible=1.2, of_parameters=60.0, alpha=0.4, of_tokens=120.0, beta=0.35)
-PARAMS = load_params(ROOT / "presets/laptop.yaml")
+PARAMS = load_params(ROOT / "params.yaml")
 
 
 def test_the_fit_finds_the_law_that_made_the_points() -> None:
@@ -38,11 +38,11 @@ def test_the_frontier_is_a_power_of_compute_above_the_irreducible() -> None:
 
 
 def test_a_run_of_another_size_takes_the_same_compute() -> None:
-    run = resize_run(PARAMS, shape(PARAMS.model, 2), flops=1e12, num_parameters=500_000)
+    run = resize_run(PARAMS, shape(PARAMS.model.scratch, 2), flops=1e12, num_parameters=500_000)
     p = run.pretrain
     tokens = p.num_steps * p.batch_size * p.accumulate * run.model.context_length
     assert 6 * 500_000 * tokens == pytest.approx(1e12, rel=0.01)
-    assert run.model.num_layers == 2
+    assert run.model.scratch.num_layers == 2
     assert p.warmup_steps / p.num_steps == pytest.approx(
         PARAMS.pretrain.warmup_steps / PARAMS.pretrain.num_steps, rel=0.05
     )

@@ -19,6 +19,7 @@ from tests.chaos.events import read_events, windows
 from tests.chaos.measure import checkpoint_interval
 from tests.chaos.plan import Kill, plan
 from tests.conftest import ROOT, copy_working_tree
+from tests.presets import preset, preset_text
 from tests.smoke_run import STAGES, SmokeRun, run_stages
 
 SEED = 20
@@ -64,14 +65,17 @@ def totals(outcomes: list[Outcome]) -> dict[str, int | float]:
 def changed_since(run: SmokeRun) -> list[str]:
     """What now differs of the code and the params that the uninterrupted run was made with."""
     then = run.before(STAGES[0])
-    paths = {"dvc.yaml", "presets/smoke.yaml"} | {
+    paths = {"dvc.yaml"} | {
         path.relative_to(root).as_posix()
         for root in (ROOT, then)
         for folder in ("src", "stages")
         for path in (root / folder).rglob("*")
         if path.suffix in (".py", ".j2", ".jsonl")
     }
-    return sorted(path for path in paths if content(ROOT / path) != content(then / path))
+    changed = {path for path in paths if content(ROOT / path) != content(then / path)}
+    if preset_text("smoke").encode() != content(then / "params.yaml"):
+        changed.add("params.yaml")
+    return sorted(changed)
 
 
 def content(path: Path) -> bytes | None:
@@ -79,12 +83,11 @@ def content(path: Path) -> bytes | None:
 
 
 def write_results(outcomes: list[Outcome]) -> None:
-    params = ROOT / "presets/smoke.yaml"
     results = {
         "seed": SEED,
         "totals": totals(outcomes),
         "stages": {
-            stage: {"checkpoint_every": checkpoint_interval(params, stage)}
+            stage: {"checkpoint_every": checkpoint_interval(preset("smoke"), stage)}
             | totals([outcome for outcome in outcomes if outcome.stage == stage])
             for stage in STAGES
         },

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from groundup.runner.params import load_params
 from groundup.runner.pipeline import StageSpec, read_pipeline
 from tests.chaos.compare import differing_files, differing_history, runs_now
 from tests.chaos.events import Event, of_stage, read_events
@@ -166,7 +167,7 @@ class Case:
         if self.kill.window in ("publish", "commit") and outcome.trained_again:
             outcome.problems.append("it trained again although its result was finished")
         went_on_at = None
-        params = self.run.after / "params.yaml"
+        params = load_params(self.run.after / "params.yaml")
         if checkpoint_interval(params, stage) is not None:
             logged = dict(before)
             after = [step for step, _ in points(self.root, stage)[len(before) :]]

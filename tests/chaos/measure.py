@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from signal import SIGKILL
 
-from groundup.runner.params import load_params
+from groundup.runner.params import Params
 from tests.chaos.events import Event, is_counted, of_stage
 from tests.chaos.plan import Kill
 
@@ -76,15 +76,15 @@ def curve_steps(root: Path, stage: str) -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(file)]
 
 
-def checkpoint_interval(params: Path, stage: str) -> int | None:
+def checkpoint_interval(params: Params, stage: str) -> int | None:
     """Steps (align: iterations); None for a stage that has none."""
-    interval: int | None = load_params(params).model_dump()[stage].get("checkpoint_every")
+    interval: int | None = params.model_dump()[stage].get("checkpoint_every")
     return interval
 
 
-def allowed_steps(params: Path, kill: Kill) -> int:
+def allowed_steps(params: Params, kill: Kill) -> int:
     """Steps that may be done again: a stage that is asked to end saves first."""
-    of_stage = load_params(params).model_dump()[kill.stage]
+    of_stage = params.model_dump()[kill.stage]
     if kill.signal != SIGKILL:
         return of_stage["log_every"] - 1 if kill.stage in ("sft", "reward") else 0
     return of_stage["checkpoint_every"] * (2 if kill.torn else 1)

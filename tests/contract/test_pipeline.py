@@ -168,7 +168,7 @@ def test_every_param_is_used() -> None:
         f"TokenizerParams.{name}" for name in re.findall(r"params\.(\w+)", script("tokenizer"))
     }
     unused = {f"{section.__name__}.{name}" for section in known for name in section.model_fields} - read
-    assert unused == set()
+    assert unused == {"ModelParams.base"}  # the schema refuses all but null
 
 
 class MadeUpInner(Section):

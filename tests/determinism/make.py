@@ -12,7 +12,7 @@ from groundup.core.model.llama import build_llama, save_model
 from groundup.prepare import processes
 from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.prepare.prepare import prepare
-from groundup.runner.params.training import ModelParams, TokenizerParams
+from groundup.runner.params.training import ModelParams, ScratchModelParams, ScratchTokenizerParams, TokenizerParams
 from groundup.tokenizer.tokenizer import train_tokenizer
 from tests.prepare.made_up import files_source, make_params, sentence
 
@@ -47,7 +47,9 @@ def make(folder: Path) -> None:
         tokenizer,
         folder / "out/tokenizer_report",
         folder / "out/shards",
-        TokenizerParams(vocab_size=320, min_frequency=2, shard_tokens=2000, curve_vocab_sizes=[300]),
+        TokenizerParams(
+            scratch=ScratchTokenizerParams(vocab_size=320, min_frequency=2, curve_vocab_sizes=[300]), shard_tokens=2000
+        ),
         context_length=32,
         work=folder / "tokenizer_work",
     )
@@ -55,17 +57,20 @@ def make(folder: Path) -> None:
     tok = load_tokenizer(str(tokenizer))
     model = build_llama(
         ModelParams(
-            hidden_size=32,
-            intermediate_size=48,
-            num_layers=1,
-            num_heads=2,
-            num_kv_heads=1,
+            base=None,
             context_length=32,
-            position="rope",
-            attention="softmax",
-            rope_theta=10000.0,
-            tie_embeddings=True,
-            initializer_range=0.02,
+            scratch=ScratchModelParams(
+                hidden_size=32,
+                intermediate_size=48,
+                num_layers=1,
+                num_heads=2,
+                num_kv_heads=1,
+                position="rope",
+                attention="softmax",
+                rope_theta=10000.0,
+                tie_embeddings=True,
+                initializer_range=0.02,
+            ),
         ),
         tok,
     )

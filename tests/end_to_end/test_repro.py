@@ -311,7 +311,7 @@ def test_an_experiment_in_a_temporary_copy_runs_its_own_code(first: Path) -> Non
     script.write_text(
         script.read_text().replace(marker, marker + "\n\nimport groundup\n\nprint('ORIGIN', groundup.__file__)")
     )
-    output = dvc(first, "exp", "run", "--temp", "-S", "tokenizer.min_frequency=3", "tokenizer")
+    output = dvc(first, "exp", "run", "--temp", "-S", "tokenizer.scratch.min_frequency=3", "tokenizer")
     origin = next(line for line in output.splitlines() if "ORIGIN" in line)
     assert ".dvc/tmp/exps/" in origin
 

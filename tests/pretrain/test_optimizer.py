@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from groundup.pretrain.optimizer import MuonAdamW, build_optimizer, orthogonalize, warmup_stable_decay
-from groundup.runner.params import load_params
-from tests.conftest import ROOT
+from tests.presets import preset
 
-PRETRAIN = load_params(ROOT / "presets/smoke.yaml").pretrain
+PRETRAIN = preset("smoke").pretrain
 
 
 def quadratic_steps(optimizer: torch.optim.Optimizer, weight: nn.Parameter, num_steps: int) -> torch.Tensor:

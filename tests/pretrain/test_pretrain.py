@@ -15,13 +15,17 @@ from groundup.core.training.cost import Cost, read_cost
 from groundup.core.training.runtime import NonFiniteLossError
 from groundup.pretrain.data import RowLoader
 from groundup.pretrain.pretrain import PretrainModule, places_that_predict, pretrain
-from groundup.runner.params import load_params
 from groundup.runner.params.training import ModelParams, PretrainParams
-from tests.conftest import ROOT
+from tests.presets import preset
 from tests.resume import Curve
 
-PARAMS = load_params(ROOT / "presets/smoke.yaml")
-MODEL = PARAMS.model.model_copy(update={"context_length": 32, "hidden_size": 16, "intermediate_size": 32})
+PARAMS = preset("smoke")
+MODEL = PARAMS.model.model_copy(
+    update={
+        "context_length": 32,
+        "scratch": PARAMS.model.scratch.model_copy(update={"hidden_size": 16, "intermediate_size": 32}),
+    }
+)
 PRETRAIN = PARAMS.pretrain.model_copy(
     update={
         "num_steps": 8,

@@ -17,12 +17,11 @@ from groundup.core.training.cost import read_cost
 from groundup.reward.pairs import Pair
 from groundup.reward.reward import draw_pairs, train_reward
 from groundup.runner.interruption import Terminated
-from groundup.runner.params import load_params
 from groundup.runner.params.training import RewardParams
-from tests.conftest import ROOT
+from tests.presets import preset
 from tests.resume import Crash, Curve, names, saved_bytes
 
-PARAMS = load_params(ROOT / "presets/smoke.yaml")
+PARAMS = preset("smoke")
 REWARD = PARAMS.reward.model_copy(
     update={
         "max_pairs": None,

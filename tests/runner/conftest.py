@@ -6,6 +6,7 @@ import pytest
 
 from groundup.runner.context import StageContext
 from groundup.runner.files import dvc_md5
+from tests.presets import preset_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """
@@ -35,7 +36,7 @@ def root(tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> 
     for name, text in {"dvc.yaml": PIPELINE, "data/a.txt": "hello", "stages/prepare.py": "pass"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    (tmp_path / "params.yaml").write_bytes((ROOT / "presets/smoke.yaml").read_bytes())
+    (tmp_path / "params.yaml").write_text(preset_text("smoke"), encoding="utf-8")
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from groundup.runner.params import load_params
 from groundup.runner.params.selection import select
 from groundup.runner.pipeline import read_pipeline
 from groundup.runner.tracking.spool import Delivered, Spool, note_delivered
-from tests.conftest import ROOT
+from tests.presets import preset_text
 
 PIPELINE = """
 stages:
@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "data/a.txt").write_text("hello")
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "dvc.lock").write_text(LOCK)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "presets/smoke.yaml").read_bytes())
+    (tmp_path / "params.yaml").write_text(preset_text("smoke"), encoding="utf-8")
     return tmp_path
 
 

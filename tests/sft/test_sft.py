@@ -16,15 +16,14 @@ from groundup.core.training.cost import read_cost
 from groundup.runner.checkpoints import SEAL
 from groundup.runner.disk import DiskError
 from groundup.runner.interruption import Terminated
-from groundup.runner.params import load_params
 from groundup.runner.params.training import LoraParams, SftParams
 from groundup.sft.chat_examples import tokenize_chat
 from groundup.sft.sft import assistant_loss, train_sft
-from tests.conftest import ROOT
+from tests.presets import preset
 from tests.resume import Crash, Curve, names, saved_bytes
 from tests.small_disk import fill, small_disk
 
-PARAMS = load_params(ROOT / "presets/smoke.yaml")
+PARAMS = preset("smoke")
 SFT = PARAMS.sft.model_copy(
     update={
         "max_chats": None,

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import SPECIAL_TOKENS, encode_text
 from groundup.core.formats.jsonl import write_jsonl
-from groundup.runner.params.training import TokenizerParams
+from groundup.runner.params.training import ScratchTokenizerParams, TokenizerParams
 from groundup.tokenizer.tokenizer import train_bpe, train_tokenizer, truncated_bpe
 from tests.killed_steps import KillBeforeEachRecord, Killed
 
@@ -51,7 +51,9 @@ def test_a_vocabulary_larger_than_the_text_allows_is_an_error() -> None:
         train_bpe(iter(TEXT), 5000, 2)
 
 
-PARAMS = TokenizerParams(vocab_size=280, min_frequency=2, curve_vocab_sizes=[264, 280], shard_tokens=40)
+PARAMS = TokenizerParams(
+    scratch=ScratchTokenizerParams(vocab_size=280, min_frequency=2, curve_vocab_sizes=[264, 280]), shard_tokens=40
+)
 
 
 @pytest.fixture

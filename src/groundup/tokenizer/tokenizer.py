@@ -23,7 +23,7 @@ from groundup.core.formats.chat_format import (
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.formats.shards import write_shards
 from groundup.runner.files import write_json, write_text
-from groundup.runner.params.training import TokenizerParams
+from groundup.runner.params.training import ScratchTokenizerParams, TokenizerParams
 from groundup.runner.steps import FinishedSteps
 
 BPE_FILE = "bpe.json"
@@ -46,8 +46,8 @@ def train_bpe(texts: Iterator[str], vocab_size: int, min_frequency: int) -> Toke
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() < vocab_size - len(SPECIAL_TOKENS):
         raise ValueError(
-            f"tokenizer.vocab_size {vocab_size} is more than the text allows: with min_frequency {min_frequency} it "
-            f"gives {tokenizer.get_vocab_size() + len(SPECIAL_TOKENS)}; lower vocab_size or add text"
+            f"tokenizer.scratch.vocab_size {vocab_size} is more than the text allows: with min_frequency "
+            f"{min_frequency} it gives {tokenizer.get_vocab_size() + len(SPECIAL_TOKENS)}; lower vocab_size or add text"
         )
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return tokenizer
@@ -89,17 +89,17 @@ def train_tokenizer(
 ) -> dict[str, Any]:
     """Train on the train split, check and describe on held-out documents, pack the train split."""
     steps = FinishedSteps(work / "steps")
-    steps.fill("merges", partial(save_bpe, text / "train.jsonl", params))
+    steps.fill("merges", partial(save_bpe, text / "train.jsonl", params.scratch))
     tokenizer = Tokenizer.from_file(str(steps.folder("merges") / BPE_FILE))
     fast = chat_tokenizer(tokenizer, context_length)
     fast.save_pretrained(out)
-    summary = steps.fill("report", partial(save_report, fast, tokenizer, text, params.curve_vocab_sizes))
+    summary = steps.fill("report", partial(save_report, fast, tokenizer, text, params.scratch.curve_vocab_sizes))
     steps.copy("report", report)
     packed = write_shards(fast, text / "train.jsonl", shards, params.shard_tokens, steps)
     return {key: value for key, value in summary.items() if not isinstance(value, list)} | packed
 
 
-def save_bpe(text: Path, params: TokenizerParams, target: Path) -> dict[str, int]:
+def save_bpe(text: Path, params: ScratchTokenizerParams, target: Path) -> dict[str, int]:
     if next(read_jsonl(text), None) is None:
         raise ValueError(f"{text} is empty, so there is nothing to learn a vocabulary from; add text")
     texts = (row["text"] for row in read_jsonl(text, ("text",)))

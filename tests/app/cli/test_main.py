@@ -74,7 +74,7 @@ def test_lineage_shows_a_stage_that_it_knows_nothing_of(checkout: Path) -> None:
 
 
 def test_chat_without_a_model(checkout: Path) -> None:
-    shutil.copyfile(ROOT / "presets/laptop.yaml", checkout / "params.yaml")
+    shutil.copyfile(ROOT / "params.yaml", checkout / "params.yaml")
     result, output = run("chat", "--model", "nothing")
     assert result.exit_code == 1
     assert output == "there is no model 'nothing': choose base, sft, aligned, champion"
@@ -167,7 +167,7 @@ def test_deliver_sends_what_waits(checkout: Path, mlflow_store: str) -> None:
 
 
 def test_clean_says_what_it_frees(checkout: Path) -> None:
-    shutil.copyfile(ROOT / "presets/smoke.yaml", checkout / "params.yaml")
+    shutil.copyfile(ROOT / "params.yaml", checkout / "params.yaml")
     work = checkout / ".work/gone/abc"
     work.mkdir(parents=True)
     (work / "checkpoint").write_bytes(bytes(2_500_000))

@@ -23,7 +23,7 @@ STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluat
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Its first two stages are done, in 60 s each, and the machine is quick to measure."""
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
-    shutil.copyfile(ROOT / "presets/laptop.yaml", tmp_path / "params.yaml")
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "stages").mkdir()
     counts = {f"num_characters_{split}": n for split, n in (("train", 9_800_000), ("val", 1_900_000), ("test", 0))}
     counts |= {"num_chats_train": 8000, "num_prompts_train": 5000}

@@ -26,7 +26,7 @@ PAGE = {
 @pytest.fixture
 def checkout(tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
-    shutil.copyfile(ROOT / "presets/smoke.yaml", tmp_path / "params.yaml")
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "stages").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from groundup.app.cli.main import app
 from groundup.app.cli.serve import listen
 from groundup.core.model.llama import save_model
 from tests.conftest import ROOT
+from tests.presets import preset_text
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def checkout(
     (tmp_path / "dvc.yaml").touch()
     (tmp_path / "stages").mkdir()
     (tmp_path / "data").mkdir()
-    shutil.copyfile(ROOT / "presets/smoke.yaml", tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(preset_text("smoke"), encoding="utf-8")
     for name in ("aligned", "base"):
         save_model(tiny_model, tiny_tokenizer, tmp_path / "artifacts" / name, "card")
     monkeypatch.chdir(tmp_path)

@@ -9,9 +9,9 @@ import torch
 from groundup.app.plan import calibration
 from groundup.app.plan.calibration import Rates, calibrate, machine, random_model, rates
 from groundup.app.plan.sizing import count_parameters
-from groundup.runner.params import load_params
+from tests.presets import preset
 
-SMOKE = load_params(Path(__file__).resolve().parents[3] / "presets/smoke.yaml")
+SMOKE = preset("smoke")
 
 
 def test_every_kind_of_work_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,9 @@ def test_every_kind_of_work_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_model_is_of_the_size_that_pretraining_builds() -> None:
     model = random_model(SMOKE, torch.device("cpu"))
-    assert sum(p.numel() for p in model.parameters()) == count_parameters(SMOKE.model, SMOKE.tokenizer.vocab_size)
+    assert sum(p.numel() for p in model.parameters()) == count_parameters(
+        SMOKE.model.scratch, SMOKE.tokenizer.scratch.vocab_size
+    )
 
 
 def test_rates_are_kept_for_the_machine_and_the_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,8 +38,8 @@ def test_rates_are_kept_for_the_machine_and_the_shapes(tmp_path: Path, monkeypat
     first = rates(SMOKE, "cpu", tmp_path, again=False)
     assert rates(SMOKE, "cpu", tmp_path, again=False) == first
     assert rates(SMOKE, "cpu", tmp_path, again=True).reply == 2.0
-    wider = SMOKE.model_copy(update={"model": SMOKE.model.model_copy(update={"intermediate_size": 128})})
-    assert machine(wider, "cpu") != machine(SMOKE, "cpu")
-    assert rates(wider, "cpu", tmp_path, again=False).reply == 3.0
+    shorter = SMOKE.model_copy(update={"model": SMOKE.model.model_copy(update={"context_length": 64})})
+    assert machine(shorter, "cpu") != machine(SMOKE, "cpu")
+    assert rates(shorter, "cpu", tmp_path, again=False).reply == 3.0
     (tmp_path / f"{machine(SMOKE, 'cpu')}.json").write_text('{"reply": 1.0}')  # of an older version
     assert rates(SMOKE, "cpu", tmp_path, again=False).reply == 4.0

@@ -10,12 +10,13 @@ from groundup.app.plan.seconds import Rates, costs, work_seconds
 from groundup.app.plan.workload import Data, count_work, read_data
 from groundup.pretrain.cross_entropy import BLOCK_TOKENS
 from groundup.runner.files import write_json
-from groundup.runner.params import Params, load_params
+from groundup.runner.params import Params
 from groundup.runner.params.prepare import HubSource
+from tests.presets import preset
 
 ROOT = Path(__file__).resolve().parents[3]
-LAPTOP = load_params(ROOT / "presets/laptop.yaml")
-GPU = load_params(ROOT / "presets/gpu.yaml")
+LAPTOP = preset("laptop")
+GPU = preset("gpu")
 DATA = Data(
     num_documents=17_200,
     num_characters=15_896_393,
@@ -110,8 +111,8 @@ def test_memory_of_measured_runs_is_met(
     """peak_memory_mb of default runs, of 1.33 and of 0.73 M parameters: within 15 %, as docs/sizes.md says."""
     monkeypatch.setattr("groundup.app.plan.memory.available_cores", lambda: 1)  # workers are not in peak_memory_mb
     p = changed(LAPTOP, "pretrain", batch_size=8)
-    p = changed(p, "model", context_length=256, **model)
-    p = changed(p, "tokenizer", vocab_size=4096)
+    p = changed(p, "model", context_length=256, scratch=p.model.scratch.model_copy(update=model))
+    p = changed(p, "tokenizer", scratch=p.tokenizer.scratch.model_copy(update={"vocab_size": 4096}))
     p = changed(changed(p, "sft", batch_size=1, max_length=256), "reward", batch_size=16, max_length=256, dropout=0.1)
     p = changed(p, "align", forward_batch_size=16, max_prompt_tokens=128, max_new_tokens=48)
     p = changed(p, "evaluate", batch_size=32)

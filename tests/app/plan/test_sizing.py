@@ -1,40 +1,43 @@
 """The dial: a preset's own depth gives the preset, other depths follow the published rules."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from groundup.app.plan.sizing import count_parameters, count_tokens, fitting, near_multiple, resize, scaled, shape
 from groundup.runner.nested import flatten
-from groundup.runner.params import Params, load_params
+from groundup.runner.params import Params
 from groundup.runner.params.load import parse_params
-from groundup.runner.params.rewrite import read_layout
+from groundup.runner.params.presets import preset_names
+from tests.conftest import ROOT
+from tests.presets import preset
 
-ROOT = Path(__file__).resolve().parents[3]
-PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+PRESETS = preset_names(ROOT)
 
 
-def params(name: str, **changed: Any) -> Params:
-    """A preset with other values; `a__b` stands for a.b."""
-    values = read_layout(ROOT / f"presets/{name}.yaml")
-    for key, value in changed.items():
-        section, last = key.split("__")
-        values[section][last] = value
-    return parse_params(values, name)
+def with_values(params: Params, changes: dict[str, Any]) -> Params:
+    """By dotted key."""
+    values = params.model_dump(mode="json")
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = values
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    return parse_params(values, "params")
 
 
 def four_layers(**changed: Any) -> Params:
     """Fixed here, so that the literals below do not move with the presets."""
     fixed = {
-        "tokenizer__vocab_size": 4096,
+        "tokenizer__scratch__vocab_size": 4096,
         "model__context_length": 256,
-        "model__hidden_size": 128,
-        "model__num_layers": 4,
-        "model__num_heads": 4,
-        "model__num_kv_heads": 4,
-        "model__intermediate_size": 352,
-        "model__tie_embeddings": True,
+        "model__scratch__hidden_size": 128,
+        "model__scratch__num_layers": 4,
+        "model__scratch__num_heads": 4,
+        "model__scratch__num_kv_heads": 4,
+        "model__scratch__intermediate_size": 352,
+        "model__scratch__tie_embeddings": True,
         "pretrain__optimizer": "muon",
         "pretrain__num_steps": 750,
         "pretrain__batch_size": 8,
@@ -54,30 +57,31 @@ def four_layers(**changed: Any) -> Params:
         "align__forward_batch_size": 16,
         "align__value_learning_rate": 0.001,
     }
-    return params("laptop", **fixed | changed)
+    changes = fixed | changed
+    return with_values(preset("laptop"), {key.replace("__", "."): value for key, value in changes.items()})
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_the_depth_of_a_preset_gives_the_preset(preset: str) -> None:
-    chosen = load_params(ROOT / f"presets/{preset}.yaml")
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_depth_of_a_preset_gives_the_preset(name: str) -> None:
+    chosen = preset(name)
     values = flatten(chosen.model_dump())
-    for key, value in resize(chosen, chosen.model.num_layers).items():
+    for key, value in resize(chosen, chosen.model.scratch.num_layers).items():
         assert value == values[key], key
 
 
 def test_parameters_are_counted_as_the_default_model_has_them() -> None:
     chosen = four_layers()
-    assert count_parameters(chosen.model, 4096) == 1_328_256  # of metrics/pretrain.json
+    assert count_parameters(chosen.model.scratch, 4096) == 1_328_256  # of metrics/pretrain.json
     assert count_tokens(chosen) == 1_536_000
-    untied = chosen.model.model_copy(update={"tie_embeddings": False, "num_kv_heads": 1})
+    untied = chosen.model.scratch.model_copy(update={"tie_embeddings": False, "num_kv_heads": 1})
     assert count_parameters(untied, 4096) == 1_328_256 + 4096 * 128 - 4 * 2 * 128 * 96
 
 
 def test_twice_the_depth() -> None:
     changes = resize(four_layers(), 8)
-    assert changes["model.hidden_size"] == 256
-    assert changes["model.num_heads"] == changes["model.num_kv_heads"] == 8
-    assert changes["model.intermediate_size"] == 704
+    assert changes["model.scratch.hidden_size"] == 256
+    assert changes["model.scratch.num_heads"] == changes["model.scratch.num_kv_heads"] == 8
+    assert changes["model.scratch.intermediate_size"] == 704
     # 7,475,456 parameters: 5.63 times as many, so 8.65 M tokens and 5.63^0.383 = 1.94, near 2, times the rows
     assert (changes["pretrain.batch_size"], changes["pretrain.accumulate"]) == (2, 8)
     assert changes["pretrain.num_steps"] == 2111
@@ -105,40 +109,28 @@ def test_no_limit_stays_none() -> None:
 
 
 def test_groups_of_heads_stay_whole() -> None:
-    grouped = four_layers(model__num_kv_heads=2).model
+    grouped = four_layers(model__scratch__num_kv_heads=2).model.scratch
     for depth in range(1, 20):
         model = shape(grouped, depth)
         assert model.num_heads == 2 * model.num_kv_heads
         assert model.hidden_size == 32 * model.num_heads
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_depth_is_valid_and_more_of_it_is_more(preset: str) -> None:
-    chosen = load_params(ROOT / f"presets/{preset}.yaml")
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_depth_is_valid_and_more_of_it_is_more(name: str) -> None:
+    chosen = preset(name)
+    wanted = count_tokens(chosen) / count_parameters(chosen.model.scratch, chosen.tokenizer.scratch.vocab_size)
     last = (0, 0, float("inf"), 0)
     for depth in range(1, 41):
-        values = read_layout(ROOT / f"presets/{preset}.yaml")
-        changes = resize(chosen, depth)
-        for key, value in changes.items():
-            *sections, name = key.split(".")
-            section = values
-            for part in sections:
-                section = section[part]
-            section[name] = value
-        sized = parse_params(values, f"{preset} at depth {depth}")
-        size = count_parameters(sized.model, sized.tokenizer.vocab_size)
-        assert sized.model.hidden_size % sized.model.num_heads == 0
+        sized = with_values(chosen, resize(chosen, depth))
+        size = count_parameters(sized.model.scratch, sized.tokenizer.scratch.vocab_size)
+        assert sized.model.scratch.hidden_size % sized.model.scratch.num_heads == 0
         pairs = sized.reward.sampled.max_pairs
         assert (size, count_tokens(sized)) > last[:2]
         assert size > last[0]
         assert sized.sft.learning_rate <= last[2]
         assert pairs >= last[3]
-        ratio = (
-            count_tokens(sized)
-            / size
-            / (count_tokens(chosen) / count_parameters(chosen.model, chosen.tokenizer.vocab_size))
-        )
-        assert 0.97 < ratio < 1.03  # steps are whole
+        assert 0.97 < count_tokens(sized) / size / wanted < 1.03  # steps are whole
         last = (size, count_tokens(sized), sized.sft.learning_rate, pairs)
 
 

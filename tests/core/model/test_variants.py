@@ -25,7 +25,6 @@ from groundup.runner.params.training import ModelParams
 from tests.core.model.variants import make_model
 
 PARAMS = {
-    "context_length": 64,
     "hidden_size": 32,
     "num_layers": 2,
     "num_heads": 4,
@@ -45,7 +44,9 @@ ROW = torch.tensor([[7, 8, 9, 11, 5, 20, 30, 40]])
 
 def build(tokenizer: PreTrainedTokenizerFast, **changes: object) -> LlamaForCausalLM:
     torch.manual_seed(5)
-    return build_llama(ModelParams.model_validate(PARAMS | changes), tokenizer)
+    return build_llama(
+        ModelParams.model_validate({"base": None, "context_length": 64, "scratch": PARAMS | changes}), tokenizer
+    )
 
 
 def test_sinusoids_literal() -> None:

@@ -16,10 +16,9 @@ from groundup.reward.report.figures import (
     rule_outcomes,
 )
 from groundup.reward.report.scores import ScoredPairs, said
-from groundup.runner.params import load_params
-from tests.conftest import ROOT
+from tests.presets import preset
 
-PARAMS = load_params(ROOT / "presets/smoke.yaml").reward
+PARAMS = preset("smoke").reward
 
 
 def row(chosen: str, rejected: str, **changes: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pytest
 from groundup.runner.stage import _run
 from groundup.runner.tracking.check import TrackingError, check_store
 from tests.conftest import ROOT
+from tests.presets import preset_text
 
 EXPERIMENT = {"experiment": {"experiment_id": "7", "name": "groundup", "lifecycle_stage": "active"}}
 DELETED = {"experiment": EXPERIMENT["experiment"] | {"lifecycle_stage": "deleted"}}
@@ -241,7 +242,7 @@ def test_what_only_mlflow_can_judge(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_a_stage_fails_before_it_makes_anything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "src").symlink_to(ROOT / "src")
     (tmp_path / "dvc.yaml").write_text("stages: {prepare: {cmd: x, deps: [data], outs: [artifacts/text]}}")
-    (tmp_path / "params.yaml").write_bytes((ROOT / "presets/smoke.yaml").read_bytes())
+    (tmp_path / "params.yaml").write_text(preset_text("smoke"), encoding="utf-8")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
     with pytest.raises(TrackingError, match="has the scheme ftp"):
         _run(tmp_path, "prepare", lambda stage: {})

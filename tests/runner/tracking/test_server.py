@@ -24,6 +24,7 @@ from groundup.runner.tracking.deliverer import Deliverer
 from groundup.runner.tracking.fetch import fetch_champion
 from groundup.runner.tracking.store import open_store
 from tests.conftest import ROOT
+from tests.presets import preset_text
 from tests.runner.conftest import run_note
 from tests.runner.tracking.events import evaluate
 
@@ -105,7 +106,7 @@ def root(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Pat
     (root / "data/a.txt").write_text("hello")
     (root / "src").symlink_to(ROOT / "src")
     (root / "dvc.yaml").write_text(PIPELINE)
-    (root / "params.yaml").write_bytes((ROOT / "presets/smoke.yaml").read_bytes())
+    (root / "params.yaml").write_text(preset_text("smoke"), encoding="utf-8")
     return root
 
 

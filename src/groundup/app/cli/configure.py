@@ -1,5 +1,7 @@
 """`groundup configure`."""
 
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,48 +10,91 @@ from rich.table import Table
 from groundup.app.cli.checkout import console, fail, find_root
 from groundup.app.plan.sizing import count_parameters, count_tokens, resize
 from groundup.core.training.cost import in_short
-from groundup.runner.params import ParamsError, load_params
-from groundup.runner.params.rewrite import rewrite
+from groundup.runner.files import write_text
+from groundup.runner.params import Params, ParamsError
+from groundup.runner.params.migrate import migrate
+from groundup.runner.params.presets import load_preset, preset_names, with_preset
 
 MAX_DEPTH = 128
 
 
 def configure(
-    preset: Annotated[str, typer.Option(help="laptop, evening, gpu, cluster or smoke: a file of presets/.")],
+    preset: Annotated[str | None, typer.Option(help="laptop, evening, gpu or smoke: a file of presets/.")] = None,
     depth: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_DEPTH, help="Layers; all that depends on the size follows. Left out: the preset."),
+        typer.Option(
+            min=1, max=MAX_DEPTH, help="Layers; all that depends on the size follows. Left out: as in the preset."
+        ),
     ] = None,
+    take_over: Annotated[
+        bool, typer.Option("--migrate", help="Move keys of an older version to their new places.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
-    """Write a preset into params.yaml, at another size with --depth, and show what changed."""
+    """Show what a preset changes in params.yaml, at another size with --depth, and write it."""
     root = find_root()
-    path, source = root / "params.yaml", root / "presets" / f"{preset}.yaml"
-    known = sorted(file.stem for file in (root / "presets").glob("*.yaml"))
-    if preset not in known:
+    path = root / "params.yaml"
+    if take_over is (preset is not None) or (take_over and depth is not None):
+        fail("use either --preset NAME, with --depth N for another size, or --migrate")
+    known = preset_names(root)
+    if preset is not None and preset not in known:
         fail(f"there is no preset {preset}: use {', '.join(known)}")
     try:
-        chosen = load_params(source)
-        changes = rewrite(path, source, {} if depth is None else resize(chosen, depth))
-        params = load_params(path)
+        text, params = _migrated(path) if preset is None else _with_preset(root, preset, depth)
+        if text == path.read_text(encoding="utf-8"):
+            _say("params.yaml stays as it is.")
+        elif dry_run:
+            _say("This is what would change; params.yaml is as it was.")
+        elif yes or not is_terminal() or typer.confirm("Write params.yaml?"):
+            write_text(path, text)
+            _say("params.yaml is written: `git diff params.yaml` shows it again.")
+        else:
+            _say("params.yaml is as it was.")
+            return
     except (ParamsError, OSError) as error:
         fail(f"params.yaml is as it was. {error}")
-    if changes:
-        table = Table(title="params.yaml")
-        for column in ("param", "old", "new"):
-            table.add_column(column, overflow="fold")
-        for change in changes:
-            table.add_row(change.key, show(change.old), show(change.new))
-        console.print(table)
-    num_parameters = count_parameters(params.model, params.tokenizer.vocab_size)
+    num_parameters = count_parameters(params.model.scratch, params.tokenizer.scratch.vocab_size)
     num_tokens = count_tokens(params)
-    console.print(
-        f"{len(changes) or 'no'} changed values. {in_short(num_parameters).strip()} parameters, "
-        f"{in_short(num_tokens).strip()} tokens ({num_tokens / num_parameters:.3g} a parameter). `groundup plan` says "
-        "what it takes, `dvc repro` runs it, `git diff params.yaml` shows it again.",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+    _say(
+        f"{in_short(num_parameters).strip()} parameters, {in_short(num_tokens).strip()} tokens "
+        f"({num_tokens / num_parameters:.3g} per parameter). `groundup plan` says what it takes, `dvc repro` runs it."
     )
+
+
+def is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _with_preset(root: Path, preset: str, depth: int | None) -> tuple[str, Params]:
+    derived = {} if depth is None else resize(load_preset(root, preset), depth)
+    rewrite = with_preset(root, preset, derived)
+    _show(["param", "old", "new"], [[change.key, change.old, change.new] for change in rewrite.changes])
+    if rewrite.keeps_sources:
+        _say("prepare.sources are your own and stay; those of the presets are in presets/.")
+    return rewrite.text, rewrite.params
+
+
+def _migrated(path: Path) -> tuple[str, Params]:
+    migration = migrate(path)
+    _show(["was", "is", "value"], [[move.old, move.new, move.value] for move in migration.moves])
+    return migration.text, migration.params
+
+
+def _show(columns: list[str], rows: list[list[Any]]) -> None:
+    """The last two columns of a row may be any value."""
+    if not rows:
+        return
+    table = Table(title="params.yaml")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, str) else show(cell) for cell in row))
+    console.print(table)
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def show(value: Any) -> str:

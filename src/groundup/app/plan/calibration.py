@@ -38,7 +38,7 @@ def machine(params: Params, device: str) -> str:
     shapes += [params.align.forward_batch_size, params.align.rollout_batch_size, params.align.max_new_tokens]
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     identity = [VERSION, platform.node(), name, device, torch.__version__, runtime.model_dump()]
-    identity += [params.model.model_dump(), params.tokenizer.vocab_size, shapes]
+    identity += [params.model.model_dump(), params.tokenizer.scratch.vocab_size, shapes]
     return hashlib.sha256(json.dumps(identity, default=str).encode()).hexdigest()[:16]
 
 
@@ -67,7 +67,7 @@ def calibrate(params: Params, device: torch.device) -> Rates:
     model = random_model(params, device)
     bf16 = LIGHTNING_PRECISION[params.runtime.precision] == "bf16-mixed"
     half = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
-    context, vocab_size = params.model.context_length, params.tokenizer.vocab_size
+    context, vocab_size = params.model.context_length, params.tokenizer.scratch.vocab_size
     module = PretrainModule(model, params.pretrain, compiled=device.type == "cuda")
     optimizer = build_optimizer(model, params.pretrain)
     packed = {
@@ -155,7 +155,7 @@ def random_model(params: Params, device: torch.device) -> LlamaForCausalLM:
         train_bpe(iter(["a"]), NUM_SPECIAL_TOKENS + BYTE_ALPHABET, 1), params.model.context_length
     )
     model = build_llama(params.model, tokenizer)
-    model.resize_token_embeddings(params.tokenizer.vocab_size, mean_resizing=False)
+    model.resize_token_embeddings(params.tokenizer.scratch.vocab_size, mean_resizing=False)
     return model.to(device)
 
 

@@ -42,13 +42,13 @@ class Room:
 
 def activations(params: Params, tokens: int) -> int:
     """Bytes that a forward pass keeps for the backward pass: about 18 widths and 4.5 inner widths a layer."""
-    m = params.model
+    m = params.model.scratch
     floats = tokens * m.num_layers * (18 * m.hidden_size + 4.5 * m.intermediate_size)
     return round(floats * (FLOAT if params.runtime.precision == "fp32" else FLOAT / 2))
 
 
 def logits(params: Params, tokens: int, copies: int) -> int:
-    return tokens * params.tokenizer.vocab_size * FLOAT * copies
+    return tokens * params.tokenizer.scratch.vocab_size * FLOAT * copies
 
 
 def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
@@ -61,7 +61,8 @@ def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
         return activations(params, tokens) + logits(params, tokens, COPIES_OF_LOGITS)
 
     pairs = 2 * r.batch_size * r.max_length
-    scores = 2 * r.batch_size * params.model.num_heads * r.max_length**2 * FLOAT * params.model.num_layers
+    m = params.model.scratch
+    scores = 2 * r.batch_size * m.num_heads * r.max_length**2 * FLOAT * m.num_layers
     chats = a.forward_batch_size * (a.max_prompt_tokens + a.max_new_tokens)
     replies = a.forward_batch_size * a.max_new_tokens
     return {
@@ -124,7 +125,7 @@ def remedy(stage: str, params: Params, fits: Callable[[Params], bool]) -> str:
             more = {"pretrain": p.accumulate, "sft": s.accumulate}
             also = f" and raise {stage}.accumulate to {more[stage] * size // rows}" if stage in more else ""
             return f"lower {stage}.{key} to {rows}{also}"
-    return "lower model.num_layers and what follows from it: `groundup configure --preset ... --depth N`"
+    return "lower model.scratch.num_layers and what follows from it: `groundup configure --preset ... --depth N`"
 
 
 def with_value(params: Params, stage: str, key: str, value: int) -> Params:

@@ -27,7 +27,7 @@ rates alone, and the transfer is approximate.
 import math
 
 from groundup.runner.params import Params
-from groundup.runner.params.training import ModelParams
+from groundup.runner.params.training import ScratchModelParams
 
 BATCH_EXPONENT = 0.383
 INTERMEDIATE_MULTIPLE = 32  # matrices of other widths are slower
@@ -36,7 +36,7 @@ DIGITS = 3  # of derived rates
 Changes = dict[str, int | float]  # dotted key -> value
 
 
-def count_parameters(model: ModelParams, vocab_size: int) -> int:
+def count_parameters(model: ScratchModelParams, vocab_size: int) -> int:
     """Of the Llama that model.llama builds; a tied output head is counted once."""
     width = model.hidden_size
     key_values = width * model.num_kv_heads // model.num_heads
@@ -50,7 +50,7 @@ def count_tokens(params: Params) -> int:
     return p.num_steps * p.batch_size * p.accumulate * params.model.context_length
 
 
-def shape(model: ModelParams, depth: int) -> ModelParams:
+def shape(model: ScratchModelParams, depth: int) -> ScratchModelParams:
     """Of the same proportions; whole groups of heads, so that num_kv_heads divides num_heads."""
     head = model.hidden_size // model.num_heads
     group = model.num_heads // model.num_kv_heads
@@ -72,11 +72,12 @@ def shape(model: ModelParams, depth: int) -> ModelParams:
 
 def resize(preset: Params, depth: int) -> Changes:
     """All that follows from `depth`; at the preset's own depth these are its own values."""
-    model = shape(preset.model, depth)
-    vocab_size = preset.tokenizer.vocab_size
-    size = count_parameters(model, vocab_size) / count_parameters(preset.model, vocab_size)
-    width = model.hidden_size / preset.model.hidden_size
-    deeper = depth / preset.model.num_layers
+    chosen = preset.model.scratch
+    model = shape(chosen, depth)
+    vocab_size = preset.tokenizer.scratch.vocab_size
+    size = count_parameters(model, vocab_size) / count_parameters(chosen, vocab_size)
+    width = model.hidden_size / chosen.hidden_size
+    deeper = depth / chosen.num_layers
     activations = width * deeper
 
     p = preset.pretrain
@@ -96,11 +97,11 @@ def resize(preset: Params, depth: int) -> Changes:
     reward_batch = fitting(r.batch_size, activations, r.batch_size)
     optional = {"sft.max_chats": s.max_chats, "reward.max_pairs": r.max_pairs}
     return {
-        "model.num_layers": depth,
-        "model.hidden_size": model.hidden_size,
-        "model.num_heads": model.num_heads,
-        "model.num_kv_heads": model.num_kv_heads,
-        "model.intermediate_size": model.intermediate_size,
+        "model.scratch.num_layers": depth,
+        "model.scratch.hidden_size": model.hidden_size,
+        "model.scratch.num_heads": model.num_heads,
+        "model.scratch.num_kv_heads": model.num_kv_heads,
+        "model.scratch.intermediate_size": model.intermediate_size,
         "pretrain.num_steps": num_steps,
         "pretrain.batch_size": batch_size,
         "pretrain.accumulate": rows // batch_size,

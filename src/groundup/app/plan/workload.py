@@ -104,7 +104,7 @@ def count_work(params: Params, data: Data) -> Work:
     num_pairs += (r.max_relevance_pairs or 0) if r.relevance_weight > 0 else 0
     num_pairs += min(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
     return Work(
-        num_parameters=count_parameters(params.model, params.tokenizer.vocab_size),
+        num_parameters=count_parameters(params.model.scratch, params.tokenizer.scratch.vocab_size),
         pretrain_tokens=count_tokens(params),
         sft_tokens=sft_tokens,
         sft_batches=sft_batches,

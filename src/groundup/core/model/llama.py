@@ -22,26 +22,27 @@ def build_llama(params: ModelParams, tokenizer: PreTrainedTokenizerFast) -> Llam
     Projections that write to the residual stream start at zero, so every block starts as the identity. A plain Llama
     unless position or attention is another than its own.
     """
+    scratch = params.scratch
     shape = {
         "vocab_size": len(tokenizer),
-        "hidden_size": params.hidden_size,
-        "intermediate_size": params.intermediate_size,
-        "num_hidden_layers": params.num_layers,
-        "num_attention_heads": params.num_heads,
-        "num_key_value_heads": params.num_kv_heads,
+        "hidden_size": scratch.hidden_size,
+        "intermediate_size": scratch.intermediate_size,
+        "num_hidden_layers": scratch.num_layers,
+        "num_attention_heads": scratch.num_heads,
+        "num_key_value_heads": scratch.num_kv_heads,
         "max_position_embeddings": params.context_length,
-        "rope_parameters": {"rope_type": "default", "rope_theta": params.rope_theta},
-        "tie_word_embeddings": params.tie_embeddings,
-        "initializer_range": params.initializer_range,
+        "rope_parameters": {"rope_type": "default", "rope_theta": scratch.rope_theta},
+        "tie_word_embeddings": scratch.tie_embeddings,
+        "initializer_range": scratch.initializer_range,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
     model: LlamaForCausalLM
-    if (params.position, params.attention) == ("rope", "softmax"):
+    if (scratch.position, scratch.attention) == ("rope", "softmax"):
         model = LlamaForCausalLM(LlamaConfig(**shape))
     else:
-        config = GroundupLlamaConfig(**shape, position=params.position, attention=params.attention)
+        config = GroundupLlamaConfig(**shape, position=scratch.position, attention=scratch.attention)
         model = GroundupLlamaForCausalLM(config)
     with torch.no_grad():
         for layer in model.model.layers:

@@ -12,21 +12,21 @@ class DecodingNumbers(Section):
 
     seed: Seed
     max_new_tokens: Positive
-    temperature: NonNegativeFloat  # of sample, best_of_n and tree; 0 takes the likeliest token
-    top_k: Annotated[int, Field(ge=0)]  # only so many of the likeliest tokens; 0 for all
-    top_p: Annotated[float, Field(gt=0, le=1)]  # only the likeliest that hold this probability together; 1 for all
-    min_p: Annotated[float, Field(ge=0, lt=1)]  # only those at least so likely, the likeliest being 1; 0 for all
-    repetition_penalty: Annotated[float, Field(ge=1, le=10)]  # of tokens that stand in the reply already; 1 for none
+    temperature: NonNegativeFloat
+    top_k: Annotated[int, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    min_p: Annotated[float, Field(ge=0, lt=1)]
+    repetition_penalty: Annotated[float, Field(ge=1, le=10)]
     num_beams: Annotated[int, Field(ge=1, le=64)]
-    n: Annotated[int, Field(ge=1, le=256)]  # replies of best_of_n, proposals of tree at each depth, at most
-    keep: Annotated[int, Field(ge=1, le=256)]  # partial replies that tree goes on from
-    depth: Annotated[int, Field(ge=1, le=64)]  # levels of tree: all but the last add one thought to a reply
-    budget_tokens: Annotated[int, Field(ge=1, le=65536)]  # for one reply by beam, best_of_n or tree, all in all
-    pessimism: NonNegativeFloat  # standard deviations taken off the reward model's score by best_of_n and tree
+    n: Annotated[int, Field(ge=1, le=256)]
+    keep: Annotated[int, Field(ge=1, le=256)]
+    depth: Annotated[int, Field(ge=1, le=64)]
+    budget_tokens: Annotated[int, Field(ge=1, le=65536)]
+    pessimism: NonNegativeFloat
 
 
 class DecodingParams(DecodingNumbers):
-    num_prompts: Positive  # of the test prompts, one reply each of every method
+    num_prompts: Positive
 
 
 def budget_problems(numbers: DecodingNumbers) -> dict[str, str]:

@@ -10,6 +10,7 @@ from groundup.runner.files import DamagedFileError, read_yaml
 from groundup.runner.params.align import AlignParams
 from groundup.runner.params.decoding import budget_problems
 from groundup.runner.params.evaluate import EvaluateParams
+from groundup.runner.params.moved import ADDED, new_places
 from groundup.runner.params.prepare import PrepareParams
 from groundup.runner.params.section import Section
 from groundup.runner.params.training import (
@@ -52,32 +53,32 @@ class Params(Section):
 
 def cross_section_problems(p: Params) -> list[str]:
     """Contradictions between values that are each fine alone, one line a problem."""
-    context = p.model.context_length
+    context, llama, vocabulary = p.model.context_length, p.model.scratch, p.tokenizer.scratch
     splits = p.prepare.splits
     names = [source.name for source in p.prepare.sources]
     held_out = splits.val + splits.test + splits.monitor + splits.judge
     checks = [
         (
-            p.tokenizer.vocab_size > BYTE_ALPHABET + NUM_SPECIAL_TOKENS,
-            f"tokenizer.vocab_size is {p.tokenizer.vocab_size}: bytes and special tokens alone need "
+            vocabulary.vocab_size > BYTE_ALPHABET + NUM_SPECIAL_TOKENS,
+            f"tokenizer.scratch.vocab_size is {vocabulary.vocab_size}: bytes and special tokens alone need "
             f"{BYTE_ALPHABET + NUM_SPECIAL_TOKENS}; raise it above that",
         ),
         (
             all(
-                BYTE_ALPHABET + NUM_SPECIAL_TOKENS <= size <= p.tokenizer.vocab_size
-                for size in p.tokenizer.curve_vocab_sizes
+                BYTE_ALPHABET + NUM_SPECIAL_TOKENS <= size <= vocabulary.vocab_size
+                for size in vocabulary.curve_vocab_sizes
             ),
-            f"tokenizer.curve_vocab_sizes {p.tokenizer.curve_vocab_sizes} must lie between "
-            f"{BYTE_ALPHABET + NUM_SPECIAL_TOKENS} and tokenizer.vocab_size {p.tokenizer.vocab_size}",
+            f"tokenizer.scratch.curve_vocab_sizes {vocabulary.curve_vocab_sizes} must lie between "
+            f"{BYTE_ALPHABET + NUM_SPECIAL_TOKENS} and tokenizer.scratch.vocab_size {vocabulary.vocab_size}",
         ),
         (
-            p.model.hidden_size % (2 * p.model.num_heads) == 0,
-            f"model.hidden_size {p.model.hidden_size} must be a multiple of 2 x model.num_heads "
-            f"({2 * p.model.num_heads}): rotary positions turn pairs of dimensions",
+            llama.hidden_size % (2 * llama.num_heads) == 0,
+            f"model.scratch.hidden_size {llama.hidden_size} must be a multiple of 2 x model.scratch.num_heads "
+            f"({2 * llama.num_heads}): rotary positions turn pairs of dimensions",
         ),
         (
-            p.model.num_heads % p.model.num_kv_heads == 0,
-            f"model.num_kv_heads {p.model.num_kv_heads} must divide model.num_heads {p.model.num_heads}",
+            llama.num_heads % llama.num_kv_heads == 0,
+            f"model.scratch.num_kv_heads {llama.num_kv_heads} must divide model.scratch.num_heads {llama.num_heads}",
         ),
         (
             p.pretrain.warmup_steps + p.pretrain.decay_fraction * p.pretrain.num_steps <= p.pretrain.num_steps,
@@ -177,6 +178,7 @@ def method_checks(p: AlignParams) -> list[tuple[bool, str]]:
     ]
 
 
+COMMITTED = "`git show HEAD:params.yaml`"
 # pydantic's names of errors -> what to write instead
 WANTED = {
     "int_type": "a whole number",
@@ -192,44 +194,62 @@ WANTED = {
 
 def load_params(path: Path) -> Params:
     """Validated params; ParamsError names every problem."""
-    return parse_params(read_params(path), str(path))
+    return parse_params(read_sections(path), str(path))
 
 
-def read_params(path: Path) -> Any:
+def read_sections(path: Path) -> dict[str, Any]:
+    """As the file has them, not validated."""
     if not path.exists():
         raise ParamsError(f"{path} is missing: restore it with `git checkout -- {path.name}`")
     try:
-        return read_yaml(path, "correct that line")
+        values = read_yaml(path, "correct that line")
     except DamagedFileError as error:
         raise ParamsError(str(error)) from None
-
-
-def parse_params(values: Any, origin: str) -> Params:
     if not isinstance(values, dict):
         got = "nothing" if values is None else f"{values!r:.40}"
         raise ParamsError(
-            f"{origin} must hold sections ({', '.join(Params.model_fields)}), got {got}: presets/laptop.yaml has them"
+            f"{path} must hold sections ({', '.join(Params.model_fields)}), got {got}: {COMMITTED} shows them"
         )
+    return values
+
+
+def parse_params(values: dict[str, Any], origin: str) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        lines = [line for detail in error.errors() for line in _explain(detail)]
+        lines = [line for detail in _without_consequences(error.errors()) for line in _explain(detail)]
         count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
         raise ParamsError(f"{count} in {origin}:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
+def _where(detail: ErrorDetails) -> str:
+    return ".".join(str(part) for part in detail["loc"])  # the kind of a source is a part of its own
+
+
+def _without_consequences(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Not the keys that are missing because they still stand where an older version had them."""
+    moved = [place for detail in details for place in new_places(_where(detail))]
+    expected = [*moved, *ADDED] if moved else []
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "missing" or not any(f"{place}.".startswith(f"{_where(detail)}.") for place in expected)
+    ]
+
+
 def _explain(detail: ErrorDetails) -> list[str]:
-    # The kind of a source stands in its place as a part of its own.
-    where = ".".join(str(part) for part in detail["loc"])
+    where = _where(detail)
     got = "nothing" if detail["input"] is None else f"{detail['input']!r:.60}"
     match detail["type"]:
         case "missing":
-            return [f"{where}: missing; add it (presets/laptop.yaml shows every key)"]
+            return [f"{where}: missing; add it ({COMMITTED} shows every key)"]
         case "union_tag_not_found":
             return [f"{where}.kind: missing; add it (data/README.md shows the kinds)"]
         case "union_tag_invalid":
             tag, expected = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
             return [f"{where}.kind: {tag!r} is no kind of source; use {expected}"]
+        case "extra_forbidden" if places := new_places(where):
+            return [f"{where}: is {' and '.join(places)} now; `groundup configure --migrate` rewrites the file"]
         case "extra_forbidden":
             return [f"{where}: unknown key; remove it or correct its spelling"]
         case "value_error":

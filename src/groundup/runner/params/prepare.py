@@ -1,4 +1,4 @@
-"""Params of prepare: sources, cleaning, deduplication, splits, chats, preferences, prompts, evaluation sets."""
+"""Params of prepare. params.yaml says what each key means, data/README.md those of sources of your own."""
 
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ from groundup.runner.params.section import (
 
 # Part of metric names, which MLflow restricts.
 SourceName = Annotated[str, Field(pattern="^[a-z0-9_-]+$")]
+Lengths = Annotated[list[Positive], Field(min_length=1)]
 
 
 class PackageSource(Section):
@@ -25,10 +26,10 @@ class PackageSource(Section):
     name: SourceName
     package: str
     version: str
-    path: str  # inside site-packages
+    path: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     format: Literal["rated_conversations", "encyclopedia"]
-    max_documents: Positive | None  # the first so many by the hash of their id
+    max_documents: Positive | None
     licence: str
 
 
@@ -37,9 +38,9 @@ class FilesSource(Section):
 
     kind: Literal["files"]
     name: SourceName
-    paths: Annotated[list[str], Field(min_length=1)]  # globs relative to data/
+    paths: Annotated[list[str], Field(min_length=1)]
     yields: Literal["text", "chats", "preferences", "prompts"]
-    text_column: str  # of .jsonl and .parquet files that yield text
+    text_column: str
     licence: str
 
 
@@ -63,11 +64,11 @@ Source = Annotated[PackageSource | FilesSource | HubSource, Field(discriminator=
 
 class CleanParams(Section):
     languages: Annotated[list[str], Field(min_length=1)]
-    min_language_probability: Fraction  # of all `languages` together
-    min_language_characters: Positive  # shorter documents skip language identification
-    language_sample_characters: Positive  # the start of a document that it looks at
+    min_language_probability: Fraction
+    min_language_characters: Positive
+    language_sample_characters: Positive
     min_characters: Positive
-    max_characters: Positive  # longer documents are split at paragraph or sentence borders
+    max_characters: Positive
     max_repeated_line_fraction: Fraction
     repeated_ngram_words: Positive
     max_repeated_ngram_fraction: Fraction
@@ -76,12 +77,10 @@ class CleanParams(Section):
 class DedupParams(Section):
     num_permutations: Positive
     shingle_words: Positive
-    threshold: OpenFraction  # estimated Jaccard similarity
+    threshold: OpenFraction
 
 
 class SplitParams(Section):
-    """Shares of the hash range; what is left over is train."""
-
     val: OpenFraction
     test: OpenFraction
     monitor: OpenFraction
@@ -90,61 +89,55 @@ class SplitParams(Section):
 
 class ChatParams(Section):
     min_turns: Positive
-    encyclopedia_questions: Count  # question-answer chats per article, each of another kind
-    max_answer_characters: Positive  # of an encyclopedia answer: whole sentences up to this length
+    encyclopedia_questions: Count
+    max_answer_characters: Positive
 
 
 class RelevanceParams(Section):
-    """Pairs of the reply that was given and one that does not belong there."""
-
-    turns: Annotated[list[Positive], Field(min_length=1)]  # lengths of the excerpts, even: they end on a reply
-    min_characters: Positive  # of the reply
-    earlier_turn_fraction: Fraction  # share whose wrong reply is an earlier turn: on the topic, but said before
+    turns: Lengths
+    min_characters: Positive
+    earlier_turn_fraction: Fraction
 
 
 class PreferenceParams(Section):
     min_rating_gap: PositiveFloat
-    excerpt_turns: Annotated[
-        list[Positive], Field(min_length=1)
-    ]  # pairs are made of first turns of each length, even: they end on a reply
-    margin_scale: PositiveFloat  # margin = rating gap x scale
-    max_pairs_per_conversation: Positive  # at each length
+    excerpt_turns: Lengths
+    margin_scale: PositiveFloat
+    max_pairs_per_conversation: Positive
     relevance: RelevanceParams
 
 
 class PromptParams(Section):
-    turns: Annotated[list[Positive], Field(min_length=1)]  # lengths of the prefixes, odd: they end on a user turn
+    turns: Lengths
     max_per_conversation: Positive
 
 
 class EvaluationParams(Section):
     num_choices: Annotated[int, Field(ge=2)]
-    max_items: Positive  # per task
-    min_choice_characters: Positive  # shorter replies ("lol") fit everywhere
-    max_characters: Positive  # of a query with its longest choice: it must fit in the context
+    max_items: Positive
+    min_choice_characters: Positive
+    max_characters: Positive
 
 
 class CanaryParams(Section):
-    """Made-up secrets planted in the training text, for evaluate to look for."""
-
-    num_canaries: Annotated[int, Field(ge=1, le=20)]  # at each number of repetitions
-    repetitions: Annotated[list[Positive], Field(min_length=1, max_length=4)]  # documents that hold the same secret
+    num_canaries: Annotated[int, Field(ge=1, le=20)]
+    repetitions: Annotated[list[Positive], Field(min_length=1, max_length=4)]
     num_digits: Annotated[int, Field(ge=4, le=12)]
 
 
 class PrepareParams(Section):
     seed: Seed
     sources: Annotated[list[Source], Field(min_length=1)]
-    max_row_bytes: Positive  # a larger row is a bad row; no more of a line is held
-    max_bad_row_fraction: Fraction  # of the rows of a source; more of them stop the stage
-    quarantine_rows: Positive  # in quarantine.jsonl, of each source and reason: the first so many
+    max_row_bytes: Positive
+    max_bad_row_fraction: Fraction
+    quarantine_rows: Positive
     clean: CleanParams
     dedup: DedupParams
-    decontaminate_ngram: Positive  # words
+    decontaminate_ngram: Positive
     splits: SplitParams
     chats: ChatParams
     preferences: PreferenceParams
     prompts: PromptParams
     evaluation: EvaluationParams
-    canaries: CanaryParams | None  # null: none
+    canaries: CanaryParams | None
     card_examples: Positive

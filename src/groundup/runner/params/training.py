@@ -1,12 +1,13 @@
-"""Params of model, tokenizer, pretrain, sft, reward and runtime."""
+"""Params of model, tokenizer, pretrain, sft, reward and runtime. params.yaml says what each key means."""
 
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from groundup.runner.params.section import (
     Count,
+    FiniteFloat,
     Fraction,
     NonNegativeFloat,
     OpenFraction,
@@ -18,23 +19,28 @@ from groundup.runner.params.section import (
 
 
 class RuntimeParams(Section):
-    """What changes numbers but belongs to the machine: threads and precision."""
+    """What changes numbers but belongs to the machine."""
 
     num_threads: Positive
     precision: Literal["fp32", "bf16"]
 
 
+class ScratchTokenizerParams(Section):
+    """A vocabulary learned from the text."""
+
+    vocab_size: Positive
+    min_frequency: Positive
+    curve_vocab_sizes: list[Positive]
+
+
 class TokenizerParams(Section):
-    vocab_size: Positive  # special tokens included
-    min_frequency: Positive  # a merge must occur this often
-    curve_vocab_sizes: list[Positive]  # points of the vocab-size curve in the report
-    shard_tokens: Positive  # a shard is closed once it holds this many
+    scratch: ScratchTokenizerParams
+    shard_tokens: Positive
 
 
-class ModelParams(Section):
-    """Shape of the Llama base model."""
+class ScratchModelParams(Section):
+    """A Llama with random weights."""
 
-    context_length: Positive
     hidden_size: Positive
     num_layers: Positive
     num_heads: Positive
@@ -42,30 +48,42 @@ class ModelParams(Section):
     intermediate_size: Positive
     position: Literal["rope", "sinusoidal"]
     attention: Literal["softmax", "linear"]
-    rope_theta: PositiveFloat  # with position: rope
+    rope_theta: PositiveFloat
     tie_embeddings: bool
     initializer_range: PositiveFloat
+
+
+class ModelParams(Section):
+    base: str | None
+    context_length: Positive
+    scratch: ScratchModelParams
+
+    @field_validator("base")
+    @classmethod
+    def _from_scratch_alone(cls, base: str | None) -> None:
+        if base is not None:
+            raise ValueError(f"got {base!r}, and only null is possible yet: training starts from random weights")
 
 
 class PretrainParams(Section):
     seed: Seed
     optimizer: Literal["adamw", "muon"]
     num_steps: Positive
-    batch_size: Positive  # rows of context_length tokens in one forward pass
-    accumulate: Positive  # forward passes per optimizer step
-    learning_rate: PositiveFloat  # AdamW: embeddings and norms, and all weights with optimizer: adamw
-    muon_learning_rate: PositiveFloat  # 2-D hidden weights with optimizer: muon
-    weight_decay: NonNegativeFloat  # 2-D weights only
+    batch_size: Positive
+    accumulate: Positive
+    learning_rate: PositiveFloat
+    muon_learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
     beta1: OpenFraction
     beta2: OpenFraction
     muon_momentum: OpenFraction
     warmup_steps: Count
-    decay_fraction: Fraction  # last share of the steps, learning rate to zero
+    decay_fraction: Fraction
     max_gradient_norm: PositiveFloat
-    log_every: Positive  # steps
-    validate_every: Positive  # steps
-    num_validation_documents: Positive  # during training; the final figure uses all
-    checkpoint_every: Positive  # steps
+    log_every: Positive
+    validate_every: Positive
+    num_validation_documents: Positive
+    checkpoint_every: Positive
     num_samples: Positive
     sample_tokens: Positive
     sample_temperature: PositiveFloat
@@ -82,12 +100,12 @@ class LoraParams(Section):
 
 class SftParams(Section):
     seed: Seed
-    max_chats: Positive | None  # train on this many, drawn by the seed; null takes all
+    max_chats: Positive | None
     num_validation_chats: Positive
     num_epochs: PositiveFloat
     batch_size: Positive
     accumulate: Positive
-    max_length: Positive  # tokens of one chat; longer chats are split at turn borders
+    max_length: Positive
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
     warmup_fraction: Fraction
@@ -107,46 +125,43 @@ def _increasing(edges: list[float]) -> list[float]:
     return edges
 
 
-Edges = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1), AfterValidator(_increasing)]
+Edges = Annotated[list[FiniteFloat], Field(min_length=1), AfterValidator(_increasing)]
 
 
 class RewardReportParams(Section):
-    """What the reward model's report breaks down and compares with."""
-
-    margin_edges: Edges  # between the buckets of pairs by margin
-    length_difference_edges: Edges  # the same by tokens of chosen minus tokens of rejected
+    margin_edges: Edges
+    length_difference_edges: Edges
     calibration_bins: Positive
-    # Inverse L2 penalties of the bag-of-words baseline; the one with the best val accuracy is taken.
     bag_of_words_strengths: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
 class VariationalParams(Section):
-    """With reward.head: variational (InfoRM, Miao et al. 2024)."""
+    """Read with reward.head: variational."""
 
-    latent_size: Positive  # numbers in z
-    kl_coefficient: NonNegativeFloat  # beta: nats of loss for a nat of KL(q(z | chat) || N(0, I))
-    num_samples: Positive  # of the reward of each side, drawn at every step
-    num_density_chats: Positive  # training chats from which the distance that raises the uncertainty is measured
-    num_ood_chats: Positive  # test chats, and as many of each kind out of distribution, in ood_auroc_*
+    latent_size: Positive
+    kl_coefficient: NonNegativeFloat
+    num_samples: Positive
+    num_density_chats: Positive
+    num_ood_chats: Positive
 
 
 class SampledParams(Section):
-    """Pairs of what a person replied and what the SFT model does."""
+    """Pairs of what a person replied and what the SFT model replies."""
 
-    max_pairs: Positive  # to train on
-    max_heldout_pairs: Positive  # of val and of test
-    weight: NonNegativeFloat  # of the loss of such a pair, a rated one's being 1; 0 leaves them out
+    max_pairs: Positive
+    max_heldout_pairs: Positive
+    weight: NonNegativeFloat
     max_new_tokens: Positive
     temperature: PositiveFloat
-    batch_size: Positive  # prompts
+    batch_size: Positive
 
 
 class RewardParams(Section):
     seed: Seed
     head: Literal["linear", "variational"]
-    max_pairs: Positive | None  # train on this many that are rated or given, drawn by the seed; null takes all
-    max_relevance_pairs: Positive | None  # and on this many of true against foreign replies
-    relevance_weight: NonNegativeFloat  # of the loss of such a pair, the others' being 1; 0 leaves them out
+    max_pairs: Positive | None
+    max_relevance_pairs: Positive | None
+    relevance_weight: NonNegativeFloat
     sampled: SampledParams
     num_epochs: PositiveFloat
     batch_size: Positive
@@ -154,9 +169,9 @@ class RewardParams(Section):
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
     warmup_fraction: Fraction
-    dropout: Fraction  # attention dropout while the reward model trains
+    dropout: Fraction
     max_gradient_norm: PositiveFloat
-    center_coefficient: NonNegativeFloat  # pulls the mean reward of a pair to zero
+    center_coefficient: NonNegativeFloat
     log_every: Positive
     validate_every: Positive
     checkpoint_every: Positive
