@@ -10,15 +10,14 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # workers and the processes they start share the cores
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from groundup.runner.interruption import SIGNALS
 from groundup.runner.params.presets import with_preset
 from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
-from tests.llamas import tiny_shape
+from tests.llamas import tiny_llama
 from tests.smoke_run import SmokeRun, run_stages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,14 +99,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A random Llama (hidden 64, 2 layers, context 128), its weights large enough that every input matters."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        **tiny_shape(
-            tiny_tokenizer, hidden_size=64, intermediate_size=96, num_attention_heads=2, num_key_value_heads=2
-        )
-    )
-    return LlamaForCausalLM(config).eval()
+    """A random Llama, its weights large enough that every input matters."""
+    return tiny_llama(tiny_tokenizer)
 
 
 @pytest.fixture(scope="session")

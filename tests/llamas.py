@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 
 def tiny_shape(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> dict[str, Any]:
@@ -21,3 +22,10 @@ def tiny_shape(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> dict[str, 
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     } | changes
+
+
+def tiny_llama(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Hidden 64, 2 layers, context 128."""
+    torch.manual_seed(0)
+    shape = tiny_shape(tokenizer, hidden_size=64, intermediate_size=96, num_attention_heads=2)
+    return LlamaForCausalLM(LlamaConfig(**shape)).eval()

@@ -1,7 +1,12 @@
 """Runs of a training stage that crash or are asked to end, and what they leave."""
 
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.interruption import Interruption
@@ -42,3 +47,28 @@ def names(folder: Path) -> list[str]:
 
 def saved_bytes(folder: Path) -> bytes:
     return (folder / "out/model.safetensors").read_bytes()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing disturbed."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    rows: dict[int, dict[str, float]]
+
+
+class Wholes:
+    """One such run for each params, however many tests compare with it. `run` takes a folder, a log and the params."""
+
+    def __init__(self, run: Callable[[Path, Curve, Any], dict[str, Any]], folder: Path) -> None:
+        self.run = run
+        self.folder = folder
+        self.made: dict[str, Whole] = {}
+
+    def __call__(self, params: BaseModel) -> Whole:
+        key = params.model_dump_json()
+        if key not in self.made:
+            curve, folder = Curve(), self.folder / str(len(self.made))
+            self.made[key] = Whole(folder, self.run(folder, curve, params), curve.rows)
+        return self.made[key]

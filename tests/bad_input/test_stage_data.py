@@ -33,7 +33,7 @@ def pair_without(key: str) -> Spoil:
 CASES = [
     Case("a vocabulary larger than the text allows", "tokenizer",
          set_params({"tokenizer.scratch.vocab_size": 4096, "tokenizer.scratch.min_frequency": 2}),
-         "is more than the text allows | tokenizer.scratch.vocab_size 4096 | lower vocab_size or add text"),
+         "is more than the text allows | tokenizer.scratch.vocab_size 4096 | lower it or add text"),
     Case("no text to train a tokenizer on", "tokenizer", rows(data("text/train.jsonl"), []),
          "is empty | artifacts/data/text/train.jsonl | add text"),
     Case("no held-out text for the tokenizer", "tokenizer",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +12,39 @@ from groundup.pretrain.pretrain import PretrainModule
 from groundup.runner.disk import DiskError
 from groundup.runner.interruption import Terminated
 from tests.pretrain.test_pretrain import PRETRAIN, run
-from tests.resume import Crash, Curve, names, saved_bytes
+from tests.resume import Crash, Curve, Wholes, names, saved_bytes
 from tests.small_disk import fill, make_read_only, make_writable, small_disk
+
+
+@pytest.fixture(scope="module")
+def whole(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Wholes:
+    return Wholes(partial(run, inputs), tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize(
     ("optimizer", "accumulate", "crash_at"), [("muon", 1, 5), ("adamw", 1, 1), ("muon", 2, 8), ("adamw", 2, 3)]
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    inputs: dict[str, Path], tmp_path: Path, optimizer: str, accumulate: int, crash_at: int
+    inputs: dict[str, Path], whole: Wholes, tmp_path: Path, optimizer: str, accumulate: int, crash_at: int
 ) -> None:
     params = PRETRAIN.model_copy(update={"optimizer": optimizer, "accumulate": accumulate})
-    whole, cut = Curve(), Curve()
-    expected = run(inputs, tmp_path / "whole", whole, params)
+    expected, cut = whole(params), Curve()
     cut.crash_at = crash_at
     with pytest.raises(Crash):
         run(inputs, tmp_path / "cut", cut, params)
     saved = [step for step in (2, 4, 6) if step < crash_at]
     assert names(tmp_path / "cut") == [f"checkpoint-{step}" for step in saved[-2:]]
     metrics = run(inputs, tmp_path / "cut", cut, params)
-    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
-    assert cut.rows == whole.rows
-    assert metrics["val_bits_per_byte"] == expected["val_bits_per_byte"]
+    assert saved_bytes(expected.folder) == saved_bytes(tmp_path / "cut")
+    assert cut.rows == expected.rows
+    assert metrics["val_bits_per_byte"] == expected.metrics["val_bits_per_byte"]
 
 
 @pytest.mark.parametrize(("accumulate", "batch"), [(1, 2), (2, 4), (2, 5)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(
     inputs: dict[str, Path],
+    whole: Wholes,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     accumulate: int,
@@ -47,8 +53,7 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(
 ) -> None:
     """A real signal in the middle of a forward pass, with Lightning's own handler installed by then."""
     params = PRETRAIN.model_copy(update={"accumulate": accumulate, "checkpoint_every": 100})
-    whole, cut = Curve(), Curve()
-    run(inputs, tmp_path / "whole", whole, params)
+    expected, cut = whole(params), Curve()
     training_step = PretrainModule.training_step
 
     def interrupted(module: PretrainModule, rows: Any, batch_index: int) -> Any:
@@ -63,14 +68,14 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(
     assert ended.value.code == 128 + number
     assert names(tmp_path / "cut") == ["checkpoint-3"]  # the step that the batch belonged to, and all of it
     run(inputs, tmp_path / "cut", cut, params)
-    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
-    assert cut.rows == whole.rows
+    assert saved_bytes(expected.folder) == saved_bytes(tmp_path / "cut")
+    assert cut.rows == expected.rows
 
 
 def test_a_run_killed_after_its_last_step_does_not_train_again(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: dict[str, Path], whole: Wholes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(inputs, tmp_path / "whole", Curve())
+    expected = whole(PRETRAIN)
     with monkeypatch.context() as patch:
         patch.delattr("groundup.pretrain.pretrain.write_samples")
         with pytest.raises(NameError):
@@ -78,15 +83,14 @@ def test_a_run_killed_after_its_last_step_does_not_train_again(
     again = Curve()
     run(inputs, tmp_path / "cut", again)
     assert again.rows == {}
-    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
+    assert saved_bytes(expected.folder) == saved_bytes(tmp_path / "cut")
 
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_disk_that_fails_in_training_costs_nothing_but_the_steps_since_the_checkpoint(
-    inputs: dict[str, Path], tmp_path: Path, read_only: bool
+    inputs: dict[str, Path], whole: Wholes, tmp_path: Path, read_only: bool
 ) -> None:
-    whole = Curve()
-    run(inputs, tmp_path / "whole", whole)
+    expected = whole(PRETRAIN)
     with small_disk(tmp_path / "cut/work", megabytes=4) as disk:
 
         class CurveThatSpoilsTheDisk(Curve):
@@ -107,5 +111,5 @@ def test_a_disk_that_fails_in_training_costs_nothing_but_the_steps_since_the_che
                 run(inputs, tmp_path / "cut", Curve())
             (disk / "ballast").unlink()
         run(inputs, tmp_path / "cut", cut)
-    assert saved_bytes(tmp_path / "whole") == saved_bytes(tmp_path / "cut")
-    assert spoiled.rows | cut.rows == whole.rows
+    assert saved_bytes(expected.folder) == saved_bytes(tmp_path / "cut")
+    assert spoiled.rows | cut.rows == expected.rows

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from groundup.runner.interruption import Terminated
 from groundup.runner.params.training import LoraParams, SftParams
 from groundup.sft.chat_examples import tokenize_chat
 from groundup.sft.sft import assistant_loss, train_sft
+from tests.llamas import tiny_llama
 from tests.presets import preset
-from tests.resume import Crash, Curve, names, saved_bytes
+from tests.resume import Crash, Curve, Wholes, names, saved_bytes
 from tests.small_disk import fill, small_disk
 
 PARAMS = preset("smoke")
@@ -49,12 +51,18 @@ CHATS = [
 ]
 
 
-@pytest.fixture
-def inputs(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> dict[str, Path]:
-    save_model(tiny_model, tiny_tokenizer, tmp_path / "base", "card")
+@pytest.fixture(scope="module")
+def inputs(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("inputs")
+    save_model(tiny_llama(tiny_tokenizer), tiny_tokenizer, folder / "base", "card")
     for split in ("train", "val"):
-        write_jsonl(tmp_path / f"chats/{split}.jsonl", CHATS)
-    return {"base": tmp_path / "base", "chats": tmp_path / "chats"}
+        write_jsonl(folder / f"chats/{split}.jsonl", CHATS)
+    return {"base": folder / "base", "chats": folder / "chats"}
+
+
+@pytest.fixture(scope="module")
+def whole(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Wholes:
+    return Wholes(partial(run, inputs), tmp_path_factory.mktemp("whole"))
 
 
 def run(
@@ -72,21 +80,23 @@ def run(
     )
 
 
-def test_bf16_follows_fp32_and_keeps_its_weights_in_fp32(inputs: dict[str, Path], tmp_path: Path) -> None:
-    metrics = {name: run(inputs, tmp_path / name, Curve(), precision=name) for name in ("fp32", "bf16")}
-    assert metrics["bf16"]["val_loss"] != metrics["fp32"]["val_loss"]
-    assert metrics["bf16"]["val_loss"] == pytest.approx(metrics["fp32"]["val_loss"], rel=0.02)
+def test_bf16_follows_fp32_and_keeps_its_weights_in_fp32(
+    inputs: dict[str, Path], whole: Wholes, tmp_path: Path
+) -> None:
+    low, high = run(inputs, tmp_path / "bf16", Curve(), precision="bf16"), whole(SFT).metrics
+    assert low["val_loss"] != high["val_loss"]
+    assert low["val_loss"] == pytest.approx(high["val_loss"], rel=0.02)
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "bf16/out").state_dict()
     assert {weight.dtype for weight in saved.values()} == {torch.float32}
 
 
-def test_it_learns_the_replies(inputs: dict[str, Path], tmp_path: Path) -> None:
-    metrics = run(inputs, tmp_path, Curve())
+def test_it_learns_the_replies(whole: Wholes) -> None:
+    folder, metrics = whole(SFT).folder, whole(SFT).metrics
     assert metrics["val_loss"] < 0.8 * metrics["val_loss_before"]
     assert metrics["num_examples"] == 16
-    assert not (tmp_path / "out/training_args.bin").exists()
-    assert "**assistant**" in (tmp_path / "report/samples.md").read_text(encoding="utf-8")
-    cost = read_cost(tmp_path / "report")
+    assert not (folder / "out/training_args.bin").exists()
+    assert "**assistant**" in (folder / "report/samples.md").read_text(encoding="utf-8")
+    cost = read_cost(folder / "report")
     assert cost is not None
     assert cost.num_learned_tokens > SFT.num_epochs * metrics["num_trained_tokens"]  # the user's turns are read too
     assert metrics["flops"] == cost.flops
@@ -109,29 +119,32 @@ LORA = LoraParams(rank=4, alpha=8.0, dropout=0.1, target_modules=["q_proj", "v_p
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    inputs: dict[str, Path], tmp_path: Path, changes: dict[str, Any], crash_at: int, left: list[str]
+    inputs: dict[str, Path],
+    whole: Wholes,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    crash_at: int,
+    left: list[str],
 ) -> None:
     params = SFT.model_copy(update=changes)
-    whole, cut = Curve(), Curve()
-    expected = run(inputs, tmp_path / "whole", whole, params)
+    expected, cut = whole(params), Curve()
     cut.crash_at = crash_at
     with pytest.raises(Crash):
         run(inputs, tmp_path / "cut", cut, params)
     assert names(tmp_path / "cut") == left
     metrics = run(inputs, tmp_path / "cut", cut, params)
-    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
-    assert cut.rows == whole.rows
-    assert metrics["val_loss"] == expected["val_loss"]
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(expected.folder)
+    assert cut.rows == expected.rows
+    assert metrics["val_loss"] == expected.metrics["val_loss"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_at_the_next_logged_step_and_nothing_is_lost(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    inputs: dict[str, Path], whole: Wholes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """A real signal in the forward pass of step 5; rows are means over two steps, so the run may end after step 6."""
     params = SFT.model_copy(update={"log_every": 2, "checkpoint_every": 100})
-    whole, cut = Curve(), Curve()
-    run(inputs, tmp_path / "whole", whole, params)
+    expected, cut = whole(params), Curve()
 
     class Interrupted(SFTTrainer):
         def training_step(self, *inputs: Any) -> Any:
@@ -146,17 +159,16 @@ def test_a_signal_ends_the_run_at_the_next_logged_step_and_nothing_is_lost(
     assert ended.value.code == 128 + number
     assert names(tmp_path / "cut") == ["checkpoint-6"]
     run(inputs, tmp_path / "cut", cut, params)
-    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
-    assert cut.rows == whole.rows
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(expected.folder)
+    assert cut.rows == expected.rows
 
 
 @pytest.mark.parametrize("leave_bytes", [100_000, 600_000], ids=["weights", "optimizer"])
 def test_a_disk_that_fills_up_is_named_and_the_run_goes_on(
-    inputs: dict[str, Path], tmp_path: Path, leave_bytes: int
+    inputs: dict[str, Path], whole: Wholes, tmp_path: Path, leave_bytes: int
 ) -> None:
     """Whichever library is writing then: safetensors the weights, torch the optimizer's state."""
-    whole, cut = Curve(), Curve()
-    run(inputs, tmp_path / "whole", whole)
+    expected, cut = whole(SFT), Curve()
     with small_disk(tmp_path / "cut/work", megabytes=16) as disk:
 
         class CurveThatFillsTheDisk(Curve):
@@ -171,17 +183,17 @@ def test_a_disk_that_fills_up_is_named_and_the_run_goes_on(
         assert names(tmp_path / "cut") == ["checkpoint-3", "checkpoint-6"]
         (disk / "ballast").unlink()
         run(inputs, tmp_path / "cut", cut)
-    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
-    assert filled.rows | cut.rows == whole.rows
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(expected.folder)
+    assert filled.rows | cut.rows == expected.rows
 
 
 @pytest.mark.parametrize("num_epochs", [2.0, 0.75])
 def test_a_run_killed_after_its_last_step_does_not_train_again(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_epochs: float
+    inputs: dict[str, Path], whole: Wholes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_epochs: float
 ) -> None:
     """Also where training ends within an epoch: transformers then takes one step too many."""
     params = SFT.model_copy(update={"num_epochs": num_epochs, "lora": LORA})
-    expected = run(inputs, tmp_path / "whole", Curve(), params)
+    expected = whole(params)
     with monkeypatch.context() as patch:
         patch.delattr("groundup.sft.sft.write_samples")
         with pytest.raises(NameError):
@@ -189,14 +201,13 @@ def test_a_run_killed_after_its_last_step_does_not_train_again(
     again = Curve()
     metrics = run(inputs, tmp_path / "cut", again, params)
     assert again.rows == {}
-    assert metrics["num_steps"] == expected["num_steps"]
-    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
+    assert metrics["num_steps"] == expected.metrics["num_steps"]
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(expected.folder)
 
 
-def test_a_torn_checkpoint_is_passed_over(inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_torn_checkpoint_is_passed_over(inputs: dict[str, Path], whole: Wholes, tmp_path: Path) -> None:
     """Without its optimizer's state transformers would go on with a fresh one, in silence."""
     cut = Curve()
-    run(inputs, tmp_path / "whole", Curve())
     cut.crash_at = 8
     with pytest.raises(Crash):
         run(inputs, tmp_path / "cut", cut)
@@ -204,7 +215,7 @@ def test_a_torn_checkpoint_is_passed_over(inputs: dict[str, Path], tmp_path: Pat
     (tmp_path / "cut/work/checkpoint-6/optimizer.pt").unlink()
     (tmp_path / "cut/work/checkpoint-6" / SEAL).unlink()
     run(inputs, tmp_path / "cut", cut)
-    assert saved_bytes(tmp_path / "cut") == saved_bytes(tmp_path / "whole")
+    assert saved_bytes(tmp_path / "cut") == saved_bytes(whole(SFT).folder)
 
 
 def test_lora_publishes_the_adapter_and_the_merged_model(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def train_bpe(texts: Iterator[str], vocab_size: int, min_frequency: int) -> Toke
     if tokenizer.get_vocab_size() < vocab_size - len(SPECIAL_TOKENS):
         raise ValueError(
             f"tokenizer.scratch.vocab_size {vocab_size} is more than the text allows: with min_frequency "
-            f"{min_frequency} it gives {tokenizer.get_vocab_size() + len(SPECIAL_TOKENS)}; lower vocab_size or add text"
+            f"{min_frequency} it gives {tokenizer.get_vocab_size() + len(SPECIAL_TOKENS)}; lower it or add text"
         )
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return tokenizer
