@@ -72,7 +72,7 @@ CASES = [
         UNKNOWN,
     ),
     wrong("pretrain.learning_rate", "1e-4", "'1e-4' is text", NUMBER),
-    wrong("align.kl_coefficient", "0,1", "'0,1' is text", NUMBER),
+    wrong("align.ppo.kl_coefficient", "0,1", "'0,1' is text", NUMBER),
     wrong("pretrain.num_steps", "750", "'750' is text", NUMBER),
     wrong("pretrain.num_steps", 7.5, "7.5", "write a whole number"),
     wrong("pretrain.num_steps", True, "True", "write a whole number"),
@@ -89,7 +89,7 @@ CASES = [
     wrong("pretrain.num_steps", 0, "greater than or equal to 1"),
     wrong("pretrain.learning_rate", -0.1, "greater than 0"),
     wrong("pretrain.learning_rate", float("inf"), "finite"),
-    wrong("align.kl_target", float("nan"), "nan"),
+    wrong("align.ppo.kl_target", float("nan"), "nan"),
     wrong("sft.warmup_fraction", 1.5, "less than or equal to 1"),
     wrong("prepare.splits.val", 0.0, "greater than 0"),
     wrong("pretrain.beta2", 1.0, "less than 1"),
@@ -101,7 +101,7 @@ CASES = [
     wrong("prepare.evaluation.num_choices", 1, "greater than or equal to 2"),
     wrong("pretrain.optimizer", "sgd", "'sgd'", "'adamw' or 'muon'"),
     wrong("align.method", "reinforce", "'reinforce'", "'ppo', 'rloo', 'grpo' or 'dpo'"),
-    wrong("align.value_trunk", "none", "'none'", "'separate' or 'shared'"),
+    wrong("align.ppo.value_trunk", "none", "'none'", "'separate' or 'shared'"),
     wrong("runtime.precision", "fp16", "'fp16'", "'fp32' or 'bf16'"),
     wrong("align.lora", {**LORA, "dropout": 0.1}, "dropout must be 0"),
     wrong("sft.lora", {**LORA, "target_modules": []}, "at least 1 item", where="sft.lora.target_modules"),
@@ -124,7 +124,13 @@ CASES = [
     contradiction("pretrain.warmup_steps", 4, "leave no room", "pretrain.warmup_steps", "lower one of them"),
     contradiction("sft.max_length", 999, "above model.context_length 128", "sft.max_length 999", "lower it"),
     contradiction("reward.max_length", 999, "above model.context_length 128", "reward.max_length 999", "lower it"),
-    contradiction("align.max_new_tokens", 64, "below model.context_length 128", "align.max_new_tokens = 128", "lower"),
+    contradiction(
+        "align.rollout.max_new_tokens",
+        64,
+        "below model.context_length 128",
+        "align.rollout.max_new_tokens = 128",
+        "lower",
+    ),
     contradiction(
         "evaluate.max_new_tokens", 128, "below model.context_length 128", "evaluate.max_new_tokens 128", "lower"
     ),
@@ -142,8 +148,16 @@ CASES = [
         "evaluate.decoding: budget_tokens 64",
         "raise it",
     ),
-    contradiction("align.minibatch_size", 3, "align.rollout_batch_size 4", "align.minibatch_size 3", "must divide"),
-    contradiction("align.kl_budget", 1.0, "4.0, 1.0, 20.0", "align.kl_budget", "must hold"),
+    contradiction("align.minibatch_size", 3, "align.rollout.batch_size 4", "align.minibatch_size 3", "must divide"),
+    contradiction("align.budgets.kl", 1.0, "align.ppo.kl_target 4.0", "align.budgets.kl 1.0", "must not be above"),
+    contradiction(
+        "align.alarms.kl_stop", 7.0, "align.budgets.kl 8.0", "align.alarms.kl_stop 7.0", "must not be above"
+    ),
+    wrong("align.rewards", [], "at least 1 item"),
+    wrong("align.rewards.1.kind", "rouge", "'rouge'", "'reward_model', 'length'", "align.rewards.1.kind"),
+    wrong("align.rewards.1.kind", "repetition", "repetition stands more than once", where="align.rewards"),
+    wrong("align.rewards.1.weight", -1.0, "greater than or equal to 0", where="align.rewards.1.length.weight"),
+    wrong("align.rewards.0.pessimism", None, "nothing", "write a number", "align.rewards.0.reward_model.pessimism"),
     contradiction("prepare.splits.test", 0.95, "nothing is left for train", "prepare.splits", "keep the sum below 1"),
     contradiction("prepare.prompts.turns", [1, 2], "ends on a user turn", "prepare.prompts.turns", "use odd numbers"),
     contradiction("prepare.preferences.excerpt_turns", [3], "assistant turn", "excerpt_turns [3]", "use even numbers"),
@@ -229,4 +243,4 @@ def test_all_problems_at_once(checkout: Checkout, forks: ForkServer) -> None:
 def test_scientific_notation_is_a_number(checkout: Checkout, number: str) -> None:
     """In YAML 1.1 the first two are text; DVC and groundup read YAML 1.2."""
     replace(P, "kl_coefficient: 0.1", f"kl_coefficient: {number}")(checkout.root)
-    assert load_params(checkout.root / P).align.kl_coefficient == 1e-4
+    assert load_params(checkout.root / P).align.ppo.kl_coefficient == 1e-4

@@ -200,10 +200,10 @@ CASES = [
     Case(
         "no prompt short enough",
         "align",
-        set_param("align.max_prompt_tokens", 2),
+        set_param("align.rollout.max_prompt_tokens", 2),
         "none of its 8 prompts has at most 2 tokens",
         "train.jsonl",
-        "raise align.max_prompt_tokens",
+        "raise align.rollout.max_prompt_tokens",
     ),
     Case(
         "no prompts", "align", rows(data("prompts/val.jsonl"), []), "none of its 0 prompts", "val.jsonl", "add chats"
@@ -213,7 +213,7 @@ CASES = [
         "align",
         edit_json("artifacts/sft/config.json", max_position_embeddings=32),
         "above the SFT model's context of 32 tokens",
-        "align.max_prompt_tokens + align.max_new_tokens",
+        "align.rollout.max_prompt_tokens + align.rollout.max_new_tokens",
         "lower one of them",
     ),
     Case(

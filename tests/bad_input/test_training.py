@@ -67,7 +67,7 @@ CASES = [
         both(
             *(
                 set_param(f"align.{k}", v)
-                for k, v in (("learning_rate", 1e40), ("num_iterations", 1), ("num_epochs", 1))
+                for k, v in (("ppo.learning_rate", 1e40), ("num_iterations", 1), ("num_epochs", 1))
             )
         ),
         "no finite probabilities",
@@ -101,10 +101,10 @@ CASES = [
     Case(
         "align diverges",
         "align",
-        set_param("align.value_learning_rate", 1e30),
+        set_param("align.ppo.value_learning_rate", 1e30),
         "the loss of iteration 1 is",
         "align failed",
-        "lower align.learning_rate or align.value_learning_rate",
+        "lower align.ppo.learning_rate or align.ppo.value_learning_rate",
     ),
     Case(
         "rewards overflow",

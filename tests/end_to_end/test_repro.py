@@ -242,9 +242,9 @@ def test_a_changed_value_runs_only_what_depends_on_it(first: Path) -> None:
     """Runs last in this file's order: it changes `first`."""
     before = {stage: record(first, stage)["mlflow_run_id"] for stage in STAGES}
     text = (first / "params.yaml").read_text(encoding="utf-8")
-    changed_text = re.sub(r"(?m)^  kl_coefficient: .*", "  kl_coefficient: 0.06", text)
+    changed_text = re.sub(r"(?m)^    kl_coefficient: 0\.1$", "    kl_coefficient: 0.06", text)
     (first / "params.yaml").write_text(changed_text, encoding="utf-8")
-    assert load_params(first / "params.yaml").align.kl_coefficient == 0.06
+    assert load_params(first / "params.yaml").align.ppo.kl_coefficient == 0.06
     dvc(first, "repro")
     changed = [stage for stage in STAGES if record(first, stage)["mlflow_run_id"] != before[stage]]
     assert changed == ["align", "evaluate"]

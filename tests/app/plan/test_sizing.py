@@ -1,5 +1,7 @@
 """The dial: a preset's own depth gives the preset, other depths follow the published rules."""
 
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ def params(name: str, **changed: Any) -> Params:
     """A preset with other values; `a__b` stands for a.b."""
     values = read_layout(ROOT / f"presets/{name}.yaml")
     for key, value in changed.items():
-        section, last = key.split("__")
-        values[section][last] = value
+        *sections, last = key.split("__")
+        reduce(getitem, sections, values)[last] = value
     return parse_params(values, name)
 
 
@@ -52,7 +54,7 @@ def four_layers(**changed: Any) -> Params:
         "reward__learning_rate": 0.0004,
         "align__minibatch_size": 32,
         "align__forward_batch_size": 16,
-        "align__value_learning_rate": 0.001,
+        "align__ppo__value_learning_rate": 0.001,
     }
     return params("laptop", **fixed | changed)
 
@@ -87,7 +89,7 @@ def test_twice_the_depth() -> None:
     assert changes["pretrain.warmup_steps"] == 141
     assert changes["pretrain.validate_every"] == 352
     assert changes["sft.learning_rate"] == 0.000354  # 0.001 / 2 / sqrt(2)
-    assert changes["align.value_learning_rate"] == 0.000354
+    assert changes["align.ppo.value_learning_rate"] == 0.000354
     assert (changes["reward.batch_size"], changes["reward.learning_rate"]) == (4, 7.07e-05)  # 0.0004 / 2 / sqrt(2) / 2
     assert changes["sft.max_chats"] == 3559  # 1500 sqrt(5.63)
     assert changes["align.forward_batch_size"] == 4  # twice the width, twice the layers

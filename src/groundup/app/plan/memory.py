@@ -62,8 +62,8 @@ def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
 
     pairs = 2 * r.batch_size * r.max_length
     scores = 2 * r.batch_size * params.model.num_heads * r.max_length**2 * FLOAT * params.model.num_layers
-    chats = a.forward_batch_size * (a.max_prompt_tokens + a.max_new_tokens)
-    replies = a.forward_batch_size * a.max_new_tokens
+    chats = a.forward_batch_size * (a.rollout.max_prompt_tokens + a.rollout.max_new_tokens)
+    replies = a.forward_batch_size * a.rollout.max_new_tokens
     return {
         "prepare": 0,
         "tokenizer": 0,
