@@ -1,20 +1,32 @@
-# make repro: set up .venv and run the whole pipeline. make test: set up and run the checks.
+# make repro: set up .venv and run the whole pipeline. make check, make test: set up and run the tests, the first in
+# 3 minutes, the second in 10 on two cores.
 
 PYTHON ?= python3
 VENV := .venv
+# One worker a core, each with the memory of a process that imports torch.
+PYTEST = pytest --numprocesses logical --maxprocesses 8
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: repro test test-chaos compare-alignment lint figures setup
+.PHONY: repro check test test-services test-chaos compare-alignment lint figures setup
 
 repro: $(VENV)/ready
 	dvc repro
+	groundup report
 
-test: $(VENV)/ready lint
-	pytest
+# Everything that runs no stage, for the minutes between two edits.
+check: $(VENV)/ready lint
+	$(PYTEST) -m "not slow and not services"
+
+test: $(VENV)/ready
+	$(PYTEST) -m "not services"
+
+# What needs servers or many processes; that nothing is selected is no failure.
+test-services: $(VENV)/ready
+	pytest -m services || [ $$? -eq 5 ]
 
 # 82 kills of stages and of dvc, each compared with an uninterrupted run; about 40 minutes. docs/reliability.md
 test-chaos: $(VENV)/ready

@@ -7,9 +7,9 @@
 import argparse
 from pathlib import Path
 
+from groundup.app.report.curves import draw_charts
 from groundup.evaluate.gold import Absent, load_gold_judge
-from groundup.evaluate.measures.overoptimization import read_points, study
-from groundup.evaluate.report.overoptimization import draw_studies
+from groundup.evaluate.measures.overoptimization import read_points, study, study_chart
 from groundup.runner.params import load_params
 
 
@@ -25,10 +25,11 @@ def main() -> None:
     if isinstance(judge, Absent):
         parser.error(judge.reason)
     named = [run.partition("=") for run in arguments.runs]
-    studies = {
-        name: study(read_points(Path(path)), judge, params.bootstrap_samples, params.seed) for name, _, path in named
-    }
-    arguments.out.write_bytes(draw_studies(studies))
+    charts = [
+        study_chart(study(read_points(Path(path)), judge, params.bootstrap_samples, params.seed), name)
+        for name, _, path in named
+    ]
+    arguments.out.write_bytes(draw_charts(charts))
 
 
 if __name__ == "__main__":

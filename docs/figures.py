@@ -15,12 +15,13 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 import reliability_figures  # noqa: E402
 
 from bench.compare_alignment import page  # noqa: E402
-from groundup.runner.files import hash_file  # noqa: E402
+from groundup.runner.files import hash_file, read_object, write_json  # noqa: E402
 from groundup.runner.params import load_params  # noqa: E402
 from groundup.runner.params.selection import select  # noqa: E402
 from groundup.runner.pipeline import read_pipeline  # noqa: E402
 
-STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
+RESULTS = ROOT / "docs/results.json"  # every figure of the committed run
+TIMES = ROOT / "bench/pipeline/result.json"
 MODELS = ("base", "sft", "aligned")
 NUM_SAMPLES = 4
 
@@ -29,13 +30,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something does not agree")
     check = parser.parse_args().check
-    metrics = {stage: json.loads((ROOT / f"metrics/{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
+    missing = [] if check else write_results()
+    metrics = json.loads(RESULTS.read_text(encoding="utf-8"))
+    times = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else None
+    if times is None:
+        missing.append(f"{TIMES.relative_to(ROOT)} is missing: `python -m bench.pipeline` after `dvc repro` writes it")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    fresh = replace_block(text, "figures", figures(metrics))
+    fresh = replace_block(text, "figures", figures(metrics, times))
     reliability = ROOT / "docs/reliability.md"
     fresh_tested = tested = reliability.read_text(encoding="utf-8")
-    blocks, missing = reliability_figures.blocks(ROOT, metrics)
+    blocks, not_there = reliability_figures.blocks(ROOT, times)
+    missing += not_there
     for name, content in blocks.items():
         fresh_tested = replace_block(fresh_tested, name, content)
     alignment = ROOT / "docs/alignment.md"
@@ -43,23 +49,32 @@ def main() -> int:
     for name, content in page.blocks(ROOT).items():
         fresh_compared = replace_block(fresh_compared, name, content)
     if not check:
-        replies = ROOT / "artifacts/report/replies.jsonl"
+        replies = ROOT / "artifacts/reports/evaluate/replies.jsonl"
         if replies.exists():
             fresh = replace_block(fresh, "samples", samples(replies))
         else:
-            missing.append("artifacts/report/replies.jsonl is missing: run `dvc repro`")
+            missing.append("artifacts/reports/evaluate/replies.jsonl is missing: run `dvc repro`")
         readme.write_text(fresh, encoding="utf-8")
         reliability.write_text(fresh_tested, encoding="utf-8")
         alignment.write_text(fresh_compared, encoding="utf-8")
         return tell(missing)
     problems = lock_problems() + missing
     if fresh != text:
-        problems.append("README.md's figures are not those of metrics/: run `make figures`")
+        problems.append("README.md's figures are not those of docs/results.json: run `make figures`")
     if fresh_tested != tested:
         problems.append("docs/reliability.md's figures are not those that were measured: run `make figures`")
     if fresh_compared != compared:
         problems.append("docs/alignment.md's figures are not those of docs/alignment.json: run `make figures`")
     return tell(problems)
+
+
+def write_results() -> list[str]:
+    """Take over the figures of the run whose artifacts are here; what is missing for that."""
+    files = {stage: ROOT / f"{spec.report}/metrics.json" for stage, spec in read_pipeline(ROOT).items()}
+    if missing := [path.relative_to(ROOT).as_posix() for path in files.values() if not path.exists()]:
+        return [f"{', '.join(missing)} missing: run `dvc repro`; {RESULTS.name} stays as it is"]
+    write_json(RESULTS, {stage: read_object(path) for stage, path in files.items()})
+    return []
 
 
 def tell(problems: list[str]) -> int:
@@ -77,8 +92,8 @@ def replace_block(text: str, name: str, content: str) -> str:
     return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
 
 
-def figures(m: dict[str, dict[str, Any]]) -> str:
-    """One row a result, then the times."""
+def figures(m: dict[str, dict[str, Any]], times: dict[str, Any] | None) -> str:
+    """One row a result, then the times if they were measured."""
     pretrain, reward, align, evaluate = m["pretrain"], m["reward"], m["align"], m["evaluate"]
 
     def interval(values: dict[str, Any], key: str) -> str:
@@ -117,13 +132,11 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
     lines += [
         f"| {name} | " + " | ".join(f"{evaluate[model][key]:.3f}" for model in MODELS) + " |" for name, key in shared
     ]
-    times = [f"{stage} {m[stage]['stage_seconds']:.0f} s" for stage in STAGES]
-    total = sum(m[stage]["stage_seconds"] for stage in STAGES)
-    memory = max(m[stage]["peak_memory_mb"] for stage in STAGES)
-    lines += [
-        "",
-        f"Time on two cores: {', '.join(times)}; together {total / 60:.1f} minutes, at most {memory:,.0f} MB.",
-    ]
+    if times:
+        each = ", ".join(f"{stage} {run['stage_seconds']:.0f} s" for stage, run in times["stages"].items())
+        together, memory = times["together"]["seconds"] / 60, times["together"]["peak_memory_mb"]
+        cores = times["machine"]["cores"]
+        lines += ["", f"Time on {cores} cores: {each}; together {together:.1f} minutes, at most {memory:,.0f} MB."]
     return "\n".join(lines)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from groundup.prepare.clean.pii_quality import QUALITY_HEAD, measure_pii, planted_rows, quality_rows
 
-CHECKPOINTED = ("pretrain", "sft", "reward", "align")
 # Block -> (the file its figures are in, what writes that file).
 MEASURED = {
     "kills": ("docs/reliability.json", "`make test-chaos`"),
@@ -14,12 +13,13 @@ MEASURED = {
 }
 
 
-def blocks(root: Path, metrics: dict[str, dict[str, Any]]) -> tuple[dict[str, str], list[str]]:
+def blocks(root: Path, times: dict[str, Any] | None) -> tuple[dict[str, str], list[str]]:
     """The tables by name of their block, and what is missing for the others."""
     found = {
-        "checkpoints": checkpoints(metrics),
         "pii": table(QUALITY_HEAD, quality_rows(measure_pii(planted_rows()))),
     }
+    if times:
+        found["checkpoints"] = checkpoints(times["stages"])
     missing = []
     for (name, (path, command)), render in zip(MEASURED.items(), (kills, bad_input), strict=True):
         if (root / path).exists():
@@ -55,10 +55,12 @@ def kill_row(name: str, row: dict[str, Any]) -> tuple[Any, ...]:
     return (name, *(row[f"num_{key}"] for key in counts), steps, f"{row['max_seconds_lost']:.1f}")
 
 
-def checkpoints(metrics: dict[str, dict[str, Any]]) -> str:
+def checkpoints(stages: dict[str, dict[str, float]]) -> str:
     rows = []
-    for stage in CHECKPOINTED:
-        train, saving = metrics[stage]["train_seconds"], metrics[stage]["checkpoint_seconds"]
+    for stage, run in stages.items():
+        if "checkpoint_seconds" not in run:
+            continue
+        train, saving = run["train_seconds"], run["checkpoint_seconds"]
         rows.append((stage, f"{train:.1f}", f"{saving:.2f}", f"{saving / train:.2%}"))
     return table(("stage", "training, seconds", "saving checkpoints, seconds", "share"), rows)
 

@@ -4,10 +4,12 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
+HEADLINES = ("val_reward", "val_kl", "val_reply_length", "kept_iteration", "alarms", "rollbacks", "monitor_agreement")
+
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.align.align import align
+    from groundup.align.align import align
+
     return align(
         sft=stage.dep("artifacts/sft"),
         reward=stage.dep("artifacts/reward"),
@@ -24,4 +26,4 @@ def main(stage: Stage) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("align", main)
+    run_stage("align", main, HEADLINES)

@@ -1,34 +1,34 @@
-"""base, SFT, reward and aligned models -> report card"""
+"""base, SFT, reward and aligned models -> figures, replies and gates"""
 
+import logging
 from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
-REPORTED = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align")
-CURVES = ("pretrain", "sft", "reward", "align")
+# Its other figures are of the test split, and nobody should choose by those.
+HEADLINES = ("gates_passed", "judge_agreement", "num_prompts", "num_documents")
 
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.evaluate.evaluate import evaluate
-        from groundup.evaluate.report.lineage import add_clock
-    metrics = evaluate(
+    from groundup.evaluate.evaluate import evaluate
+    from groundup.evaluate.measures.measure import Data
+
+    return evaluate(
         base=stage.dep("artifacts/base"),
         sft=stage.dep("artifacts/sft"),
         reward=stage.dep("artifacts/reward"),
         aligned=stage.dep("artifacts/aligned"),
-        shards=stage.dep("artifacts/shards"),
-        text=stage.dep("artifacts/data/text"),
-        chats=stage.dep("artifacts/data/chats"),
-        preferences=stage.dep("artifacts/data/preferences"),
-        prompts=stage.dep("artifacts/data/prompts"),
-        evaluation=stage.dep("artifacts/data/evaluation"),
-        judge=stage.dep("artifacts/data/judge"),
-        align_report=stage.dep("artifacts/reports/align"),
-        curves={name: stage.dep(f"metrics/{name}.csv") for name in CURVES},
-        reports={name: stage.dep(f"artifacts/reports/{name}") for name in REPORTED},
-        ancestry=stage.ancestry(),
-        out=stage.out("artifacts/report"),
+        data=Data(
+            shards=stage.dep("artifacts/shards"),
+            text=stage.dep("artifacts/data/text"),
+            chats=stage.dep("artifacts/data/chats"),
+            preferences=stage.dep("artifacts/data/preferences"),
+            prompts=stage.dep("artifacts/data/prompts"),
+            evaluation=stage.dep("artifacts/data/evaluation"),
+            judge=stage.dep("artifacts/data/judge"),
+        ),
+        points=stage.dep("artifacts/reports/align/evaluation_points.jsonl"),
+        out=stage.out("artifacts/reports/evaluate"),
         params=stage.params["evaluate"],
         runtime=stage.params["runtime"],
         device=stage.device,
@@ -36,10 +36,8 @@ def main(stage: Stage) -> dict[str, Any]:
         verdicts=stage.kept / "verdicts.jsonl",
         log=stage.log,
     )
-    report, copies = stage.out("artifacts/report"), stage.tracked("artifacts/report")
-    add_clock(report / "report.html", stage.seconds(), stage.params["evaluate"], copies / "report.html")
-    return metrics
 
 
 if __name__ == "__main__":
-    run_stage("evaluate", main)
+    run_stage("evaluate", main, HEADLINES)
+    logging.getLogger(__name__).info("`groundup report` shows what came out")

@@ -4,21 +4,28 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
+# Counts from which `groundup plan` tells, in a fresh clone too, what the other stages have to do.
+HEADLINES = (
+    "num_characters_train",
+    "num_characters_val",
+    "num_characters_test",
+    "num_chats_train",
+    "num_prompts_train",
+    "num_preference_pairs_train",
+    "num_preference_pairs_val",
+    "num_preference_pairs_test",
+)
+
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.prepare.prepare import prepare
-        from groundup.prepare.processes import available_cores
+    from groundup.prepare.outputs.outputs import OUTPUTS
+    from groundup.prepare.prepare import prepare
+    from groundup.prepare.processes import available_cores
+
     return prepare(
         params=stage.params["prepare"],
         data_dir=stage.dep("data"),
-        text=stage.out("artifacts/data/text"),
-        chats=stage.out("artifacts/data/chats"),
-        preferences=stage.out("artifacts/data/preferences"),
-        prompts=stage.out("artifacts/data/prompts"),
-        evaluation=stage.out("artifacts/data/evaluation"),
-        monitor=stage.out("artifacts/data/monitor"),
-        judge=stage.out("artifacts/data/judge"),
+        outs={name: stage.out(f"artifacts/data/{name}") for name in OUTPUTS},
         report=stage.out("artifacts/reports/prepare"),
         work=stage.work,
         num_processes=available_cores(),
@@ -26,4 +33,4 @@ def main(stage: Stage) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("prepare", main)
+    run_stage("prepare", main, HEADLINES)

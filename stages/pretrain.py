@@ -4,10 +4,12 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
+HEADLINES = ("val_bits_per_byte", "num_parameters", "num_tokens")
+
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.pretrain.pretrain import pretrain
+    from groundup.pretrain.pretrain import pretrain
+
     return pretrain(
         tokenizer=stage.dep("artifacts/tokenizer"),
         shards=stage.dep("artifacts/shards"),
@@ -24,4 +26,4 @@ def main(stage: Stage) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("pretrain", main)
+    run_stage("pretrain", main, HEADLINES)

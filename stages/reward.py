@@ -4,10 +4,12 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
+HEADLINES = ("val_accuracy", "val_sampled_accuracy", "val_relevance_accuracy", "train_accuracy", "num_pairs_train")
+
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.reward.reward import train_reward
+    from groundup.reward.reward import train_reward
+
     return train_reward(
         sft=stage.dep("artifacts/sft"),
         preferences=stage.dep("artifacts/data/preferences"),
@@ -23,4 +25,4 @@ def main(stage: Stage) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("reward", main)
+    run_stage("reward", main, HEADLINES)

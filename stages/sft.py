@@ -4,10 +4,12 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
+HEADLINES = ("val_loss", "val_loss_before", "num_trained_tokens")
+
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.sft.sft import train_sft
+    from groundup.sft.sft import train_sft
+
     return train_sft(
         base=stage.dep("artifacts/base"),
         chats=stage.dep("artifacts/data/chats"),
@@ -22,4 +24,4 @@ def main(stage: Stage) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("sft", main)
+    run_stage("sft", main, HEADLINES)

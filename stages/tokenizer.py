@@ -4,10 +4,12 @@ from typing import Any
 
 from groundup.runner.stage import Stage, run_stage
 
+HEADLINES = ("vocab_size", "bytes_per_token", "num_unused_tokens", "num_tokens")
+
 
 def main(stage: Stage) -> dict[str, Any]:
-    with stage.importing():
-        from groundup.tokenizer.tokenizer import train_tokenizer
+    from groundup.tokenizer.tokenizer import train_tokenizer
+
     return train_tokenizer(
         text=stage.dep("artifacts/data/text"),
         out=stage.out("artifacts/tokenizer"),
@@ -20,4 +22,4 @@ def main(stage: Stage) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage("tokenizer", main)
+    run_stage("tokenizer", main, HEADLINES)

@@ -1,15 +1,20 @@
 """Fixtures shared by all tests: a tokenizer and a model small enough to build in process."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # workers and the processes they start share the cores
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from groundup.runner.interruption import SIGNALS
 from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
@@ -17,6 +22,7 @@ from tests.llamas import tiny_shape
 from tests.smoke_run import SmokeRun, run_stages
 
 ROOT = Path(__file__).resolve().parents[1]
+WITH_SMOKE_RUN = ("tests/end_to_end/", "tests/chaos/test_chaos.py")  # one worker makes the run for all of them
 
 SENTENCES = [
     "What do you think about the beach? I like it very much, the sea is warm there.",
@@ -24,6 +30,23 @@ SENTENCES = [
     "The river flows through the old town and then through the green valley to the sea.",
     "Do you like music? Yes, I like to listen to music when I am at home.",
 ]
+
+
+class ByFile(LoadScopeScheduling):
+    """A file's tests run in one worker, so that what they share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "smoke run" if nodeid.startswith(WITH_SMOKE_RUN) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    config.option.loadscopereorder = False  # as pytest_collection_modifyitems has ordered them
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: no worker is left alone with one at the end."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(WITH_SMOKE_RUN), item.get_closest_marker("slow") is None))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,7 +130,10 @@ def copy_working_tree(target: Path) -> Path:
         if name and not name.startswith("metrics/") and name != "dvc.lock" and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target / name)
-    shutil.copyfile(ROOT / "presets/smoke.yaml", target / "params.yaml")
+    params = (ROOT / "presets/smoke.yaml").read_text(encoding="utf-8")
+    (target / "params.yaml").write_text(
+        re.sub(r"(?m)^  num_threads: .*", "  num_threads: 1", params), encoding="utf-8"
+    )
     identity = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "copy"]):
         subprocess.run(["git", *command], cwd=target, check=True, env=os.environ | identity)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 AUDIT = Path(__file__).parent / "audit"
 STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
-CLOCK_BOUND = ("_seconds", "_per_second", "peak_memory_mb", "mlflow_run_id")
 POOL = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
 OUR_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "DVC_STAGE", POOL)
 # A checkout that is put back has another mlflow.db under the same name: keep no connection to the last one here.
@@ -33,15 +32,6 @@ def dvc(root: Path, *arguments: str, **extra: str) -> str:
     result = subprocess.run(command, cwd=root, env=environment(**extra), capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
     return result.stdout + result.stderr
-
-
-def drop_clock(values: dict) -> dict:
-    """The JSON values that two runs of the same inputs must share."""
-    return {
-        key: drop_clock(value) if isinstance(value, dict) else value
-        for key, value in values.items()
-        if not key.endswith(CLOCK_BOUND)
-    }
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from groundup.core.formats.records import body
-from groundup.prepare.sources.packages import read_package
+from groundup.prepare.sources.packages import Package
 from groundup.prepare.sources.rows import BadRow
 from groundup.runner.params.prepare import PackageSource, PrepareParams
 
@@ -19,7 +19,7 @@ def write_corpus(params: PrepareParams, folder: Path, times: float) -> int:
         body(record)
         for source in params.sources
         if isinstance(source, PackageSource)
-        for record in read_package(source, params.seed)
+        for record in Package(source, folder, folder, params).read()
         if not isinstance(record, BadRow)
     ]
     pool = [word for text in texts for word in text.split()]

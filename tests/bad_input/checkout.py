@@ -56,10 +56,10 @@ def build_checkout(root: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     _write_shards(root, tokenizer)
     _write_models(root / "artifacts", tokenizer)
     for stage in STAGES:
-        report = root / ("artifacts/report" if stage == "evaluate" else f"artifacts/reports/{stage}")
+        report = root / f"artifacts/reports/{stage}"
         make(report / "report.md").write_text(f"# {stage}\n", encoding="utf-8")
         make(root / f"metrics/{stage}.csv").write_text("step,loss\n1,2.5\n2,2.0\n", encoding="utf-8")
-        write_json(root / f"metrics/{stage}.json", {"loss": 2.0, "fingerprint": "f" * 64, "mlflow_run_id": "e" * 32})
+        write_json(root / f"metrics/{stage}.json", {"loss": 2.0, "fingerprint": ["f" * 16]})
         make(root / f".work/{stage}/{EARLIER}/scratch/checkpoint").write_text("step 2", encoding="utf-8")
     write_jsonl(root / "artifacts/reports/align/evaluation_points.jsonl", map(evaluation_point, range(2)))
     _write_lock(root)

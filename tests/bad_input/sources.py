@@ -11,8 +11,8 @@ FIX = "Correct or remove them"
 SENTENCE = "This is a perfectly fine sentence about nothing much."
 
 
-def prepare(name: str, spoil: Spoil, what: str, where: str, remedy: str) -> Case:
-    return Case(name, "prepare", spoil, what, where, remedy)
+def prepare(name: str, spoil: Spoil, says: str) -> Case:
+    return Case(name, "prepare", spoil, says)
 
 
 def link_outside(root: Path) -> None:

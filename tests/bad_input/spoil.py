@@ -20,28 +20,30 @@ def both(*spoils: Spoil) -> Spoil:
     return lambda root: [spoil(root) for spoil in spoils]
 
 
-def set_param(path: str, value: Any) -> Spoil:
+def edit_params(path: str, edit: Callable[[Any, str], None]) -> Spoil:
+    """`edit` gets the mapping that holds the key, and the key."""
+
     def spoil(root: Path) -> None:
         params = target = read_params(root)
         *sections, key = path.split(".")
         for section in sections:
             target = target[int(section)] if section.isdigit() else target[section]
-        target[key] = value
+        edit(target, key)
         write_params(root, params)
 
     return spoil
+
+
+def set_param(path: str, value: Any) -> Spoil:
+    return edit_params(path, lambda section, key: section.update({key: value}))
+
+
+def set_params(values: dict[str, Any]) -> Spoil:
+    return both(*(set_param(path, value) for path, value in values.items()))
 
 
 def drop_param(path: str) -> Spoil:
-    def spoil(root: Path) -> None:
-        params = target = read_params(root)
-        *sections, key = path.split(".")
-        for section in sections:
-            target = target[int(section)] if section.isdigit() else target[section]
-        del target[key]
-        write_params(root, params)
-
-    return spoil
+    return edit_params(path, lambda section, key: section.pop(key))
 
 
 def write(path: str, content: str | bytes) -> Spoil:
@@ -77,18 +79,28 @@ def truncate(path: str, keep: float = 0.5) -> Spoil:
     return lambda root: (root / path).write_bytes((data := (root / path).read_bytes())[: int(len(data) * keep)])
 
 
-def empty_folder(path: str) -> Spoil:
-    return both(delete(path), lambda root: (root / path).mkdir())
-
-
 def file_for_folder(path: str) -> Spoil:
     """A file where a folder must be made: what a read-only place is like, also for root."""
     return both(lambda root: (root / path).exists() and delete(path)(root), write(path, ""))
 
 
+def an_empty_folder(path: str) -> Spoil:
+    return both(delete(path), lambda root: (root / path).mkdir())
+
+
 def rows(path: str, rows: Iterable[dict[str, Any]]) -> Spoil:
     kept = list(rows)
     return lambda root: write_jsonl(root / path, kept)
+
+
+def edit_row(path: str, **changes: Any) -> Spoil:
+    """Of a .jsonl, its first row."""
+
+    def spoil(root: Path) -> None:
+        first, *others = (root / path).read_text(encoding="utf-8").splitlines()
+        write_jsonl(root / path, [json.loads(first) | changes, *map(json.loads, others)])
+
+    return spoil
 
 
 def edit_json(path: str, **changes: Any) -> Spoil:

@@ -5,17 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
-from tests.bad_input.conftest import Case, Checkout, case_id, check_failure
+from tests.bad_input.conftest import Case, each_fails_clearly
 from tests.bad_input.spoil import (
     Spoil,
+    an_empty_folder,
     both,
     delete,
     edit_json,
     edit_weights,
-    empty_folder,
     nan_weights,
     replace,
     truncate,
@@ -25,14 +24,10 @@ from tests.bad_input.spoil import (
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 
 
-def restored(path: str) -> str:
-    """The command that brings back what DVC recorded."""
-    return f"{path}` brings back what DVC recorded"
-
-
 def damaged(stage: str, folder: str, name: str, spoil: Spoil, what: str) -> Case:
+    where = f"artifacts/{folder}"
     return Case(
-        f"{stage}, {folder}, {name}", stage, spoil, what, f"artifacts/{folder}", restored(f"artifacts/{folder}")
+        f"{stage}, {folder}, {name}", stage, spoil, f"{what} | {where} | {where}` brings back what DVC recorded"
     )
 
 
@@ -82,157 +77,57 @@ CASES = [
     )
 ]
 CASES += [
-    damaged(
-        "sft",
-        "base",
-        "empty folder",
-        empty_folder("artifacts/base"),
-        "it has no config.json; it has no generation_config.json",
-    ),
+    damaged("sft", "base", "empty folder", an_empty_folder("artifacts/base"),
+            "it has no config.json; it has no generation_config.json"),
     damaged("sft", "base", "no weights", delete(f"artifacts/base/{WEIGHTS}"), "it has no weights"),
     damaged("sft", "base", "weights empty", write(f"artifacts/base/{WEIGHTS}", b""), "damaged or incomplete"),
-    damaged(
-        "sft",
-        "base",
-        "weights junk",
-        write(f"artifacts/base/{WEIGHTS}", b"\x80\x02junk" * 99),
-        "damaged or incomplete",
-    ),
-    damaged(
-        "sft",
-        "base",
-        "some weights missing",
-        edit_weights("artifacts/base", half_dropped),
-        "missing or have another shape",
-    ),
-    damaged(
-        "sft",
-        "base",
-        "weights of another size",
-        edit_weights("artifacts/base", of_another_size),
-        "missing or have another shape",
-    ),
-    damaged(
-        "sft",
-        "base",
-        "config of another size",
-        edit_json(f"artifacts/base/{CONFIG}", hidden_size=64),
-        "missing or have another shape",
-    ),
-    damaged(
-        "sft",
-        "base",
-        "config of another vocabulary",
-        edit_json(f"artifacts/base/{CONFIG}", vocab_size=999),
-        "they come from two runs",
-    ),
-    damaged(
-        "sft",
-        "base",
-        "no generation config",
-        delete("artifacts/base/generation_config.json"),
-        "it has no generation_config.json",
-    ),
-    damaged(
-        "sft",
-        "base",
-        "wrong architecture",
-        edit_json(f"artifacts/base/{CONFIG}", architectures=["BertModel"]),
-        "config.json is of ['BertModel'], not of LlamaForCausalLM",
-    ),
-    damaged(
-        "sft", "base", "no architecture", edit_json(f"artifacts/base/{CONFIG}", architectures=None), "config.json"
-    ),
+    damaged("sft", "base", "weights junk", write(f"artifacts/base/{WEIGHTS}", b"\x80\x02junk" * 99),
+            "damaged or incomplete"),
+    damaged("sft", "base", "some weights missing", edit_weights("artifacts/base", half_dropped),
+            "missing or have another shape"),
+    damaged("sft", "base", "weights of another size", edit_weights("artifacts/base", of_another_size),
+            "missing or have another shape"),
+    damaged("sft", "base", "config of another size", edit_json(f"artifacts/base/{CONFIG}", hidden_size=64),
+            "missing or have another shape"),
+    damaged("sft", "base", "config of another vocabulary", edit_json(f"artifacts/base/{CONFIG}", vocab_size=999),
+            "they come from two runs"),
+    damaged("sft", "base", "no generation config", delete("artifacts/base/generation_config.json"),
+            "it has no generation_config.json"),
+    damaged("sft", "base", "wrong architecture", edit_json(f"artifacts/base/{CONFIG}", architectures=["BertModel"]),
+            "config.json is of ['BertModel'], not of LlamaForCausalLM"),
+    damaged("sft", "base", "no architecture", edit_json(f"artifacts/base/{CONFIG}", architectures=None),
+            "config.json"),
     damaged("sft", "base", "no tokenizer", delete(f"artifacts/base/{TOKENIZER}"), "tokenizer.json is missing"),
     damaged("sft", "base", "tokenizer cut off", truncate(f"artifacts/base/{TOKENIZER}"), "the tokenizer in"),
-    damaged(
-        "sft",
-        "base",
-        "tokenizer without roles",
-        replace(f"artifacts/base/{TOKENIZER}", "<|user|>", "<|human|>"),
-        "they come from two runs",
-    ),
-    Case(
-        "sft, base, config cut off",
-        "sft",
-        truncate(f"artifacts/base/{CONFIG}"),
-        "not valid JSON",
-        f"artifacts/base/{CONFIG}",
-        "`dvc repro` writes it again",
-    ),
-    Case(
-        "sft, base, config a list",
-        "sft",
-        write(f"artifacts/base/{CONFIG}", "[]"),
-        "not an object",
-        f"artifacts/base/{CONFIG}",
-        "`dvc repro` writes it again",
-    ),
-    damaged(
-        "align",
-        "reward",
-        "a language model",
-        both(delete("artifacts/reward"), lambda root: (root / "artifacts/base").rename(root / "artifacts/reward")),
-        "config.json is of ['LlamaForCausalLM'], not of LlamaForSequenceClassification",
-    ),
+    damaged("sft", "base", "tokenizer without roles", replace(f"artifacts/base/{TOKENIZER}", "<|user|>", "<|human|>"),
+            "they come from two runs"),
+    Case("sft, base, config cut off", "sft", truncate(f"artifacts/base/{CONFIG}"),
+         f"not valid JSON | artifacts/base/{CONFIG} | `dvc repro` writes it again"),
+    Case("sft, base, config a list", "sft", write(f"artifacts/base/{CONFIG}", "[]"),
+         f"not an object | artifacts/base/{CONFIG} | `dvc repro` writes it again"),
+    damaged("align", "reward", "a language model",
+            both(delete("artifacts/reward"), lambda root: (root / "artifacts/base").rename(root / "artifacts/reward")),
+            "config.json is of ['LlamaForCausalLM'], not of LlamaForSequenceClassification"),
     damaged("align", "sft", "no model card", delete("artifacts/sft/README.md"), "it has no README.md"),
-    Case(
-        "align, another vocabulary of the same size",
-        "align",
-        swap_tokens("reward"),
-        "differs from that of sft",
-        "the tokenizer of reward",
-        "run `dvc repro`",
-    ),
-    Case(
-        "evaluate, another vocabulary of the same size",
-        "evaluate",
-        swap_tokens("base"),
-        "differs from that of sft",
-        "the tokenizer of base",
-        "run `dvc repro`",
-    ),
-    damaged("pretrain", "tokenizer", "empty folder", empty_folder("artifacts/tokenizer"), "tokenizer.json is missing"),
+    Case("align, another vocabulary of the same size", "align", swap_tokens("reward"),
+         "differs from that of sft | the tokenizer of reward | run `dvc repro`"),
+    Case("evaluate, another vocabulary of the same size", "evaluate", swap_tokens("base"),
+         "differs from that of sft | the tokenizer of base | run `dvc repro`"),
+    damaged("pretrain", "tokenizer", "empty folder", an_empty_folder("artifacts/tokenizer"),
+            "tokenizer.json is missing"),
     damaged("pretrain", "tokenizer", "cut off", truncate(f"artifacts/tokenizer/{TOKENIZER}"), "the tokenizer in"),
-    damaged(
-        "pretrain", "shards", "no manifest", delete("artifacts/shards/manifest.json"), "manifest.json cannot be read"
-    ),
-    damaged(
-        "pretrain",
-        "shards",
-        "manifest cut off",
-        truncate("artifacts/shards/manifest.json"),
-        "manifest.json cannot be read",
-    ),
+    damaged("pretrain", "shards", "no manifest", delete("artifacts/shards/manifest.json"),
+            "manifest.json cannot be read"),
+    damaged("pretrain", "shards", "manifest cut off", truncate("artifacts/shards/manifest.json"),
+            "manifest.json cannot be read"),
     damaged("pretrain", "shards", "a shard missing", delete("artifacts/shards/00000.bin"), "00000.bin missing"),
-    damaged(
-        "pretrain",
-        "shards",
-        "a shard cut off",
-        truncate("artifacts/shards/00000.bin"),
-        "00000.bin missing or not of the size",
-    ),
-    damaged(
-        "pretrain",
-        "shards",
-        "an index cut off",
-        truncate("artifacts/shards/00000.idx"),
-        "00000.idx missing or not of the size",
-    ),
-    Case(
-        "pretrain, shards of another tokenizer",
-        "pretrain",
-        lambda root: (p := root / "artifacts/shards/00000.bin").write_bytes(b"\xff\xff" + p.read_bytes()[2:]),
-        "token 65535",
-        "artifacts/shards",
-        "`dvc repro tokenizer`",
-    ),
-]
+    damaged("pretrain", "shards", "a shard cut off", truncate("artifacts/shards/00000.bin"),
+            "00000.bin missing or not of the size"),
+    damaged("pretrain", "shards", "an index cut off", truncate("artifacts/shards/00000.idx"),
+            "00000.idx missing or not of the size"),
+    Case("pretrain, shards of another tokenizer", "pretrain",
+         lambda root: (p := (root / "artifacts/shards/00000.bin")).write_bytes(b"\xff\xff" + p.read_bytes()[2:]),
+         "token 65535 | artifacts/shards | `dvc repro tokenizer`"),
+]  # fmt: skip
 
-
-@pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_it_is_said_and_nothing_is_lost(
-    case: Case, checkout: Checkout, monkeypatch: pytest.MonkeyPatch, record_property: Any
-) -> None:
-    record_property("bad_input", "models")
-    check_failure(case, checkout, monkeypatch)
+test_it_is_said_and_nothing_is_lost = each_fails_clearly(CASES)

@@ -1,6 +1,5 @@
 """params.yaml that cannot be used: said before torch is imported, and nothing at all is touched."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +8,16 @@ from groundup.runner.params import load_params
 from tests.bad_input.checkout import snapshot
 from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id
 from tests.bad_input.forks import ForkServer
-from tests.bad_input.spoil import append, both, delete, drop_param, replace, set_param, write
+from tests.bad_input.spoil import (
+    Spoil,
+    an_empty_folder,
+    append,
+    delete,
+    drop_param,
+    replace,
+    set_param,
+    write,
+)
 
 P = "params.yaml"
 ADD, UNKNOWN, CHANGE = "missing; add it", "unknown key; remove it or correct its spelling", "change the value"
@@ -18,59 +26,34 @@ LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["q_proj"]}
 PACKAGE = "prepare.sources.0.package."
 
 
-def wrong(path: str, value: Any, what: str, remedy: str = CHANGE, where: str = "", stage: str = "prepare") -> Case:
+def wrong(path: str, value: Any, what: str, remedy: str = CHANGE, where: str = "") -> Case:
     """A value of the wrong kind; the message must name its place."""
-    return Case(f"{path} is {value!r:.30}", stage, set_param(path, value), what, (where or path) + ":", remedy)
+    return Case(f"{path} is {value!r:.30}", "prepare", set_param(path, value), f"{what} | {where or path}: | {remedy}")
 
 
-def contradiction(path: str, value: Any, what: str, where: str, remedy: str) -> Case:
+def contradiction(path: str, value: Any, says: str) -> Case:
     """A value that is fine alone."""
-    return Case(f"{path} {value!r:.30} contradicts", "align", set_param(path, value), what, where, remedy)
+    return Case(f"{path} {value!r:.30} contradicts", "align", set_param(path, value), says)
 
 
-def text(name: str, spoil: Callable[..., Any], what: str, where: str = P, remedy: str = SYNTAX) -> Case:
-    return Case(name, "prepare", spoil, what, where, remedy)
+def text(name: str, spoil: Spoil, what: str, where: str = P, remedy: str = SYNTAX) -> Case:
+    return Case(name, "prepare", spoil, f"{what} | {where} | {remedy}")
 
 
 CASES = [
-    Case("a section is missing", "prepare", drop_param("align"), "missing", "align:", ADD),
-    Case("a key is missing", "sft", drop_param("sft.seed"), "missing", "sft.seed:", ADD),
-    Case(
-        "a key of a source is missing",
-        "prepare",
-        drop_param("prepare.sources.0.licence"),
-        "missing",
-        PACKAGE + "licence:",
-        ADD,
-    ),
-    Case(
-        "the kind of a source is missing",
-        "prepare",
-        drop_param("prepare.sources.0.kind"),
-        "kind",
-        "prepare.sources.0",
-        ADD,
-    ),
-    Case("an unknown section", "prepare", set_param("surprise", {}), "unknown key", "surprise:", UNKNOWN),
-    Case(
-        "an unknown key", "pretrain", set_param("pretrain.momentum", 0.9), "unknown key", "pretrain.momentum:", UNKNOWN
-    ),
-    Case(
-        "an unknown key of a source",
-        "prepare",
-        set_param("prepare.sources.0.url", "x"),
-        "unknown key",
-        PACKAGE + "url:",
-        UNKNOWN,
-    ),
-    Case(
-        "an unknown nested key",
-        "prepare",
-        set_param("prepare.splits.train", 0.5),
-        "unknown key",
-        "prepare.splits.train:",
-        UNKNOWN,
-    ),
+    Case("a section is missing", "prepare", drop_param("align"), f"missing | align: | {ADD}"),
+    Case("a key is missing", "sft", drop_param("sft.seed"), f"missing | sft.seed: | {ADD}"),
+    Case("a key of a source is missing", "prepare", drop_param("prepare.sources.0.licence"),
+         f"missing | {PACKAGE}licence: | {ADD}"),
+    Case("the kind of a source is missing", "prepare", drop_param("prepare.sources.0.kind"),
+         f"kind | prepare.sources.0 | {ADD}"),
+    Case("an unknown section", "prepare", set_param("surprise", {}), f"unknown key | surprise: | {UNKNOWN}"),
+    Case("an unknown key", "pretrain", set_param("pretrain.momentum", 0.9),
+         f"unknown key | pretrain.momentum: | {UNKNOWN}"),
+    Case("an unknown key of a source", "prepare", set_param("prepare.sources.0.url", "x"),
+         f"unknown key | {PACKAGE}url: | {UNKNOWN}"),
+    Case("an unknown nested key", "prepare", set_param("prepare.splits.train", 0.5),
+         f"unknown key | prepare.splits.train: | {UNKNOWN}"),
     wrong("pretrain.learning_rate", "1e-4", "'1e-4' is text", NUMBER),
     wrong("align.ppo.kl_coefficient", "0,1", "'0,1' is text", NUMBER),
     wrong("pretrain.num_steps", "750", "'750' is text", NUMBER),
@@ -103,101 +86,56 @@ CASES = [
     wrong("align.method", "reinforce", "'reinforce'", "'ppo', 'rloo', 'grpo' or 'dpo'"),
     wrong("align.ppo.value_trunk", "none", "'none'", "'separate' or 'shared'"),
     wrong("runtime.precision", "fp16", "'fp16'", "'fp32' or 'bf16'"),
+    wrong("align.rewards", [], "at least 1 item"),
+    wrong("align.rewards.1.kind", "rouge", "'rouge'", "'reward_model', 'length'"),
+    wrong("align.rewards.1.kind", "repetition", "repetition stands more than once", where="align.rewards"),
+    wrong("align.rewards.1.weight", -1.0, "greater than or equal to 0", where="align.rewards.1.length.weight"),
+    wrong("align.rewards.0.pessimism", None, "nothing", "write a number", "align.rewards.0.reward_model.pessimism"),
     wrong("align.lora", {**LORA, "dropout": 0.1}, "dropout must be 0"),
     wrong("sft.lora", {**LORA, "target_modules": []}, "at least 1 item", where="sft.lora.target_modules"),
     wrong("prepare.clean.languages", [], "at least 1 item"),
     wrong("prepare.prompts.turns", [], "at least 1 item"),
     wrong("prepare.preferences.excerpt_turns", [], "at least 1 item"),
-    contradiction("tokenizer.vocab_size", 100, "bytes and special tokens alone", "tokenizer.vocab_size", "raise it"),
-    contradiction(
-        "tokenizer.curve_vocab_sizes", [9], "between 262 and", "tokenizer.curve_vocab_sizes [9]", "must lie"
-    ),
-    contradiction(
-        "tokenizer.curve_vocab_sizes",
-        [999],
-        "tokenizer.vocab_size 300",
-        "tokenizer.curve_vocab_sizes [999]",
-        "must lie",
-    ),
-    contradiction("model.num_heads", 3, "multiple of 2 x model.num_heads", "model.hidden_size 32", "must be"),
-    contradiction("model.num_kv_heads", 3, "model.num_heads 2", "model.num_kv_heads 3", "must divide"),
-    contradiction("pretrain.warmup_steps", 4, "leave no room", "pretrain.warmup_steps", "lower one of them"),
-    contradiction("sft.max_length", 999, "above model.context_length 128", "sft.max_length 999", "lower it"),
-    contradiction("reward.max_length", 999, "above model.context_length 128", "reward.max_length 999", "lower it"),
-    contradiction(
-        "align.rollout.max_new_tokens",
-        64,
-        "below model.context_length 128",
-        "align.rollout.max_new_tokens = 128",
-        "lower",
-    ),
-    contradiction(
-        "evaluate.max_new_tokens", 128, "below model.context_length 128", "evaluate.max_new_tokens 128", "lower"
-    ),
-    contradiction(
-        "evaluate.decoding.max_new_tokens",
-        65,
-        "above half of model.context_length 128",
-        "evaluate.decoding.max_new_tokens 65",
-        "lower it",
-    ),
-    contradiction(
-        "evaluate.decoding.num_beams",
-        5,
-        "below num_beams x max_new_tokens (80)",
-        "evaluate.decoding: budget_tokens 64",
-        "raise it",
-    ),
-    contradiction("align.minibatch_size", 3, "align.rollout.batch_size 4", "align.minibatch_size 3", "must divide"),
-    contradiction("align.budgets.kl", 1.0, "align.ppo.kl_target 4.0", "align.budgets.kl 1.0", "must not be above"),
-    contradiction(
-        "align.alarms.kl_stop", 7.0, "align.budgets.kl 8.0", "align.alarms.kl_stop 7.0", "must not be above"
-    ),
-    wrong("align.rewards", [], "at least 1 item"),
-    wrong("align.rewards.1.kind", "rouge", "'rouge'", "'reward_model', 'length'", "align.rewards.1.kind"),
-    wrong("align.rewards.1.kind", "repetition", "repetition stands more than once", where="align.rewards"),
-    wrong("align.rewards.1.weight", -1.0, "greater than or equal to 0", where="align.rewards.1.length.weight"),
-    wrong("align.rewards.0.pessimism", None, "nothing", "write a number", "align.rewards.0.reward_model.pessimism"),
-    contradiction("prepare.splits.test", 0.95, "nothing is left for train", "prepare.splits", "keep the sum below 1"),
-    contradiction("prepare.prompts.turns", [1, 2], "ends on a user turn", "prepare.prompts.turns", "use odd numbers"),
-    contradiction("prepare.preferences.excerpt_turns", [3], "assistant turn", "excerpt_turns [3]", "use even numbers"),
-    contradiction("prepare.clean.max_characters", 10, "min_characters 20", "prepare.clean.max_characters 10", "raise"),
-    Case(
-        "two sources of one name",
-        "prepare",
-        replace(
-            P,
-            "sources:",
-            "sources:\n  - {kind: files, name: talk, paths: [a.txt], yields: text, text_column: text, licence: own}",
-        ),
-        "names must differ",
-        "prepare.sources",
-        "got talk, talk",
-    ),
+    contradiction("tokenizer.vocab_size", 100, "bytes and special tokens alone | tokenizer.vocab_size | raise it"),
+    contradiction("tokenizer.curve_vocab_sizes", [9], "between 262 and | tokenizer.curve_vocab_sizes [9] | must lie"),
+    contradiction("tokenizer.curve_vocab_sizes", [999],
+                  "tokenizer.vocab_size 300 | tokenizer.curve_vocab_sizes [999] | must lie"),
+    contradiction("model.num_heads", 3, "multiple of 2 x model.num_heads | model.hidden_size 32 | must be"),
+    contradiction("model.num_kv_heads", 3, "model.num_heads 2 | model.num_kv_heads 3 | must divide"),
+    contradiction("pretrain.warmup_steps", 4, "leave no room | pretrain.warmup_steps | lower one of them"),
+    contradiction("sft.max_length", 999, "above model.context_length 128 | sft.max_length 999 | lower it"),
+    contradiction("reward.max_length", 999, "above model.context_length 128 | reward.max_length 999 | lower it"),
+    contradiction("align.rollout.max_new_tokens", 64,
+                  "below model.context_length 128 | align.rollout.max_new_tokens = 128 | lower"),
+    contradiction("evaluate.max_new_tokens", 128,
+                  "below model.context_length 128 | evaluate.max_new_tokens 128 | lower"),
+    contradiction("evaluate.decoding.max_new_tokens", 65,
+                  "above half of model.context_length 128 | evaluate.decoding.max_new_tokens 65 | lower it"),
+    contradiction("evaluate.decoding.num_beams", 5,
+                  "below num_beams x max_new_tokens (80) | evaluate.decoding: budget_tokens 64 | raise it"),
+    contradiction("align.minibatch_size", 3, "align.rollout.batch_size 4 | align.minibatch_size 3 | must divide"),
+    contradiction("align.budgets.kl", 1.0, "align.ppo.kl_target 4.0 | align.budgets.kl 1.0 | must not be above"),
+    contradiction("align.alarms.kl_stop", 7.0, "align.budgets.kl 8.0 | align.alarms.kl_stop 7.0 | must not be above"),
+    contradiction("prepare.splits.test", 0.95, "nothing is left for train | prepare.splits | keep the sum below 1"),
+    contradiction("prepare.prompts.turns", [1, 2], "ends on a user turn | prepare.prompts.turns | use odd numbers"),
+    contradiction("prepare.preferences.excerpt_turns", [3], "assistant turn | excerpt_turns [3] | use even numbers"),
+    contradiction("prepare.clean.max_characters", 10, "min_characters 20 | prepare.clean.max_characters 10 | raise"),
+    Case("two sources of one name", "prepare", replace(P, "sources:", "sources:\n  - {kind: files, name: talk, "
+         "paths: [a.txt], yields: text, text_column: text, licence: own}"),
+         "names must differ | prepare.sources | got talk, talk"),
     text("an open bracket", append(P, "\nbroken: [1, 2"), "not valid YAML"),
     text("a wrong indentation", replace(P, "  seed: 4", "   seed: 4"), "not valid YAML"),
     text("a tab", append(P, "\nextra:\n\tseed: 1\n"), "'\\t'"),
-    text(
-        "a key twice", append(P, "\nruntime:\n  num_threads: 2\n  precision: fp32\n"), 'found duplicate key "runtime"'
-    ),
-    text(
-        "a nested key twice",
-        replace(P, "  num_layers: 1", "  num_layers: 1\n  num_layers: 2"),
-        'found duplicate key "num_layers"',
-    ),
-    text(
-        "conflict markers",
-        replace(P, "  num_layers: 1", "<<<<<<< HEAD\n  num_layers: 1\n=======\n  num_layers: 2\n>>>>>>> other"),
-        "git's conflict markers",
-        where="params.yaml, line ",
-        remedy="resolve the conflict",
-    ),
+    text("a key twice", append(P, "\nruntime:\n  num_threads: 2\n  precision: fp32\n"),
+         'found duplicate key "runtime"'),
+    text("a nested key twice", replace(P, "  num_layers: 1", "  num_layers: 1\n  num_layers: 2"),
+         'found duplicate key "num_layers"'),
+    text("conflict markers",
+         replace(P, "  num_layers: 1", "<<<<<<< HEAD\n  num_layers: 1\n=======\n  num_layers: 2\n>>>>>>> other"),
+         "git's conflict markers", "params.yaml, line ", "resolve the conflict"),
     text("an alias of nothing", append(P, "\nextra: *base\n"), "undefined alias 'base'"),
-    text(
-        "a tag of Python",
-        append(P, "\nextra: !!python/object/apply:os.system [id]\n"),
-        "python/object/apply:os.system",
-    ),
+    text("a tag of Python", append(P, "\nextra: !!python/object/apply:os.system [id]\n"),
+         "python/object/apply:os.system"),
     text("two documents", append(P, "\n---\na: 1\n"), "another document"),
     text("an empty file", write(P, ""), "got nothing", remedy="presets/laptop.yaml"),
     text("only comments", write(P, "# later\n"), "got nothing", remedy="presets/laptop.yaml"),
@@ -207,15 +145,12 @@ CASES = [
     text("UTF-16", write(P, "a: 1".encode("utf-16")), "not valid UTF-8", remedy="save it as UTF-8"),
     text("binary junk", write(P, bytes(range(8)) * 40), "not valid YAML"),
     text("no file", delete(P), "is missing", remedy="git checkout -- params.yaml"),
-    text("a folder", both(delete(P), lambda root: (root / P).mkdir()), "is a folder", remedy="remove it"),
-]
+    text("a folder", an_empty_folder(P), "is a folder", remedy="remove it"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_it_is_said_before_anything_is_touched(
-    case: Case, checkout: Checkout, forks: ForkServer, record_property: Any
-) -> None:
-    record_property("bad_input", "params")
+def test_it_is_said_before_anything_is_touched(case: Case, checkout: Checkout, forks: ForkServer) -> None:
     case.spoil(checkout.root)
     before = snapshot(checkout.root)
     outcome = forks.run(case.stage, checkout.root)

@@ -1,6 +1,5 @@
 """What differs between a run that was killed and resumed and one that was not."""
 
-import json
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -11,8 +10,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 
+from groundup.runner.figures import OF_THIS_MACHINE, read_record
 from groundup.runner.pipeline import StageSpec
-from tests.smoke_run import CLOCK_BOUND, STAGES, SmokeRun, drop_clock
+from tests.smoke_run import STAGES, SmokeRun
 
 EXPERIMENT = "groundup"
 MAX_SHOWN = 3  # entries of a history that differ
@@ -25,7 +25,7 @@ def differing_files(root: Path, whole: Path, before: Path, spec: StageSpec) -> l
     problems = [f"{path} is missing" for path in sorted(wanted.keys() - found.keys())]
     problems += [f"{path} was left behind" for path in sorted(found.keys() - wanted.keys())]
     for path in sorted(wanted.keys() & found.keys()):
-        if not same(found[path], wanted[path]):
+        if found[path].read_bytes() != wanted[path].read_bytes():
             problems.append(f"{path} differs{first_difference(found[path], wanted[path])}")
     ours, theirs = (outs_in_lock(folder, spec) for folder in (root, whole))
     problems += [f"dvc.lock differs in {path}" for path in sorted(theirs) if ours.get(path) != theirs[path]]
@@ -40,28 +40,22 @@ def published(root: Path, paths: tuple[str, ...]) -> dict[str, Path]:
     return {file.relative_to(root).as_posix(): file for file in files if file.is_file()}
 
 
-def same(one: Path, two: Path) -> bool:
-    if one.suffix == ".json" and one.parent.name == "metrics":
-        return drop_clock(json.loads(one.read_text("utf-8"))) == drop_clock(json.loads(two.read_text("utf-8")))
-    return one.read_bytes() == two.read_bytes()
-
-
 def first_difference(one: Path, two: Path) -> str:
     """Where to look: the first line, or the number of bytes."""
     try:
         lines = zip(one.read_text("utf-8").splitlines(), two.read_text("utf-8").splitlines(), strict=False)
     except UnicodeDecodeError:
         return f": {one.stat().st_size} bytes, uninterrupted {two.stat().st_size}"
-    pairs = (pair for pair in lines if pair[0] != pair[1] and not any(key in pair[0] for key in CLOCK_BOUND))
+    pairs = (pair for pair in lines if pair[0] != pair[1])
     return next((f": {a.strip()[:80]!r}, uninterrupted {b.strip()[:80]!r}" for a, b in pairs), ": another length")
 
 
 def outs_in_lock(root: Path, spec: StageSpec) -> dict[str, str]:
-    """path -> md5, without the metrics file, which holds times."""
+    """path -> md5"""
     path = root / "dvc.lock"
     stages = YAML(typ="safe").load(path.read_text("utf-8"))["stages"] if path.exists() else {}
     outs = stages.get(spec.name, {}).get("outs", [])
-    return {out["path"]: out["md5"] for out in outs if out["path"] not in spec.metrics}
+    return {out["path"]: out["md5"] for out in outs}
 
 
 class Store:
@@ -81,7 +75,7 @@ class Store:
         found: dict[str, Any] = {"status": run.info.status, "params": dict(run.data.params)}
         for key in run.data.metrics:
             points = sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
-            measured = key.endswith(CLOCK_BOUND)
+            measured = key.endswith(OF_THIS_MACHINE)
             found[f"metric {key}"] = [(step, None if measured else value) for step, value in points]
         ids = ("model.", "mlflow.", "spool")  # drawn anew in every run
         found["tags"] = {key: value for key, value in run.data.tags.items() if not key.startswith(ids)}
@@ -132,8 +126,9 @@ def differing_history(root: Path, spec: StageSpec, wanted: dict[str, Any], runs_
     if len(differing) > MAX_SHOWN:
         problems.append(f"MLflow's {', '.join(differing[MAX_SHOWN:])} differ too")
     problems += [f"another MLflow run went on: {run_id} after {other}" for other in runs_before if other != run_id]
-    if not all(json.loads((root / path).read_text("utf-8"))["mlflow_run_id"] == run_id for path in spec.metrics):
-        problems.append(f"{spec.metrics[0]} does not name the run {run_id}")
+    record = read_record(root, spec.name)
+    if record is None or record.fingerprint != runs[0].data.tags["fingerprint"]:
+        problems.append(f"{spec.metrics[0]} does not have the fingerprint of the run {run_id}")
     return problems
 
 

@@ -30,8 +30,8 @@ def imported_files(path: Path, src: Path = SRC) -> set[Path]:
         elif (place / "__init__.py").is_file() and not any(other.startswith(module + ".") for other in modules):
             files.add(place / "__init__.py")
     for module in modules:  # a name that a package itself defines
-        place, _, name = module.rpartition(".")
-        package = src / Path(*place.split(".")) if place else src
+        *packages, name = module.split(".")
+        package = src / Path(*packages)
         if (
             (package / "__init__.py").is_file()
             and not (package / name).exists()

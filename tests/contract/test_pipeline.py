@@ -2,21 +2,33 @@
 
 import ast
 import re
+from collections.abc import Iterable
 
 import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.runner.files import IGNORED
 from groundup.runner.params import Params
+from groundup.runner.params.align import AlignParams
+from groundup.runner.params.evaluate import EvaluateParams
+from groundup.runner.params.methods import DpoParams, GroupParams, PpoParams
 from groundup.runner.params.prepare import FilesSource, HubSource, PackageSource
+from groundup.runner.params.rewards import PenaltyTerm, ScoreTerm
 from groundup.runner.params.section import Section
 from groundup.runner.pipeline import producer, read_pipeline
 from tests.contract.imports import ROOT, folder_of, reached_files
 
 PIPELINE = read_pipeline(ROOT)
 STAGES = list(PIPELINE)
-SOURCES = (PackageSource, FilesSource, HubSource)  # annotated as their union, Source
+# What code has at hand without its name: a name that it has instead -> the sections behind it.
+STANDS_FOR = {
+    "Source": (PackageSource, FilesSource, HubSource),
+    "RewardTerm": (ScoreTerm, PenaltyTerm),
+    "Measure": (EvaluateParams,),  # has them in its context
+    "Context": (AlignParams, PpoParams, GroupParams, DpoParams),
+}
 
 
 def script(stage: str) -> str:
@@ -24,10 +36,10 @@ def script(stage: str) -> str:
 
 
 def calls_of(stage: str, name: str) -> set[str]:
-    """Arguments of stage.NAME("...") in a stage script; f-strings over module constants are spelled out."""
+    """Arguments of stage.NAME("...") in a script; f-strings over module constants or OUTPUTS are spelled out."""
     source = script(stage)
     tree = ast.parse(source)
-    constants = {
+    constants: dict[str, Iterable[str]] = {"OUTPUTS": OUTPUTS} | {
         node.targets[0].id: ast.literal_eval(node.value)
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
@@ -129,6 +141,7 @@ RECEIVERS = {
     "source",
     "method",
     "gate",
+    "term",
 }  # how the code names a section at hand
 
 
@@ -140,7 +153,8 @@ def params_read(code: str, known: list[type[BaseModel]]) -> set[str]:
     """
     tree = ast.parse(code)
     identifiers = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    at_hand = [s for s in known if s.__name__ in identifiers or (s in SOURCES and "Source" in identifiers)]
+    implied = {section for name, behind in STANDS_FOR.items() if name in identifiers for section in behind}
+    at_hand = [s for s in known if s.__name__ in identifiers or s in implied]
     by_name = {name: _classes(field.annotation) for section in known for name, field in section.model_fields.items()}
     found = set()
     for node in ast.walk(tree):

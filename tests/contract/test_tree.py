@@ -20,7 +20,7 @@ def test_the_mlflow_folder_is_no_package() -> None:
 @pytest.mark.parametrize("path", [*SOURCES, *STAGES, *TESTS], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_file_is_short_and_ascii(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= (45 if path in STAGES else 400)
+    assert len(text.splitlines()) <= (47 if path in STAGES else 400)
     assert text.isascii()
 
 

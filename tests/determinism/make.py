@@ -10,6 +10,7 @@ from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.model.llama import build_llama, save_model
 from groundup.prepare import processes
+from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.prepare.prepare import prepare
 from groundup.runner.params.training import ModelParams, TokenizerParams
 from groundup.tokenizer.tokenizer import train_tokenizer
@@ -36,11 +37,10 @@ def make(folder: Path) -> None:
             for i in range(40)
         ),
     )
-    names = ("text", "chats", "preferences", "prompts", "evaluation", "monitor", "judge", "report")
-    outs = {name: folder / "out" / name for name in names}
+    outs = {name: folder / "out" / name for name in OUTPUTS}
     params = make_params([files_source("own", ["own.jsonl"], "text"), files_source("talk", ["talk.jsonl"], "chats")])
     processes.CHUNKS_ALONE, processes.CHUNK_CHARACTERS = 0, 500  # so that a worker has a part in all of it
-    prepare(data_dir=folder / "data", work=folder / "work", params=params, num_processes=2, **outs)
+    prepare(params, folder / "data", outs, folder / "out/report", folder / "work", num_processes=2)
     tokenizer = folder / "out/tokenizer"
     train_tokenizer(
         outs["text"],

@@ -1,5 +1,6 @@
 """The real `dvc repro` on the smoke preset, in copies of the working tree."""
 
+import importlib
 import json
 import os
 import re
@@ -12,6 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
+from groundup.runner.clock import present_runs
+from groundup.runner.figures import INTERVAL, read_record, reproducible
 from groundup.runner.lineage import StoredRuns, present_lineage
 from groundup.runner.params import load_params
 from groundup.runner.pipeline import StageSpec, lies_in, read_pipeline
@@ -19,9 +22,12 @@ from tests.conftest import copy_working_tree
 from tests.contract.metrics_page import metric_names, unnamed, unreported
 from tests.determinism.test_surroundings import ELSEWHERE, has_locale
 from tests.security.pickles import pickles_below
-from tests.smoke_run import STAGES, SmokeRun, audit, drop_clock, dvc, environment
+from tests.smoke_run import STAGES, SmokeRun, audit, dvc, environment
 
 pytestmark = pytest.mark.slow
+
+WIDTH = 160  # of a screen, in characters
+MAY_BE_MISSING = {"val_relevance_accuracy", "val_sampled_accuracy"}  # where a split has no such pairs
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +49,10 @@ def second(tmp_path_factory: pytest.TempPathFactory, first: Path) -> Path:
     return root
 
 
-def record(root: Path, stage: str) -> dict:
-    return json.loads((root / f"metrics/{stage}.json").read_text(encoding="utf-8"))
+def figures(root: Path, stage: str) -> dict:
+    """All that the stage measured, those that a clock or the memory decides left out."""
+    report = read_pipeline(root)[stage].report
+    return json.loads((root / f"{report}/metrics.json").read_text(encoding="utf-8"))
 
 
 def outs_in_lock(root: Path) -> dict[str, dict[str, object]]:
@@ -53,16 +61,16 @@ def outs_in_lock(root: Path) -> dict[str, dict[str, object]]:
         out["path"]: {key: value for key, value in out.items() if key != "path"}  # md5, size, number, executable bit
         for stage in lock["stages"].values()
         for out in stage["outs"]
-        if not out["path"].endswith(".json")
     }
 
 
 def test_every_stage_reports_its_run(first: Path) -> None:
-    for stage in STAGES:
-        values = record(first, stage)
-        assert {"stage_seconds", "work_seconds", "import_seconds", "peak_memory_mb", "fingerprint"} <= values.keys()
-        assert values["mlflow_run_id"]
-    evaluated = record(first, "evaluate")
+    runs = present_runs(first)
+    assert list(runs) == list(STAGES)
+    for run in runs.values():
+        assert {"stage_seconds", "peak_memory_mb"} <= run.keys()
+        assert run["mlflow_run_id"]
+    evaluated = figures(first, "evaluate")
     assert evaluated["base"].keys() == evaluated["sft"].keys() == evaluated["aligned"].keys()
 
 
@@ -70,7 +78,8 @@ def test_every_metric_is_on_the_page_and_every_name_on_the_page_is_measured(firs
     for stage in STAGES:
         curve = first / f"metrics/{stage}.csv"
         columns = curve.read_text(encoding="utf-8").splitlines()[0].split(",") if curve.exists() else []
-        names = metric_names(record(first, stage), columns)
+        clock = {key: value for key, value in present_runs(first)[stage].items() if "." not in key}
+        names = metric_names(figures(first, stage) | clock, columns) | {"fingerprint"}
         assert (stage, unnamed(stage, names)) == (stage, set())
         assert (stage, unreported(stage, names)) == (stage, set())
 
@@ -195,9 +204,39 @@ def test_a_second_repro_runs_nothing(first: Path) -> None:
 
 def test_two_clones_give_the_same_bytes(first: Path, second: Path) -> None:
     assert outs_in_lock(first) == outs_in_lock(second)
-    for stage in STAGES:
-        one, two = record(first, stage), record(second, stage)
-        assert drop_clock(one) == drop_clock(two)
+
+
+def test_headline_figures_are_few_and_the_shown_ones_are_among_them(first: Path) -> None:
+    for stage, spec in read_pipeline(first).items():
+        headlines = read_record(first, stage).figures
+        assert set(spec.shown) <= headlines.keys(), stage
+        assert spec.shown, stage
+        counted = [name for name in headlines if not name.endswith(INTERVAL)]
+        assert 1 <= len(counted) <= 8, (stage, counted)
+        declared = importlib.import_module(f"stages.{stage}").HEADLINES
+        assert counted == [name for name in declared if name in headlines]
+        assert set(declared) - headlines.keys() <= MAY_BE_MISSING, stage
+        assert reproducible(headlines) == headlines
+
+
+def test_the_tables_of_dvc_fit_on_a_screen(first: Path) -> None:
+    output = dvc(first, "metrics", "diff", "--all")
+    assert output.count("metrics/") == sum(len(read_record(first, stage).figures) for stage in STAGES)
+    assert max(len(line) for line in output.splitlines()) <= WIDTH
+    assert "fingerprint" not in output
+
+
+def test_a_forced_run_leaves_git_as_it_was(first: Path) -> None:
+    """A clock, a run id or an amount of memory in a tracked file would show."""
+    git = ["git", "-C", str(first), "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "results"], check=True)
+    runs = [run["mlflow_run_id"] for run in present_runs(first).values()]
+    for stage in ("tokenizer", "sft"):  # the whole pipeline gives the same bytes in `second`
+        dvc(first, "repro", "-f", "-s", stage)
+    assert subprocess.check_output([*git, "status", "--porcelain"], text=True) == ""
+    again = [run["mlflow_run_id"] for run in present_runs(first).values()]
+    assert [stage for stage, *ids in zip(STAGES, runs, again, strict=True) if ids[0] != ids[1]] == ["tokenizer", "sft"]
 
 
 def test_nothing_published_is_a_pickle(first: Path) -> None:
@@ -215,7 +254,8 @@ def test_no_path_of_this_machine_is_published(first: Path) -> None:
 
 def test_the_lineage_leads_from_the_report_back_to_the_data(first: Path) -> None:
     client = MlflowClient(f"sqlite:///{first}/mlflow/mlflow.db")
-    run = client.get_run(record(first, "evaluate")["mlflow_run_id"])
+    runs = {stage: run["mlflow_run_id"] for stage, run in present_runs(first).items()}
+    run = client.get_run(runs["evaluate"])
     seen = set()
     queue = [run]
     while queue:
@@ -223,16 +263,16 @@ def test_the_lineage_leads_from_the_report_back_to_the_data(first: Path) -> None
         seen.add(run.data.tags["stage"])
         queue += [client.get_run(value) for key, value in run.data.tags.items() if key.startswith("upstream.")]
     assert seen == set(STAGES)
-    aligned = client.get_run(record(first, "align")["mlflow_run_id"])
-    sft = client.get_run(record(first, "sft")["mlflow_run_id"])
+    aligned = client.get_run(runs["align"])
+    sft = client.get_run(runs["sft"])
     assert sft.data.tags["model.artifacts/sft"] in {model.model_id for model in aligned.inputs.model_inputs}
     assert [model.model_id for model in aligned.outputs.model_outputs] == [
         aligned.data.tags["model.artifacts/aligned"]
     ]
-    prepare = client.get_run(record(first, "prepare")["mlflow_run_id"])
+    prepare = client.get_run(runs["prepare"])
     assert [entry.dataset.name for entry in prepare.inputs.dataset_inputs] == ["data"]
     assert {"report.md", "report.json"} <= {file.path for file in client.list_artifacts(prepare.info.run_id)}
-    curve = client.get_metric_history(record(first, "pretrain")["mlflow_run_id"], "loss")
+    curve = client.get_metric_history(runs["pretrain"], "loss")
     steps = [point.step for point in curve]
     assert steps == sorted(set(steps))
     assert len(steps) >= 3
@@ -240,16 +280,25 @@ def test_the_lineage_leads_from_the_report_back_to_the_data(first: Path) -> None
 
 def test_a_changed_value_runs_only_what_depends_on_it(first: Path) -> None:
     """Runs last in this file's order: it changes `first`."""
-    before = {stage: record(first, stage)["mlflow_run_id"] for stage in STAGES}
+    before = {stage: run["mlflow_run_id"] for stage, run in present_runs(first).items()}
     text = (first / "params.yaml").read_text(encoding="utf-8")
     changed_text = re.sub(r"(?m)^    kl_coefficient: 0\.1$", "    kl_coefficient: 0.06", text)
     (first / "params.yaml").write_text(changed_text, encoding="utf-8")
     assert load_params(first / "params.yaml").align.ppo.kl_coefficient == 0.06
     dvc(first, "repro")
-    changed = [stage for stage in STAGES if record(first, stage)["mlflow_run_id"] != before[stage]]
+    runs = {stage: run["mlflow_run_id"] for stage, run in present_runs(first).items()}
+    changed = [stage for stage in STAGES if runs[stage] != before[stage]]
     assert changed == ["align", "evaluate"]
     nodes = present_lineage(first, StoredRuns(f"sqlite:///{first}/mlflow/mlflow.db"))
-    assert nodes["align"].parents["sft"] == before["sft"]
+    assert nodes["align"].parents["sft"].run_id == before["sft"]
+    client = MlflowClient(f"sqlite:///{first}/mlflow/mlflow.db")
+    parents = {client.get_run(runs[stage]).data.tags["mlflow.parentRunId"] for stage in ("align", "evaluate")}
+    (repro,) = [client.get_run(parent) for parent in parents]
+    assert repro.info.status == "FINISHED"
+    stages = {key: value for key, value in repro.data.tags.items() if key.startswith("stage.")}
+    assert stages == {f"stage.{stage}": "FINISHED" if stage in changed else "reused" for stage in STAGES}
+    shown = {f"{stage}/{name}" for stage, spec in read_pipeline(first).items() for name in spec.shown}
+    assert repro.data.metrics.keys() == shown
     assert all(not node.stale_parents(nodes) for node in nodes.values())
 
 

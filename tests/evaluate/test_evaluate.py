@@ -17,6 +17,7 @@ from groundup.core.formats.shards import write_shards
 from groundup.core.model.llama import save_model
 from groundup.core.training.runtime import draw
 from groundup.evaluate.evaluate import evaluate
+from groundup.evaluate.measures.measure import Data
 from groundup.runner.params.training import RuntimeParams
 from groundup.runner.steps import FinishedSteps
 from tests.evaluate.judging import PARAMS
@@ -119,27 +120,18 @@ def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
             for prompt in range(4)
         ],
     )
-    (tmp_path / "sft.csv").write_text("step,loss\n0,3.0\n1,2.0\n", encoding="utf-8")
     return tmp_path
 
 
 def run(project: Path, name: str, log: Points, **changes: Any) -> dict[str, Any]:
+    folders = ("shards", "text", "chats", "preferences", "prompts", "evaluation", "judge")
     return evaluate(
         base=project / "base",
         sft=project / "sft",
         reward=project / "reward",
         aligned=project / "aligned",
-        shards=project / "shards",
-        text=project / "text",
-        chats=project / "chats",
-        preferences=project / "preferences",
-        prompts=project / "prompts",
-        evaluation=project / "evaluation",
-        judge=project / "judge",
-        align_report=project / "align",
-        curves={"sft": project / "sft.csv", "align": project / "missing.csv"},
-        reports={"prepare": project / "missing"},
-        ancestry={"prepare": [], "align": ["prepare"]},
+        data=Data(**{folder: project / folder for folder in folders}),
+        points=project / "align/evaluation_points.jsonl",
         out=project / name,
         params=PARAMS.model_copy(update=changes),
         runtime=RuntimeParams(num_threads=1, precision="fp32"),
@@ -150,7 +142,7 @@ def run(project: Path, name: str, log: Points, **changes: Any) -> dict[str, Any]
     )
 
 
-def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_files_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Points()
     metrics = run(project, "first", log)
     assert set(metrics["base"]) == set(metrics["sft"]) == set(metrics["aligned"])
@@ -200,18 +192,25 @@ def test_metrics_report_and_resume(project: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any) -> None:
         raise AssertionError("computed again")
 
-    for function in ("evaluate.contaminated", "evaluate.reply_to_prompts", "evaluate.reply_pool"):
-        monkeypatch.setattr(f"groundup.evaluate.{function}", fail)
-    monkeypatch.setattr("groundup.evaluate.measures.decoding.decode_prompts", fail)
+    monkeypatch.setattr("groundup.evaluate.evaluate.reply_to_prompts", fail)
+    for function in ("contamination.contamination", "best_of_n.reply_pool", "decoding.decode_prompts"):
+        monkeypatch.setattr(f"groundup.evaluate.measures.{function}", fail)
     for function in ("choice_result", "text_result", "training_tokens"):
         monkeypatch.setattr(f"groundup.evaluate.harness.suite.{function}", fail)
     assert run(project, "second", Points()) == metrics
     first, second = ({p.name: p.read_bytes() for p in (project / name).iterdir()} for name in ("first", "second"))
     assert first == second
-    pictures = {"sft_loss.png", "overoptimization.png"}
-    tables = {"replies.jsonl", "decoding.json", "probes.json", "ratings.json", "gates.json"}
-    assert set(first) == {"report.md", "report.html"} | tables | pictures
-    assert "3 of the 5 documents" in first["report.md"].decode()
+    rows = {"replies.jsonl", "decoding.jsonl"}
+    assert set(first) == {"metrics.json", "page.json", "probes.json", "ratings.json", "gates.json"} | rows
+    published = json.loads(first["metrics.json"])
+    assert published == {name: value for name, value in metrics.items() if not name.endswith("_seconds")}
+    page = json.loads(first["page.json"])
+    assert [section["title"] for section in page["sections"]] == [
+        "Replies", "Gold judge", "Does the gold judge follow?", "Tasks", "Values", "Decoding", "Ratings", "Gates",
+        "Side by side",
+    ]  # fmt: skip
+    assert len(page["sections"][-1]["samples"]) == 2
+    assert any("3 of the 5 documents" in line for line in page["method"])
 
     failing = [PARAMS.gates[0], PARAMS.gates[0].model_copy(update={"limit": -1.0})]
     with serving() as stub:
@@ -233,20 +232,21 @@ def test_an_unknown_task_is_said_before_anything_is_computed(project: Path, monk
     assert not (project / "work").exists()
 
 
-def test_without_conversations_there_is_a_report_that_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_conversations_a_sentence_says_why_there_is_no_gold(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (project / "judge/conversations.jsonl").write_text("", encoding="utf-8")
 
     def fail(*_: Any) -> None:
         raise AssertionError("a pool that nobody judges")
 
-    monkeypatch.setattr("groundup.evaluate.evaluate.reply_pool", fail)
+    monkeypatch.setattr("groundup.evaluate.measures.best_of_n.reply_pool", fail)
     metrics = run(project, "out", Points())
     assert not [name for name in metrics if "gold" in name or "judge" in name or name.startswith("best_of_n")]
-    assert not (project / "out/overoptimization.png").exists()
-    for page in ("report.md", "report.html"):
-        text = (project / "out" / page).read_text(encoding="utf-8")
-        assert "There is no gold judge (a judge needs at least 20 replies" in text
-        assert "judge follow" not in text
+    page = json.loads((project / "out/page.json").read_text(encoding="utf-8"))
+    assert any("There is no gold judge (a judge needs at least 20 replies" in said for said in page["sentences"])
+    titles = [section["title"] for section in page["sections"]]
+    assert titles == ["Replies", "Tasks", "Values", "Decoding", "Gates", "Side by side"]
 
 
 def test_models_of_different_tokenizers_are_refused(project: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.judging.judge import Judge
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
-from groundup.evaluate.intervals import judged, resamples, weighted_mean
+from groundup.evaluate.intervals import resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.replies import ModelReplies, Prompt
 from tests.evaluate.judging import GOLD_PARAMS, PARAMS, CountingJudge
 
@@ -85,7 +85,7 @@ def test_prompts_of_one_conversation_are_drawn_together() -> None:
     assert (weights[:, 0] == weights[:, 2]).all()
     assert (weights[:, [0, 1, 3]].sum(1) == 3).all()
     one = resamples(["a", "a"], 10, seed=0)
-    interval = judged("x", np.array([[1.0, 3.0]]), one, weighted_mean)
+    interval = with_judge_interval("x", np.array([[1.0, 3.0]]), one, weighted_mean)
     assert interval == {"x": 2.0, "x_ci_low": 2.0, "x_ci_high": 2.0}
 
 

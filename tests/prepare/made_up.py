@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from groundup.prepare.sources.reader import Reader
+from groundup.prepare.sources.sources import open_sources
 from groundup.runner.params.prepare import PrepareParams
 
 VOCABULARY = [
@@ -36,6 +38,13 @@ def make_conversation(rng: random.Random, num_turns: int, rating: int | None, op
 def files_source(name: str, paths: list[str], yields: str) -> dict[str, Any]:
     return {
         "kind": "files", "name": name, "paths": paths, "yields": yields, "text_column": "text", "licence": "CC0-1.0"
+    }  # fmt: skip
+
+
+def hub_source(dataset: str) -> dict[str, Any]:
+    return {
+        "kind": "hub", "name": "hub", "dataset": dataset, "config": None, "split": "train", "revision": "01234567" * 5,
+        "yields": "text", "text_column": "story", "max_rows": None, "licence": "CC0-1.0",
     }  # fmt: skip
 
 
@@ -70,7 +79,14 @@ def make_params(sources: list[dict[str, Any]], **sections: Any) -> PrepareParams
         "canaries": None,
         "card_examples": 2,
     }  # fmt: skip
-    return PrepareParams.model_validate(values | sections)
+    for name, value in sections.items():
+        values[name] = values[name] | value if isinstance(value, dict) and values[name] else value
+    return PrepareParams.model_validate(values)
+
+
+def open_source(source: dict[str, Any], data_dir: Path, **sections: Any) -> Reader[Any]:
+    (reader,) = open_sources(make_params([source], **sections), data_dir, data_dir / "cache")
+    return reader
 
 
 def add_package(site: Path, name: str, content: Any) -> dict[str, Any]:

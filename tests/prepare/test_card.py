@@ -1,15 +1,16 @@
 import json
 from pathlib import Path
 
-from groundup.prepare.card import build_card, write_card
-from groundup.prepare.ledger import Ledger, merge_ledgers
+from groundup.prepare.card import write_card
+from groundup.prepare.ledger import Ledger, merge_ledgers, totals
+from tests.prepare.made_up import files_source, make_params
 
 
 def test_ledger_keeps_the_first_examples_and_counts_all() -> None:
     ledger = Ledger(2)
     for text in ("one\ntwo", "x" * 500, "third"):
         ledger.add("s", "too_short", text)
-    assert ledger.total("too_short") == 3
+    assert ledger.counts == {"s": {"too_short": 3}}
     assert ledger.examples["s"]["too_short"] == ["one / two", "x" * 157 + "..."]
 
 
@@ -22,6 +23,8 @@ def test_ledgers_add_up() -> None:
     merged = merge_ledgers(2, parts)
     assert merged.counts == {"s": {"language": 3}}
     assert merged.examples == {"s": {"language": ["a", "b"]}}
+    merged.add("t", "language", "d", 4)
+    assert totals(merged.counts) == {"language": 7}
 
 
 def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path) -> None:
@@ -41,8 +44,15 @@ def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path)
     drops.add("talk", "near_duplicate", "a | b `c`")
     pii.add("talk", "email", "[EMAIL] wrote", 3)
     outputs = {"text": {"train": {"rows": 900, "characters": 3900}}}
-    pairing = {"rated": 1650, "relevance": 780}
-    write_card(tmp_path, build_card([source], {"talk": {"not_json": 7}}, drops, pii, outputs, 5000, pairing))
+    write_card(
+        tmp_path,
+        make_params([files_source("own", ["*"], "text")]),
+        [source],
+        {"talk": {"not_json": 7}},
+        drops,
+        pii,
+        outputs,
+    )
     text = (tmp_path / "report.md").read_text()
     for line in (
         "| talk | talk-data | 1.0 | MIT | 1,234 | 5,000 | 1,000 | 4,000 |",
@@ -55,6 +65,6 @@ def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path)
         "| text | train | 900 | 3,900 |",
     ):
         assert line in text.split("\n")
-    assert "5000 bytes" in text
-    assert "at most 1650 bytes for each rated conversation of a split, and 780 for each dialogue" in text
+    assert "about 5682 bytes of memory for each document" in text
+    assert "at most 750 bytes for each rated conversation of a split, and 520 for each dialogue" in text
     assert json.loads((tmp_path / "report.json").read_text())["dropped"] == {"talk": {"near_duplicate": 1}}

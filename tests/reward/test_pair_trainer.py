@@ -86,7 +86,7 @@ def loss_of_first_batch(trainer: RewardTrainer, model: LlamaForSequenceClassific
 def make(
     model: LlamaForSequenceClassification, tokenizer: PreTrainedTokenizerFast, folder: Path, weights: list[float]
 ) -> PairTrainer:
-    return PairTrainer(model, tokenizer, PAIRS, weights, config(folder), VARIATIONAL, [])
+    return PairTrainer(model, tokenizer, PAIRS, weights, config(folder), VARIATIONAL)
 
 
 def test_with_weights_of_one_it_is_the_loss_of_trl(

@@ -47,7 +47,13 @@ def write_outs(stage: Stage) -> dict[str, Any]:
     (stage.out("artifacts/reports/prepare") / "report.md").write_text("# report")
     for step in (1, 2):
         stage.log(step, loss=1.0 / step)
-    return {"num_documents": 1, "loss": 0.25, "nested": {"value": 2.5}, "note": "text"}
+    return {"num_documents": 1, "loss": 0.25, "nested": {"value": 2.5}, "note": "text", "decoding_seconds": 0.5}
+
+
+def run_note(root: Path, stage: str = "prepare") -> dict[str, Any]:
+    """What the last run of the stage has noted of itself."""
+    (path,) = (root / f".work/{stage}").glob("*.json")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def work_dirs(root: Path) -> list[Path]:

@@ -29,7 +29,7 @@ stages:
     cmd: python -m stages.evaluate
     deps: [artifacts/aligned]
     params: [evaluate.seed]
-    outs: [artifacts/report]
+    outs: [artifacts/reports/evaluate]
     metrics: [{metrics/evaluate.json: {cache: false}}]
 """
 GATES = [{"name": "harm", "metric": "harmful_rate", "value": 0.5, "limit": 0.25, "passed": False, "reason": "worse"}]
@@ -47,9 +47,9 @@ def checkout(root: Path) -> Path:
 
 def evaluating(verdict: dict[str, Any]) -> frame.Body:
     def evaluate(stage: Stage) -> dict[str, Any]:
-        report = stage.out("artifacts/report")
-        report.mkdir()
-        for name in ("report.html", "curve.png"):
+        report = stage.out("artifacts/reports/evaluate")
+        report.mkdir(parents=True)
+        for name in ("page.json", "replies.jsonl"):
             (report / name).write_text(name, encoding="utf-8")
         (report / "gates.json").write_text(json.dumps(GATES if verdict else []), encoding="utf-8")
         return {"win_rate": 0.75, **verdict}
@@ -80,7 +80,7 @@ def test_a_model_that_passed_is_kept_as_it_was_judged(
     (version,) = versions(client).values()
     assert '"hidden_size": 8' in copied[0]
     assert version.tags["dvc.path"] == "artifacts/aligned"
-    assert [file.rpartition("/")[2] for file in event["report"]] == ["gates.json", "report.html"]
+    assert [file.rpartition("/")[2] for file in event["report"]] == ["gates.json", "metrics.json", "page.json"]
     metrics = client.get_logged_model(version.source.removeprefix("models:/")).metrics
     assert {"win_rate", "gates_passed"} <= {metric.key for metric in metrics}
 

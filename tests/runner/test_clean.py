@@ -68,7 +68,7 @@ def make(root: Path, name: str, delivered: bool = True, md5: str | None = None) 
 def present(root: Path, device: str) -> str:
     spec = read_pipeline(root)["prepare"]
     params = select(load_params(root / "params.yaml"), spec.params)
-    return take_fingerprint(root, spec, params, device).value[:16]
+    return take_fingerprint(root, spec, params, device).value
 
 
 def verdicts(root: Path, undelivered: bool = False, dry_run: bool = False) -> dict[str, tuple[bool, str]]:

@@ -1,23 +1,33 @@
-"""Seconds of this process, and of the stages from their metrics files."""
+"""Seconds of this process, and of the runs that made the present results."""
 
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from groundup.runner.clock import stage_seconds
-from groundup.runner.files import write_json
+from groundup.runner.clock import note_run, present_runs, stage_seconds
+from groundup.runner.figures import Record, write_record
 from tests.conftest import ROOT
 
 
-def test_stages_that_have_run_in_pipeline_order(tmp_path: Path) -> None:
+def test_the_runs_of_the_present_results_in_pipeline_order(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     assert stage_seconds(tmp_path) == {}
-    write_json(tmp_path / "metrics/sft.json", {"stage_seconds": 12.5, "val_loss": 4.6})
-    write_json(tmp_path / "metrics/prepare.json", {"stage_seconds": 3})
-    write_json(tmp_path / "metrics/reward.json", {"heldout_accuracy": 0.6})
-    assert list(stage_seconds(tmp_path).items()) == [("prepare", 3.0), ("sft", 12.5)]
+    for stage, present in (("sft", "aa"), ("prepare", "aa"), ("reward", "bb")):
+        write_record(tmp_path, stage, Record(present, {}))
+        note_run(tmp_path, fingerprint(stage, "aa"), {"loss": 1.5, "train_seconds": 12.5, "work_seconds": 13}, "run-1")
+    runs = present_runs(tmp_path)
+    assert list(runs) == ["prepare", "sft"]  # reward's result came from elsewhere
+    assert 0 < runs["sft"].pop("stage_seconds") < 600
+    assert runs["sft"] == {"train_seconds": 12.5, "work_seconds": 13, "mlflow_run_id": "run-1"}
+    assert list(stage_seconds(tmp_path)) == ["prepare", "sft"]
+
+
+def fingerprint(stage: str, value: str) -> Any:
+    return SimpleNamespace(stage=stage, value=value)
 
 
 def test_a_process_is_no_older_than_it_is() -> None:

@@ -1,11 +1,13 @@
 """Which run made the present outputs, and from which runs."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from groundup.runner.figures import Record, write_record
 from groundup.runner.files import write_json
-from groundup.runner.lineage import NoRuns, StoredRuns, present_lineage
+from groundup.runner.lineage import Made, NotedRuns, StoredRuns, present_lineage
 from groundup.runner.tracking.store import open_store
 
 PIPELINE = """
@@ -16,6 +18,8 @@ stages:
     outs: [artifacts/text]
     metrics: [metrics/one.json]
   two:
+    desc: the model
+    meta: {show: [loss]}
     cmd: python -m stages.two
     deps: [artifacts/text]
     outs: [artifacts/model]
@@ -23,7 +27,7 @@ stages:
   three:
     cmd: python -m stages.three
     deps: [artifacts/text, artifacts/model]
-    outs: [artifacts/report]
+    outs: [artifacts/reports/evaluate]
     metrics: [metrics/three.json]
 """
 
@@ -38,105 +42,99 @@ def root(tmp_path: Path) -> Path:
 
 
 def record(root: Path, stage: str, run_id: str | None) -> None:
-    write_json(root / f"metrics/{stage}.json", {"loss": 1.5, "fingerprint": f"hash-{stage}", "mlflow_run_id": run_id})
+    """A result, and this machine's note of the run that made it."""
+    write_record(root, stage, Record(f"hash-{stage}", {"loss": 1.5}))
+    write_json(root / f".work/{stage}/hash-{stage}.json", {"mlflow_run_id": run_id, "stage_seconds": 1.0})
 
 
 class Runs:
-    """A store that has the runs of `tags`; each may have a fingerprint."""
+    """A store that has the runs of `tags`."""
 
     def __init__(self, tags: dict[str, dict[str, str]]) -> None:
         self.runs = tags
 
-    def find(self, run_id: str | None, fingerprint: str) -> str | None:
-        made = (run for run, tags in self.runs.items() if tags.get("fingerprint") == fingerprint)
-        return run_id if run_id in self.runs else next(made, run_id)
+    def find(self, stage: str, fingerprint: str) -> str | None:
+        return next((run for run, tags in self.runs.items() if tags.get("fingerprint") == fingerprint), None)
 
-    def tags(self, run_id: str) -> dict[str, str] | None:
-        return self.runs.get(run_id)
+    def tags(self, run_id: str) -> dict[str, str]:
+        return self.runs[run_id]
+
+
+ONE, TWO = Made("hash-one", "run-one"), Made("hash-two", "run-two")
 
 
 def test_nodes_stand_in_pipeline_order(root: Path) -> None:
-    nodes = present_lineage(root, NoRuns())
+    nodes = present_lineage(root, NotedRuns(root))
     assert list(nodes) == ["one", "two"]
     two = nodes["two"]
-    assert (two.stage, two.run_id, two.fingerprint, two.outs) == ("two", "run-two", "hash-two", ("artifacts/model",))
-    assert two.metrics["loss"] == 1.5
+    assert (two.spec.name, two.made, two.spec.outs, two.figures) == ("two", TWO, ("artifacts/model",), {"loss": 1.5})
+    assert (two.spec.title, two.spec.shown) == ("the model", ("loss",))
+    assert two.parents == {"one": ONE}
+    assert two.stale_parents(nodes) == []
     assert nodes["one"].parents == {}
 
 
 def test_nothing_has_run(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
-    assert present_lineage(tmp_path, NoRuns()) == {}
+    assert present_lineage(tmp_path, NotedRuns(tmp_path)) == {}
 
 
-def test_parents_are_the_ones_tagged_when_the_stage_ran(root: Path) -> None:
-    """`one` has been run again since, so `two` was made from something else than what is there now."""
+def test_parents_are_the_results_that_the_stage_read(root: Path) -> None:
+    """`one` has made another result since, so `two` was made from something else than what is there now."""
     record(root, "three", "run-three")
-    tags = {
-        "run-one": {},
-        "run-two": {"upstream.one": "older-one"},
-        "run-three": {"upstream.one": "run-one", "upstream.two": "run-two"},
-    }
-    nodes = present_lineage(root, Runs(tags))
-    assert nodes["two"].parents == {"one": "older-one"}
-    assert nodes["two"].stale_parents(nodes) == ["one"]
-    assert nodes["three"].parents == {"one": "run-one", "two": "run-two"}
-    assert nodes["three"].stale_parents(nodes) == []
-
-
-def test_without_a_store_the_metrics_files_tell(root: Path) -> None:
-    nodes = present_lineage(root, NoRuns())
-    assert nodes["two"].parents == {"one": "run-one"}
-    assert nodes["two"].stale_parents(nodes) == []
-
-
-def test_a_run_that_was_delivered_late_is_found_by_its_fingerprint(root: Path) -> None:
-    """No server was there when `one` and `two` ran, so their files name no run."""
-    record(root, "one", None)
-    record(root, "two", None)
-    late = {
-        "late-one": {"fingerprint": "hash-one"},
-        "late-two": {"fingerprint": "hash-two", "upstream.one": "unknown", "upstream_fingerprint.one": "hash-one"},
-    }
-    nodes = present_lineage(root, Runs(late))
-    assert {name: node.run_id for name, node in nodes.items()} == {"one": "late-one", "two": "late-two"}
-    assert nodes["two"].parents == {"one": "late-one"}
-    assert nodes["two"].stale_parents(nodes) == []
-    nodes = present_lineage(root, NoRuns())
-    assert {name: node.run_id for name, node in nodes.items()} == {"one": None, "two": None}
-    assert nodes["two"].parents == {"one": "unknown"}
-    assert nodes["two"].stale_parents(nodes) == []
-
-
-def test_a_parent_rerun_since_is_found_by_the_fingerprint_it_had_then(root: Path) -> None:
-    tags = {
+    store = {
         "older-one": {"fingerprint": "older-hash"},
         "run-one": {"fingerprint": "hash-one"},
-        "run-two": {"upstream.one": "unknown", "upstream_fingerprint.one": "older-hash"},
+        "run-two": {"fingerprint": "hash-two", "upstream_fingerprint.one": "older-hash"},
+        "run-three": {
+            "fingerprint": "hash-three",
+            "upstream_fingerprint.one": "hash-one",
+            "upstream_fingerprint.two": "hash-two",
+        },
     }
-    nodes = present_lineage(root, Runs(tags))
-    assert nodes["two"].parents == {"one": "older-one"}
+    nodes = present_lineage(root, Runs(store))
+    assert nodes["two"].parents == {"one": Made("older-hash", "older-one")}
     assert nodes["two"].stale_parents(nodes) == ["one"]
+    assert nodes["three"].parents == {"one": ONE, "two": TWO}
+    assert nodes["three"].stale_parents(nodes) == []
+    del store["older-one"]  # as where its run was never delivered
+    nodes = present_lineage(root, Runs(store))
+    assert nodes["two"].parents == {"one": Made("older-hash", None)}
+    assert nodes["two"].stale_parents(nodes) == ["one"]
+
+
+def test_a_fresh_clone_with_a_shared_store_finds_the_runs(root: Path) -> None:
+    shutil.rmtree(root / ".work")
+    store = {"run-one": {"fingerprint": "hash-one"}, "run-two": {"fingerprint": "hash-two"}}
+    nodes = present_lineage(root, Runs(store))
+    assert {name: node.made for name, node in nodes.items()} == {"one": ONE, "two": TWO}
+    assert nodes["two"].parents == {"one": ONE}
+
+
+def test_a_fresh_clone_without_a_store_has_the_fingerprints(root: Path) -> None:
+    shutil.rmtree(root / ".work")
+    nodes = present_lineage(root, NotedRuns(root))
+    assert nodes["two"].made == Made("hash-two", None)
+    assert str(nodes["two"].made) == "fingerprint hash-two"
+    assert nodes["two"].parents == {"one": Made("hash-one", None)}
+    assert nodes["two"].stale_parents(nodes) == []
 
 
 def test_a_real_store_finds_the_last_finished_run(mlflow_store: str) -> None:
     client = open_store(mlflow_store)
     experiment_id = client.get_experiment_by_name("groundup").experiment_id
     made = [client.create_run(experiment_id, start, {"fingerprint": "abc"}).info.run_id for start in (1, 2, 3)]
+    runs = StoredRuns(mlflow_store)
+    assert runs.find("sft", "abc") == made[2]
     client.set_terminated(made[0])
     client.set_terminated(made[1])
-    runs = StoredRuns(mlflow_store)
-    assert runs.find(None, "abc") == made[1]
-    assert runs.find(made[0], "abc") == made[0]
-    assert runs.find("0" * 32, "abc") == made[1]
-    assert runs.find("0" * 32, "other") == "0" * 32
-    assert runs.find(None, "other") is None
-    assert (runs.tags(made[0]) or {})["fingerprint"] == "abc"
-    assert runs.tags("0" * 32) is None
+    assert runs.find("sft", "abc") == made[1]
+    assert runs.find("sft", "other") is None
+    assert runs.tags(made[0])["fingerprint"] == "abc"
 
 
 def test_a_parent_that_nobody_knows(root: Path) -> None:
     (root / "metrics/one.json").unlink()
-    nodes = present_lineage(root, NoRuns())
-    assert nodes["two"].parents == {"one": "unknown"}
+    nodes = present_lineage(root, NotedRuns(root))
+    assert nodes["two"].parents == {"one": Made("unknown", None)}
     assert nodes["two"].stale_parents(nodes) == []

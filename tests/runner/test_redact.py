@@ -82,7 +82,7 @@ def test_logs_warnings_and_tracebacks_show_none(tmp_path: Path) -> None:
 def test_a_password_that_is_a_word_changes_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "report")
     spool = Spool(tmp_path)
-    spool.write("artifacts", files=[["export/artifacts/report/a.md", ""]])
+    spool.write("artifacts", files=[["export/artifacts/reports/evaluate/a.md", ""]])
     spool.close()
-    assert json.loads((tmp_path / EVENTS).read_text())["files"] == [["export/artifacts/report/a.md", ""]]
+    assert json.loads((tmp_path / EVENTS).read_text())["files"] == [["export/artifacts/reports/evaluate/a.md", ""]]
     assert redact("password report, reports/reported") == "password ***, reports/reported"

@@ -16,36 +16,48 @@ from groundup.runner import stage as frame
 from groundup.runner.fingerprint import InputsChangedError, take_fingerprint
 from groundup.runner.lock import locked
 from groundup.runner.pipeline import PipelineError, read_pipeline
-from groundup.runner.stage import Stage, numbers
+from groundup.runner.stage import Stage
 from groundup.runner.tracking.deliverer import Deliverer
 from groundup.runner.tracking.spool import waiting
 from groundup.runner.tracking.store import open_store
 from groundup.runner.tracking.tracker import Tracker
 from groundup.runner.workdir import sweep
-from tests.runner.conftest import work_dirs, write_dvc_lock, write_outs
+from tests.runner.conftest import run_note, work_dirs, write_dvc_lock, write_outs
+
+TAKEN = {"decoding_seconds", "peak_memory_mb", "stage_seconds"}
 
 
 def run_of(root: Path, store: str, stage: str = "prepare") -> Any:
-    run_id = json.loads((root / f"metrics/{stage}.json").read_text())["mlflow_run_id"]
-    return MlflowClient(store).get_run(run_id)
+    return MlflowClient(store).get_run(run_note(root, stage)["mlflow_run_id"])
 
 
 def test_a_success_is_published_and_tracked(root: Path, mlflow_store: str) -> None:
-    frame._run(root, "prepare", write_outs)
-    record = json.loads((root / "metrics/prepare.json").read_text())
+    frame._run(root, "prepare", write_outs, ["num_documents"])
     assert (root / "artifacts/text/train.txt").read_text() == "hello"
     assert (root / "metrics/prepare.csv").read_text() == "step,loss\n1,1\n2,0.5\n"
-    assert {"stage_seconds", "work_seconds", "import_seconds", "peak_memory_mb", "fingerprint"} <= record.keys()
+    record = json.loads((root / "metrics/prepare.json").read_text())
+    (fingerprint,) = record.pop("fingerprint")
+    assert record == {"num_documents": 1}
+    report = json.loads((root / "artifacts/reports/prepare/metrics.json").read_text())
+    assert report == {"num_documents": 1, "loss": 0.25, "nested": {"value": 2.5}, "note": "text"}
+    note = run_note(root)
+    assert note.keys() == TAKEN | {"mlflow_run_id"}
+    assert note["decoding_seconds"] == 0.5
+    assert note["stage_seconds"] > 0
     run = run_of(root, mlflow_store)
     assert run.info.status == "FINISHED"
     assert run.data.tags["stage"] == "prepare"
-    assert run.data.tags["fingerprint"] == record["fingerprint"]
+    assert run.data.tags["fingerprint"] == fingerprint
+    assert run.data.metrics["decoding_seconds"] == 0.5
     assert run.data.metrics["nested.value"] == 2.5
     assert run.data.params == {"prepare.seed": "17"}
     history = MlflowClient(mlflow_store).get_metric_history(run.info.run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 0.25)]
     assert run.data.metrics["loss"] == 0.25  # the final figure, not the curve's last point
-    assert [f.path for f in MlflowClient(mlflow_store).list_artifacts(run.info.run_id)] == ["report.md"]
+    assert [f.path for f in MlflowClient(mlflow_store).list_artifacts(run.info.run_id)] == [
+        "metrics.json",
+        "report.md",
+    ]
     assert [d.dataset.name for d in run.inputs.dataset_inputs] == ["data"]
 
 
@@ -103,7 +115,7 @@ def test_other_inputs_start_afresh(root: Path) -> None:
 
 def test_a_finished_result_is_published_again_without_training(root: Path) -> None:
     frame._run(root, "prepare", write_outs)
-    first = json.loads((root / "metrics/prepare.json").read_text())
+    first = (root / "metrics/prepare.json").read_bytes(), run_note(root)["mlflow_run_id"]
     for path in ("artifacts/text/train.txt", "metrics/prepare.json"):  # as DVC does before a stage
         (root / path).unlink()
 
@@ -111,9 +123,8 @@ def test_a_finished_result_is_published_again_without_training(root: Path) -> No
         raise AssertionError("trained again")
 
     frame._run(root, "prepare", not_called)
-    second = json.loads((root / "metrics/prepare.json").read_text())
     assert (root / "artifacts/text/train.txt").read_text() == "hello"
-    assert second["mlflow_run_id"] == first["mlflow_run_id"]
+    assert ((root / "metrics/prepare.json").read_bytes(), run_note(root)["mlflow_run_id"]) == first
 
 
 def test_a_result_that_dvc_has_recorded_is_trained_afresh(root: Path) -> None:
@@ -269,7 +280,7 @@ def test_an_unreachable_server_costs_nothing_but_a_warning(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("groundup.runner.tracking.tracker.SHORT_SECONDS", 3.0)
     frame._run(root, "prepare", write_outs)
-    assert json.loads((root / "metrics/prepare.json").read_text())["mlflow_run_id"] is None
+    assert run_note(root)["mlflow_run_id"] is None
     assert (root / "artifacts/text/train.txt").exists()
     assert "groundup deliver" in caplog.text
     write_dvc_lock(root)
@@ -278,7 +289,3 @@ def test_an_unreachable_server_costs_nothing_but_a_warning(
         sweep(root, root / ".work/prepare", spec, take_fingerprint(root, spec, {"prepare.seed": 17}, "cpu"))
     (kept,) = work_dirs(root)
     assert kept.name.count("-undelivered-") == 1
-
-
-def test_only_numbers_are_figures() -> None:
-    assert numbers({"a": 1, "b": {"c": 2.5, "d": "x"}, "e": True, "f": None}) == {"a": 1, "b.c": 2.5}

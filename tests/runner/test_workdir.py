@@ -96,7 +96,7 @@ WINDOWS = {
     "between the outs": (os, "replace", 3, 1),
     "before the curve": (os, "replace", 4, 2),
     "before the record of the run": (frame, "describe_outs", 1, 3),
-    "before the metrics file": (frame, "process_seconds", 1, 3),
+    "before the metrics file": (frame, "note_run", 1, 3),
 }
 
 
@@ -126,7 +126,8 @@ def test_a_kill_after_training_does_not_train_again(root: Path, monkeypatch: pyt
     frame._run(root, "prepare", never_called)
     assert (root / "artifacts/text/train.txt").read_text() == "hello"
     assert (root / "metrics/prepare.csv").read_text() == "step,loss\n1,1\n2,0.5\n"
-    assert json.loads((root / "metrics/prepare.json").read_text())["num_documents"] == 1
+    assert json.loads((root / "artifacts/reports/prepare/metrics.json").read_text())["num_documents"] == 1
+    assert (root / "metrics/prepare.json").exists()
     hidden = [path for folder in ("artifacts", "metrics") for path in (root / folder).rglob(".*")]
     assert hidden == []
 

@@ -1,5 +1,6 @@
 """Every validation's replies with score and KL, for judges that training must not see."""
 
+import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ class EvaluationPoints:
                     "num_tokens": len(answers.tokens[i]),
                 }
             )
+
+    def mean(self, name: str, iteration: int) -> float:
+        return statistics.fmean(row[name] for row in self.rows if row["iteration"] == iteration)
 
     def write(self, report: Path, kept_iteration: int) -> None:
         write_jsonl(

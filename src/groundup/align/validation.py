@@ -111,6 +111,9 @@ class Validation:
     def metrics(self) -> dict[str, float | int | str]:
         return {
             "kept_iteration": self.best.iteration,
+            "val_reward": self.best.reward,
+            "val_kl": self.points.mean("kl", self.best.iteration),
+            "val_reply_length": self.points.mean("num_tokens", self.best.iteration),
             "kl_budget": self.params.budgets.kl,
             "train_seconds": self.train_seconds,
             "samples_per_second": self.num_samples / self.train_seconds if self.train_seconds else 0.0,

@@ -6,8 +6,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
-from groundup.core.formats.chat_format import render
-from groundup.evaluate.measures.contamination import said
+from groundup.core.formats.chat_format import Message, render
 from groundup.evaluate.reply_likelihood import Branches
 
 
@@ -44,6 +43,11 @@ def _problems(item: Mapping[str, Any]) -> list[str]:
         )
         if not holds
     ]
+
+
+def said(messages: Sequence[Message]) -> str:
+    """The turns of a conversation, without what the speakers were given to talk about."""
+    return "\n".join(message["content"] for message in messages if message["role"] != "system")
 
 
 def item_texts(item: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from groundup.core.formats.chat_format import Message
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.judging.judge import Agreement, Judge
 from groundup.core.judging.statistics import wins
-from groundup.evaluate.intervals import Metrics, judged, rate, resamples, weighted_mean
+from groundup.evaluate.intervals import Metrics, rate, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.length_control import win_rate_metrics
 from groundup.evaluate.replies import ModelReplies, Prompt
 from groundup.runner.params.evaluate import EvaluateParams
@@ -66,10 +66,10 @@ def gold_metrics(
     weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
     metrics = agreement_metrics(judge.agreement)
     for name, values in (("before", before), ("after", after), ("difference", after - before)):
-        metrics |= judged(f"gold_reward_{name}", values, weights, weighted_mean)
+        metrics |= with_judge_interval(f"gold_reward_{name}", values, weights, weighted_mean)
     win_rate = "win_rate_vs_sft_gold"
     metrics |= win_rate_metrics(win_rate, won, longer, weights)
-    return metrics | judged(f"{win_rate}_this_judge", won[:1], weights, weighted_mean)
+    return metrics | with_judge_interval(f"{win_rate}_this_judge", won[:1], weights, weighted_mean)
 
 
 def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, params: EvaluateParams) -> Metrics:
@@ -82,8 +82,8 @@ def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, pa
     before = judge.score_by_resample(chats(answered, [sft["texts"][i] for i in answers]))
     weights = resamples([prompt.conversation_id for prompt in answered], params.bootstrap_samples, params.seed)
     return {
-        **judged("gold_reward_human", human, weights, weighted_mean),
-        **rate(judged("win_rate_human_vs_sft_gold", wins(human, before), weights, weighted_mean)),
+        **with_judge_interval("gold_reward_human", human, weights, weighted_mean),
+        **rate(with_judge_interval("win_rate_human_vs_sft_gold", wins(human, before), weights, weighted_mean)),
         "num_human_replies": len(answered),
     }
 

@@ -5,17 +5,7 @@ from pathlib import Path
 
 from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.training.runtime import draw
-from groundup.evaluate.choices import check_items, item_texts
-from groundup.evaluate.harness.named import NamedTasks, metric_name
-from groundup.evaluate.harness.tasks import BITS_PER_BYTE
-from groundup.evaluate.measures.contamination import (
-    Shares,
-    contamination,
-    openings,
-    said,
-    training_sets,
-    without_opening,
-)
+from groundup.evaluate.choices import check_items
 from groundup.runner.params.evaluate import EvaluateParams
 
 
@@ -46,23 +36,3 @@ def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateP
         tasks=tasks,
         prompts=draw(prompt_rows, params.num_prompts, params.seed),
     )
-
-
-def contaminated(
-    test_set: TestSet,
-    named: NamedTasks,
-    text: Path,
-    chats: Path,
-    preferences: Path,
-    prompts: Path,
-    params: EvaluateParams,
-) -> Shares:
-    """By task and training set, the share of items that a model may have seen."""
-    given = openings(chats)
-    items = {
-        BITS_PER_BYTE: [[without_opening(row["text"], given)] for row in test_set.documents],
-        **{name: [item_texts(item) for item in rows] for name, rows in test_set.tasks.items()},
-        "prompts": [[said(row["messages"])] for row in test_set.prompts],
-        **{metric_name(name): texts for name, texts in named.texts().items()},
-    }
-    return contamination(items, training_sets(text, chats, preferences, prompts), params.contamination_ngram)

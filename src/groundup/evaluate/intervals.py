@@ -44,7 +44,7 @@ def rate(metrics: Metrics) -> Metrics:
     return {name: min(1.0, max(0.0, value)) for name, value in metrics.items()}
 
 
-def judged(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Metrics:
+def with_judge_interval(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Metrics:
     """The estimate by the judge of all rows, with its 95 % interval.
 
     values: [1 + R, N], a row a judge; one row where the judge is taken as it is. weights: [S, N].

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from groundup.evaluate.intervals import Floats, Metrics, judged, rate, weighted_mean
+from groundup.evaluate.intervals import Floats, Metrics, rate, weighted_mean, with_judge_interval
 
 # Of the squared coefficients. A judge that looks at nothing but length gives it an infinite one; the other keeps a
 # rate of 0 or 1 finite.
@@ -42,6 +42,6 @@ def win_rate_metrics(name: str, outcomes: Floats, length_differences: Floats, we
     """As they are and at equal length: outcomes [1 + R, N], differences in tokens [N], weights [S, N]."""
     controlled = partial(length_controlled_win_rate, length_differences=length_differences)
     return {
-        **rate(judged(name, outcomes, weights, weighted_mean)),
-        **rate(judged(f"{name}_length_controlled", outcomes, weights, controlled)),
+        **rate(with_judge_interval(name, outcomes, weights, weighted_mean)),
+        **rate(with_judge_interval(f"{name}_length_controlled", outcomes, weights, controlled)),
     }

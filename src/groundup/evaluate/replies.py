@@ -49,7 +49,7 @@ def prompt_room(context_length: int, max_new_tokens: int) -> int:
     return context_length - max_new_tokens - 1
 
 
-def draw_replies(
+def sample_replies_of(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Sequence[int]],
@@ -68,7 +68,7 @@ def reply_to_prompts(
     prompts: Sequence[Prompt],
     params: EvaluateParams,
 ) -> ModelReplies:
-    replies = draw_replies(model, tokenizer, [prompt.ids for prompt in prompts], params)
+    replies = sample_replies_of(model, tokenizer, [prompt.ids for prompt in prompts], params)
     chats = ended_chats([prompt.ids for prompt in prompts], replies.tokens, replies.ended, tokenizer.eos_token_id)
     rewards, _ = scorer.score(chats)
     stretches = [Stretch(p.ids + t, len(t)) for p, t in zip(prompts, replies.tokens, strict=True)]

@@ -16,58 +16,56 @@ from groundup.prepare.clean.signatures import Permutations, premix, signature, w
 from groundup.prepare.ledger import Ledger
 from groundup.prepare.processes import Processes, chunks_of
 from groundup.prepare.quarantine import QUARANTINE_FILE, Quarantine
+from groundup.prepare.sources.reader import Reader
 from groundup.prepare.sources.rows import BadRow
-from groundup.prepare.sources.sources import place, read_source
 from groundup.prepare.splits import SPLITS, split_of
-from groundup.runner.params.prepare import PrepareParams, Source
+from groundup.runner.params.prepare import PrepareParams
 
 logger = logging.getLogger(__name__)
 
 
 def clean_source(
-    params: PrepareParams,
-    source: Source,
-    data_dir: Path,
-    cache_dir: Path,
-    permutations: Permutations,
-    processes: Processes,
-    target: Path,
+    reader: Reader[Any], permutations: Permutations, processes: Processes, target: Path
 ) -> dict[str, Any]:
     """<split>.jsonl of cleaned records, <split>.signatures and the quarantine; ValueError for a source of no use."""
+    params, name = reader.params, reader.source.name
     drops, pii = Ledger(params.card_examples), Ledger(params.card_examples)
-    quarantine = Quarantine(source.name, target / QUARANTINE_FILE, params.max_bad_row_fraction, params.quarantine_rows)
+    quarantine = Quarantine(name, target / QUARANTINE_FILE, params.max_bad_row_fraction, params.quarantine_rows)
     size = {"rows": 0, "characters": 0}
 
     def good_records() -> Iterator[Record]:
-        for record in read_source(source, data_dir, cache_dir, params):
-            if not isinstance(record, BadRow):
+        for row in reader.read():
+            if isinstance(row, BadRow):
+                quarantine.add(row)
+                if quarantine.is_hopeless(size["rows"]):
+                    break
+            else:
                 size["rows"] += 1
-                size["characters"] += len(body(record))
-                yield record
-                continue
-            quarantine.add(record)
-            if quarantine.is_hopeless(size["rows"]):
-                break
+                size["characters"] += len(body(row))
+                yield row
 
     with ExitStack() as stack:
-        names = [f"{split}.{kind}" for split in SPLITS for kind in ("jsonl", "signatures")]
-        files = {name: stack.enter_context((target / name).open("wb")) for name in names}
+        files = {
+            file: stack.enter_context((target / file).open("wb"))
+            for split in SPLITS
+            for file in (f"{split}.jsonl", f"{split}.signatures")
+        }
         clean = partial(clean_chunk, params, permutations)
         for chunk in processes.map(clean, chunks_of(good_records(), lambda record: len(body(record)))):
-            for name, content in chunk.files.items():
-                files[name].write(content)
-            drops.merge(chunk.drops.counts, chunk.drops.examples)
-            pii.merge(chunk.pii.counts, chunk.pii.examples)
+            for file, content in chunk.files.items():
+                files[file].write(content)
+            drops.merge(chunk.drops)
+            pii.merge(chunk.pii)
     quarantine.check(size["rows"])
     num_bad = quarantine.counts.total()
     if not size["rows"] + num_bad:
-        raise ValueError(
-            f"source {source.name}: there is no row in {place(source)}: put data there, or take the source out of "
-            "prepare.sources in params.yaml"
+        raise reader.error(
+            f"there is no row in {reader.place}: put data there, or take the source out of prepare.sources in "
+            "params.yaml"
         )
     if num_bad:
-        logger.warning("prepare: %d bad rows of %s left out; the data card names them", num_bad, source.name)
-    logger.info("prepare: read %d rows of %s", size["rows"], source.name)
+        logger.warning("prepare: %d bad rows of %s left out; the data card names them", num_bad, name)
+    logger.info("prepare: read %d rows of %s", size["rows"], name)
     return {"read": size, "bad_rows": quarantine.to_json(), "dropped": drops.to_json(), "placeholders": pii.to_json()}
 
 
@@ -80,7 +78,7 @@ class CleanedChunk:
 
 def clean_chunk(params: PrepareParams, permutations: Permutations, raw: Sequence[Record]) -> CleanedChunk:
     drops, pii = Ledger(params.card_examples), Ledger(params.card_examples)
-    cleaner = Cleaner(params.clean, lambda name, kind, count, text: pii.add(name, kind, text, count))
+    cleaner = Cleaner(params.clean, pii)
     records = list(map(cleaner.clean, raw))
     words = Words(list(map(body, records)))
     shingle_words = params.dedup.shingle_words

@@ -1,10 +1,12 @@
 """What prepare dropped or replaced, by source and reason, with a few examples of each."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 EXAMPLE_CHARACTERS = 160  # enough to recognise a document in the data card
+Counts = Mapping[str, Mapping[str, int]]  # by source and reason
 
 
 @dataclass
@@ -14,22 +16,15 @@ class Ledger:
     examples: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def add(self, source: str, reason: str, example: str, count: int = 1) -> None:
-        of_source = self.counts.setdefault(source, {})
-        of_source[reason] = of_source.get(reason, 0) + count
-        kept = self.examples.setdefault(source, {}).setdefault(reason, [])
-        if len(kept) < self.num_examples:
-            kept.append(shorten(example))
+        self.merge(Ledger(1, {source: {reason: count}}, {source: {reason: [shorten(example)]}}))
 
-    def total(self, reason: str) -> int:
-        return sum(of_source.get(reason, 0) for of_source in self.counts.values())
-
-    def merge(self, counts: Mapping[str, Mapping[str, int]], examples: Mapping[str, Mapping[str, list[str]]]) -> None:
-        """What another ledger holds comes after what is here."""
-        for source, reasons in counts.items():
+    def merge(self, other: "Ledger") -> None:
+        """The examples of another ledger come after those that are here."""
+        for source, reasons in other.counts.items():
             of_source = self.counts.setdefault(source, {})
             for reason, count in reasons.items():
                 of_source[reason] = of_source.get(reason, 0) + count
-        for source, by_reason in examples.items():
+        for source, by_reason in other.examples.items():
             for reason, found in by_reason.items():
                 kept = self.examples.setdefault(source, {}).setdefault(reason, [])
                 kept.extend(found[: self.num_examples - len(kept)])
@@ -39,11 +34,16 @@ class Ledger:
 
 
 def merge_ledgers(num_examples: int, parts: Iterable[dict[str, Any]]) -> Ledger:
-    """One ledger from those that the steps stored; every part brings its own reasons or sources."""
+    """One ledger from those that the steps stored."""
     merged = Ledger(num_examples)
     for part in parts:
-        merged.merge(part["counts"], part["examples"])
+        merged.merge(Ledger(num_examples, **part))
     return merged
+
+
+def totals(counts: Counts) -> Counter[str]:
+    """By reason, of all sources."""
+    return sum((Counter(of_source) for of_source in counts.values()), Counter())
 
 
 def shorten(text: str) -> str:

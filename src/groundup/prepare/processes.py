@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import chain, islice
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from types import TracebackType
@@ -18,14 +19,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CHUNK_CHARACTERS = 1 << 17  # some hundredths of a second of work
-CHUNKS_ALONE = 8  # so much is done before a worker that starts now could begin
-QUEUED = 2  # chunks at a worker: one that it works on, one that it finds when that is done
-MAX_PROCESSES = 8  # more wait for this one, which reads and writes
+CHUNKS_ALONE = 8  # up to this number this process is done before a worker has started
+CHUNKS_PER_WORKER = 4  # submitted and not yet used: the bound of memory
+MAX_WORKERS = 8  # more wait for this process, which reads and writes
 
 
 def available_cores() -> int:
     """os.cpu_count also counts those that are not for this process."""
     return os.cpu_count() or 1 if sys.platform == "darwin" else len(os.sched_getaffinity(0))
+
+
+def worker_count(num_cores: int) -> int:
+    """On a single core this process does all."""
+    return min(num_cores, MAX_WORKERS) if num_cores > 1 else 0
 
 
 def chunks_of(items: Iterable[T], length: Callable[[T], int]) -> Iterator[list[T]]:
@@ -42,16 +48,13 @@ def chunks_of(items: Iterable[T], length: Callable[[T], int]) -> Iterator[list[T
 
 
 class Processes:
-    """This process and workers. Their number changes no byte of what is made, so it is no param.
+    """Worker processes. Their number changes no byte of what is made, so it is not a param.
 
-    Workers are spawned, not forked: that is safe beside threads, and the same on Linux and macOS. They take about half
-    a second to start, so this process works too, and small corpora start none. Chunks under way are bounded.
+    Workers are spawned, not forked: that is safe beside threads, and the same on Linux and macOS.
     """
 
-    def __init__(self, number: int) -> None:
-        self.num_workers = min(number, MAX_PROCESSES) - 1
-        self.max_pending = 4 * self.num_workers + 12  # while a worker starts, this process does 12 chunks
-        self.num_alone = CHUNKS_ALONE if self.num_workers else sys.maxsize
+    def __init__(self, num_cores: int) -> None:
+        self.num_workers = worker_count(num_cores)
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -62,36 +65,28 @@ class Processes:
     ) -> None:
         if self._pool is None:
             return
-        if kind is not None:  # what a worker is at may take minutes
+        if kind is not None:  # a worker's chunk may take minutes
             for worker in active_children():
                 worker.terminate()
         self._pool.shutdown(cancel_futures=True)
 
-    def map(self, function: Callable[[T], R], chunks: Iterable[T], *, start_workers: bool = True) -> Iterator[R]:
-        """Results in the order of the chunks. `start_workers`: where none work yet, after CHUNKS_ALONE."""
-        pending: deque[Future[R]] = deque()
-        for chunk in chunks:
-            pending.append(self._begin(function, chunk, sum(not future.done() for future in pending), start_workers))
-            while pending and (pending[0].done() or len(pending) >= self.max_pending):
-                yield result_of(pending.popleft())
-        while pending:
-            yield result_of(pending.popleft())
-
-    def _begin(self, function: Callable[[T], R], chunk: T, num_running: int, start_workers: bool) -> Future[R]:
-        """A worker's, unless all have enough to do: then this process does it now."""
+    def map(self, function: Callable[[T], R], chunks: Iterable[T]) -> Iterator[R]:
+        """Results in the order of the chunks. Workers start where there are more than CHUNKS_ALONE chunks."""
         with explained():
-            if self._pool is None and (not start_workers or self.num_alone > 0):
-                self.num_alone -= start_workers
-            elif num_running < QUEUED * self.num_workers:
-                return self._workers().submit(function, chunk)
-            done: Future[R] = Future()
-            done.set_result(function(chunk))
-            return done
-
-    def _workers(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.num_workers, get_context("spawn"), initializer=begin_worker)
-        return self._pool
+            chunks = iter(chunks)
+            first = list(islice(chunks, CHUNKS_ALONE + 1))
+            if self._pool is None:
+                if not self.num_workers or len(first) <= CHUNKS_ALONE:
+                    yield from map(function, chain(first, chunks))
+                    return
+                self._pool = ProcessPoolExecutor(self.num_workers, get_context("spawn"), initializer=begin_worker)
+            pending: deque[Future[R]] = deque()
+            for chunk in chain(first, chunks):
+                pending.append(self._pool.submit(function, chunk))
+                if len(pending) >= CHUNKS_PER_WORKER * self.num_workers:
+                    yield result_of(pending.popleft())
+            while pending:
+                yield result_of(pending.popleft())
 
 
 def begin_worker() -> None:
@@ -108,10 +103,9 @@ def end_with_parent() -> None:
 
 
 def result_of(future: Future[R]) -> R:
-    with explained():
-        if error := future.exception():
-            raise error  # from here: `future.result` would raise it inside of the library
-        return future.result()
+    if error := future.exception():
+        raise error  # from here: `future.result` would raise it inside the library
+    return future.result()
 
 
 @contextmanager
@@ -121,7 +115,7 @@ def explained() -> Iterator[None]:
     except BrokenProcessPool:
         raise ChildProcessError(
             "a worker process of prepare has ended early. If nothing above says why, the system killed it, as it does "
-            "where memory runs out: free some, then start again, and the stage goes on where it was (on Linux, with "
+            "where memory runs out: free some, then start again, and the stage resumes where it was (on Linux, with "
             "`taskset -c 0` before the command, it takes one core and no worker)"
         ) from None
     except MemoryError:

@@ -17,10 +17,10 @@ from groundup.core.formats.shards import TokenShards
 from groundup.core.model.bits_per_byte import bits_per_byte
 from groundup.core.model.forward import RowAttention, hidden_states, take
 from groundup.core.model.llama import build_llama, num_parameters, save_model
-from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due
+from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due, lightning_settings
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
-from groundup.core.training.runtime import LIGHTNING_PRECISION, Log, NonFiniteLossError, num_bytes, set_up
+from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, set_up
 from groundup.pretrain.cross_entropy import linear_cross_entropy
 from groundup.pretrain.data import ShardDataModule
 from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
@@ -128,7 +128,7 @@ def pretrain(
     checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, Any]:
-    """Train the base model, or go on from the newest checkpoint; figures on the whole val split."""
+    """Train the base model, from the newest checkpoint if there is one; figures on the whole val split."""
     torch_device = set_up(runtime, device, params.seed)
     tok = load_tokenizer(str(tokenizer))
     model = build_llama(model_params, tok)
@@ -146,8 +146,7 @@ def pretrain(
         runtime.num_threads,
     )
     model_bytes = num_bytes(model.parameters())
-    checkpoint_bytes = 3 * model_bytes  # with two moments each
-    checkpoints.require_space(checkpoint_bytes, model_bytes)
+    checkpoints.require_space(3 * model_bytes, model_bytes)  # a checkpoint has two moments of each weight
     callbacks = _callbacks(tok, documents, data, params, checkpoints, log)
     module = PretrainModule(model, params, compiled=device == "cuda")
     seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
@@ -198,7 +197,7 @@ def _callbacks(
     checkpoints: Checkpoints,
     log: Log,
 ) -> list[L.Callback]:
-    """In the order in which they run; KeepCheckpoints is last, so that what it follows on has been logged."""
+    """In the order in which they run; KeepCheckpoints is last: the curve up to a checkpoint has then been logged."""
     subset = documents[:: max(1, len(documents) // params.num_validation_documents)][: params.num_validation_documents]
     return [
         LogCurves(log, params.log_every),
@@ -210,18 +209,10 @@ def _callbacks(
 
 
 def trainer_settings(params: PretrainParams, runtime: RuntimeParams, device: str) -> dict[str, Any]:
-    """What L.Trainer takes from the params; checkpoints, curves and progress are callbacks of our own."""
-    return {
-        "accelerator": device,
-        "devices": 1,
-        "precision": LIGHTNING_PRECISION[runtime.precision],
+    return lightning_settings(runtime, device) | {
         "max_steps": params.num_steps,
         "accumulate_grad_batches": params.accumulate,
         "gradient_clip_val": params.max_gradient_norm,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
     }
 
 
@@ -235,9 +226,8 @@ def _fit(
 ) -> tuple[float, int]:
     """(seconds of training, optimizer steps), both of this process."""
     params = module.params
-    trainer = L.Trainer(
-        **trainer_settings(params, runtime, device), default_root_dir=checkpoints.folder, callbacks=callbacks
-    )
+    settings = trainer_settings(params, runtime, device)
+    trainer = L.Trainer(**settings, default_root_dir=checkpoints.folder, callbacks=callbacks)
     newest = checkpoints.newest()
     start = time.monotonic()
     with checkpoints.training():

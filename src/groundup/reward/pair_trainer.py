@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
@@ -52,7 +52,6 @@ class PairTrainer(RewardTrainer):
         weights: Sequence[float],
         config: RewardConfig,
         variational: VariationalParams,
-        callbacks: list[TrainerCallback],
     ) -> None:
         super().__init__(
             model=model,
@@ -65,7 +64,6 @@ class PairTrainer(RewardTrainer):
                 ]
             ),
             args=config,
-            callbacks=callbacks,
         )
         self.variational = variational
 

@@ -1,18 +1,12 @@
 """Reward model: TRL's RewardTrainer, Bradley-Terry with a margin, on pairs of chats."""
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    PrinterCallback,
-)
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 from trl import RewardConfig
 
 from groundup.core.formats.chat_format import load_tokenizer
@@ -21,8 +15,8 @@ from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import VariationalHead, fold, save_head
 from groundup.core.training.cost import Cost, write_cost
-from groundup.core.training.runtime import Log, draw, num_bytes, set_up, trl_runtime
-from groundup.core.training.trl_callbacks import Curves, KeepCheckpoints, run_trainer
+from groundup.core.training.runtime import Log, draw, set_up, trl_runtime
+from groundup.core.training.trl_callbacks import Curves, fit
 from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import (
     PREFERENCE,
@@ -35,14 +29,8 @@ from groundup.reward.pairs import (
     of_group,
 )
 from groundup.reward.report.build import reward_report
-from groundup.reward.report.scores import (
-    ScoredPairs,
-    accuracies,
-    judged,
-    measure_uncertainty,
-    reply_figures,
-    reply_section,
-)
+from groundup.reward.report.out_of_distribution import measure_uncertainty
+from groundup.reward.report.scores import ScoredPairs, accuracies, preference_pairs
 from groundup.reward.sampled_pairs import sampled_pairs
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.training import RewardParams, RuntimeParams
@@ -94,9 +82,8 @@ def train_reward(
     pairs["train"] = draw_pairs(pairs["train"], params)
     say_what_there_is(pairs, sum(num_too_long.values()))
     weights = {PREFERENCE: 1.0, RELEVANCE: params.relevance_weight, SAMPLED: params.sampled.weight}
-    model = start_model(sft, tokenizer, params).to(torch_device)
     trainer = PairTrainer(
-        model=model,
+        model=start_model(sft, tokenizer, params).to(torch_device),
         tokenizer=tokenizer,
         pairs=pairs["train"],
         weights=[weights[pair.group] for pair in pairs["train"]],
@@ -119,29 +106,17 @@ def train_reward(
             **trl_runtime(runtime, torch_device),
         ),
         variational=params.variational,
-        callbacks=[
-            Curves("reward", log, params.validate_every, lambda m: accuracies(m, "val", pairs["val"])),
-            KeepCheckpoints(checkpoints),
-        ],
     )
-    trainer.remove_callback(PrinterCallback)  # Curves speaks for it
-    model_bytes = num_bytes(model.parameters())
-    checkpoint_bytes = 3 * model_bytes  # with two moments each
-    checkpoints.require_space(checkpoint_bytes, model_bytes)
-    start = time.monotonic()
-    run_trainer(trainer, checkpoints)
-    seconds = time.monotonic() - start
+    curves = Curves("reward", log, params.validate_every, lambda trained: accuracies(trained, "val", pairs["val"]))
+    seconds = fit(trainer, curves, checkpoints, num_copies=3)
     export(trainer.model, tokenizer, pairs["train"], out, params)
     scorer = RewardScorer.load(out, torch_device)
     scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}
-    more: dict[str, Any] = reply_figures(scored, params) | {"num_steps": trainer.state.global_step}
-    sections = [reply_section(more)]
+    uncertainty = None
     if params.head == "variational":
-        figures, section = measure_uncertainty(scorer, judged(scored)["test"], tokenizer, params)
-        more |= figures
-        sections.append(section)
-    tables = {split: here.table for split, here in judged(scored).items()}
-    metrics = reward_report(tables, sum(num_too_long.values()), more, sections, params, report)
+        uncertainty = measure_uncertainty(scorer, preference_pairs(scored)["test"], tokenizer, params)
+    num_steps = trainer.state.global_step
+    metrics = reward_report(scored, uncertainty, sum(num_too_long.values()), num_steps, params, report)
     cost = reward_cost(trainer.model, pairs["train"], params)
     write_cost(cost, report)
     return metrics | {

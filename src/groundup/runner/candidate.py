@@ -14,11 +14,11 @@ from groundup.runner.fingerprint import InputsChangedError
 
 STAGE = "evaluate"
 MODEL = "artifacts/aligned"
-REPORT = "artifacts/report"
+REPORT = "artifacts/reports/evaluate"
 VERDICT = "gates_passed"  # of evaluate's metrics: 1 or 0
 GATES = "gates.json"  # of its report: name, metric, value, limit, passed and reason of each gate
 COPY = "candidate"
-ATTACHED = (".html", ".md", ".json")  # of the report; curves and replies are with the run
+ATTACHED = ".json"  # of the report; replies are with the run, and `groundup report` adds its page
 
 
 def register_event(root: Path, work: Path, report: Path, metrics: dict[str, Any], digest: str) -> dict[str, Any]:
@@ -39,5 +39,5 @@ def register_event(root: Path, work: Path, report: Path, metrics: dict[str, Any]
         "model": describe_model(model, MODEL),
         "copy": COPY if passed else None,
         "gates": read_json(gates) if gates.exists() else [],
-        "report": [str(file.relative_to(work)) for file in sorted(report.iterdir()) if file.suffix in ATTACHED],
+        "report": [str(file.relative_to(work)) for file in sorted(report.iterdir()) if file.suffix == ATTACHED],
     }

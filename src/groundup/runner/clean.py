@@ -54,7 +54,7 @@ def _present(root: Path, spec: StageSpec) -> dict[str, Fingerprint] | None:
     except FileNotFoundError:
         return None
     prints = [dataclasses.replace(fingerprint, device=device) for device in DEVICES]
-    return {fingerprint.short: fingerprint for fingerprint in prints}
+    return {fingerprint.value: fingerprint for fingerprint in prints}
 
 
 def _judge(root: Path, spec: StageSpec | None, work: Path, present: dict[str, Fingerprint] | None) -> tuple[bool, str]:

@@ -1,14 +1,20 @@
-"""What stages took. No stage may depend on it: a clock never says the same twice."""
+"""What runs took and where MLflow has them, by stage and fingerprint: in `.work`, since no rerun gives it again."""
 
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from groundup.runner.files import read_object
+from groundup.runner.environment import main_root
+from groundup.runner.figures import Figures, of_this_machine, read_record
+from groundup.runner.files import read_object, write_json
+from groundup.runner.fingerprint import Fingerprint
 from groundup.runner.pipeline import read_pipeline
+
+RUN_ID = "mlflow_run_id"
 
 
 def process_seconds() -> float:
@@ -21,8 +27,27 @@ def process_seconds() -> float:
     return round(seconds, 2)
 
 
+def note_run(root: Path, fingerprint: Fingerprint, figures: Figures, run_id: str | None) -> None:
+    taken = of_this_machine(figures) | {"stage_seconds": process_seconds()}
+    write_json(_file(root, fingerprint.stage, fingerprint.value), taken | {RUN_ID: run_id})
+
+
+def read_run(root: Path, stage: str, fingerprint: str) -> dict[str, Any]:
+    """Empty if no such run was on this machine."""
+    path = _file(root, stage, fingerprint)
+    return read_object(path) if path.is_file() else {}
+
+
+def present_runs(root: Path) -> dict[str, dict[str, Any]]:
+    """The runs that made the present results, by stage in pipeline order; those of another machine are left out."""
+    records = {name: read_record(root, name) for name in read_pipeline(root)}
+    runs = {name: read_run(root, name, record.fingerprint) for name, record in records.items() if record}
+    return {name: run for name, run in runs.items() if run}
+
+
 def stage_seconds(root: Path) -> dict[str, float]:
-    """By stage, of its last process, as the metrics files say; in pipeline order. One that has not run is left out."""
-    files = {name: root / f"metrics/{name}.json" for name in read_pipeline(root)}
-    records = {name: read_object(path) for name, path in files.items() if path.exists()}
-    return {name: float(record["stage_seconds"]) for name, record in records.items() if "stage_seconds" in record}
+    return {name: float(run["stage_seconds"]) for name, run in present_runs(root).items()}
+
+
+def _file(root: Path, stage: str, fingerprint: str) -> Path:
+    return main_root(root) / ".work" / stage / f"{fingerprint}.json"

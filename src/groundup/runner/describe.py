@@ -1,16 +1,19 @@
-"""What MLflow is told about a run: tags, params, inputs and outputs. mlflow/README.md explains each."""
+"""What MLflow is told about a run: tags, params, inputs, outputs, parent. mlflow/README.md explains each."""
 
+import hashlib
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from groundup.runner.environment import DVC_EXPERIMENT, DVC_STAGE
+from groundup.runner.environment import DVC_BASELINE, DVC_EXPERIMENT, DVC_STAGE
+from groundup.runner.figures import UNKNOWN, Figures, numbers, read_record
 from groundup.runner.files import dvc_md5, read_object
 from groundup.runner.fingerprint import Fingerprint
+from groundup.runner.interruption import find_dvc
 from groundup.runner.nested import flatten
-from groundup.runner.pipeline import StageSpec, producer, upstream
-from groundup.runner.workdir import EXPORT, TRACKED
+from groundup.runner.pipeline import StageSpec, ancestry, producer, upstream
+from groundup.runner.workdir import EXPORT
 
 MODEL_TYPES = {
     "LlamaForCausalLM": "causal-lm",
@@ -23,13 +26,15 @@ MODEL_TYPES = {
 def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerprint) -> dict[str, Any]:
     """Fields of the spool's start event."""
     spec = pipeline[fingerprint.stage]
-    made_by = {name: provenance(root, name) for name in upstream(pipeline, spec.name)}
+    prints = {name: _fingerprint(root, name) for name in upstream(pipeline, spec.name)}
+    tags = _tags(root, spec, fingerprint, prints)
     models = [path for path in spec.inputs if model_type(root / path)]
     return {
         "run_name": f"{spec.name}-{fingerprint.value[:8]}",
-        "tags": _tags(root, spec, fingerprint, made_by),
+        "tags": tags,
         "params": {key: str(value)[:6000] for key, value in flatten(fingerprint.params).items()},
-        "upstream": made_by,
+        "upstream": prints,
+        "parent": _parent(root, pipeline, spec, tags["git.commit"]),
         "models": [[path, name] for path in models if (name := producer(pipeline, path))],
         "datasets": [
             {"path": path, "digest": fingerprint.digests[path], "context": spec.name}
@@ -39,14 +44,41 @@ def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerp
     }
 
 
-def provenance(root: Path, stage: str) -> dict[str, str | None]:
-    """What made the stage's present outputs: MLflow run (null if no server was there then) and fingerprint."""
-    path = root / f"metrics/{stage}.json"
-    record = read_object(path) if path.exists() else {}
-    return {"run_id": record.get("mlflow_run_id"), "fingerprint": record.get("fingerprint", "unknown")}
+def _fingerprint(root: Path, stage: str) -> str:
+    """Of the stage's present outputs; the deliverer finds the run by it."""
+    record = read_record(root, stage)
+    return record.fingerprint if record else UNKNOWN
 
 
-def _tags(root: Path, spec: StageSpec, fingerprint: Fingerprint, made_by: dict[str, Any]) -> dict[str, str]:
+def _parent(root: Path, pipeline: dict[str, StageSpec], spec: StageSpec, commit: str) -> dict[str, Any] | None:
+    """What the run is part of, and the shown figures of the stages that it is made from, as they stand."""
+    part_of = _part_of(commit)
+    if part_of is None:
+        return None
+    records = {name: read_record(root, name) for name in ancestry(pipeline, spec.name) if name != spec.name}
+    present = {name: shown(pipeline[name], record.figures) for name, record in records.items() if record}
+    return {**part_of, "present": present}
+
+
+def _part_of(commit: str) -> dict[str, str] | None:
+    """A `dvc exp run`, else the `dvc repro` above this process; None if started by hand."""
+    if name := os.environ.get(DVC_EXPERIMENT):
+        return {"key": _key(f"{name} of {os.environ.get(DVC_BASELINE, UNKNOWN)}"), "name": name}
+    dvc = find_dvc()
+    return {"key": _key(f"{dvc.pid} at {dvc.create_time()}"), "name": f"repro-{commit[:8]}"} if dvc else None
+
+
+def _key(text: str) -> str:
+    """Without the quotes that a name may hold, which no filter of MLflow can."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shown(spec: StageSpec, figures: Figures) -> dict[str, float]:
+    """Those of the tables of all stages, under the stage's name."""
+    return {f"{spec.name}/{name}": value for name, value in numbers(figures).items() if name in spec.shown}
+
+
+def _tags(root: Path, spec: StageSpec, fingerprint: Fingerprint, prints: dict[str, str]) -> dict[str, str]:
     commit = _git(root, "rev-parse", "HEAD")
     return {
         "stage": spec.name,
@@ -60,7 +92,7 @@ def _tags(root: Path, spec: StageSpec, fingerprint: Fingerprint, made_by: dict[s
         "dvc.experiment": os.environ.get(DVC_EXPERIMENT, "none"),
         "device": fingerprint.device,
         **{f"input.{path}": fingerprint.digests[path] for path in spec.inputs},
-        **{f"upstream_fingerprint.{name}": known["fingerprint"] for name, known in made_by.items()},
+        **{f"upstream_fingerprint.{name}": value for name, value in prints.items()},
         **{f"version.{library}": value for library, value in fingerprint.versions.items()},
     }
 
@@ -103,14 +135,12 @@ def describe_model(folder: Path, path: str) -> dict[str, Any] | None:
 
 
 def report_files(work: Path, outs: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Files of the reports below `work`, MLflow's own copies where there are such, and the folders that they go to."""
+    """Files of the reports below `work`, and the folders of the run that they go to."""
     files = []
     for out in outs:
-        if out.startswith("artifacts/report"):
+        if out.startswith("artifacts/reports/"):
             report = work / EXPORT / out
             for file in sorted(file for file in report.rglob("*") if file.is_file()):
-                own = work / TRACKED / file.relative_to(work / EXPORT)
-                source = own if own.exists() else file
                 folder = file.parent.relative_to(report).as_posix().removeprefix(".")
-                files.append((source.relative_to(work).as_posix(), folder))
+                files.append((file.relative_to(work).as_posix(), folder))
     return files

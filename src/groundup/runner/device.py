@@ -4,7 +4,6 @@ import logging
 import os
 from pathlib import Path
 
-from groundup.runner import collector
 from groundup.runner.environment import DEVICE, DEVICES, main_root
 from groundup.runner.files import read_yaml
 
@@ -38,8 +37,7 @@ def _wanted(root: Path) -> tuple[str, str]:
 
 
 def _present(wanted: str, said_by: str) -> str:
-    with collector.importing():
-        import torch  # 2 s, so only where a device is looked for
+    import torch  # 2 s, so only where a device is looked for
 
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":

@@ -16,7 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from groundup.runner.disk import writing
 
 CHUNK = 1 << 20
-# What tools leave beside one's files; .dvcignore has the same list, so that DVC and the fingerprint see the same folder.
+# What tools leave beside one's files; .dvcignore has the same list: DVC and the fingerprint see the same folder.
 IGNORED = ("__pycache__", "*.pyc", "*.swp", "*~", ".#*", ".ipynb_checkpoints", ".DS_Store", ".idea", ".vscode")
 
 

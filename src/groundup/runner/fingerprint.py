@@ -29,13 +29,9 @@ class Fingerprint:
 
     @property
     def value(self) -> str:
+        """Also the name of the work dir; 64 bits are enough to tell runs apart."""
         parts = [self.stage, self.params, self.digests, self.versions, self.device]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def short(self) -> str:
-        """Name of the work dir."""
-        return self.value[:16]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device: str) -> Fingerprint:

@@ -78,7 +78,7 @@ def end_with_dvc(interruption: Interruption) -> None:
 
     A stage that was started by hand has no dvc above it and is left alone.
     """
-    dvc = next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
+    dvc = find_dvc()
     if dvc is not None:
         threading.Thread(target=_end_after, args=(dvc, interruption), daemon=True).start()
     elif DVC_STAGE in os.environ:
@@ -89,6 +89,11 @@ def end_with_dvc(interruption: Interruption) -> None:
             DVC_STAGE,
         )
         raise Terminated(128 + signal.SIGTERM)
+
+
+def find_dvc() -> psutil.Process | None:
+    """The dvc that started this process."""
+    return next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
 
 
 def _is_dvc(process: psutil.Process) -> bool:

@@ -2,81 +2,83 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from groundup.runner.files import read_object
-from groundup.runner.pipeline import read_pipeline, upstream
+from groundup.runner.clock import RUN_ID, read_run
+from groundup.runner.figures import UNKNOWN, Figures, read_record
+from groundup.runner.pipeline import StageSpec, read_pipeline, upstream
 
-UNKNOWN = "unknown"
+
+@dataclass(frozen=True)
+class Made:
+    """A result, by the fingerprint of what it was made from and, where it is known, the run that made it."""
+
+    fingerprint: str
+    run_id: str | None
+
+    def __str__(self) -> str:
+        return self.run_id[:8] if self.run_id else f"fingerprint {self.fingerprint[:8]}"
 
 
 @dataclass(frozen=True)
 class Node:
-    """One stage's present result. `run_id` is the run that made it, also where DVC skipped the stage since."""
+    """One stage's present result, also where DVC skipped the stage since."""
 
-    stage: str
-    run_id: str | None
-    fingerprint: str
-    parents: dict[str, str]  # upstream stage -> run that made what this run read, as tagged then
-    outs: tuple[str, ...]
-    metrics: dict[str, Any]
+    spec: StageSpec
+    made: Made
+    parents: dict[str, Made]  # upstream stage -> what this run read
+    figures: Figures
 
     def stale_parents(self, nodes: dict[str, "Node"]) -> list[str]:
-        """Upstream stages that have been run again since, with another result; `dvc repro` brings them together."""
+        """Upstream stages that have made another result since; `dvc repro` brings them together."""
         return [
             name
-            for name, run_id in self.parents.items()
-            if name in nodes and run_id != UNKNOWN and nodes[name].run_id not in (None, run_id)
+            for name, read in self.parents.items()
+            if name in nodes
+            and UNKNOWN not in (read.fingerprint, nodes[name].made.fingerprint)
+            and read.fingerprint != nodes[name].made.fingerprint
         ]
 
 
 class Runs(Protocol):
     """What lineage asks of the tracking store."""
 
-    def find(self, run_id: str | None, fingerprint: str) -> str | None: ...
+    def find(self, stage: str, fingerprint: str) -> str | None: ...
 
-    def tags(self, run_id: str) -> dict[str, str] | None: ...
-
-
-def read_records(root: Path) -> dict[str, dict[str, Any]]:
-    """The metrics files that there are, in pipeline order."""
-    return {
-        name: {"mlflow_run_id": None, "fingerprint": UNKNOWN} | read_object(path)
-        for name in read_pipeline(root)
-        if (path := root / f"metrics/{name}.json").exists()
-    }
+    def tags(self, run_id: str) -> dict[str, str]: ...
 
 
 def present_lineage(root: Path, runs: Runs) -> dict[str, Node]:
-    """Stages with a metrics file, in pipeline order. Parents come from MLflow's tags, else from the metrics files."""
+    """Stages that have run, in pipeline order. What a run read its tags tell, else the present results."""
     pipeline = read_pipeline(root)
-    records = read_records(root)
-    run_ids = {name: runs.find(record["mlflow_run_id"], record["fingerprint"]) for name, record in records.items()}
+    records = {name: record for name in pipeline if (record := read_record(root, name))}
+    made = {name: Made(record.fingerprint, runs.find(name, record.fingerprint)) for name, record in records.items()}
     nodes = {}
     for name, record in records.items():
-        run_id = run_ids[name]
-        tags = (runs.tags(run_id) if run_id else None) or {}
+        run_id = made[name].run_id
+        tags = runs.tags(run_id) if run_id else {}
         parents = {}
         for parent in upstream(pipeline, name):
-            present = records[parent]["fingerprint"] if parent in records else UNKNOWN
-            fingerprint = tags.get(f"upstream_fingerprint.{parent}", present)
-            tagged = tags.get(f"upstream.{parent}", UNKNOWN)
-            found = (
-                runs.find(None, fingerprint) if tagged == UNKNOWN and fingerprint != present else run_ids.get(parent)
-            )
-            parents[parent] = tagged if tagged != UNKNOWN else found or UNKNOWN
-        nodes[name] = Node(name, run_id, record["fingerprint"], parents, pipeline[name].outs, record)
+            present = made.get(parent, Made(UNKNOWN, None))
+            fingerprint = tags.get(f"upstream_fingerprint.{parent}", present.fingerprint)
+            same = fingerprint == present.fingerprint
+            parents[parent] = present if same else Made(fingerprint, runs.find(parent, fingerprint))
+        nodes[name] = Node(pipeline[name], made[name], parents, record.figures)
     return nodes
 
 
-class NoRuns:
-    """Without a store, the metrics files tell."""
+@dataclass(frozen=True)
+class NotedRuns:
+    """Without a store, this machine's own notes tell."""
 
-    def find(self, run_id: str | None, fingerprint: str) -> str | None:
+    root: Path
+
+    def find(self, stage: str, fingerprint: str) -> str | None:
+        run_id: str | None = read_run(self.root, stage, fingerprint).get(RUN_ID)
         return run_id
 
-    def tags(self, run_id: str) -> dict[str, str] | None:
-        return None
+    def tags(self, run_id: str) -> dict[str, str]:
+        return {}
 
 
 class StoredRuns:
@@ -87,14 +89,10 @@ class StoredRuns:
 
         self._client = open_store(tracking_uri)
 
-    def find(self, run_id: str | None, fingerprint: str) -> str | None:
-        """The noted run; if there is none or the store lacks it, the last one with this fingerprint."""
+    def find(self, stage: str, fingerprint: str) -> str | None:
         from groundup.runner.tracking.store import resolve_run
 
-        return resolve_run(self._client, run_id, fingerprint)
+        return resolve_run(self._client, fingerprint)
 
-    def tags(self, run_id: str) -> dict[str, str] | None:
-        from groundup.runner.tracking.store import find_run
-
-        run = find_run(self._client, run_id)
-        return dict(run.data.tags) if run else None
+    def tags(self, run_id: str) -> dict[str, str]:
+        return dict(self._client.get_run(run_id).data.tags)

@@ -1,5 +1,8 @@
-"""dvc.yaml and dvc.lock: what each stage declares, who produces a path, what DVC has recorded."""
+"""dvc.yaml and dvc.lock: what each stage declares, who produces a path, what DVC has recorded and would run."""
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +11,15 @@ from groundup.runner.files import read_yaml
 
 
 class PipelineError(ValueError):
-    """dvc.yaml or the way a stage was started is not as the frame needs it."""
+    """dvc.yaml or the way a stage was started is not as the runner needs it."""
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage of dvc.yaml. Paths are POSIX strings relative to the repository."""
+    """One stage of dvc.yaml. Paths are POSIX strings relative to the repository.
+
+    title is its `desc`; shown is `meta.show`: the headline figures for tables that hold all stages.
+    """
 
     name: str
     deps: tuple[str, ...]
@@ -21,10 +27,17 @@ class StageSpec:
     outs: tuple[str, ...]
     metrics: tuple[str, ...]
     plots: tuple[str, ...]
+    title: str = ""
+    shown: tuple[str, ...] = ()
 
     @property
     def code(self) -> tuple[str, ...]:
         return tuple(dep for dep in self.deps if dep.startswith(("src/", "stages/")))
+
+    @property
+    def report(self) -> str | None:
+        """The out for people, which MLflow gets a copy of."""
+        return next((out for out in self.outs if out.startswith("artifacts/report")), None)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -52,6 +65,8 @@ def read_pipeline(root: Path) -> dict[str, StageSpec]:
             outs=_paths(stage.get("outs")),
             metrics=_paths(stage.get("metrics")),
             plots=_paths(stage.get("plots")),
+            title=stage.get("desc") or name,
+            shown=tuple((stage.get("meta") or {}).get("show") or ()),
         )
         for name, stage in stages.items()
     }
@@ -90,6 +105,17 @@ def ancestry(pipeline: dict[str, StageSpec], stage: str) -> dict[str, list[str]]
             found[name] = upstream(pipeline, name)
             queue += found[name]
     return {name: found[name] for name in pipeline if name in found}
+
+
+def stages_to_run(root: Path, pipeline: dict[str, StageSpec]) -> set[str]:
+    """What `dvc repro` would run, unless DVC's run cache has its result: stages that changed and all below them."""
+    status = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if status.returncode:
+        raise PipelineError(f"DVC cannot say what would run: {status.stderr.strip()}")
+    changed = json.loads(status.stdout).keys()
+    return {name for name in pipeline if ancestry(pipeline, name).keys() & changed}
 
 
 @dataclass(frozen=True)

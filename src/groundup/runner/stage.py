@@ -1,34 +1,31 @@
 """The stage contract: validate, fingerprint, lock, track, run, check, publish."""
 
 import logging
-import math
 import os
 import resource
 import sys
-import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import groundup
-from groundup.runner import candidate, collector
+from groundup.runner import candidate
 from groundup.runner.checkpoints import Checkpoints
-from groundup.runner.clock import process_seconds, stage_seconds
-from groundup.runner.describe import describe_outs, report_files, start_event
+from groundup.runner.clock import note_run, process_seconds
+from groundup.runner.describe import describe_outs, report_files, shown, start_event
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import DiskError, writing
 from groundup.runner.environment import DVC_STAGE, main_root, set_environment
+from groundup.runner.figures import REPORTED, Record, check_finite, choose, numbers, reproducible, write_record
 from groundup.runner.files import publish, remove, write_json, write_text
 from groundup.runner.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
 from groundup.runner.interruption import Interruption, Terminated, end_with_dvc, listening
 from groundup.runner.lock import locked
-from groundup.runner.nested import flatten
 from groundup.runner.params import Params, ParamsError, load_params
 from groundup.runner.params.selection import DeclaredParams, select
-from groundup.runner.pipeline import PipelineError, StageSpec, ancestry, read_pipeline
+from groundup.runner.pipeline import PipelineError, StageSpec, read_pipeline
 from groundup.runner.redact import redact_streams
 from groundup.runner.tracking.check import check_store
 from groundup.runner.tracking.spool import curve_csv, read_curve
@@ -36,7 +33,6 @@ from groundup.runner.tracking.tracker import Tracker
 from groundup.runner.workdir import (
     EXPORT,
     SCRATCH,
-    TRACKED,
     discard,
     note_start,
     read_finished,
@@ -62,6 +58,7 @@ class Stage:
         params: Params,
         fingerprint: Fingerprint,
         work: Path,
+        headlines: Sequence[str],
         interruption: Interruption,
     ) -> None:
         self.root = root
@@ -69,20 +66,12 @@ class Stage:
         self.params = DeclaredParams(params, spec.params)
         self.fingerprint = fingerprint
         self.device = fingerprint.device
+        self.headlines = headlines
         self.work = work / SCRATCH
         self.kept = work.parent  # for files that every run of this stage may use again; clean leaves them
         self.checkpoints = Checkpoints(self.work / "checkpoints", interruption)
         self.export = work / EXPORT
-        self.import_seconds = 0.0
         self._tracker: Tracker | None = None
-
-    @contextmanager
-    def importing(self) -> Iterator[None]:
-        """Times the heavy imports of a body."""
-        start = time.monotonic()
-        with collector.importing():
-            yield
-        self.import_seconds += time.monotonic() - start
 
     def dep(self, path: str) -> Path:
         if path not in self.spec.inputs:
@@ -97,20 +86,6 @@ class Stage:
         staged.parent.mkdir(parents=True, exist_ok=True)
         return staged
 
-    def tracked(self, path: str) -> Path:
-        """A folder for MLflow's own copies of files in an out; they alone may hold what a clock measured."""
-        copies = self.export.with_name(TRACKED) / path
-        copies.mkdir(parents=True, exist_ok=True)
-        return copies
-
-    def seconds(self) -> dict[str, float]:
-        """What the other stages took; for `tracked` alone."""
-        return stage_seconds(self.root)
-
-    def ancestry(self) -> dict[str, list[str]]:
-        """The stages that this one is made from, itself the last, each with those that it reads from."""
-        return ancestry(read_pipeline(self.root), self.spec.name)
-
     def log(self, step: int, **values: float) -> None:
         assert self._tracker is not None
         self._tracker.log(step, **values)
@@ -120,14 +95,17 @@ class Stage:
         self.checkpoints.sync_points = tracker.spool.sync
 
 
-def run_stage(name: str, body: Body) -> None:
-    """Run one stage as a process: `body` is called unless a finished result only waits to be published."""
+def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
+    """Run one stage as a process: `body` is called unless a finished result only waits to be published.
+
+    headlines: which of the figures that it returns stand in metrics/NAME.json.
+    """
     redact_streams()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 uses what torch 2.13 deprecates
     set_environment(offline=name != "prepare")
     try:
-        _run(Path.cwd(), name, body)
+        _run(Path.cwd(), name, body, headlines)
     except Exception as error:
         if _tells_all(error):
             logger.error("%s failed: %s\n%s", name, _explain(error), _recovery(name))
@@ -160,14 +138,14 @@ def _recovery(name: str) -> str:
     return "Earlier outputs and metrics are as they were."
 
 
-def _run(root: Path, name: str, body: Body) -> None:
+def _run(root: Path, name: str, body: Body, headlines: Sequence[str] = ()) -> None:
     with listening() as interruption:
         end_with_dvc(interruption)
-        _run_listening(root, name, body, interruption)
+        _run_listening(root, name, body, headlines, interruption)
     logger.info("%s done in %.0f s", name, process_seconds())
 
 
-def _run_listening(root: Path, name: str, body: Body, interruption: Interruption) -> None:
+def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], interruption: Interruption) -> None:
     check_origin(root)
     pipeline = read_pipeline(root)
     if name not in pipeline:
@@ -175,19 +153,16 @@ def _run_listening(root: Path, name: str, body: Body, interruption: Interruption
     spec = pipeline[name]
     params = load_params(root / "params.yaml")
     problem = check_store(root)
-    start = time.monotonic()
     device = resolve_device(root) if "runtime" in spec.params else "cpu"
-    device_seconds = time.monotonic() - start  # importing torch, for the most part
     fingerprint = take_fingerprint(root, spec, select(params, spec.params), device)
     folder = main_root(root) / ".work" / name
-    work = folder / fingerprint.short
+    work = folder / fingerprint.value
     with writing(f"the work of {name}", folder):
         sweep(root, folder, spec, fingerprint)
         with locked(work):
             note_start(folder, work, fingerprint)
-            stage = Stage(root, spec, params, fingerprint, work, interruption)
+            stage = Stage(root, spec, params, fingerprint, work, headlines, interruption)
             stage.work.mkdir(exist_ok=True)
-            stage.import_seconds = device_seconds
             _run_tracked(stage, body, work, start_event(root, pipeline, fingerprint), problem)
 
 
@@ -207,10 +182,9 @@ def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], pr
         tracker.finish(status)
     # It may have waited for MLflow; DVC hashes deps after the command and would record an edit as what was read.
     _check_kept(stage, changed_deps(stage.root, stage.fingerprint) + _changed_params(stage))
-    write_json(
-        stage.root / f"metrics/{stage.spec.name}.json",
-        metrics | {"stage_seconds": process_seconds(), "mlflow_run_id": tracker.run_id},
-    )
+    note_run(stage.root, stage.fingerprint, metrics, tracker.run_id)
+    record = Record(stage.fingerprint.value, choose(metrics, stage.headlines))
+    write_record(stage.root, stage.spec.name, record)
 
 
 def _check_deps(stage: Stage, work: Path) -> None:
@@ -240,19 +214,15 @@ def _check_kept(stage: Stage, changed: list[str]) -> None:
 def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     """Call the body; the record of its success is written last."""
     remove(stage.export)
-    remove(stage.export.with_name(TRACKED))
-    start, imported = time.monotonic(), stage.import_seconds
     metrics = body(stage)
-    seconds = time.monotonic() - start - (stage.import_seconds - imported)
     missing = [out for out in stage.spec.outs if not (stage.export / out).exists()]
     if missing:
         raise PipelineError(f"{stage.spec.name} declares {', '.join(missing)} but did not write them")
     check_finite(stage.spec.name, metrics)
+    if stage.spec.report:
+        write_json(stage.export / stage.spec.report / REPORTED, reproducible(metrics))
     _check_deps(stage, work)
     metrics |= {
-        "fingerprint": stage.fingerprint.value,
-        "work_seconds": round(seconds, 2),
-        "import_seconds": round(stage.import_seconds, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB, 1),
     }
     stage.checkpoints.sync_points()
@@ -274,23 +244,9 @@ def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
     tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs))
     if registered:
         tracker.spool.write("register", **registered)
-    tracker.spool.write("metrics", values=numbers(metrics), step=step)  # of the run and of the models that it now has
+    values = numbers(metrics)  # of the run, of the models that it now has, and some of its parent
+    tracker.spool.write("metrics", values=values, step=step, shown=shown(stage.spec, metrics))
     tracker.spool.write("artifacts", files=report_files(tracker.work, stage.spec.outs))
-
-
-def numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a nested dict under dotted names; text is left out."""
-    leaves = flatten(metrics).items()
-    return {key: value for key, value in leaves if isinstance(value, int | float) and not isinstance(value, bool)}
-
-
-def check_finite(name: str, metrics: dict[str, Any]) -> None:
-    """A last step that diverged shows in the figures alone."""
-    if bad := [key for key, value in numbers(metrics).items() if not math.isfinite(value)]:
-        raise ValueError(
-            f"{name}: {', '.join(bad)} came out as NaN or infinite, so nothing is published; lower {name}'s "
-            "learning rate"
-        )
 
 
 def check_origin(root: Path) -> None:

@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 SCRATCH = "scratch"  # checkpoints and finished sub-steps
 EXPORT = "export"  # staged outs
-TRACKED = "tracked"  # files that MLflow gets instead of those of the same path in EXPORT
 FINISHED = "finished.json"  # metrics and md5s of a whole export; written last
 PARTS = "fingerprint.json"  # so that a difference can be named
 UNDELIVERED = "-undelivered-"
@@ -48,7 +47,7 @@ def is_recorded(root: Path, spec: StageSpec, work: Path, fingerprint: Fingerprin
     recorded = recorded_stage(root, spec.name)
     if any(recorded.outs.get(out) != md5 for out, md5 in read_json(work / FINISHED)["md5s"].items()):
         return False
-    if fingerprint is None or work.name != fingerprint.short:
+    if fingerprint is None or work.name != fingerprint.value:
         return True
     # other inputs may have given the same bytes before, and DVC has not taken this run's yet
     return recorded.params == fingerprint.params and recorded.deps == {dep: dvc_md5(root / dep) for dep in spec.deps}

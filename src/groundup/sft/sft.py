@@ -1,14 +1,13 @@
 """Supervised fine-tuning: TRL's SFTTrainer on multi-turn chats, loss on the assistant's tokens only."""
 
 import logging
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from groundup.core.formats.chat_format import load_tokenizer, render
@@ -18,8 +17,8 @@ from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import num_parameters, save_model
 from groundup.core.training.adapters import add_adapter, merge_adapter
 from groundup.core.training.cost import Cost, write_cost
-from groundup.core.training.runtime import Log, draw, num_bytes, set_up, trl_runtime
-from groundup.core.training.trl_callbacks import Curves, KeepCheckpoints, run_trainer
+from groundup.core.training.runtime import Log, draw, set_up, trl_runtime
+from groundup.core.training.trl_callbacks import Curves, fit
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.training import RuntimeParams, SftParams
 from groundup.sft.chat_examples import ChatExample, check_chats, tokenize_chats
@@ -48,13 +47,13 @@ def train_sft(
     checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, Any]:
-    """Fine-tune, or go on from the newest checkpoint; val_loss is per assistant token."""
+    """Fine-tune, from the newest checkpoint if there is one; val_loss is per assistant token."""
     torch_device = set_up(runtime, device, params.seed)
     check_model(base, CAUSAL)
     tokenizer = load_tokenizer(str(base))
     rows = {
-        "train": draw(list(read_jsonl(chats / "train.jsonl", ("messages",))), params.max_chats, params.seed),
-        "val": draw(list(read_jsonl(chats / "val.jsonl", ("messages",))), params.num_validation_chats, params.seed),
+        split: draw(list(read_jsonl(chats / f"{split}.jsonl", ("messages",))), limit, params.seed)
+        for split, limit in (("train", params.max_chats), ("val", params.num_validation_chats))
     }
     train = tokenize_chats(tokenizer, rows["train"], params.max_length)
     val = tokenize_chats(tokenizer, rows["val"], params.max_length)
@@ -95,23 +94,14 @@ def train_sft(
             save_steps=params.checkpoint_every,
             **trl_runtime(runtime, torch_device),
         ),
-        callbacks=[
-            Curves(
-                "sft",
-                log,
-                params.validate_every,
-                lambda m: {"val_loss": assistant_loss(m, val.examples, tokenizer.pad_token_id)},
-            ),
-            KeepCheckpoints(checkpoints),
-        ],
     )
-    trainer.remove_callback(PrinterCallback)  # Curves speaks for it
-    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
-    checkpoint_bytes = 3 * num_bytes(trained)  # with two moments each
-    checkpoints.require_space(checkpoint_bytes, num_bytes(trainer.model.parameters()))
-    start = time.monotonic()
-    run_trainer(trainer, checkpoints)
-    seconds = time.monotonic() - start
+    curves = Curves(
+        "sft",
+        log,
+        params.validate_every,
+        lambda trained: {"val_loss": assistant_loss(trained, val.examples, tokenizer.pad_token_id)},
+    )
+    seconds = fit(trainer, curves, checkpoints, num_copies=3)
     save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
     # The trainer's model keeps TRL's patched forward, so figures and samples come from what was saved.
     model = AutoModelForCausalLM.from_pretrained(out, use_safetensors=True).to(torch_device).eval()

@@ -21,8 +21,7 @@ import torch
 from mlflow import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.app.chat.champion import champion_path
-from groundup.app.chat.models import Models
+from groundup.app.chat.loading import Models, champion_path
 from groundup.core.model.llama import save_model
 from groundup.runner.files import dvc_md5
 from groundup.runner.tracking import fetch
@@ -62,7 +61,7 @@ def registered(
     client = open_store(f"sqlite:///{shutil.copy(migrated_store, folder / 'mlflow.db')}")
     client.create_experiment("groundup", artifact_location=(folder / "kept").as_uri())
     runs: dict[str, str] = {}
-    for stage, upstream in (("align", {}), ("evaluate", {"align": {"run_id": None, "fingerprint": "print-align"}})):
+    for stage, upstream in (("align", {}), ("evaluate", {"align": "print-align"})):
         work = folder / stage
         work.mkdir()
         spool = Spool(work)

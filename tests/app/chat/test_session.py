@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from groundup.app.chat.models import Models
+from groundup.app.chat.loading import Models
 from groundup.app.chat.session import Session, chat
 from groundup.core.decoding import Decoding
 from groundup.core.formats.chat_format import SPECIAL_TOKENS, render

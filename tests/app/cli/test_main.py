@@ -64,6 +64,15 @@ def test_lineage_before_the_first_run(checkout: Path) -> None:
     assert output == "no stage has run yet: `dvc repro` runs them all"
 
 
+def test_lineage_shows_a_stage_that_it_knows_nothing_of(checkout: Path) -> None:
+    (checkout / "dvc.yaml").write_text("stages: {distill: {cmd: python -m stages.distill, outs: [artifacts/small]}}")
+    write_json(checkout / "metrics/distill.json", {"fingerprint": "abcdef0123", "mlflow_run_id": None, "loss": 1.0})
+    result, output = run("lineage")
+    assert result.exit_code == 0, output
+    assert "distill" in output
+    assert "abcdef01" in output
+
+
 def test_chat_without_a_model(checkout: Path) -> None:
     shutil.copyfile(ROOT / "presets/laptop.yaml", checkout / "params.yaml")
     result, output = run("chat", "--model", "nothing")
@@ -105,7 +114,7 @@ def test_ui_binds_to_this_machine_and_names_its_hosts(
 @pytest.mark.parametrize("command", ["ui", "lineage", "deliver"])
 def test_a_wrong_store_is_told(checkout: Path, command: str) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = "ftp://host"
-    write_json(checkout / "metrics/prepare.json", {"fingerprint": "abc", "mlflow_run_id": None})
+    write_json(checkout / "metrics/prepare.json", {"fingerprint": ["abc"]})
     write_waiting_run(checkout)
     result, output = run(command)
     assert result.exit_code == 1
@@ -122,7 +131,7 @@ def test_a_store_that_fails_is_told(
 
     monkeypatch.setattr("groundup.runner.tracking.store.open_store", fail)
     os.environ["MLFLOW_TRACKING_URI"] = mlflow_store
-    write_json(checkout / "metrics/prepare.json", {"fingerprint": "abc", "mlflow_run_id": None})
+    write_json(checkout / "metrics/prepare.json", {"fingerprint": ["abc"]})
     write_waiting_run(checkout)
     result, output = run(command)
     assert result.exit_code == 1

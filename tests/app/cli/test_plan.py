@@ -8,11 +8,11 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
+from groundup.app.cli import plan
 from groundup.app.cli.main import app
 from groundup.app.plan import calibration
 from groundup.app.plan.calibration import Rates
-from groundup.runner import fates
-from groundup.runner.fates import Fate
+from groundup.runner.figures import Record, write_record
 from groundup.runner.files import write_json
 from tests.conftest import ROOT
 
@@ -28,11 +28,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     counts = {f"num_characters_{split}": n for split, n in (("train", 9_800_000), ("val", 1_900_000), ("test", 0))}
     counts |= {"num_chats_train": 8000, "num_prompts_train": 5000}
     counts |= {"num_preference_pairs_val": 1700, "num_preference_pairs_test": 5600}
-    took = {"stage_seconds": 60.0, "work_seconds": 50.0}
-    write_json(tmp_path / "metrics/prepare.json", counts | took)
-    write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 3.5, **took})
-    fate = dict.fromkeys(STAGES, Fate.RUNS) | {"prepare": Fate.UNCHANGED, "tokenizer": Fate.CACHED}
-    monkeypatch.setattr(fates, "fates", lambda root, stages: fate)
+    for stage, figures in {"prepare": counts, "tokenizer": {"bytes_per_token": 3.5}}.items():
+        write_record(tmp_path, stage, Record("abc", figures))
+        write_json(tmp_path / f".work/{stage}/abc.json", {"stage_seconds": 60.0})
+    monkeypatch.setattr(plan, "stages_to_run", lambda root, stages: set(stages) - {"prepare", "tokenizer"})
     monkeypatch.setattr(calibration, "calibrate", lambda params, device: Rates(*[1e-3] * 9))
     monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "140")
@@ -51,8 +50,7 @@ def test_every_stage_has_its_line(checkout: Path) -> None:
     result, rows = run()
     assert result.exit_code == 0, result.output
     assert list(rows) == ["stage", *STAGES, "together"]
-    assert rows["prepare"][0] == "unchanged"
-    assert rows["tokenizer"][0] == "cached"
+    assert rows["prepare"][0] == rows["tokenizer"][0] == "unchanged"
     assert rows["prepare"][5:] == rows["tokenizer"][5:] == ["0", "1.0"]  # minutes, and those of the last run
     assert rows["pretrain"][0] == "runs"
     minutes = [float(rows[stage][5]) for stage in STAGES]
@@ -61,12 +59,23 @@ def test_every_stage_has_its_line(checkout: Path) -> None:
     assert len(list((checkout / ".work/plan").iterdir())) == 1
 
 
+def test_a_stage_that_the_plan_knows_nothing_of_has_its_line_too(checkout: Path) -> None:
+    text = (checkout / "dvc.yaml").read_text(encoding="utf-8")
+    made_up = "  distill:\n    cmd: python -m stages.distill\n    deps:\n      - artifacts/aligned\n"
+    (checkout / "dvc.yaml").write_text(text.replace("\nplots:\n", f"{made_up}\nplots:\n"), encoding="utf-8")
+    result, rows = run()
+    assert result.exit_code == 0, result.output
+    assert list(rows) == ["stage", *STAGES, "distill", "together"]
+    assert rows["distill"] == ["runs", "", "", "?", "?", "?", ""]
+    assert rows["together"][0] == "6 of 8 run"
+
+
 def test_nothing_runs_and_nothing_is_measured(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fates, "fates", lambda root, stages: dict.fromkeys(STAGES, Fate.UNCHANGED))
+    monkeypatch.setattr(plan, "stages_to_run", lambda root, stages: set())
     result, rows = run()
     assert result.exit_code == 0
     assert rows["together"] == ["0 of 7 run", "", "", "", "0", "0.0", ""]
-    assert not (checkout / ".work").exists()
+    assert not (checkout / ".work/plan").exists()
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers_to_change(
@@ -89,7 +98,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers_to_change(
     assert int(found[1]) * int(found[2]) == 1024
     assert "lower reward.batch_size to" in result.output
     assert "sft cannot fit" not in result.output
-    assert not (checkout / ".work").exists()
+    assert not (checkout / ".work/plan").exists()
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from uvicorn import Config, Server
 
 from groundup.app.serve.app import create_app
-from groundup.app.serve.models import ServedModel
 from groundup.app.serve.search import Find
+from groundup.app.serve.served import ServedModel
 from groundup.app.serve.settings import Settings
 from groundup.app.serve.text import TokenBytes
 from groundup.core.formats.chat_format import END, SPECIAL_TOKENS

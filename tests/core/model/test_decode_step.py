@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from groundup.core.model.cache import prefill_fast
 from groundup.core.model.decode_step import DecodeStep
-from groundup.core.model.forward import PackedAttention, hidden_states, make_cache
+from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.core.training.adapters import add_adapter
 from groundup.runner.params.training import LoraParams
 from tests.core.model.test_forward import llama
@@ -27,24 +28,17 @@ def whole(model: LlamaForCausalLM) -> torch.Tensor:
 
 
 def token_by_token(model: LlamaForCausalLM) -> torch.Tensor:
-    prompts = [sequence[:-NUM_NEW] for sequence in SEQUENCES]
-    lengths = [len(prompt) for prompt in prompts]
-    cache = make_cache(model.config, lengths, NUM_NEW, model.device)
-    prefill = PackedAttention(lengths, model.device, cache)
-    hidden = hidden_states(model.model, torch.tensor(list(chain.from_iterable(prompts))), prefill, prefill.ends)
+    cache, hidden = prefill_fast(model.model, [sequence[:-NUM_NEW] for sequence in SEQUENCES], NUM_NEW)
     decode_step = DecodeStep(model.model, max(map(len, SEQUENCES)))
     for i in range(NUM_NEW):
-        cache.advance()
-        hidden = decode_step(torch.tensor([sequence[i - NUM_NEW] for sequence in SEQUENCES]), cache)
+        hidden = decode_step(cache, torch.tensor([sequence[i - NUM_NEW] for sequence in SEQUENCES]))
     return hidden
 
 
-@pytest.mark.parametrize("position", ["rope", "sinusoidal"])
-@pytest.mark.parametrize("attention", ["softmax", "linear"])
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
 @torch.no_grad()
-def test_equals_the_pass_of_whole_sequences(position: str, attention: str, num_kv_heads: int) -> None:
-    model = make_model(position, attention, num_kv_heads)
+def test_equals_the_pass_of_whole_sequences(num_kv_heads: int) -> None:
+    model = make_model("rope", "softmax", num_kv_heads)
     assert torch.allclose(token_by_token(model), whole(model), atol=1e-5)
 
 

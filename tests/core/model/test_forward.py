@@ -1,10 +1,11 @@
-"""The forward pass without padding is the stock one, but for rounding."""
+"""Our passes without padding and with a cache compute what transformers' plain pass does, but for rounding."""
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from groundup.core.model.forward import PackedAttention, hidden_states, make_cache
+from groundup.core.model.cache import KeyValueCache, StockCache, prefill
+from groundup.core.model.forward import PackedAttention, RowAttention, hidden_states
 from tests.core.model.variants import make_model
 
 CPU = torch.device("cpu")
@@ -55,22 +56,32 @@ def test_packed_sequences_equal_each_alone(model: LlamaForCausalLM) -> None:
 @MODELS
 @torch.no_grad()
 def test_token_by_token_with_a_cache_equals_all_at_once(model: LlamaForCausalLM) -> None:
-    new = torch.tensor([[2, 3, 4], [5, 6, 7], [8, 9, 10]])
-    lengths = [len(sequence) for sequence in SEQUENCES]
-    cache = make_cache(model.config, lengths, max_new_tokens=3, device=CPU)
-    prefill = PackedAttention(lengths, CPU, cache)
-    ids = torch.tensor([token for sequence in SEQUENCES for token in sequence])
-    hidden_states(model.model, ids, prefill, prefill.ends)
-    rows = torch.arange(3)
-    for step in range(3):
-        if step == 1:  # a row that is dropped changes nothing for the others
-            rows = torch.tensor([2, 0])
-            cache.select(rows)
-        cache.advance()
-        hidden = hidden_states(model.model, new[rows, step], cache, torch.arange(len(rows)))
-        for state, row in zip(hidden, rows.tolist(), strict=True):
-            whole = torch.tensor([SEQUENCES[row] + new[row, : step + 1].tolist()])
-            torch.testing.assert_close(state, model.model(whole).last_hidden_state[0, -1], atol=1e-5, rtol=1e-5)
+    texts = [list(sequence) for sequence in SEQUENCES]
+    cache, hidden = prefill(model.model, texts, max_new_tokens=4)
+    assert isinstance(cache, KeyValueCache if type(model) is LlamaForCausalLM else StockCache)
+    for rows, tokens in (([0, 1, 2], [2, 5, 8]), ([2, 1], [9, 6]), ([1, 1], [7, 8]), ([1], [3])):
+        cache.select(torch.tensor(rows))  # what is dropped changes nothing for the others
+        texts = [[*texts[row], token] for row, token in zip(rows, tokens, strict=True)]
+        hidden = cache.step(torch.tensor(tokens))
+        expected = [model.model(torch.tensor([text])).last_hidden_state[0, -1] for text in texts]
+        torch.testing.assert_close(hidden, torch.stack(expected), atol=1e-5, rtol=1e-5)
+
+
+LENGTHS = [[5, 1, 10], [16], [3, 13]]  # of the documents in each row
+
+
+@MODELS
+def test_rows_of_documents_have_the_states_and_gradients_of_transformers(model: LlamaForCausalLM) -> None:
+    ids = torch.randint(64, (3, 16), generator=torch.Generator().manual_seed(0))
+    positions = torch.stack([torch.cat([torch.arange(length) for length in row]) for row in LENGTHS])
+    wanted = torch.arange(0, 48, 2)
+    ours = hidden_states(model.model, ids.flatten(), RowAttention(positions), wanted)
+    theirs = model.model(ids, position_ids=positions, use_cache=False).last_hidden_state.flatten(0, 1)[wanted]
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    weights = [weight for weight in model.model.parameters() if weight.requires_grad]
+    gradients = [torch.autograd.grad(hidden.square().sum(), weights) for hidden in (ours, theirs)]
+    for gradient, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient, reference, atol=1e-3, rtol=1e-3)
 
 
 def test_ends_and_positions_literal() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from groundup.core.model.generation import Replies, Sampler, distinct_2, draw
+from groundup.core.model.generation import Replies, Sampler, distinct_2, sample_tokens
 from tests.core.model.variants import make_model
 
 EOS, PAD = 1, 2
@@ -61,7 +61,7 @@ def test_greedy_is_transformers_greedy_token_for_token(tiny_model: LlamaForCausa
 )
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
 def test_other_models_say_the_same_as_in_transformers(position: str, attention: str, num_kv_heads: int) -> None:
-    """Ours with a recurrent state for linear attention, theirs with the matrices, cached keys and left padding."""
+    """One prompt at a time, and together with left padding."""
     model = make_model(position, attention, num_kv_heads)
     prompts = [[7, 8, 9], [20, 30, 40, 50, 60, 10], [5], [33, 44, 55]]
     expected = [greedy_by_transformers(model, prompt, EOS) for prompt in prompts]
@@ -125,13 +125,13 @@ def test_no_prompts_no_replies(tiny_model: LlamaForCausalLM) -> None:
     assert sample(tiny_model, prompts=[]) == Replies([], [], [])
 
 
-def test_draw_cuts_the_unit_interval_in_shares_of_probability() -> None:
+def test_sample_tokens_cuts_the_unit_interval_in_shares_of_probability() -> None:
     distribution = torch.tensor([0.2, 0.0, 0.5, 0.3])
     uniforms = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71, 1 - 2**-53], dtype=torch.float64)
-    assert draw(distribution.expand(6, 4), uniforms).tolist() == [0, 0, 2, 2, 3, 3]
+    assert sample_tokens(distribution.expand(6, 4), uniforms).tolist() == [0, 0, 2, 2, 3, 3]
 
 
-def test_draw_finds_the_token_in_any_block() -> None:
+def test_sample_tokens_finds_the_token_in_any_block() -> None:
     """A vocabulary that is no multiple of a block, and tokens without probability, the last ones among them."""
     generator = torch.Generator().manual_seed(0)
     shares = torch.rand(1, 1000, generator=generator).pow(4)
@@ -139,18 +139,18 @@ def test_draw_finds_the_token_in_any_block() -> None:
     uniforms = torch.cat([torch.rand(5000, generator=generator, dtype=torch.float64), torch.tensor([0, 1 - 2**-53])])
     cumulative = shares.double().cumsum(-1)
     expected = torch.searchsorted(cumulative[0], uniforms * cumulative[0, -1], right=True)
-    drawn = draw(shares.expand(len(uniforms), -1), uniforms)
+    drawn = sample_tokens(shares.expand(len(uniforms), -1), uniforms)
     assert bool((shares[0, drawn] > 0).all())
     assert drawn[-2:].tolist() == [0, 989]
     assert int((drawn != expected).sum()) <= 2  # fp32 sums of blocks: a number may lie on the other side of a border
 
 
 @pytest.mark.parametrize("spoilt", [slice(None), slice(70, 71)])
-def test_draw_refuses_what_is_no_distribution(spoilt: slice) -> None:
+def test_sample_tokens_refuses_what_is_no_distribution(spoilt: slice) -> None:
     shares = torch.ones(2, 100)
     shares[1, spoilt] = torch.nan
     with pytest.raises(ValueError, match="diverged"):
-        draw(shares, torch.full((2,), 0.5, dtype=torch.float64))
+        sample_tokens(shares, torch.full((2,), 0.5, dtype=torch.float64))
 
 
 def test_sampled_frequencies_are_the_probabilities(tiny_model: LlamaForCausalLM) -> None:

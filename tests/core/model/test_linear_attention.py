@@ -1,4 +1,4 @@
-"""Linear attention: as matrices, as a recurrence, and as the sums in the paper, one and the same."""
+"""Linear attention: the sums in the paper, and the masks of transformers."""
 
 import math
 
@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from groundup.core.model.forward import PackedAttention, hidden_states, make_cache
-from groundup.core.model.linear_attention import RecurrentState, feature_map, parallel, recur
+from groundup.core.model.linear_attention import feature_map, parallel
 from tests.core.model.variants import make_model
 
-CPU = torch.device("cpu")
 SEQUENCES = [[7, 8, 9, 11, 1], [5], [20, 30, 40]]
 
 
@@ -41,13 +39,10 @@ def test_feature_map_literal() -> None:
 
 
 @pytest.mark.parametrize("num_kv_heads", [4, 2, 1])
-def test_matrices_recurrence_and_the_paper_agree(num_kv_heads: int) -> None:
+def test_matrices_and_the_paper_agree(num_kv_heads: int) -> None:
     queries, keys, values = random_heads(num_kv_heads)
     whole = parallel(queries, keys, values, None)
     torch.testing.assert_close(whole, by_the_paper(queries, keys, values), atol=1e-5, rtol=1e-5)
-    weight, normalizer = torch.zeros(2, num_kv_heads, 8, 8), torch.zeros(2, num_kv_heads, 8)
-    steps = [recur(weight, normalizer, queries[:, :, i], keys[:, :, i], values[:, :, i]) for i in range(40)]
-    torch.testing.assert_close(torch.stack(steps, dim=2), whole, atol=1e-5, rtol=1e-5)
 
 
 def test_the_first_place_gets_its_own_value() -> None:
@@ -84,29 +79,15 @@ MODELS = pytest.mark.parametrize("position", ["rope", "sinusoidal"])
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
 @torch.no_grad()
 def test_documents_in_a_row_do_not_see_each_other(position: str, num_kv_heads: int) -> None:
-    """position_ids that start again are where a document starts: the stock pass, ours, and the recurrence agree."""
+    """position_ids that start again are where a document starts."""
     model = make_model(position, "linear", num_kv_heads)
     row = torch.tensor([[token for sequence in SEQUENCES for token in sequence]])
     places = torch.tensor([[i for sequence in SEQUENCES for i in range(len(sequence))]])
     packed = model.model(row, position_ids=places, use_cache=False).last_hidden_state[0]
-    ours = PackedAttention([len(sequence) for sequence in SEQUENCES], CPU)
-    torch.testing.assert_close(hidden_states(model.model, row[0], ours, torch.arange(9)), packed, atol=1e-5, rtol=1e-5)
-    recurrent = torch.cat([one_by_one(model, sequence) for sequence in SEQUENCES])
-    torch.testing.assert_close(recurrent, packed, atol=1e-5, rtol=1e-5)
+    alone = torch.cat([model.model(torch.tensor([sequence])).last_hidden_state[0] for sequence in SEQUENCES])
+    torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
     leaking = model.model(row, position_ids=places, attention_mask=torch.ones_like(row), use_cache=False)
     assert not torch.allclose(leaking.last_hidden_state[0, 5:], packed[5:], atol=1e-2)
-
-
-def one_by_one(model: torch.nn.Module, sequence: list[int]) -> Tensor:
-    """Final hidden states [T, H] by the recurrence alone: the first token is the prompt."""
-    state = make_cache(model.config, [1], len(sequence), CPU)
-    assert isinstance(state, RecurrentState)
-    prefill = PackedAttention([1], CPU, state)
-    states = [hidden_states(model.model, torch.tensor(sequence[:1]), prefill, torch.tensor([0]))]
-    for token in sequence[1:]:
-        state.advance()
-        states.append(hidden_states(model.model, torch.tensor([token]), state, torch.tensor([0])))
-    return torch.cat(states)
 
 
 @MODELS
@@ -124,37 +105,11 @@ def test_padding_on_either_side_changes_nothing(position: str) -> None:
         torch.testing.assert_close(padded.logits[seen], alone, atol=1e-5, rtol=1e-5)
 
 
-@torch.no_grad()
-def test_the_state_does_not_grow() -> None:
-    model = make_model("rope", "linear", num_kv_heads=2)
-    state = make_cache(model.config, [5], 1000, CPU)
-    prefill = PackedAttention([5], CPU, state)
-    hidden_states(model.model, torch.tensor(SEQUENCES[0]), prefill, prefill.ends)
-    for _ in range(3):
-        state.advance()
-        hidden_states(model.model, torch.tensor([3]), state, torch.tensor([0]))
-    assert {weight.shape for weight in state.weights} == {(1, 2, 8, 8)}
-    assert {normalizer.shape for normalizer in state.normalizers} == {(1, 2, 8)}
-
-
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
 def test_every_weight_learns(num_kv_heads: int) -> None:
     model = make_model("sinusoidal", "linear", num_kv_heads).train()
     model(torch.tensor(SEQUENCES[:1]), labels=torch.tensor(SEQUENCES[:1])).loss.backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
-
-
-@torch.no_grad()
-def test_under_autocast_the_state_stays_in_fp32() -> None:
-    model = make_model("rope", "linear", num_kv_heads=2)
-    row = torch.tensor([SEQUENCES[0] * 4])
-    expected = model.model(row, use_cache=False).last_hidden_state[0]
-    with torch.autocast("cpu", torch.bfloat16):
-        found = one_by_one(model, row[0].tolist())
-        state = make_cache(model.config, [20], 1, CPU)
-        hidden_states(model.model, row[0], PackedAttention([20], CPU, state), torch.tensor([19]))
-    assert {x.dtype for x in (*state.weights, *state.normalizers)} == {torch.float32}
-    torch.testing.assert_close(found.float(), expected, atol=0.15, rtol=0.05)
 
 
 def test_bf16_stays_near_fp32() -> None:

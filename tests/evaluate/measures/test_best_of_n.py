@@ -2,9 +2,11 @@
 
 import pytest
 
-from groundup.evaluate.measures.best_of_n import Pool, best_of_n_metrics
+from groundup.evaluate.measures.best_of_n import BestOfN, Pool, best_of_n_metrics
 from groundup.evaluate.replies import Prompt
 from tests.evaluate.judging import PARAMS, CountingJudge
+from tests.evaluate.measures.made_up import context
+from tests.evaluate.measures.made_up import metrics as made_up
 
 PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1], None) for i in range(2)]
 # The reward model likes what the judge likes at the first prompt, and the reverse at the second.
@@ -31,3 +33,10 @@ def test_the_largest_n_takes_what_the_reward_model_likes_most() -> None:
     assert metrics["best_of_n_gold_difference_ci_high"] == pytest.approx(1.0)
     assert metrics["best_of_n_reward"] == pytest.approx(2.0)
     assert metrics["best_of_n_num_prompts"] == 2
+
+
+def test_it_says_when_the_pool_does_not_reach_as_far() -> None:
+    (short,) = BestOfN(context()).shown(made_up()).sentences
+    assert "best of 50 replies of the SFT model (KL 3.00, aligned 3.50, farther than the pool" in short
+    (far,) = BestOfN(context()).shown(made_up(best_of_n_largest_kl=3.5)).sentences
+    assert "farther" not in far

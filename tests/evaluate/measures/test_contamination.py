@@ -1,8 +1,9 @@
 from pathlib import Path
 
 from groundup.core.formats.jsonl import write_jsonl
-from groundup.evaluate.choices import item_texts
-from groundup.evaluate.measures.contamination import contamination, openings, said, training_sets, without_opening
+from groundup.evaluate.choices import item_texts, said
+from groundup.evaluate.measures.contamination import contamination, openings, training_sets, without_opening
+from groundup.evaluate.measures.measure import Data
 
 ABC = "alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november"
 
@@ -44,7 +45,8 @@ def test_what_the_models_were_trained_on_without_opening_lines(tmp_path: Path) -
     }
     for name, of_set in rows.items():
         write_jsonl(tmp_path / name / "train.jsonl", of_set)
-    sets = training_sets(*(tmp_path / name for name in rows))
+    names = ("shards", "text", "chats", "preferences", "prompts", "evaluation", "judge")
+    sets = training_sets(Data(**{name: tmp_path / name for name in names}))
     assert {name: list(texts) for name, texts in sets.items()} == {
         "text": ["Hi\nChess", "A river\nis long"],
         "chats": ["Hi\nChess"],

@@ -8,17 +8,18 @@ import pytest
 
 from groundup.core.decoding import METHODS
 from groundup.evaluate.gold import Absent
-from groundup.evaluate.measures.decoding import decoding_metrics
-from groundup.evaluate.replies import Prompt
-from groundup.evaluate.report.decoding import (
+from groundup.evaluate.measures.decoding import (
     COLUMNS,
+    DecodingMethods,
     decoding_hint,
+    decoding_metrics,
     decoding_rows,
     decoding_sentences,
-    write_decoding,
 )
+from groundup.evaluate.replies import Prompt
 from tests.evaluate.judging import PARAMS, CountingJudge
 from tests.evaluate.measures.decoded import decoded, decoding_figures, interval
+from tests.evaluate.measures.made_up import context
 
 PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "Hi"}], [1, 2], None) for i in range(3)]
 
@@ -56,7 +57,7 @@ def test_a_beam_that_finds_less_is_counted() -> None:
 def test_without_a_judge_there_is_no_gold_score() -> None:
     metrics = measured(judge=Absent("too few"))
     assert not [name for name in metrics if "gold" in name]
-    assert [row.cells[1].value for row in decoding_rows(metrics)] == ["-"] * 5
+    assert [row.cells[1].value for row in decoding_rows(metrics)] == [""] * 5
 
 
 @pytest.mark.parametrize(
@@ -86,15 +87,13 @@ def test_a_row_a_method_and_no_clock(tmp_path: Path) -> None:
     metrics = decoding_figures()
     rows = decoding_rows(metrics)
     assert [row.label for row in rows] == ["Greedy", "Sampling", "Beam search", "Best of n", "Tree of thoughts"]
-    assert all(len(row.cells) == len(COLUMNS) for row in rows)
+    assert all(len(row.cells) == len(COLUMNS) - 1 for row in rows)
     assert [cell.value for cell in rows[3].cells] == ["0.75", "1.50", "-17.00", "200", "12.2"]
     assert rows[3].cells[0].interval == "0.25 to 1.25"
-    path = tmp_path / "decoding.json"
-    write_decoding(path, metrics, PROMPTS[:1], {method: decoded() for method in METHODS})
-    text = path.read_text(encoding="utf-8")
-    values = json.loads(text)
-    assert values["figures"] == {name: value for name, value in metrics.items() if not name.endswith("_seconds")}
-    assert values["sentences"] == decoding_sentences(metrics)
-    assert values["replies"][0]["replies"]["tree"] == {"text": "<b>yes</b>", "ended": True, "reward": 0.0}
+    measure = DecodingMethods(context(prompts=PROMPTS[:1], out=tmp_path))
+    measure.decoded = {method: decoded() for method in METHODS}
+    measure.publish(metrics)
+    text = (tmp_path / "decoding.jsonl").read_text(encoding="utf-8")
+    assert json.loads(text)["replies"]["tree"] == {"text": "<b>yes</b>", "ended": True, "reward": 0.0}
     for shown in (text, repr(rows), *decoding_sentences(metrics), decoding_hint(metrics, PARAMS.decoding)):
         assert "77.25" not in shown

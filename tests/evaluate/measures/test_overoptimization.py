@@ -5,10 +5,16 @@ from typing import Any
 
 import pytest
 
+from groundup.app.report.curves import draw_charts
 from groundup.core.formats.jsonl import write_jsonl
-from groundup.evaluate.measures.overoptimization import FILE, Study, read_points, study
-from groundup.evaluate.report.gold import gold_sentences
-from groundup.evaluate.report.overoptimization import draw_studies
+from groundup.evaluate.measures.overoptimization import (
+    FILE,
+    Study,
+    read_points,
+    study,
+    study_chart,
+    study_sentences,
+)
 from tests.evaluate.judging import CountingJudge
 
 NUM_PROMPTS = 8
@@ -39,14 +45,6 @@ def run(gold: dict[int, int], *, kept: int, std: float = 0.0) -> Study:
     return study(points(gold, kept=kept, std=std), CountingJudge(), 50, seed=1)
 
 
-def sentences(result: Study) -> list[str]:
-    names = ("judge_agreement", "win_rate_vs_sft_gold", "win_rate_vs_sft_gold_length_controlled")
-    metrics: dict[str, Any] = {"aligned": {"kl_to_sft": 1.0}, "best_of_n_kl": 1.0, "best_of_n_largest_kl": 1.0}
-    for name in (*names, "gold_reward_difference", "best_of_n_gold_difference"):
-        metrics |= {name: 0.5, f"{name}_ci_low": 0.25, f"{name}_ci_high": 0.75}
-    return gold_sentences(metrics | {"best_of_n_n": 5, "best_of_n_num_prompts": 3}, None, result)
-
-
 def test_gains_are_in_standard_deviations_of_sft() -> None:
     result = run({0: 1, 2: 2, 4: 4}, kept=4)
     # Replies of SFT are worth 1 or 2, so their standard deviation is a half; the same for the proxy.
@@ -55,7 +53,7 @@ def test_gains_are_in_standard_deviations_of_sft() -> None:
     assert [point.kl for point in result.points] == [0.0, 1.0, 2.0]
     assert (result.kept.iteration, result.best.iteration, result.farthest.iteration) == (4, 4, 4)
     assert (result.fall.value, result.fall.low, result.fall.high) == (0.0, 0.0, 0.0)
-    told = sentences(result)[-1]
+    told = study_sentences(result)[-1]
     assert "gold rises with it; no turn of gold can be told up to KL 2.00" in told
 
 
@@ -63,7 +61,7 @@ def test_a_turn_is_seen() -> None:
     result = run({0: 1, 2: 3, 4: 2, 6: 0}, kept=6)
     assert (result.best.iteration, result.farthest.iteration) == (2, 6)
     assert (result.fall.value, result.fall.high) == (-6.0, -6.0)
-    told = sentences(result)[-1]
+    told = study_sentences(result)[-1]
     assert "gold falls meanwhile; gold turns at KL 1.00 and changes by -6.00 (-6.00 to -6.00) up to KL 3.00" in told
 
 
@@ -77,15 +75,15 @@ def test_points_are_told_in_order_of_kl_not_of_time() -> None:
 
 
 def test_the_uncertainty_of_a_variational_reward_model_is_mentioned() -> None:
-    assert "uncertainty" not in sentences(run({0: 1, 2: 2}, kept=2))[-1]
-    told = sentences(run({0: 1, 2: 2}, kept=2, std=0.5))[-1]
+    assert "uncertainty" not in study_sentences(run({0: 1, 2: 2}, kept=2))[-1]
+    told = study_sentences(run({0: 1, 2: 2}, kept=2, std=0.5))[-1]
     assert "goes from 0.50 on SFT's replies to 1.50 on those of the kept policy" in told
 
 
 def test_alignment_that_never_moved_is_drawn_and_told() -> None:
     result = run({0: 1}, kept=0)
-    assert "gold does not measurably follow" in sentences(result)[-1]
-    assert draw_studies({"": result}).startswith(b"\x89PNG")
+    assert "gold does not measurably follow" in study_sentences(result)[-1]
+    assert draw_charts([study_chart(result)]).startswith(b"\x89PNG")
 
 
 def test_replies_that_are_all_worth_the_same_give_plain_gains() -> None:
@@ -96,9 +94,12 @@ def test_replies_that_are_all_worth_the_same_give_plain_gains() -> None:
 
 def test_the_picture_has_the_same_bytes_each_time_and_a_line_style_a_study() -> None:
     first, second = run({0: 1, 2: 2}, kept=2), run({0: 1, 2: 0}, kept=0)
-    one, again = (draw_studies({"": first}) for _ in range(2))
+    one, again = (draw_charts([study_chart(first)]) for _ in range(2))
     assert one == again
-    assert draw_studies({"a": first, "b": second}) != one
+    assert draw_charts([study_chart(first, "a"), study_chart(second, "b")]) != one
+    proxy, gold = study_chart(first, "a").lines
+    assert (proxy.label, proxy.x, proxy.circled) == ("reward model, a", [0.0, 1.0], 1)
+    assert gold.y == [0.0, 2.0]
 
 
 @pytest.mark.parametrize("broken", ["no start", "other prompts", "nothing"])

@@ -9,7 +9,7 @@ from groundup.evaluate.pairwise.openai_games import openai_standings
 from groundup.runner.params.evaluate import EvaluateParams
 from tests.evaluate.judging import PARAMS
 from tests.evaluate.pairwise.stub_server import Stub, completion, fair, serving
-from tests.evaluate.pairwise.test_tournament import ENTRANTS, MODELS, PROMPTS, lineage, points
+from tests.evaluate.pairwise.test_tournament import ENTRANTS, MODELS, PROMPTS, make_entrants, points
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_budget_for_nothing_is_an_error(stub: Stub, tmp_path: Path) -> None:
 
 
 def test_models_that_say_the_same_tie_without_a_judge(stub: Stub, tmp_path: Path) -> None:
-    same = lineage(
+    same = make_entrants(
         [prompt.__class__(prompt.conversation_id, prompt.messages, prompt.ids, None) for prompt in PROMPTS],
         dict.fromkeys(MODELS, MODELS["sft"]),
         [row | {"reply": "lovely"} for row in points()],

@@ -9,7 +9,7 @@ from groundup.core.judging.judge import judge_error
 from groundup.evaluate.gold import gold_metrics
 from groundup.evaluate.pairwise.bradley_terry import ELO
 from groundup.evaluate.pairwise.games import Games, PromptSet, ratings, win_rates
-from groundup.evaluate.pairwise.tournament import against, gold_standings, lineage
+from groundup.evaluate.pairwise.tournament import against, gold_standings, make_entrants
 from groundup.evaluate.replies import ModelReplies, Prompt
 from tests.evaluate.judging import PARAMS, CountingJudge
 
@@ -52,7 +52,7 @@ def points() -> list[dict[str, Any]]:
     ]
 
 
-ENTRANTS = lineage(PROMPTS, MODELS, points())
+ENTRANTS = make_entrants(PROMPTS, MODELS, points())
 
 
 def test_the_same_player_under_one_name() -> None:
@@ -65,7 +65,7 @@ def test_the_same_player_under_one_name() -> None:
 
 def test_training_that_kept_its_start_has_the_sft_model_alone_there() -> None:
     rows = [row | {"kept": row["iteration"] == 0} for row in points()]
-    entrants = lineage(PROMPTS, MODELS, rows)
+    entrants = make_entrants(PROMPTS, MODELS, rows)
     assert list(entrants.validation.replies) == ["sft", "iteration_2", "iteration_4", "iteration_6"]
 
 

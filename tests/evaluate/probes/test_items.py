@@ -1,7 +1,7 @@
 """The probe sets themselves: a slip in them would bend every figure."""
 
+from groundup.evaluate.probes.detectors import is_insulting, is_refusal
 from groundup.evaluate.probes.items import FOLDER, load_probe_sets
-from groundup.evaluate.probes.words import is_insulting, is_refusal
 
 SETS = load_probe_sets()
 

@@ -40,7 +40,7 @@ def measured(
         return Replies([tokenizer(text)["input_ids"] for text in texts], [], [])
 
     monkeypatch.setattr(measure, "branch_nats", nats)
-    monkeypatch.setattr(measure, "draw_replies", draw)
+    monkeypatch.setattr(measure, "sample_replies_of", draw)
     return measure_probes(model, tokenizer, PROBES, [], PARAMS)
 
 

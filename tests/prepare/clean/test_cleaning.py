@@ -11,6 +11,7 @@ from groundup.prepare.clean.cleaning import (
     repeated_line_fraction,
     repeated_ngram_fraction,
 )
+from groundup.prepare.ledger import Ledger
 from groundup.runner.params.prepare import CleanParams
 
 PARAMS = CleanParams(
@@ -28,7 +29,7 @@ PARAMS = CleanParams(
 
 @pytest.fixture
 def cleaner() -> Cleaner:
-    return Cleaner(PARAMS, lambda source, kind, count, text: None)
+    return Cleaner(PARAMS, Ledger(1))
 
 
 @pytest.mark.parametrize(
@@ -71,11 +72,9 @@ def test_messages_of_one_speaker_become_one_turn_and_speakers_are_renumbered(cle
     assert cleaned == Conversation("i", "s", "Topic?", [(0, "hi you?"), (1, "fine thanks"), (0, "[EMAIL]")], None)
 
 
-def test_personal_data_is_reported_with_the_cleaned_text() -> None:
-    seen: list[tuple[str, str, int, str]] = []
-    cleaner = Cleaner(PARAMS, lambda *found: seen.append(found))
+def test_personal_data_is_reported_with_the_cleaned_text(cleaner: Cleaner) -> None:
     cleaner.clean(Text("i", "s", "a@b.org and c@d.org"))
-    assert seen == [("s", "email", 2, "[EMAIL] and [EMAIL]")]
+    assert cleaner.pii == Ledger(1, {"s": {"email": 2}}, {"s": {"email": ["[EMAIL] and [EMAIL]"]}})
 
 
 def reason_to_drop(cleaner: Cleaner, record: Record) -> str | None:

@@ -5,6 +5,7 @@ import os
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -12,18 +13,18 @@ import pytest
 
 from groundup.core.formats.records import Conversation, Preference, Prompt, Record, Text
 from groundup.prepare.sources import files
-from groundup.prepare.sources.files import find_files, read_files
+from groundup.prepare.sources.reader import Reader
 from groundup.prepare.sources.rows import BadRow
-from groundup.runner.params.prepare import FilesSource
-from tests.prepare.made_up import files_source
+from tests.prepare.made_up import files_source, open_source
 
 
-def source(*paths: str, yields: str = "text") -> FilesSource:
-    return FilesSource.model_validate(files_source("own", list(paths), yields))
+def opened(data_dir: Path, *paths: str, yields: str = "text", max_row_bytes: int = 10_000) -> Reader[Any]:
+    source = files_source("own", list(paths), yields)
+    return open_source(source, data_dir, max_row_bytes=max_row_bytes, clean={"max_characters": 100})
 
 
 def read_all(data_dir: Path, *paths: str, yields: str = "text", max_row_bytes: int = 10_000) -> list[Record | BadRow]:
-    return list(read_files(source(*paths, yields=yields), data_dir, 100, max_row_bytes))
+    return list(opened(data_dir, *paths, yields=yields, max_row_bytes=max_row_bytes).read())
 
 
 def read(data_dir: Path, *paths: str, yields: str = "text") -> list[Record]:
@@ -131,7 +132,7 @@ def test_a_bad_row_of_a_table(tmp_path: Path) -> None:
         (b"\x00\x01\x02\x7fELF", "not_json", "not JSON"),
         (b'{"text": "' + b"x" * 10_000 + b'"}', "too_large", "more than prepare.max_row_bytes (10000)"),
     ],
-    ids=lambda value: str(value)[:12],
+    ids=["cut", "list", "nested", "number", "latin-1", "binary", "too large"],
 )
 def test_a_bad_line_is_named_and_the_next_one_read(tmp_path: Path, line: bytes, reason: str, words: str) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n\n' + line + b'\r\n{"text": "two"}')
@@ -203,6 +204,7 @@ def test_an_empty_file_is_passed_over_with_a_word(tmp_path: Path, caplog: pytest
         ("a.parquet", parquet_with_a_damaged_page(), "is damaged or incomplete"),
         ("a.jsonl.zst", zst('{"text": "x"}\n' * 1000)[:-4], "is damaged or incomplete"),
     ],
+    ids=["latin-1", "binary", "cut gz", "cut jsonl.gz", "no gz", "no zst", "no parquet", "damaged page", "cut zst"],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
@@ -237,7 +239,7 @@ def test_all_paths_that_cannot_be_used_are_listed_at_once(tmp_path: Path) -> Non
     (tmp_path / "outside.txt").write_text("x")
     (data_dir / "link.txt").symlink_to(tmp_path / "outside.txt")
     with pytest.raises(ValueError, match="source own") as error:
-        find_files(source("../outside.txt", "/etc/hosts", "none-*.txt", "a.pdf", "b.parquet.gz", "link.txt"), data_dir)
+        opened(data_dir, "../outside.txt", "/etc/hosts", "none-*.txt", "a.pdf", "b.parquet.gz", "link.txt").check()
     lines = str(error.value).split("\n")
     assert len(lines) == 6
     for words in ("../outside.txt leads out", "/etc/hosts leads out", "none-*.txt matches no", "a.pdf: this kind"):
@@ -247,10 +249,15 @@ def test_all_paths_that_cannot_be_used_are_listed_at_once(tmp_path: Path) -> Non
 def test_a_text_file_cannot_yield_chats(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ValueError, match=r"a \.txt file yields text, not chats"):
-        find_files(source("a.txt", yields="chats"), tmp_path)
+        opened(tmp_path, "a.txt", yields="chats").check()
 
 
 def test_the_readme_of_the_folder_is_no_data(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("how to use this folder")
     (tmp_path / "notes.md").write_text("a note")
-    assert find_files(source("*.md"), tmp_path) == [tmp_path / "notes.md"]
+    # sha256 of "a note", as sha256sum prints it
+    digest = "f63e34a034f19a24438f2d74b242bc96682abd843ecc4ea63fefed4006d860a3"
+    assert opened(tmp_path, "*.md").describe() == {
+        "name": "own", "kind": "files", "package": None, "version": None, "sha256": {"notes.md": digest},
+        "licence": "CC0-1.0",
+    }  # fmt: skip

@@ -1,13 +1,12 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from groundup.core.formats.records import Article, Conversation, Record
-from groundup.prepare.sources.packages import package_problem, read_package
 from groundup.prepare.sources.rows import BadRow
-from groundup.runner.params.prepare import PackageSource
-from tests.prepare.made_up import PackageMaker
+from tests.prepare.made_up import PackageMaker, open_source
 
 ENTRY = {
     "messages": [[{"text": "Hi", "sender": "x"}, {"text": "there", "sender": "x"}], [{"text": "Yo", "sender": "y"}]],
@@ -17,22 +16,27 @@ ENTRY = {
 }
 
 
-def source(values: dict[str, Any], **changes: Any) -> PackageSource:
-    return PackageSource.model_validate(values | changes)
+Read = Callable[..., list[Record | BadRow]]
 
 
-def read_good(source: PackageSource, seed: int) -> list[Record]:
-    return [row for row in read_package(source, seed) if not isinstance(row, BadRow)]
+@pytest.fixture
+def read(install_package: PackageMaker, tmp_path: Path) -> Read:
+    """The rows of a package of these entries."""
+
+    def rows(entries: object, **changes: Any) -> list[Record | BadRow]:
+        return list(open_source(install_package("talk", entries) | changes, tmp_path).read())
+
+    return rows
 
 
-def test_conversations_ratings_and_openings(install_package: PackageMaker) -> None:
+def test_conversations_ratings_and_openings(read: Read) -> None:
     entries = {
         "a": ENTRY,
         "b": ENTRY | {"ratings": {"witty": 5, "upbeat": 5, "interesting": 5}, "prompt": ""},
         "c": {"messages": [], "start": "2018"},
     }
     turns = [(0, "Hi"), (0, "there"), (1, "Yo")]
-    assert list(read_package(source(install_package("talk", entries)), seed=1)) == [
+    assert read(entries) == [
         Conversation("talk/a", "talk", "What if?", turns, {"interesting": 8, "upbeat": 9, "witty": 7}),
         Conversation("talk/b", "talk", None, turns, None),  # the form's default is no rating
         Conversation("talk/c", "talk", None, [], None),
@@ -57,45 +61,43 @@ def test_conversations_ratings_and_openings(install_package: PackageMaker) -> No
     ],
     ids=lambda value: str(value)[-30:],
 )
-def test_a_bad_entry_is_named_and_the_next_one_read(install_package: PackageMaker, entry: object, reason: str) -> None:
-    rows = list(read_package(source(install_package("talk", {"a": ENTRY, "b": entry, "c": ENTRY})), seed=1))
+def test_a_bad_entry_is_named_and_the_next_one_read(read: Read, entry: object, reason: str) -> None:
+    rows = read({"a": ENTRY, "b": entry, "c": ENTRY})
     assert [type(row) for row in rows] == [Conversation, BadRow, Conversation]
     assert isinstance(rows[1], BadRow)
     assert (rows[1].file, rows[1].line, rows[1].reason) == ("talk/data.json", 2, reason)
     assert rows[1].sample.startswith("b: ")
 
 
-def test_a_bad_article_is_named(install_package: PackageMaker) -> None:
+def test_a_bad_article_is_named(read: Read) -> None:
     entries = {"Tomato": {"title": "Tomato", "extract": None, "description": "", "topic": "Plants"}, "Hoe": {}}
-    rows = list(read_package(source(install_package("wiki", entries), format="encyclopedia"), seed=1))
+    rows = read(entries, format="encyclopedia")
     assert [row.reason for row in rows if isinstance(row, BadRow)] == ["wrong_type", "missing_column"]
 
 
-def test_a_file_of_another_format_is_an_error(install_package: PackageMaker) -> None:
+def test_a_file_of_another_format_is_an_error(read: Read) -> None:
     with pytest.raises(ValueError, match=r"source talk: talk/data\.json holds a list, not an object of named entries"):
-        list(read_package(source(install_package("talk", [ENTRY])), seed=1))
+        read([ENTRY])
 
 
-def test_articles_without_a_topic(install_package: PackageMaker) -> None:
+def test_articles_without_a_topic(read: Read) -> None:
     article = {"title": "Tomato", "extract": "A berry.", "description": "Edible berry", "topic": "Uncategorized"}
-    found = read_package(source(install_package("wiki", {"Tomato": article}), format="encyclopedia"), seed=1)
-    assert list(found) == [Article("wiki/Tomato", "wiki", "Tomato", "Edible berry", None, "A berry.")]
+    assert read({"Tomato": article}, format="encyclopedia") == [
+        Article("talk/Tomato", "talk", "Tomato", "Edible berry", None, "A berry.")
+    ]
 
 
-def test_max_documents_takes_the_same_share_whatever_the_order(install_package: PackageMaker) -> None:
+def test_max_documents_takes_the_same_share_whatever_the_order(read: Read) -> None:
     entries = {f"c{i}": ENTRY for i in range(50)}
-    some = [r.id for r in read_good(source(install_package("talk", entries), max_documents=10), seed=1)]
-    backwards = dict(reversed(entries.items()))
-    again = [r.id for r in read_good(source(install_package("talk", backwards), max_documents=10), seed=1)]
+    some = read(entries, max_documents=10)
     assert len(some) == 10
-    assert some == again
-    assert some != [f"talk/c{i}" for i in range(10)]
+    assert some == read(dict(reversed(entries.items())), max_documents=10)
+    assert some != read(entries)[:10]
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, None),
         ({"package": "not-there"}, "not-there is not installed; run `pip install not-there==1.0`"),
         ({"version": "2.0"}, "talk is 1.0, params.yaml pins 2.0; run `pip install talk==2.0`"),
         ({"path": "talk/gone.json"}, "talk 1.0 has no file talk/gone.json"),
@@ -103,13 +105,23 @@ def test_max_documents_takes_the_same_share_whatever_the_order(install_package: 
     ],
 )
 def test_a_package_that_does_not_fit_is_one_sentence_with_the_remedy(
-    install_package: PackageMaker, changes: dict[str, str], words: str | None
+    install_package: PackageMaker, tmp_path: Path, changes: dict[str, str], words: str
 ) -> None:
-    problem = package_problem(source(install_package("talk", {"a": ENTRY}), **changes))
-    assert problem is None if words is None else words in (problem or "")
+    talk = install_package("talk", {"a": ENTRY})
+    open_source(talk, tmp_path).check()
+    with pytest.raises(ValueError, match=r"^source talk: .*[^.\n]$") as error:
+        open_source(talk | changes, tmp_path).check()
+    assert words in str(error.value)
 
 
 def test_a_changed_file_is_noticed(install_package: PackageMaker, tmp_path: Path) -> None:
-    talk = source(install_package("talk", {"a": ENTRY}))
+    talk = open_source(install_package("talk", {"a": ENTRY}), tmp_path)
     (tmp_path / "site/talk/data.json").write_text("{}")
-    assert "sha256" in (package_problem(talk) or "")
+    with pytest.raises(ValueError, match=r"sha256 of talk/data\.json is"):
+        talk.check()
+
+
+def test_a_package_is_never_imported(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "site/talk").mkdir(parents=True)
+    (tmp_path / "site/talk/__init__.py").write_text("raise RuntimeError('imported')")
+    assert read({}) == []

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from groundup.reward.report.build import reward_report
-from groundup.reward.report.figures import PairTable
-from tests.reward.report.test_figures import PARAMS, row, table
+from groundup.reward.report.scores import ScoredPairs
+from groundup.reward.report.uncertainty import PairErrors, ScoredChats, Uncertainty
+from tests.reward.report.test_figures import PARAMS, row, scored
 
 FILES = ["accuracy.png", "reliability.png", "report.json", "report.md"]
 UNRATED = {"chosen_rating": None, "rejected_rating": None}
 
 
-def pairs(num_pairs: int, share_right: float, kind: str = "rating") -> PairTable:
+def pairs(num_pairs: int, share_right: float, kind: str = "rating") -> ScoredPairs:
     """Of so many pairs the first share is scored in the right order, by differences of 1 to 2."""
     rows = [
         row(
@@ -31,15 +32,17 @@ def pairs(num_pairs: int, share_right: float, kind: str = "rating") -> PairTable
     ]
     size = 1 + np.arange(num_pairs) / num_pairs
     signed = np.where(np.arange(num_pairs) < share_right * num_pairs, size, -size)
-    lengths = np.array([[20 + i % 60, 30.0] for i in range(num_pairs)])
-    return PairTable.from_rows(rows, lengths, np.stack([signed, np.zeros(num_pairs)], axis=1))
+    rewards = np.stack([signed, np.zeros(num_pairs)], axis=1)
+    return scored(rows, rewards, [[20 + i % 60, 30] for i in range(num_pairs)])
 
 
-def report(folder: Path, **tables: PairTable) -> tuple[dict[str, Any], dict[str, Any], str]:
+def report(
+    folder: Path, uncertainty: Uncertainty | None = None, **splits: ScoredPairs
+) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Figures, JSON and Markdown; a warning is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        metrics = reward_report(tables, 3, {"num_steps": 7}, ["## More\n"], PARAMS, folder)
+        metrics = reward_report(splits, uncertainty, 3, 7, PARAMS, folder)
     assert sorted(path.name for path in folder.iterdir()) == FILES
     text = (folder / "report.json").read_text(encoding="utf-8")
     assert "NaN" not in text
@@ -59,7 +62,7 @@ def test_what_the_report_holds(tmp_path: Path) -> None:
     assert metrics["brier_score_scaled"] < metrics["brier_score"]
     assert {name: saved[name] for name in metrics} == metrics
     assert metrics["num_steps"] == 7
-    assert markdown.endswith("\n\n## More\n")
+    assert markdown.endswith("\n\nThere are no relevance pairs in test.\n\nThere are no sampled pairs in test.\n")
     assert not any(isinstance(value, dict | list) for value in metrics.values())
     assert [bucket["num_pairs"] for bucket in saved["by_margin"]] == [0, 16, 16, 16, 32]
     assert [sum(bin["num_pairs"] for bin in bins) for bins in saved["reliability"].values()] == [80, 80]
@@ -81,24 +84,15 @@ def test_the_verdicts_are_those_of_the_figures(tmp_path: Path) -> None:
 
 def test_each_kind_of_pair_is_judged_by_itself(tmp_path: Path) -> None:
     """Easy pairs of one kind must not hide that the model fails on the other."""
-    easy, hard = pairs(60, 1.0, "relevance"), pairs(20, 0.4)
-    both = PairTable(
-        rewards=np.concatenate([easy.rewards, hard.rewards]),
-        lengths=np.concatenate([easy.lengths, hard.lengths]),
-        ratings=np.concatenate([easy.ratings, hard.ratings]),
-        margins=np.concatenate([easy.margins, hard.margins]),
-        conversations=easy.conversations + hard.conversations,
-        texts=easy.texts + hard.texts,
-        sources=easy.sources + hard.sources,
-        kinds=easy.kinds + hard.kinds,
-    )
+    easy, hard = pairs(60, 1.0, "given"), pairs(20, 0.4)
+    both = ScoredPairs(easy.pairs + hard.pairs, np.concatenate([easy.means, hard.means]), np.zeros((80, 2)))
     metrics, saved, markdown = report(tmp_path, train=pairs(40, 1), val=pairs(40, 1), test=both)
     assert metrics["beats_length_only"]
     assert [(bucket["name"], bucket["heldout_accuracy"]) for bucket in saved["by_kind"]] == [
+        ("given", 1.0),
         ("rating", 0.4),
-        ("relevance", 1.0),
     ]
-    assert "On the 60 pairs of kind relevance alone (lower end 1.000) it beats the rule that prefers" in markdown
+    assert "On the 60 pairs of kind given alone (lower end 1.000) it beats the rule that prefers" in markdown
     (verdict,) = [line for line in markdown.splitlines() if "On the 20 pairs of kind rating alone" in line]
     assert verdict.count("does not beat") == 2
 
@@ -107,7 +101,7 @@ def test_each_kind_of_pair_is_judged_by_itself(tmp_path: Path) -> None:
     ("difference", "error", "temperature"), [(1.0, 0.2689414, 0.01), (-1.0, 0.7310586, 100.0), (0.0, 0.0, None)]
 )
 def test_a_single_pair(difference: float, error: float, temperature: float | None, tmp_path: Path) -> None:
-    one = table([row("a", "b", **UNRATED)], [[difference, 0.0]], [[5, 5]])
+    one = scored([row("a", "b", **UNRATED)], [[difference, 0.0]], [[5, 5]])
     metrics, saved, markdown = report(tmp_path, train=one, val=one, test=one)
     assert metrics["rating_spearman"] is None
     assert saved["not_measured"]["rating_spearman"].startswith("people rated no test excerpt by itself")
@@ -123,7 +117,7 @@ def test_a_single_pair(difference: float, error: float, temperature: float | Non
 
 
 def test_constant_ratings(tmp_path: Path) -> None:
-    same = table(
+    same = scored(
         [row(f"a{i}", f"b{i}", rejected_rating=8.0) for i in range(9)], [[i, 4] for i in range(9)], [[5, 6]] * 9
     )
     metrics, saved, _ = report(tmp_path, train=same, val=same, test=same)
@@ -134,13 +128,35 @@ def test_constant_ratings(tmp_path: Path) -> None:
 
 def test_an_interval_without_a_resample_is_null(tmp_path: Path) -> None:
     """One resample, in which none of the five pairs has both of its conversations."""
-    five = table([row(f"a{i}", f"b{i}") for i in range(5)], [[i, 2] for i in range(5)], [[5, 6]] * 5)
+    five = scored([row(f"a{i}", f"b{i}") for i in range(5)], [[i, 2] for i in range(5)], [[5, 6]] * 5)
     params = PARAMS.model_copy(update={"bootstrap_samples": 1, "seed": 13})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        metrics = reward_report({"train": five, "val": five, "test": five}, 0, {}, [], params, tmp_path)
+        metrics = reward_report({"train": five, "val": five, "test": five}, None, 0, 7, params, tmp_path)
     assert metrics["heldout_accuracy_ci_low"] is metrics["brier_score_ci_high"] is None
     assert metrics["beats_length_only"] is False
+
+
+def test_uncertainty_has_a_section(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    inside, strange, usual = (
+        ScoredChats(rng.normal(mean, 0.1, 80), [[str(i)] for i in range(80)]) for mean in (1.0, 1.2, 1.0)
+    )
+    test = pairs(80, 1.0)
+    errors = PairErrors.of(test.means, np.ones((80, 2)))
+    uncertainty = Uncertainty(errors, inside, {"strange": strange, "usual": usual})
+    metrics, _, markdown = report(tmp_path, uncertainty, train=pairs(40, 1), val=pairs(40, 1), test=test)
+    assert metrics["ood_auroc_strange_ci_low"] > 0.8
+    assert metrics["uncertainty_error_spearman"] is None  # no pair is wrong
+    assert "that are strange have provably" in markdown
+    assert "not so: usual" in markdown
+    assert (
+        f"| strange | 80 | 1.2{markdown.split('| strange | 80 | 1.2')[1][:2]} | {metrics['ood_auroc_strange']:.3f} ("
+        in markdown
+    )
+    assert "does not provably help" in markdown
+    assert "error: not measured, for all pairs are right or all are wrong." in markdown
+    assert "\n| 80% | 0.000 | 0.000 |\n" in markdown
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:

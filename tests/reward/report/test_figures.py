@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from groundup.reward.pairs import Pair
 from groundup.reward.report.figures import (
-    PairTable,
     all_buckets,
     bucket_names,
     bucket_of,
@@ -14,8 +14,8 @@ from groundup.reward.report.figures import (
     correlations,
     distinct_excerpts,
     rule_outcomes,
-    said,
 )
+from groundup.reward.report.scores import ScoredPairs, said
 from groundup.runner.params import load_params
 from tests.conftest import ROOT
 
@@ -39,18 +39,20 @@ def row(chosen: str, rejected: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]], rewards: list[list[float]], lengths: list[list[float]]) -> PairTable:
-    return PairTable.from_rows(rows, np.array(lengths), np.array(rewards))
+def scored(rows: list[dict[str, Any]], rewards: Any, lengths: list[list[int]]) -> ScoredPairs:
+    pairs = [Pair([0] * chosen, [0] * rejected, row) for row, (chosen, rejected) in zip(rows, lengths, strict=True)]
+    means = np.array(rewards, dtype=np.float64)
+    return ScoredPairs(pairs, means, np.zeros_like(means))
 
 
-def four_pairs() -> PairTable:
+def four_pairs() -> ScoredPairs:
     rows = [
         row("a", "b"),
         row("a", "c", margin=0.25, chosen_rating=9.0, rejected_rating=4.0),
         row("d", "c", margin=0.9, kind="relevance", chosen_rating=None, rejected_rating=None),
         row("d", "b", source="books", kind="given", chosen_rating=None, rejected_rating=None),
     ]
-    return table(rows, [[2.0, 1.0], [2.0, 0.5], [-1.0, 0.5], [1.0, 1.0]], [[10, 10], [10, 60], [40, 25], [40, 10]])
+    return scored(rows, [[2.0, 1.0], [2.0, 0.5], [-1.0, 0.5], [1.0, 1.0]], [[10, 10], [10, 60], [40, 25], [40, 10]])
 
 
 WORDS = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])  # scores of the bag of words
@@ -138,7 +140,7 @@ def test_buckets_by_hand() -> None:
 
 def test_an_excerpt_counts_once() -> None:
     rows = [row("a", "b"), row("a", "c"), row("a", "b", rejected_id="elsewhere")]
-    excerpts = distinct_excerpts(table(rows, [[3, 1], [3, 2], [3, 1]], [[5, 6], [5, 7], [5, 6]]))
+    excerpts = distinct_excerpts(scored(rows, [[3, 1], [3, 2], [3, 1]], [[5, 6], [5, 7], [5, 6]]))
     assert excerpts.conversations == ["a", "b", "c", "elsewhere"]
     assert excerpts.rewards.tolist() == [3, 1, 2, 1]
     assert excerpts.lengths.tolist() == [5, 6, 7, 6]
@@ -154,7 +156,7 @@ def test_a_side_without_a_rating_has_none() -> None:
 
 def test_a_rating_is_found_in_whichever_pair_has_it() -> None:
     unrated = row("a", "b", kind="relevance", chosen_rating=None, rejected_rating=None)
-    excerpts = distinct_excerpts(table([unrated, row("a", "c")], [[3, 1], [3, 2]], [[5, 6], [5, 7]]))
+    excerpts = distinct_excerpts(scored([unrated, row("a", "c")], [[3, 1], [3, 2]], [[5, 6], [5, 7]]))
     assert dict(zip(excerpts.conversations, excerpts.ratings, strict=True)) == pytest.approx(
         {"a": 8.0, "b": np.nan, "c": 6.0}, nan_ok=True
     )
@@ -174,7 +176,7 @@ def test_correlations_by_hand() -> None:
 def test_few_conversations_have_no_interval(num_conversations: int, has_interval: bool) -> None:
     """All pairs right, whatever is resampled: an interval without width would be read as certainty."""
     rows = [row(f"a{i % (num_conversations - 1)}", "b") for i in range(40)]
-    pairs = table(rows, [[1 + i % 8, 0] for i in range(40)], [[i % 5, 9] for i in range(40)])
+    pairs = scored(rows, [[1 + i % 8, 0] for i in range(40)], [[i % 5, 9] for i in range(40)])
     figures = compare_with_baselines(rule_outcomes(pairs, pairs.lengths), pairs.conversations, PARAMS)
     assert figures["heldout_accuracy"] == 1.0
     assert figures["heldout_accuracy_ci_low"] == (1.0 if has_interval else None)
@@ -185,7 +187,7 @@ def test_few_conversations_have_no_interval(num_conversations: int, has_interval
 
 def test_without_ratings_there_is_no_figure() -> None:
     rows = [row("a", "b", chosen_rating=None, rejected_rating=None)]
-    figures = correlations(distinct_excerpts(table(rows, [[2, 1]], [[1, 1]])), PARAMS)
+    figures = correlations(distinct_excerpts(scored(rows, [[2, 1]], [[1, 1]])), PARAMS)
     assert figures["num_rated_excerpts"] == 0
     assert figures["rating_spearman"] is figures["rating_spearman_ci_low"] is None
     assert figures["reward_length_spearman"] is None  # one length

@@ -13,13 +13,14 @@ FINAL = {"loss": 0.25, "train_seconds": 9.5}
 GATE = {"name": "harm", "metric": "harmful_rate", "value": 0.5, "limit": 0.25, "passed": False, "reason": "0.5 > 0.25"}
 
 
-def start(stage: str, upstream: dict[str, Any], models: list[list[str]]) -> dict[str, Any]:
+def start(stage: str, upstream: dict[str, str], models: list[list[str]]) -> dict[str, Any]:
     """Fields of a start event; the fingerprint is the stage's name."""
     return {
         "run_name": f"{stage}-run",
         "tags": {"stage": stage, "fingerprint": f"print-{stage}", **TAGS},
         "params": {f"{stage}.value{i}": str(i) for i in range(120)},
         "upstream": upstream,
+        "parent": None,
         "models": models,
         "datasets": [{"path": "data", "digest": "abc", "context": stage}],
     }
@@ -42,12 +43,12 @@ def publish(work: Path, spool: Spool, step: int) -> None:
     (work / "export/report.md").write_text("# report")
     model = {"path": "artifacts/sft", "md5": "d41d.dir", "model_type": "causal-lm", "params": {"hidden_size": "8"}}
     spool.write("outputs", models=[model])
-    spool.write("metrics", values=FINAL, step=step)
+    spool.write("metrics", values=FINAL, step=step, shown={})
     spool.write("artifacts", files=[["export/report.md", ""]])
     spool.write("finish", status="FINISHED")
 
 
-def evaluate(work: Path, passed: bool, upstream: dict[str, Any] | None = None) -> Path:
+def evaluate(work: Path, passed: bool, upstream: dict[str, str] | None = None) -> Path:
     """The spool of an evaluate that judged the model in work/candidate."""
     (work / "candidate").mkdir(parents=True, exist_ok=True)
     (work / "candidate/README.md").write_text("---\nlibrary_name: transformers\n---\n# card\n", encoding="utf-8")
@@ -61,7 +62,7 @@ def evaluate(work: Path, passed: bool, upstream: dict[str, Any] | None = None) -
         gates=[GATE | {"passed": passed}],
         report=["report.html"],
     )
-    spool.write("metrics", values={"win_rate": 0.75}, step=1)
+    spool.write("metrics", values={"win_rate": 0.75}, step=1, shown={})
     spool.write("finish", status="FINISHED")
     spool.close()
     return work

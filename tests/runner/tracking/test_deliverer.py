@@ -189,7 +189,7 @@ def test_what_is_noted_about_another_spool_counts_for_nothing(tmp_path: Path) ->
 
 
 def test_earlier_stages_are_delivered_first_and_then_found(client: MlflowClient, tmp_path: Path) -> None:
-    """prepare's metrics file has no run id, as no server was there; the run that reads its outputs finds it."""
+    """No server was there when sft ran; the run that reads its outputs finds it."""
     folder = tmp_path / ".work"
     write_run(folder / "sft/1", stage="sft")
     (folder / "broken/1").mkdir(parents=True)
@@ -200,8 +200,7 @@ def test_earlier_stages_are_delivered_first_and_then_found(client: MlflowClient,
     own = folder / "align/1"
     own.mkdir(parents=True)
     spool = Spool(own)
-    known = {"run_id": None, "fingerprint": "print-sft"}
-    upstream = {"sft": known, "reward": known | {"fingerprint": "nobody"}}
+    upstream = {"sft": "print-sft", "reward": "nobody"}
     spool.write("start", **start("align", upstream, [["artifacts/sft", "sft"]]))
     works, damaged = waiting(folder)
     assert [work.parent.name for work in works] == ["broken", "sft", "held", "align"]
@@ -249,12 +248,3 @@ def test_a_store_is_there_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch, t
     assert not (tmp_path / "mlflow.db").exists()
     assert open_store(uri).search_experiments()
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
-
-
-def test_what_will_be_registered_is_known_from_the_start(client: MlflowClient, tmp_path: Path) -> None:
-    """The copy of its model is rehearsed then; other stages never need it."""
-    for stage, expected in (("sft", False), ("evaluate", True)):
-        write_run(tmp_path / stage, stage=stage, finish=False)
-        deliverer = Deliverer(tmp_path / stage, client, None)
-        assert not deliverer.deliver()
-        assert deliverer.will_register is expected

@@ -1,6 +1,5 @@
 """Stages of a two-stage pipeline while their MLflow server, a real one, is absent, killed and started again."""
 
-import json
 import os
 import signal
 import socket
@@ -25,6 +24,7 @@ from groundup.runner.tracking.deliverer import Deliverer
 from groundup.runner.tracking.fetch import fetch_champion
 from groundup.runner.tracking.store import open_store
 from tests.conftest import ROOT
+from tests.runner.conftest import run_note
 from tests.runner.tracking.events import evaluate
 
 PIPELINE = """
@@ -109,10 +109,6 @@ def root(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Pat
     return root
 
 
-def record(root: Path, stage: str) -> dict[str, Any]:
-    return dict(json.loads((root / f"metrics/{stage}.json").read_text()))
-
-
 def run_noted(root: Path, stage: str) -> Path | None:
     return next((root / f".work/{stage}").glob("*/run.json"), None)
 
@@ -155,7 +151,7 @@ def test_a_server_that_comes_and_goes(
     assert f"training goes on, its points wait in {spool}" in caplog.messages[0]
     assert "refused" in caplog.messages[0]
     assert f"the rest waits in {spool} for the next stage or `groundup deliver`" in caplog.text
-    assert record(root, "prepare")["mlflow_run_id"] is None
+    assert run_note(root)["mlflow_run_id"] is None
     caplog.clear()
 
     # there at the start, then killed, and its deliverer with it, then back: what waited arrives, and all of this run
@@ -171,16 +167,16 @@ def test_a_server_that_comes_and_goes(
     for stage, steps in {"prepare": [1, 2, 3], "tokenizer": list(range(1, 9))}.items():
         history = client.get_metric_history(runs[stage].info.run_id, "loss")
         assert [point.step for point in history] == steps
-    assert [f.path for f in client.list_artifacts(runs["prepare"].info.run_id)] == ["report.md"]
+    assert [f.path for f in client.list_artifacts(runs["prepare"].info.run_id)] == ["metrics.json", "report.md"]
     (model,) = client.search_logged_models([experiment.experiment_id])
     assert {metric.key: metric.value for metric in model.metrics}["vocab_size"] == 5
-    assert record(root, "tokenizer")["mlflow_run_id"] == runs["tokenizer"].info.run_id
+    assert run_note(root, "tokenizer")["mlflow_run_id"] == runs["tokenizer"].info.run_id
 
-    # the metrics file of prepare knows no run, its fingerprint does
+    # prepare knew of no run, its fingerprint leads to it
     assert runs["tokenizer"].data.tags["upstream.prepare"] == runs["prepare"].info.run_id
     nodes = present_lineage(root, StoredRuns(server.uri))
-    assert nodes["prepare"].run_id == runs["prepare"].info.run_id
-    assert nodes["tokenizer"].parents == {"prepare": runs["prepare"].info.run_id}
+    assert nodes["prepare"].made.run_id == runs["prepare"].info.run_id
+    assert nodes["tokenizer"].parents == {"prepare": nodes["prepare"].made}
     assert nodes["tokenizer"].stale_parents(nodes) == []
 
     # a model that passed the gates goes there whole, and comes back

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from groundup.app.chat.chat import MAX_ATTEMPTS, Chat, Conversation
-from groundup.app.chat.models import Models
+from groundup.app.chat.loading import Models
 from groundup.core.decoding import Decoding, parse_decoding
 from groundup.core.decoding.settings import READS, REWARDED
 from groundup.core.formats.chat_format import Message

@@ -31,7 +31,7 @@ def export(
     root = find_root()
     ending = {Format.gguf: ".gguf", Format.hf: "", Format.adapter: "-adapter"}[to]
     target = out or root / "exports" / f"{model}{ending}"
-    from groundup.app.chat.models import model_path
+    from groundup.app.chat.loading import model_path
     from groundup.app.export.gguf import export_gguf
     from groundup.app.export.hf import export_adapter, export_hf
 

@@ -39,16 +39,6 @@ app.command()(report.report)
 app.command()(configure.configure)
 app.command()(plan.plan)
 
-HEADLINES = {
-    "prepare": ("num_documents_train", "num_preference_pairs_train"),
-    "tokenizer": ("vocab_size", "bytes_per_token"),
-    "pretrain": ("val_bits_per_byte", "num_parameters"),
-    "sft": ("val_loss",),
-    "reward": ("heldout_accuracy", "length_only_accuracy"),
-    "align": ("heldout_reward_before", "heldout_reward_after", "kl_to_reference"),
-    "evaluate": ("win_rate_vs_sft",),
-}
-
 
 @app.callback()
 def prepare_process() -> None:
@@ -79,36 +69,35 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
 @app.command()
 def lineage() -> None:
     """Show which run made each present output, and from which runs."""
-    from groundup.runner.lineage import NoRuns, StoredRuns, present_lineage, read_records
+    from groundup.runner.lineage import NotedRuns, StoredRuns, present_lineage
 
     root = find_root()
     try:
-        records = read_records(root)
+        nodes = present_lineage(root, NotedRuns(root))
     except ValueError as error:
         fail(str(error))
-    if not records:
+    if not nodes:
         fail("no stage has run yet: `dvc repro` runs them all")
-    problem = reach_store(root)
-    if problem:
-        console.print(f"MLflow cannot be asked ({problem}): the metrics files tell", style="yellow", highlight=False)
-        nodes = present_lineage(root, NoRuns())
+    if problem := reach_store(root):
+        console.print(
+            f"MLflow cannot be asked ({problem}): this machine's notes tell", style="yellow", highlight=False
+        )
     else:
         with store_errors():
             nodes = present_lineage(root, StoredRuns(tracking_store(root)[0]))
     table = Table(title="from raw text to the aligned model")
     for column in ("stage", "made by run", "from runs", "outputs", "figures"):
         table.add_column(column, overflow="fold")
-    for node in nodes.values():
+    for name, node in nodes.items():
         stale = node.stale_parents(nodes)
         parents = [
-            f"{name} {run_id[:8]}" + (" (rerun since)" if name in stale else "")
-            for name, run_id in node.parents.items()
+            f"{parent} {made}" + (" (rerun since)" if parent in stale else "") for parent, made in node.parents.items()
         ]
-        figures = [f"{key} {figure(node.metrics[key])}" for key in HEADLINES[node.stage] if key in node.metrics]
-        outs = [out.removeprefix("artifacts/") for out in node.outs if "/reports/" not in out]
+        figures = [f"{key} {figure(node.figures[key])}" for key in node.spec.shown if key in node.figures]
+        outs = [out.removeprefix("artifacts/") for out in node.spec.outs if "/reports/" not in out]
         table.add_row(
-            node.stage,
-            node.run_id[:8] if node.run_id else f"fingerprint {node.fingerprint[:8]}",
+            name,
+            str(node.made),
             "\n".join(parents) or "sources",
             ", ".join(outs),
             "\n".join(figures),
@@ -195,7 +184,7 @@ def chat(
     """Talk to a model; from a pipe, each line is an opening of its own. What is not set is evaluate.decoding's."""
     import torch
 
-    from groundup.app.chat.models import Models
+    from groundup.app.chat.loading import Models
     from groundup.app.chat.session import chat as talk
     from groundup.core.decoding import make_decoding, parse_decoding
     from groundup.runner.params import load_params

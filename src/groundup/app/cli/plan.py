@@ -16,11 +16,11 @@ from groundup.runner.clock import stage_seconds
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import free_bytes
 from groundup.runner.environment import main_root
-from groundup.runner.files import read_object
 from groundup.runner.params import Params, ParamsError, load_params
-from groundup.runner.pipeline import PipelineError, read_pipeline
+from groundup.runner.pipeline import PipelineError, read_pipeline, stages_to_run
 
-START_SECONDS = 8.0  # of a stage that no run has timed: interpreter, imports, tracking
+START_SECONDS = 1.5  # of a stage: interpreter, imports, tracking
+TORCH_SECONDS = 4.5  # more of one that imports torch
 USABLE = 0.9  # share of a memory that a stage may take
 
 
@@ -29,53 +29,57 @@ def plan(
         bool, typer.Option(help="Measure this machine again, also where it was measured before.")
     ] = False,
 ) -> None:
-    """Say what each stage will take here, what is cached, and what cannot fit."""
+    """Say what each stage will take here, which stages run, and what cannot fit."""
     root = find_root()
-    from groundup.runner.fates import Fate, fates
-
     try:
         params = load_params(root / "params.yaml")
         pipeline = read_pipeline(root)
-        found = fates(root, pipeline)
-        data = read_data(root, params, found["prepare"] is Fate.RUNS)
+        running = stages_to_run(root, pipeline)
+        data = read_data(root, params, "prepare" in running)
         device = resolve_device(root)
-        starts = {stage: start_seconds(root, stage) for stage in pipeline}
     except (ParamsError, PipelineError, ValueError) as error:
         fail(str(error))
     work = count_work(params, data)
     room = rooms(params, data, work, device)
-    running = [stage for stage, fate in found.items() if fate is Fate.RUNS]
-    problems = misfits(params, data, running, room, root, device)
+    problems = misfits(params, data, running & room.keys(), room, root, device)
     seconds: dict[str, float] = {}
     if running and not problems:  # what cannot fit is not tried either
         from groundup.app.plan.calibration import rates
 
-        folder = main_root(root) / ".work/plan"
         with console.status("measuring a few steps on this machine"):
-            measured = rates(params, device, folder, again)
-        seconds = {stage: starts[stage] + s for stage, s in work_seconds(params, data, work, measured).items()}
+            measured = rates(params, device, main_root(root) / ".work/plan", again)
+        for stage, taken in work_seconds(params, data, work, measured).items():
+            imports_torch = stage in pipeline and "runtime" in pipeline[stage].params
+            seconds[stage] = START_SECONDS + (TORCH_SECONDS if imports_torch else 0) + taken
     last = stage_seconds(root)
     arithmetic = costs(params, work)
-    table = Table(title=f"`dvc repro` on {device}, {params.runtime.precision} (size: parameters; MB of memory, disk)")
+    table = Table(
+        title=f"`dvc repro` on {device}, {params.runtime.precision} (size: parameters; MB of memory, disk)",
+        caption="A stage runs, unless the run cache has its result. ?: nothing is known of it.",
+    )
     for column in ("stage", "fate", "size", "FLOP", "memory", "disk", "minutes", "last"):
         table.add_column(column, justify="left" if column in ("stage", "fate") else "right", no_wrap=True)
-    for stage, fate in found.items():
-        cost = arithmetic.get(stage)
-        runs = stage in running
+    for stage in pipeline:
+        cost, it = arithmetic.get(stage), room.get(stage)
         table.add_row(
             stage,
-            fate,
+            "runs" if stage in running else "unchanged",
             in_short(cost.num_parameters).strip() if cost else "",
             in_short(cost.flops) if cost else "",
-            in_mb(room[stage].host + room[stage].device),
-            in_mb(room[stage].disk),
-            (f"{seconds[stage] / 60:.1f}" if seconds else "?") if runs else "0",
-            f"{last[stage] / 60:.1f}" if stage in last else "",
+            in_mb(it.host + it.device) if it else "?",
+            in_mb(it.disk) if it else "?",
+            in_minutes(seconds.get(stage)) if stage in running else "0",
+            in_minutes(last[stage]) if stage in last else "",
         )
     table.add_section()
-    together = f"{sum(seconds[stage] for stage in running) / 60:.1f}" if seconds or not running else "?"
-    disk = in_mb(sum(room[stage].disk for stage in running))
-    table.add_row("together", f"{len(running)} of {len(found)} run", "", "", "", disk, together, "")
+    table.add_row(
+        "together",
+        f"{len(running)} of {len(pipeline)} run",
+        *("", "", ""),
+        in_mb(sum(room[stage].disk for stage in running & room.keys())),
+        in_minutes(sum(seconds[stage] for stage in running & seconds.keys()) if seconds or not running else None),
+        "",
+    )
     console.print(table)
     for problem in problems:
         say_wrong(problem)
@@ -83,17 +87,8 @@ def plan(
         raise typer.Exit(1)
 
 
-def start_seconds(root: Path, stage: str) -> float:
-    """From the start of the process to its work, and from there to the end, as the last run had it."""
-    path = root / f"metrics/{stage}.json"
-    metrics = read_object(path) if path.is_file() else {}
-    if not {"stage_seconds", "work_seconds"} <= metrics.keys():
-        return START_SECONDS
-    return max(0.0, float(metrics["stage_seconds"]) - float(metrics["work_seconds"]))
-
-
 def misfits(
-    params: Params, data: Data, running: list[str], room: dict[str, Room], root: Path, device: str
+    params: Params, data: Data, running: set[str], room: dict[str, Room], root: Path, device: str
 ) -> list[str]:
     """One sentence for each stage that cannot fit, with the number to change."""
     host = USABLE * psutil.virtual_memory().total
@@ -104,7 +99,7 @@ def misfits(
         return it.host <= host and it.device <= card
 
     problems = []
-    for stage in running:
+    for stage in (stage for stage in room if stage in running):
         it = room[stage]
         if it.host > host or it.device > card:
             where, needed, there = ("memory", it.host, host) if it.host > host else (device, it.device, card)
@@ -128,6 +123,10 @@ def device_bytes(device: str) -> float:
     import torch
 
     return float(torch.cuda.get_device_properties(0).total_memory)
+
+
+def in_minutes(seconds: float | None) -> str:
+    return "?" if seconds is None else f"{seconds / 60:.1f}"
 
 
 def in_mb(num_bytes: float) -> str:

@@ -1,49 +1,81 @@
 """`groundup report`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from groundup.app.cli.checkout import console, fail, find_root
-from groundup.runner.clock import stage_seconds
+from groundup.app.cli.store import reach_store
+from groundup.runner.candidate import STAGE
+from groundup.runner.environment import tracking_store
+from groundup.runner.figures import Record, read_record
+from groundup.runner.files import write_text
 from groundup.runner.params import ParamsError, load_params
+
+PAGE = "artifacts/report/report.html"
 
 
 def report(
-    out: Annotated[Path | None, typer.Option(help="Where to; exports/report.html if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"Where to write the page; {PAGE} if left out.")] = None,
 ) -> None:
-    """Show what each stage took, and write the report card with it."""
+    """Write the report, one HTML page, add it to evaluate's run in MLflow, and show the main figures."""
+    from groundup.app.report.build import build_page
+
     root = find_root()
-    page = root / "artifacts/report/report.html"
-    if not page.is_file():
-        fail(f"there is no report in {page}: `dvc repro` writes it, `dvc checkout evaluate` brings the last one back")
+    if not any((root / "artifacts/reports").glob("*/*")):
+        fail("there is nothing to report yet: `dvc repro` runs the stages, `dvc checkout` brings back what they made")
+    page = out or root / PAGE
     try:
         params = load_params(root / "params.yaml").evaluate
-        seconds = stage_seconds(root)
+        html = build_page(root, params)
+        lines = list(summary(root, params.watts))
+        record = read_record(root, STAGE)
     except (ParamsError, ValueError) as error:
         fail(str(error))
-    from groundup.core.training.cost import in_short, read_cost
-    from groundup.evaluate.report.lineage import add_clock, watt_hours
-
-    target = out or root / "exports/report.html"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        add_clock(page, seconds, params, target)
+        write_text(page, html)
     except OSError as error:
-        fail(f"{target}: {error.strerror}: choose another --out")
-    table = Table(title=f"what the stages took (energy: an estimate at evaluate.watts = {params.watts:g} W)")
-    for column in ("stage", "minutes", "Wh", "parameters", "tokens learned from", "tokens only read", "FLOP"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for stage, time in seconds.items():
-        cost = read_cost(root / f"artifacts/reports/{stage}")
-        counts = [cost.num_parameters, cost.num_learned_tokens, cost.num_read_tokens] if cost else []
-        flops = [in_short(cost.flops)] if cost else []
-        clock = f"{time / 60:.1f}", f"{watt_hours(time, params):.2g}"
-        table.add_row(stage, *clock, *(f"{count:,}" for count in counts), *flops)
-    total = sum(seconds.values())
-    table.add_section()
-    table.add_row("together", f"{total / 60:.1f}", f"{watt_hours(total, params):.2g}")
-    console.print(table)
-    console.print(f"The page is {target}", highlight=False, soft_wrap=True)
+        fail(f"{page}: {error.strerror}: choose another --out")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    console.print(f"report: {shown}{attached(root, record, page)}", highlight=False, markup=False, soft_wrap=True)
+    console.print("next: `groundup chat` talks to the model, `groundup ui` opens all runs", highlight=False)
+
+
+def summary(root: Path, watts: float) -> Iterator[str]:
+    """What came out, each figure with what to compare it with."""
+    from groundup.app.report.build import read_costs, read_evaluated
+    from groundup.app.report.lineage import time_note
+    from groundup.runner.clock import stage_seconds
+
+    costs, seconds, evaluated = read_costs(root), stage_seconds(root), read_evaluated(root)
+    if "pretrain" in costs:
+        yield f"parameters: {costs['pretrain'].num_parameters:,}"
+    if evaluated is None:
+        yield "not evaluated yet: `dvc repro` resumes, `dvc checkout evaluate` brings back the last figures"
+    else:
+        yield from (f"{tile['label']}: {tile['value']} ({tile['note']})" for tile in evaluated["tiles"])
+    if seconds:
+        yield f"time: {time_note(sum(seconds.values()), watts)} at {watts:g} W"
+    if (root / "artifacts/aligned").exists():
+        yield "model: artifacts/aligned"
+
+
+def attached(root: Path, record: Record | None, page: Path) -> str:
+    """Adds the page to the run that made the figures; says where to, or why not."""
+    if record is None:
+        return ""
+    if problem := reach_store(root):
+        return f" (not in MLflow: {problem})"
+    from groundup.runner.tracking.attach import attach
+    from groundup.runner.tracking.deliver import MLFLOW_ERRORS, first_line
+    from groundup.runner.tracking.store import open_store
+
+    try:
+        places = attach(open_store(tracking_store(root)[0]), record.fingerprint, page)
+    except MLFLOW_ERRORS as error:
+        return f" (not in MLflow: {first_line(error)})"
+    return f", also in MLflow: {', '.join(places)}" if places else " (not in MLflow, which lacks evaluate's run)"

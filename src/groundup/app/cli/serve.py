@@ -85,9 +85,9 @@ def run(listener: socket.socket, root: Path, names: list[str], settings: Setting
     import torch
     from uvicorn import Config, Server
 
-    from groundup.app.chat.models import Models
+    from groundup.app.chat.loading import Models
     from groundup.app.serve.app import create_app
-    from groundup.app.serve.models import load_models, make_find
+    from groundup.app.serve.served import load_models, make_find
     from groundup.runner.params import load_params
 
     try:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from groundup.app.plan.workload import Data, Work
-from groundup.prepare.processes import MAX_PROCESSES, available_cores
+from groundup.prepare.processes import available_cores, worker_count
 from groundup.runner.params import Params
 
 FLOAT = 4
@@ -19,7 +19,7 @@ IMPORTED = {
     "align": 640 * MB,
     "evaluate": 605 * MB,
 }
-WORKER = 70 * MB  # of prepare, one for each further core
+WORKER = 70 * MB  # of prepare, one a core
 VALIDATION_ROWS = 16
 INDEX_BYTES = 4200  # of a document, to find its duplicates
 BPE_BYTES, BPE_CHARACTERS, BPE_GROWTH = 330 * MB, 9.8e6, 0.6  # of so much text; distinct words grow by Heaps' law
@@ -82,7 +82,7 @@ def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
 def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room]:
     n = work.num_parameters * FLOAT
     texts = {
-        "prepare": data.num_documents * INDEX_BYTES + 80 * MB + (min(available_cores(), MAX_PROCESSES) - 1) * WORKER,
+        "prepare": data.num_documents * INDEX_BYTES + 80 * MB + worker_count(available_cores()) * WORKER,
         "tokenizer": round(BPE_BYTES * (data.num_train_characters / BPE_CHARACTERS) ** BPE_GROWTH),
         "pretrain": 0,
         "sft": 0,

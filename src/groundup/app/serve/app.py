@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -16,10 +16,10 @@ from groundup.app.serve import endpoints
 from groundup.app.serve.errors import ApiError, of_validation
 from groundup.app.serve.feedback import FeedbackFile
 from groundup.app.serve.guard import Guard
-from groundup.app.serve.models import ServedModel
 from groundup.app.serve.plan import find_model
 from groundup.app.serve.requests import ChatRequest, CompletionRequest, Feedback
 from groundup.app.serve.search import Find, Searches
+from groundup.app.serve.served import ServedModel
 from groundup.app.serve.service import Service
 from groundup.app.serve.settings import Settings
 
@@ -48,41 +48,39 @@ def create_app(models: dict[str, ServedModel], settings: Settings, find: Find | 
     app.add_middleware(Guard, settings=settings, metrics=service.metrics, known=KNOWN, public=PUBLIC)
     _add_error_handlers(app)
 
-    @app.post("/v1/chat/completions", response_model=None)
+    @app.post("/v1/chat/completions")
     async def chat_completions(request: ChatRequest, http: Request) -> Response:
         return await endpoints.chat(request, http, service, searches)
 
-    @app.post("/v1/completions", response_model=None)
+    @app.post("/v1/completions")
     async def completions(request: CompletionRequest, http: Request) -> Response:
         return await endpoints.completion(request, http, service)
 
-    @app.get("/v1/models", response_model=None)
+    @app.get("/v1/models")
     async def list_models() -> Response:
         return JSONResponse({"object": "list", "data": [describe(model) for model in models.values()]})
 
-    @app.get("/v1/models/{name}", response_model=None)
+    @app.get("/v1/models/{name}")
     async def one_model(name: str) -> Response:
         return JSONResponse(describe(find_model(name, models)))
 
-    @app.get("/health", response_model=None)
+    @app.get("/health")
     async def health() -> Response:
         """503 where the thread that makes replies has ended."""
         is_well = service.engine.is_alive
         return JSONResponse({"status": "ok" if is_well else "the engine has stopped"}, 200 if is_well else 503)
 
-    @app.get("/metrics", response_model=None)
+    @app.get("/metrics")
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.post("/feedback", response_model=None)
-    async def give_feedback(given: Feedback) -> Response:
-        fingerprint = find_model(given.model, models).fingerprint
-        await feedback.append(given, fingerprint)
-        return Response(status_code=204)
+    @app.post("/feedback", status_code=204)
+    async def give_feedback(given: Feedback) -> None:
+        await feedback.append(given, find_model(given.model, models).fingerprint)
 
-    @app.get("/", response_model=None)
+    @app.get("/")
     async def page() -> Response:
-        return Response((PAGE / "index.html").read_text(encoding="utf-8"), media_type="text/html")
+        return FileResponse(PAGE / "index.html")
 
     app.mount("/page", StaticFiles(directory=PAGE))
     return app

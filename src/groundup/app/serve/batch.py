@@ -4,7 +4,6 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from transformers import LlamaForCausalLM
 from groundup.app.serve.slots import make_slots
 from groundup.core.decoding import Decoding
 from groundup.core.decoding.sampling import choose
-from groundup.core.model.forward import PackedAttention, hidden_states, make_cache
 from groundup.core.model.generation import next_token_logprobs, put_uniforms
 
 PREFILL_TOKENS = 1024  # of prompts that join at once: replies in the making wait for them
@@ -53,7 +51,7 @@ class Batch:
     def __init__(self, model: LlamaForCausalLM, eos_token_id: int, num_slots: int) -> None:
         self.model = model
         self.eos_token_id = eos_token_id
-        self.slots = make_slots(model.config, num_slots, model.device)
+        self.slots = make_slots(model.model, num_slots)
         self.waiting: deque[Generation] = deque()
         self.running: list[Generation] = []  # in the order of the slots
 
@@ -82,30 +80,20 @@ class Batch:
         if joining:
             yield from self._emit(joining, self._prefill(joining))
         if self.running:
-            self.slots.advance()
             newest = torch.tensor([generation.tokens[-1] for generation in self.running], device=self.model.device)
-            yield from self._emit(self.running, hidden_states(self.model.model, newest, self.slots, self.slots.rows))
+            yield from self._emit(self.running, self.slots.step(newest))
 
     def stop(self) -> list[Generation]:
         """Frees all slots; those that had one."""
         stopped, self.running = self.running, []
-        self.slots.set_lengths([])
+        self.slots.clear()
         return stopped
 
     def _prefill(self, joining: Sequence[Generation]) -> Tensor:
         """Final hidden states [B, H] of the last prompt tokens; a prompt of several replies is computed once."""
         prompts = list(dict.fromkeys(generation.prompt for generation in joining))
-        lengths = [len(prompt) for prompt in prompts]
-        device = self.model.device
-        cache = make_cache(self.model.config, lengths, 0, device)
-        prefill = PackedAttention(lengths, device, cache)
-        ids = torch.tensor(list(chain.from_iterable(prompts)), device=device)
-        hidden = hidden_states(self.model.model, ids, prefill, prefill.ends)
-        rows = [prompts.index(generation.prompt) for generation in joining]
-        for generation, row in zip(joining, rows, strict=True):
-            self.slots.add(cache, row, lengths[row])
-            self.running.append(generation)
-        return hidden[rows]
+        self.running += joining
+        return self.slots.join(prompts, [prompts.index(generation.prompt) for generation in joining])
 
     def _emit(self, generations: Sequence[Generation], hidden: Tensor) -> Iterator[Event]:
         logits = self.model.lm_head(hidden)

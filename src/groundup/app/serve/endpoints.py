@@ -12,17 +12,18 @@ from starlette.types import Receive, Scope, Send
 from groundup.app.serve.choices import Choices, ShownToken
 from groundup.app.serve.engine import QueueFullError
 from groundup.app.serve.errors import ApiError, busy, invalid, late
-from groundup.app.serve.models import ServedModel
 from groundup.app.serve.plan import Plan, find_model, plan_chat, plan_completion
 from groundup.app.serve.requests import ChatRequest, CompletionRequest, DecodingChoice
 from groundup.app.serve.responses import DONE, Answer, event, usage
 from groundup.app.serve.search import Found, Searches
+from groundup.app.serve.served import ServedModel
 from groundup.app.serve.service import Service
 from groundup.app.serve.settings import Settings
 from groundup.app.serve.text import TextStream
 
 T = TypeVar("T")
 R = TypeVar("R", ChatRequest, CompletionRequest)
+SAMPLING_FIELDS = {"seed", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"}  # that a search reads
 CLIENT_LEFT = 499  # what nginx logs; nobody reads it
 
 
@@ -122,10 +123,8 @@ async def search(
     settings = service.settings
     numbers = decoding.model_dump(exclude_none=True, exclude={"method"})
     generation = plan.generations[0]
+    numbers |= request.model_dump(exclude_none=True, include=SAMPLING_FIELDS)
     numbers["max_new_tokens"] = generation.max_new_tokens
-    for name in ("seed", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"):
-        if (value := request.model_dump()[name]) is not None:
-            numbers[name] = value
     if decoding.budget_tokens is not None and decoding.budget_tokens > settings.max_search_tokens:
         raise invalid(
             f"decoding.budget_tokens is {decoding.budget_tokens}: this server spends at most "

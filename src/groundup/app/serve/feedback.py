@@ -19,13 +19,9 @@ class FeedbackFile:
     async def append(self, given: Feedback, fingerprint: str) -> None:
         row = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model": given.model,
             "system_fingerprint": fingerprint,
-            "decoding": given.decoding,
+            **given.model_dump(),
             "messages": [{"role": message.role, "content": message.text} for message in given.messages],
-            "reply": given.reply,
-            "rating": given.rating,
-            "beside": given.beside,
         }
         line = json.dumps(row, ensure_ascii=False) + "\n"
         async with self._lock:

@@ -7,10 +7,10 @@ import torch
 
 from groundup.app.serve.batch import Generation
 from groundup.app.serve.errors import ApiError, invalid, too_long
-from groundup.app.serve.models import ServedModel
 from groundup.app.serve.requests import ChatRequest, CompletionRequest
-from groundup.app.serve.sampling import sampling
+from groundup.app.serve.served import ServedModel
 from groundup.app.serve.settings import Settings
+from groundup.core.decoding import Decoding
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.chat_format import encode_text, render
 from groundup.core.formats.hashing import hash_integer
@@ -100,20 +100,33 @@ def _generations(
     seed = secrets.randbits(63) if request.seed is None else request.seed
     # The first reply has the seed itself: the same seed gives the same reply whatever n is.
     seeds = [seed, *(hash_integer(seed, "choice", str(i)) for i in range(1, len(prompts) * request.num_choices))]
-    return [
-        Generation(
-            tuple(prompts[i // request.num_choices]),
-            settings,
-            max_new_tokens[i // request.num_choices],
-            request.num_top,
-            torch.rand(
-                max_new_tokens[i // request.num_choices],
-                generator=torch.Generator().manual_seed(choice_seed),
-                dtype=torch.float64,
-            ),
-        )
-        for i, choice_seed in enumerate(seeds)
-    ]
+    generations = []
+    for i, choice_seed in enumerate(seeds):
+        prompt, length = prompts[i // request.num_choices], max_new_tokens[i // request.num_choices]
+        generator = torch.Generator().manual_seed(choice_seed)
+        uniforms = torch.rand(length, generator=generator, dtype=torch.float64)
+        generations.append(Generation(tuple(prompt), settings, length, request.num_top, uniforms))
+    return generations
+
+
+def sampling(temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float) -> Decoding:
+    """Equal for replies that are sampled alike, so that one call chooses for all; of search it says nothing."""
+    return Decoding(
+        method="sample",
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=0,
+        max_new_tokens=1,
+        num_beams=1,
+        n=1,
+        keep=1,
+        depth=1,
+        budget_tokens=1,
+        pessimism=0.0,
+    )
 
 
 def find_model(name: str, models: dict[str, ServedModel]) -> ServedModel:

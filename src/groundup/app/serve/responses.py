@@ -9,7 +9,7 @@ from typing import Any
 
 from groundup.app.serve.batch import Token
 from groundup.app.serve.choices import ShownToken
-from groundup.app.serve.models import ServedModel
+from groundup.app.serve.served import ServedModel
 from groundup.app.serve.text import TokenBytes
 
 Json = dict[str, Any]

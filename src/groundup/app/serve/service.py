@@ -8,8 +8,8 @@ from groundup.app.serve.choices import Choices, Piece
 from groundup.app.serve.engine import ClosedError, Engine, QueueFullError
 from groundup.app.serve.errors import ApiError, busy, closing, late
 from groundup.app.serve.metrics import Metrics
-from groundup.app.serve.models import ServedModel
 from groundup.app.serve.plan import Plan
+from groundup.app.serve.served import ServedModel
 from groundup.app.serve.settings import Settings
 
 

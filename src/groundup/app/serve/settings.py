@@ -20,16 +20,11 @@ class Settings:
 
     def problems(self) -> list[str]:
         """Everything that cannot work."""
-        positive = {
-            "max_batch": self.max_batch,
-            "max_choices": self.max_choices,
-            "max_tokens": self.max_tokens,
-            "max_search_tokens": self.max_search_tokens,
-            "max_body_bytes": self.max_body_bytes,
-            "request_timeout": self.request_timeout,
-            "body_timeout": self.body_timeout,
-        }
-        problems = [f"{name} is {value}: choose more than 0" for name, value in positive.items() if value <= 0]
+        problems = [
+            f"{name} is {value}: choose more than 0"
+            for name, value in vars(self).items()
+            if name != "max_queue" and isinstance(value, int | float) and value <= 0
+        ]
         if self.max_queue < 0:
             problems.append(f"max_queue is {self.max_queue}: choose 0 (nobody waits) or more")
         if self.max_choices > self.max_batch + self.max_queue:

@@ -1,33 +1,39 @@
 """What attention keeps of the replies in the making: they come and go, and those present are always the first rows."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import LlamaConfig
+from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaAttention
 
-from groundup.core.model.forward import Cache, KeyValueCache
-from groundup.core.model.linear_attention import RecurrentState, recur
-from groundup.core.model.variants import is_linear
+from groundup.core.model.cache import KeyValueCache, StockCache, prefill_fast
+from groundup.core.model.forward import fast_pass, is_plain
 
 
 class Slots:
-    """Attention of one new token a sequence, each at its own length, in buffers for `num_slots` whole contexts.
+    """Those of a plain Llama: each reply at its own length, in buffers for `num_slots` whole contexts.
 
     What a row holds behind its length is left over from others: it is masked, and finite, so it weighs nothing.
     """
 
-    def __init__(self, config: LlamaConfig, num_slots: int, device: torch.device) -> None:
+    def __init__(self, model: LlamaModel, num_slots: int) -> None:
+        config, device = model.config, model.device
+        self.model = model
         shape = (num_slots, config.num_key_value_heads, config.max_position_embeddings, config.head_dim)
         layers = range(config.num_hidden_layers)
         self.keys = [torch.zeros(shape, device=device) for _ in layers]
         self.values = [torch.zeros(shape, device=device) for _ in layers]
         self.columns = torch.arange(config.max_position_embeddings, device=device)
         self.num_slots = num_slots
-        self.lengths: list[int] = []
-        self.set_lengths([])
+        self.clear()
 
-    def set_lengths(self, lengths: list[int]) -> None:
+    def clear(self) -> None:
+        """Frees all slots."""
+        self._set_lengths([])
+
+    def _set_lengths(self, lengths: list[int]) -> None:
         """Tokens that each row holds; the newest of them is the one that attention is asked for."""
         self.lengths = lengths
         self.positions = torch.tensor(lengths, dtype=torch.long, device=self.columns.device) - 1
@@ -35,14 +41,19 @@ class Slots:
         self.rows = torch.arange(len(lengths), device=self.columns.device)
         self.visible = (self.columns[: self.end] <= self.positions[:, None])[:, None, None]  # [B, 1, 1, end]
 
-    def add(self, prompts: Cache, row: int, length: int) -> None:
-        """A sequence behind the others, from the row of a cache that its prompt was computed with."""
-        assert isinstance(prompts, KeyValueCache)
+    def join(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> Tensor:
+        """Sequences come behind the others, each of one of the prompts; final hidden states [B, H] of their ends."""
+        cache, hidden = prefill_fast(self.model, prompts, 0)
+        for row in rows:
+            self._add(cache, row, len(prompts[row]))
+        return hidden[list(rows)]
+
+    def _add(self, prompts: KeyValueCache, row: int, length: int) -> None:
         slot = len(self.lengths)
         for buffers, filled in ((self.keys, prompts.keys), (self.values, prompts.values)):
             for buffer, prompt in zip(buffers, filled, strict=True):
                 buffer[slot, :, :length] = prompt[row, :, :length]
-        self.set_lengths([*self.lengths, length])
+        self._set_lengths([*self.lengths, length])
 
     def remove(self, row: int) -> None:
         """The last row takes the place of this one."""
@@ -53,11 +64,12 @@ class Slots:
                     buffer[row, :, : self.lengths[last]] = buffer[last, :, : self.lengths[last]]
         lengths = list(self.lengths)
         lengths[row] = lengths[last]
-        self.set_lengths(lengths[:last])
+        self._set_lengths(lengths[:last])
 
-    def advance(self) -> None:
-        """To the next token of each sequence."""
-        self.set_lengths([length + 1 for length in self.lengths])
+    def step(self, ids: Tensor) -> Tensor:
+        """The next token of each sequence [B] -> its final hidden states [B, H]."""
+        self._set_lengths([length + 1 for length in self.lengths])
+        return fast_pass(self.model, ids, self, self.rows)
 
     def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         layer = block.layer_idx
@@ -73,49 +85,40 @@ class Slots:
         return attended[:, :, 0]
 
 
-class RecurrentSlots:
-    """The same for linear attention: W and z of each layer and sequence."""
+class StockSlots:
+    """The same for other models, by transformers: what joins and leaves makes it copy its cache."""
 
-    def __init__(self, config: LlamaConfig, num_slots: int, device: torch.device) -> None:
-        shape = (num_slots, config.num_key_value_heads, config.head_dim, config.head_dim)
-        layers = range(config.num_hidden_layers)
-        self.weights = [torch.zeros(shape, device=device) for _ in layers]
-        self.normalizers = [torch.zeros(shape[:-1], device=device) for _ in layers]
-        self.device = device
+    def __init__(self, model: LlamaModel, num_slots: int) -> None:
+        self.model = model
         self.num_slots = num_slots
-        self.set_lengths([])
+        self.clear()
 
-    def set_lengths(self, lengths: list[int]) -> None:
-        self.lengths = lengths
-        self.positions = torch.tensor(lengths, dtype=torch.long, device=self.device) - 1
-        self.rows = torch.arange(len(lengths), device=self.device)
+    def clear(self) -> None:
+        self.cache: StockCache | None = None
 
-    def add(self, prompts: Cache, row: int, length: int) -> None:
-        """A sequence behind the others, from the row of a state that its prompt was computed with."""
-        assert isinstance(prompts, RecurrentState)
-        slot = len(self.lengths)
-        for buffers, filled in ((self.weights, prompts.weights), (self.normalizers, prompts.normalizers)):
-            for buffer, prompt in zip(buffers, filled, strict=True):
-                buffer[slot] = prompt[row]
-        self.set_lengths([*self.lengths, length])
+    def join(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> Tensor:
+        cache, hidden = StockCache.of(self.model, prompts)
+        chosen = torch.tensor(rows, device=hidden.device)
+        cache.select(chosen)
+        if self.cache is None:
+            self.cache = cache
+        else:
+            self.cache.join(cache)
+        return hidden[chosen]
+
+    def step(self, ids: Tensor) -> Tensor:
+        assert self.cache is not None
+        return self.cache.step(ids)
 
     def remove(self, row: int) -> None:
-        """The last row takes the place of this one."""
-        last = len(self.lengths) - 1
-        for buffer in (*self.weights, *self.normalizers):
-            buffer[row] = buffer[last]
-        lengths = list(self.lengths)
-        lengths[row] = lengths[last]
-        self.set_lengths(lengths[:last])
-
-    def advance(self) -> None:
-        """To the next token of each sequence."""
-        self.set_lengths([length + 1 for length in self.lengths])
-
-    def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        present, layer = len(self.lengths), block.layer_idx
-        return recur(self.weights[layer][:present], self.normalizers[layer][:present], queries, keys, values)
+        assert self.cache is not None
+        rows = list(range(len(self.cache.mask)))
+        rows[row] = rows[-1]
+        if len(rows) == 1:
+            self.clear()
+        else:
+            self.cache.select(torch.tensor(rows[:-1], device=self.cache.mask.device))
 
 
-def make_slots(config: LlamaConfig, num_slots: int, device: torch.device) -> Slots | RecurrentSlots:
-    return (RecurrentSlots if is_linear(config) else Slots)(config, num_slots, device)
+def make_slots(model: LlamaModel, num_slots: int) -> Slots | StockSlots:
+    return (Slots if is_plain(model) else StockSlots)(model, num_slots)

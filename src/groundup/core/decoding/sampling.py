@@ -1,7 +1,6 @@
 """Token by token: rows that grow together from prompts computed once, and how their next tokens are chosen."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -16,8 +15,8 @@ from transformers.generation.logits_process import (
 
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.decoding.settings import Decoding
-from groundup.core.model.forward import PackedAttention, hidden_states, make_cache
-from groundup.core.model.generation import draw, next_token_logprobs, put_uniforms
+from groundup.core.model.cache import prefill
+from groundup.core.model.generation import next_token_logprobs, put_uniforms, sample_tokens
 
 
 class Rows:
@@ -32,14 +31,8 @@ class Rows:
         max_new_tokens: int,
     ) -> None:
         self.model = model
-        lengths = [len(prefix) for prefix in prefixes]
-        self.cache = make_cache(model.config, lengths, max_new_tokens, model.device)
-        prefill = PackedAttention(lengths, model.device, self.cache)
-        ids = torch.tensor(list(chain.from_iterable(prefixes)), device=model.device)
-        hidden = hidden_states(model.model, ids, prefill, prefill.ends)
-        rows = torch.tensor(starts, device=model.device)
-        self.cache.select(rows)
-        self.hidden = hidden[rows]  # [B, H]
+        self.cache, self.hidden = prefill(model.model, prefixes, max_new_tokens)  # [B, H]
+        self.select(torch.tensor(starts, device=model.device))
 
     @torch.no_grad()
     def logits(self) -> Tensor:
@@ -50,10 +43,7 @@ class Rows:
     @torch.no_grad()
     def advance(self, tokens: Tensor) -> None:
         """By a token each, [B]."""
-        self.cache.advance()
-        self.hidden = hidden_states(
-            self.model.model, tokens, self.cache, torch.arange(len(tokens), device=tokens.device)
-        )
+        self.hidden = self.cache.step(tokens)
 
     def select(self, rows: Tensor) -> None:
         self.cache.select(rows)
@@ -133,8 +123,8 @@ def choose(model: LlamaForCausalLM, logits: Tensor, written: Tensor, uniforms: T
         filters.append(TopPLogitsWarper(decoding.top_p))
     if decoding.min_p > 0:
         filters.append(MinPLogitsWarper(decoding.min_p))
-    # What the filters leave need not sum to 1: `draw` scales its number.
-    return draw(filters(written, next_token_logprobs(model, scores, decoding.temperature)).exp(), uniforms)
+    # What the filters leave need not sum to 1: `sample_tokens` scales its number.
+    return sample_tokens(filters(written, next_token_logprobs(model, scores, decoding.temperature)).exp(), uniforms)
 
 
 def generator(decoding: Decoding) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""One more token a sequence: what forward.py computes, in as few calls as it takes.
+"""One more token a sequence of a plain Llama: what forward.py computes, in as few calls as it takes.
 
 At a few tokens a pass a call of torch costs more than its arithmetic. So projections of the same input are one
 product, and the rotations of all positions are computed once.
@@ -10,8 +10,8 @@ from torch.nn.functional import linear
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from groundup.core.model.cache import KeyValueCache
 from groundup.core.model.forward import Attention, normalize, rotate, rotation_of
-from groundup.core.model.variants import add_sinusoids, is_sinusoidal
 
 
 class DecodeStep:
@@ -25,15 +25,13 @@ class DecodeStep:
         self.cos, self.signed_sin = rotation_of(model, model.embed_tokens.weight, positions)
 
     @torch.no_grad()
-    def __call__(self, ids: Tensor, attention: Attention) -> Tensor:
-        """The newest token of each sequence [B] -> final hidden states [B, H]."""
+    def __call__(self, cache: KeyValueCache, ids: Tensor) -> Tensor:
+        """As cache.step."""
+        cache.advance()
         hidden = self.model.embed_tokens(ids)
-        positions = attention.positions
-        if is_sinusoidal(self.model.config):
-            hidden = add_sinusoids(hidden, positions)
-        cos, signed_sin = self.cos[positions], self.signed_sin[positions]
+        cos, signed_sin = self.cos[cache.positions], self.signed_sin[cache.positions]
         for layer in self.layers:
-            hidden = layer(hidden, attention, cos, signed_sin)
+            hidden = layer(hidden, cache, cos, signed_sin)
         return normalize(self.model.norm, hidden)
 
 

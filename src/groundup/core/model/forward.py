@@ -1,23 +1,21 @@
-"""Llama's forward pass without padding: the layers' own modules, applied only to what is asked for.
+"""Final hidden states of sequences without padding: by a fast pass for a plain Llama, by transformers for the others.
 
-The tokens of all sequences lie one behind another, [N, H], and only attention sees them as rows: linear layers are
-most of a small model's work, and what they would do for padding is waste. So is what the last layer would do for
-positions that nobody looks at. What comes out is what the stock forward pass computes, but for rounding.
+The fast pass applies the layers' own modules only to what is asked for. The tokens of all sequences lie one behind
+another, [N, H], and only attention sees them as rows: linear layers are most of a small model's work, and what they
+would do for padding is waste. So is what the last layer would do for positions that nobody looks at. What comes out is
+what transformers' forward pass computes, but for rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
-from transformers import LlamaConfig, LlamaModel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRMSNorm
-
-from groundup.core.model import linear_attention
-from groundup.core.model.linear_attention import RecurrentState
-from groundup.core.model.variants import add_sinusoids, is_linear, is_sinusoidal
 
 
 class Attention(Protocol):
@@ -27,11 +25,26 @@ class Attention(Protocol):
         """[N, heads, D] each -> [N, heads, D]; keys and values may have fewer heads."""
 
 
-def hidden_states(model: LlamaModel, ids: Tensor, attention: Attention, wanted: Tensor) -> Tensor:
+class Layout(Attention, Protocol):
+    """How the tokens of whole sequences stand in rows."""
+
+    def stock_pass(self, model: LlamaModel, ids: Tensor) -> Tensor:
+        """Token ids [N] -> final hidden states [N, H] by transformers' own forward pass."""
+
+
+def is_plain(model: LlamaModel) -> bool:
+    """Whether the fast pass is this model's: of any other class, transformers knows what it computes."""
+    return type(model) is LlamaModel
+
+
+def hidden_states(model: LlamaModel, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
     """Token ids [N] -> final hidden states [W, H] at the places `wanted` [W], each of which is named once."""
+    return fast_pass(model, ids, layout, wanted) if is_plain(model) else take(layout.stock_pass(model, ids), wanted)
+
+
+def fast_pass(model: LlamaModel, ids: Tensor, attention: Attention, wanted: Tensor) -> Tensor:
+    """`hidden_states` of a plain Llama."""
     hidden = model.embed_tokens(ids)
-    if is_sinusoidal(model.config):
-        hidden = add_sinusoids(hidden, attention.positions)
     rotation = rotation_of(model, hidden, attention.positions)
     for i, layer in enumerate(model.layers):
         block = layer.self_attn
@@ -64,91 +77,37 @@ def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
 
 
-class KeyValueCache:
-    """Attention of one new token a sequence to all that came before; keys and values in buffers of their final length.
-
-    A sequence has its prompt in the first columns and its new tokens behind the longest prompt's; the gap is masked.
-    """
-
-    def __init__(self, prompt_lengths: Sequence[int], max_new_tokens: int, device: torch.device) -> None:
-        self.positions = torch.tensor(prompt_lengths, device=device) - 1  # [B] of the newest token
-        self.end = max(prompt_lengths)  # columns in use
-        self.num_columns = self.end + max_new_tokens
-        columns = torch.arange(self.num_columns, device=device)
-        visible = (columns >= self.end) | (columns <= self.positions[:, None])
-        # [B, 1, 1, num_columns], added to the scores: of a mask of booleans every layer would make this anew.
-        self.bias = torch.zeros(visible.shape, device=device).masked_fill(~visible, -torch.inf)[:, None, None]
-        self.keys: list[Tensor] = []  # of each layer, [B, heads, num_columns, D]
-        self.values: list[Tensor] = []
-
-    def fill(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        """Those of each prompt in the next layer, [heads, L, D] each."""
-        for buffers, rows in ((self.keys, keys), (self.values, values)):
-            heads, _, head_dim = rows[0].shape
-            # Zeros, not what memory held: a weight of 0 times NaN is NaN.
-            buffer = rows[0].new_zeros(len(rows), heads, self.num_columns, head_dim)
-            for row, x in zip(buffer, rows, strict=True):
-                row[:, : x.shape[1]] = x
-            buffers.append(buffer)
-
-    def advance(self) -> None:
-        """To the next token of each sequence."""
-        self.positions = self.positions + 1
-        self.end += 1
-
-    def select(self, rows: Tensor) -> None:
-        """Drops all other sequences."""
-        self.positions, self.bias = self.positions[rows], self.bias[rows]
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
-
-    def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        layer = block.layer_idx
-        self.keys[layer][:, :, self.end - 1] = keys
-        self.values[layer][:, :, self.end - 1] = values
-        attended = scaled_dot_product_attention(
-            queries[:, :, None],
-            self.keys[layer][:, :, : self.end],
-            self.values[layer][:, :, : self.end],
-            attn_mask=self.bias[..., : self.end].to(queries.dtype),
-            enable_gqa=queries.shape[1] != keys.shape[1],
-        )
-        return attended[:, :, 0]
-
-
-Cache = KeyValueCache | RecurrentState
-
-
-def make_cache(config: LlamaConfig, prompt_lengths: Sequence[int], max_new_tokens: int, device: torch.device) -> Cache:
-    """What a model's attention keeps of the tokens before."""
-    if is_linear(config):
-        return RecurrentState(prompt_lengths, device)
-    return KeyValueCache(prompt_lengths, max_new_tokens, device)
-
-
 class PackedAttention:
-    """Causal attention within whole sequences, which may leave in a cache what their next tokens need."""
+    """Causal attention within whole sequences; `keep` takes each layer's keys and values, [heads, L, D] a sequence."""
 
-    def __init__(self, lengths: Sequence[int], device: torch.device, cache: Cache | None = None) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        device: torch.device,
+        keep: Callable[[Sequence[Tensor], Sequence[Tensor]], None] | None = None,
+    ) -> None:
         self.lengths = list(lengths)
-        self.cache = cache
+        self.keep = keep
         self.positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
         self.ends = torch.tensor(lengths, device=device).cumsum(0) - 1  # [B] last token of each sequence
 
     def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         # One sequence at a time: that is faster than one call on a padded batch, above all backward.
         rows = [x.transpose(0, 1).split(self.lengths, dim=1) for x in (queries, keys, values)]
-        if self.cache is not None:
-            self.cache.fill(rows[1], rows[2])
+        if self.keep is not None:
+            self.keep(rows[1], rows[2])
         enable_gqa = queries.shape[1] != keys.shape[1]
-        linear = is_linear(block.config)
         attended = [
-            linear_attention.parallel(q[None], k[None], v[None], visible=None)[0]
-            if linear
-            else scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, enable_gqa=enable_gqa)[0]
+            scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, enable_gqa=enable_gqa)[0]
             for q, k, v in zip(*rows, strict=True)
         ]
         return torch.cat(attended, dim=1).transpose(0, 1)
+
+    def stock_pass(self, model: LlamaModel, ids: Tensor) -> Tensor:
+        """Attention is causal and the padding stands right, so no token sees it."""
+        rows = pad_sequence(ids.split(self.lengths), batch_first=True)
+        hidden = model(input_ids=rows, use_cache=False).last_hidden_state
+        return torch.cat([row[:length] for row, length in zip(hidden, self.lengths, strict=True)])
 
 
 class RowAttention:
@@ -158,29 +117,31 @@ class RowAttention:
         """Of each token in its document, [B, T]."""
         self.shape = positions.shape
         self.positions = positions.flatten()
-        documents = (positions == 0).cumsum(-1)
-        length = positions.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=positions.device).tril()
-        self.visible = (causal & (documents[:, :, None] == documents[:, None, :]))[:, None]  # [B, 1, T, T]
 
     @cached_property
     def bias(self) -> Tensor:
         """[B, 1, T, T], added to the scores: made once for all layers."""
-        return torch.zeros(self.visible.shape, device=self.visible.device).masked_fill(~self.visible, -torch.inf)
+        positions = self.positions.view(self.shape)
+        documents, length = (positions == 0).cumsum(-1), positions.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=positions.device).tril()
+        visible = (causal & (documents[:, :, None] == documents[:, None, :]))[:, None]
+        return torch.zeros(visible.shape, device=visible.device).masked_fill(~visible, -torch.inf)
 
     def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         queries, keys, values = (x.unflatten(0, self.shape).transpose(1, 2) for x in (queries, keys, values))
-        if is_linear(block.config):
-            attended = linear_attention.parallel(queries, keys, values, self.visible)
-        else:
-            attended = scaled_dot_product_attention(
-                queries,
-                keys,
-                values,
-                attn_mask=self.bias.to(queries.dtype),
-                enable_gqa=queries.shape[1] != keys.shape[1],
-            )
+        attended = scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=self.bias.to(queries.dtype),
+            enable_gqa=queries.shape[1] != keys.shape[1],
+        )
         return attended.transpose(1, 2).flatten(0, 1)
+
+    def stock_pass(self, model: LlamaModel, ids: Tensor) -> Tensor:
+        """transformers reads off the positions where a document starts, if it is given no mask."""
+        rows, positions = ids.view(self.shape), self.positions.view(self.shape)
+        return model(input_ids=rows, position_ids=positions, use_cache=False).last_hidden_state.flatten(0, 1)
 
 
 class _Take(torch.autograd.Function):

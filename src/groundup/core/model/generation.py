@@ -1,15 +1,17 @@
 """Sampling replies in batches, with the log-probability of every token that was drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.core.model.cache import StockCache, prefill
 from groundup.core.model.decode_step import DecodeStep
-from groundup.core.model.forward import PackedAttention, hidden_states, make_cache
+from groundup.core.model.forward import is_plain
 
 # Ended rows are dropped from the batch when this share of it has ended: dropping copies the cache of the others.
 COMPACT_SHARE = 0.2
@@ -53,7 +55,8 @@ class Sampler:
         replies = Replies([[] for _ in prompts], [[] for _ in prompts], [False for _ in prompts])
         # Similar prompts leave small gaps in the cache.
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        decode_step = DecodeStep(model.model, self.max_new_tokens + max(map(len, prompts), default=0))
+        longest = self.max_new_tokens + max(map(len, prompts), default=0)
+        decode_step = DecodeStep(model.model, longest) if is_plain(model.model) else StockCache.step
         for start in range(0, len(prompts), self.batch_size):
             rows = by_length[start : start + self.batch_size]
             tokens, logprobs = self._sample_batch(model, decode_step, [prompts[i] for i in rows], uniforms[rows])
@@ -67,7 +70,7 @@ class Sampler:
     def _sample_batch(
         self,
         model: LlamaForCausalLM,
-        decode_step: DecodeStep,
+        decode_step: Callable[[Any, torch.Tensor], torch.Tensor],  # as Cache.step
         prompts: Sequence[Sequence[int]],
         uniforms: torch.Tensor,  # [B, T]
     ) -> tuple[list[list[int]], list[list[float]]]:
@@ -78,18 +81,15 @@ class Sampler:
         tokens = torch.full((num_rows, max_new_tokens), self.pad_token_id, device=device)
         logprobs = torch.zeros(num_rows, max_new_tokens, device=device)
 
-        lengths = [len(prompt) for prompt in prompts]
-        cache = make_cache(model.config, lengths, max_new_tokens, device)
-        prefill = PackedAttention(lengths, device, cache)
-        ids = torch.tensor(list(chain.from_iterable(prompts)), device=device)
-        hidden = hidden_states(model.model, ids, prefill, prefill.ends)
+        cache, hidden = prefill(model.model, prompts, max_new_tokens)
         rows = torch.arange(num_rows, device=device)  # which rows are still in the batch
         ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
 
         for step in range(max_new_tokens):
             scores = next_token_scores(model, model.lm_head(hidden), self.temperature)
             distribution = scores.softmax(-1)
-            token = scores.argmax(-1) if self.temperature == 0 else draw(distribution, uniforms[rows, step])
+            greedy = self.temperature == 0
+            token = scores.argmax(-1) if greedy else sample_tokens(distribution, uniforms[rows, step])
             tokens[rows, step] = token
             logprobs[rows, step] = distribution.gather(1, token[:, None])[:, 0].log()
             ended |= token == self.eos_token_id
@@ -100,8 +100,7 @@ class Sampler:
                 kept = (~ended).nonzero()[:, 0]
                 cache.select(kept)
                 rows, token, ended = (x[kept] for x in (rows, token, ended))
-            cache.advance()
-            hidden = decode_step(token, cache)
+            hidden = decode_step(cache, token)
         return tokens.tolist(), logprobs.tolist()
 
 
@@ -134,7 +133,7 @@ def put_uniforms(uniforms: torch.Tensor, device: torch.device) -> torch.Tensor:
     return uniforms.to(device, torch.float32 if device.type == "mps" else torch.float64)
 
 
-def draw(distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+def sample_tokens(distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """Inverse transform sampling: shares of probability [B, V] and numbers in [0, 1) [B] -> tokens [B].
 
     First a block of tokens, then one of its tokens: cumulative sums over the vocabulary would take as long as a layer.

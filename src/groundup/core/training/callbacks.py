@@ -1,14 +1,28 @@
-"""Lightning callbacks that every Lightning stage of ours uses: curves, checkpoints, RNG state."""
+"""What the Lightning stages share: settings of the trainer, curves, checkpoints to resume from, RNG state."""
 
 from typing import Any
 
 import lightning as L
 import torch
 
-from groundup.core.training.runtime import Log
+from groundup.core.training.runtime import LIGHTNING_PRECISION, Log
 from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.params.training import RuntimeParams
 
 STATE = "state.ckpt"
+
+
+def lightning_settings(runtime: RuntimeParams, device: str) -> dict[str, Any]:
+    """For every L.Trainer: one device; checkpoints, curves and progress are callbacks of our own."""
+    return {
+        "accelerator": device,
+        "devices": 1,
+        "precision": LIGHTNING_PRECISION[runtime.precision],
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
 
 
 def is_due(trainer: L.Trainer, every: int) -> bool:

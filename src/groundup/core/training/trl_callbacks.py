@@ -1,4 +1,4 @@
-"""What the TRL stages share: curves into the stage's log, checkpoints to go on from."""
+"""What the TRL stages share: curves into the stage's log, checkpoints to resume from, one way to train."""
 
 import logging
 import math
@@ -6,11 +6,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 
 from groundup.core.training.progress import ProgressReport
-from groundup.core.training.runtime import Log, NonFiniteLossError
+from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes
 from groundup.runner.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -88,9 +96,9 @@ class Curves(TrainerCallback):
 
 
 class KeepCheckpoints(TrainerCallback):
-    """Seals what the trainer saves. Comes after Curves: what a checkpoint follows on has then been logged.
+    """Seals what the trainer saves. Comes after Curves: the curve up to a checkpoint has then been logged.
 
-    Losses and accuracies are means since the row before, and a checkpoint does not hold their sums: a run goes on
+    Losses and accuracies are means since the row before, and a checkpoint does not hold their sums: a run resumes
     exactly only from a step that is logged, so the last step is, and a stage that is to end waits for one.
     """
 
@@ -109,6 +117,21 @@ class KeepCheckpoints(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any) -> None:
         self.checkpoints.seal(state.global_step, self._start)
+
+
+def fit(trainer: Trainer, callback: TrainerCallback, checkpoints: Checkpoints, num_copies: int) -> float:
+    """Train as `run_trainer` does where there is room for the checkpoints; the seconds it took.
+
+    A checkpoint has `num_copies` of the trained weights: 3 with AdamW's two moments.
+    """
+    trainer.remove_callback(PrinterCallback)  # `callback` speaks for it
+    trainer.add_callback(callback)
+    trainer.add_callback(KeepCheckpoints(checkpoints))
+    trained = num_bytes(weight for weight in trainer.model.parameters() if weight.requires_grad)
+    checkpoints.require_space(num_copies * trained, num_bytes(trainer.model.parameters()))
+    start = time.monotonic()
+    run_trainer(trainer, checkpoints)
+    return time.monotonic() - start
 
 
 def run_trainer(trainer: Trainer, checkpoints: Checkpoints) -> None:

@@ -1,7 +1,7 @@
 """Best of n: what the SFT model and the reward model give without training, at the aligned model's KL."""
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -10,10 +10,42 @@ from groundup.core.judging.judge import Judge
 from groundup.core.model.generation import Sampler
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
-from groundup.evaluate.gold import chats
-from groundup.evaluate.intervals import Metrics, judged, resamples, weighted_mean
+from groundup.core.training.runtime import draw
+from groundup.evaluate.gold import Absent, chats
+from groundup.evaluate.intervals import Metrics, resamples, weighted_mean, with_judge_interval
+from groundup.evaluate.measures.measure import Measure
 from groundup.evaluate.replies import Prompt
+from groundup.evaluate.shown import Shown, number, number_with_interval
 from groundup.runner.params.evaluate import EvaluateParams
+
+KL_TOLERANCE = 0.25  # nats: a KL that differs by less is the same for best of n, whose n is whole
+
+
+class BestOfN(Measure):
+    def of_all(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        context, params = self.context, self.context.params
+        if isinstance(context.judge, Absent):
+            return {}
+        prompts = draw(context.prompts, params.best_of_n.num_prompts, params.seed)
+        pool = context.steps.get(
+            "best-of-n", reply_pool, context.sft, context.scorer, context.tokenizer, prompts, params
+        )
+        return best_of_n_metrics(context.judge, prompts, pool, metrics["aligned"]["kl_to_sft"], params)
+
+    def shown(self, metrics: Mapping[str, Any]) -> Shown:
+        if "best_of_n_n" not in metrics:
+            return Shown()
+        kl, reached = metrics["aligned"]["kl_to_sft"], metrics["best_of_n_kl"]
+        distance = f"KL {number(reached)}, aligned {number(kl)}"
+        if kl > metrics["best_of_n_largest_kl"] + KL_TOLERANCE:
+            distance += ", farther than the pool of replies reaches"
+        return Shown(
+            sentences=[
+                f"Without training, the best of {metrics['best_of_n_n']} replies of the SFT model ({distance}) moves "
+                f"the gold score by {number_with_interval(metrics, 'best_of_n_gold_difference')} on "
+                f"{metrics['best_of_n_num_prompts']} prompts."
+            ]
+        )
 
 
 class Pool(TypedDict):
@@ -55,8 +87,8 @@ def best_of_n_metrics(
     gold = np.array([best_of_n_values(scores, scored, n) for scored in golds])  # [1 + R, P]
     weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
     return {
-        **judged("best_of_n_gold", gold, weights, weighted_mean),
-        **judged("best_of_n_gold_difference", gold - golds.mean(axis=2), weights, weighted_mean),
+        **with_judge_interval("best_of_n_gold", gold, weights, weighted_mean),
+        **with_judge_interval("best_of_n_gold_difference", gold - golds.mean(axis=2), weights, weighted_mean),
         "best_of_n_reward": float(best_of_n_values(scores, scores, n).mean()),
         "best_of_n_kl": best_of_n_kl(n),
         "best_of_n_n": n,

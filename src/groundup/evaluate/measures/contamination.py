@@ -6,18 +6,56 @@ prepare drops training records that do; this looks at what came out, task by tas
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from groundup.core.formats.chat_format import Message
 from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.text.words import Hashes, ngram_hashes, word_hashes
+from groundup.evaluate.choices import item_texts, said
+from groundup.evaluate.harness.named import metric_name
+from groundup.evaluate.harness.tasks import BITS_PER_BYTE
+from groundup.evaluate.measures.measure import Data, Measure
+from groundup.evaluate.shown import Shown, percent
 
 Item = Sequence[str]  # texts of which none goes on in the next
 BATCH_TEXTS = 256
 BETWEEN = np.zeros(1, dtype=np.uint64)
 Shares = dict[str, dict[str, float]]  # by task and training set
+TRAINING_SETS = ("text", "chats", "preferences", "prompts")  # the folders of Data that models are trained on
+
+
+class Contamination(Measure):
+    def of_all(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        shares = self.context.steps.get("contamination", self._shares)
+        return {f"{task}_contamination_{name}": share for task, of in shares.items() for name, share in of.items()}
+
+    def shown(self, metrics: Mapping[str, Any]) -> Shown:
+        return Shown(
+            method=[
+                f"Seen in training: share of items of which {self.context.params.contamination_ngram} words in a row "
+                f"are in a training set ({', '.join(TRAINING_SETS)}), the wording of a question included; of test "
+                f"prompts it is {seen_in_training(metrics, 'prompts')}."
+            ]
+        )
+
+    def _shares(self) -> Shares:
+        test_set, data = self.context.test_set, self.context.data
+        given = openings(data.chats)
+        items = {
+            BITS_PER_BYTE: [[without_opening(row["text"], given)] for row in test_set.documents],
+            **{name: [item_texts(item) for item in rows] for name, rows in test_set.tasks.items()},
+            "prompts": [[said(row["messages"])] for row in test_set.prompts],
+            **{metric_name(name): texts for name, texts in self.context.named.texts().items()},
+        }
+        return contamination(items, training_sets(data), self.context.params.contamination_ngram)
+
+
+def seen_in_training(metrics: Mapping[str, float], task: str) -> str:
+    """The share of a task's items in each training set that has any."""
+    shares = {name: metrics[f"{task}_contamination_{name}"] for name in TRAINING_SETS}
+    return ", ".join(f"{name} {100 * share:.1f}\u00a0%" for name, share in shares.items() if share) or percent(0)
 
 
 def contamination(items: Mapping[str, Sequence[Item]], training: Mapping[str, Iterable[str]], n: int) -> Shares:
@@ -33,10 +71,6 @@ def contamination(items: Mapping[str, Sequence[Item]], training: Mapping[str, It
         for task, of_task in hashes.items():
             shares[task][name] = sum(bool(np.isin(ngrams, met).any()) for ngrams in of_task) / len(of_task)
     return shares
-
-
-def contamination_metrics(shares: Shares) -> dict[str, float]:
-    return {f"{task}_contamination_{name}": share for task, of in shares.items() for name, share in of.items()}
 
 
 def _ngrams(text: str, n: int) -> Hashes:
@@ -66,26 +100,21 @@ def _distinct(texts: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-def training_sets(text: Path, chats: Path, preferences: Path, prompts: Path) -> dict[str, Iterable[str]]:
-    """What pretrain, sft, reward and align are trained on, from train.jsonl in each directory."""
-    given = openings(chats)
+def training_sets(data: Data) -> dict[str, Iterable[str]]:
+    """What pretrain, sft, reward and align are trained on, from train.jsonl in each folder."""
+    given = openings(data.chats)
+    pairs = _rows(data.preferences, "chosen", "rejected")
     return {
-        "text": (without_opening(row["text"], given) for row in _rows(text, "text")),
-        "chats": (said(row["messages"]) for row in _rows(chats, "messages")),
-        "preferences": (
-            said(row[side]) for row in _rows(preferences, "chosen", "rejected") for side in ("chosen", "rejected")
-        ),
-        "prompts": (said(row["messages"]) for row in _rows(prompts, "messages")),
+        "text": (without_opening(row["text"], given) for row in _rows(data.text, "text")),
+        "chats": (said(row["messages"]) for row in _rows(data.chats, "messages")),
+        "preferences": (said(row[side]) for row in pairs for side in ("chosen", "rejected")),
+        "prompts": (said(row["messages"]) for row in _rows(data.prompts, "messages")),
     }
 
 
 def openings(chats: Path) -> set[str]:
     """The lines that speakers were given to talk about: many conversations share one, so they are in every split."""
     return {m["content"] for row in _rows(chats, "messages") for m in row["messages"] if m["role"] == "system"}
-
-
-def said(messages: Sequence[Message]) -> str:
-    return "\n".join(message["content"] for message in messages if message["role"] != "system")
 
 
 def without_opening(text: str, given: set[str]) -> str:

@@ -3,7 +3,7 @@
 Gao et al. 2023 (arXiv:2210.10760): the proxy goes on rising where the gold reward has turned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,32 @@ import numpy as np
 
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.judging.judge import Judge
-from groundup.evaluate.intervals import Floats, judged, resamples, weighted_mean
+from groundup.evaluate.gold import Absent
+from groundup.evaluate.intervals import Floats, resamples, weighted_mean, with_judge_interval
+from groundup.evaluate.measures.measure import Measure
+from groundup.evaluate.shown import Chart, Line, Section, Shown, number
 
 FILE = "evaluation_points.jsonl"
 COLUMNS = ("iteration", "prompt", "conversation_id", "messages", "reply", "score", "score_std", "kl", "kept")
+
+
+class Overoptimization(Measure):
+    def shown(self, metrics: Mapping[str, Any]) -> Shown:
+        judge, params = self.context.judge, self.context.params
+        if isinstance(judge, Absent):
+            return Shown()
+        found = study(self.context.points, judge, params.bootstrap_samples, params.seed)
+        return Shown(
+            sentences=study_sentences(found),
+            sections=[
+                Section(
+                    "Does the gold judge follow?",
+                    "Every evaluation point of alignment on validation prompts: what it optimised, the reward model, "
+                    "and the gold judge, which it never saw. Bands are 95\u00a0% intervals, circles the kept policy.",
+                    chart=study_chart(found),
+                )
+            ],
+        )
 
 
 @dataclass(frozen=True)
@@ -25,6 +47,9 @@ class Gain:
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return f"{number(self.value)} ({number(self.low)} to {number(self.high)})"
 
 
 @dataclass(frozen=True)
@@ -82,7 +107,7 @@ def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed
     gold, proxy = (values / (float(values[0, 0].std()) or 1.0) for values in (gold, proxy))
 
     def gain(values: Floats, start: int, end: int) -> Gain:
-        return Gain(*judged("", values[:, end] - values[:, start], weights, weighted_mean).values())
+        return Gain(*with_judge_interval("", values[:, end] - values[:, start], weights, weighted_mean).values())
 
     points = [
         Point(
@@ -98,3 +123,51 @@ def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed
     best = max(range(len(points)), key=lambda i: points[i].gold.value)
     farthest = max(range(len(points)), key=lambda i: points[i].kl)
     return Study(sorted(points, key=lambda point: point.kl), gain(gold, best, farthest))
+
+
+def study_sentences(found: Study) -> list[str]:
+    kept, best, farthest = found.kept, found.best, found.farthest
+    if kept.gold.low > 0:
+        follows = "gold rises with it"
+    elif kept.gold.high < 0:
+        follows = "gold falls meanwhile"
+    else:
+        follows = "gold does not measurably follow"
+    turn = f"no turn of gold can be told up to KL {number(farthest.kl)}"
+    if found.fall.high < 0:
+        turn = f"gold turns at KL {number(best.kl)} and changes by {found.fall} up to KL {number(farthest.kl)}"
+    sentences = [
+        f"Over-optimisation, in standard deviations of SFT's replies: at the kept policy (KL {number(kept.kl)}) the "
+        f"reward model's score is up by {kept.proxy}, the gold judge's by {kept.gold}: {follows}; {turn}."
+    ]
+    start = next(point for point in found.points if point.iteration == 0)
+    if start.uncertainty > 0:
+        sentences.append(
+            "The reward model's own uncertainty (standard deviation of a score) goes from "
+            f"{number(start.uncertainty)} on SFT's replies to {number(kept.uncertainty)} on those of the kept policy."
+        )
+    return sentences
+
+
+def study_chart(found: Study, name: str = "") -> Chart:
+    """Proxy and gold against KL; `name`, if there are several studies, stands in the legend."""
+    suffix = f", {name}" if name else ""
+    gains = {
+        "reward model": [point.proxy for point in found.points],
+        "gold judge": [point.gold for point in found.points],
+    }
+    return Chart(
+        "Gain over the SFT model (standard deviations of its replies)",
+        "KL to the SFT model (nats per reply)",
+        [
+            Line(
+                label + suffix,
+                [point.kl for point in found.points],
+                [gain.value for gain in of_line],
+                [gain.low for gain in of_line],
+                [gain.high for gain in of_line],
+                circled=found.points.index(found.kept),
+            )
+            for label, of_line in gains.items()
+        ],
+    )

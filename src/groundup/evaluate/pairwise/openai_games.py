@@ -1,4 +1,4 @@
-"""The games of a lineage before a judge behind an OpenAI-compatible URL: both orders, within a budget."""
+"""The games of all checkpoints before a judge behind an OpenAI-compatible URL: both orders, within a budget."""
 
 import logging
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from groundup.core.training.runtime import draw
 from groundup.evaluate.intervals import Metrics
 from groundup.evaluate.pairwise.games import Games
-from groundup.evaluate.pairwise.tournament import Lineage, Standings, standings
+from groundup.evaluate.pairwise.tournament import Entrants, Standings, standings
 from groundup.evaluate.pairwise.verdicts import Comparison, Referee
 from groundup.runner.environment import judge_access
 from groundup.runner.params.evaluate import EvaluateParams
@@ -37,7 +37,7 @@ class Tally:
         }
 
 
-def openai_standings(params: EvaluateParams, kept: Path, entrants: Lineage) -> Standings:
+def openai_standings(params: EvaluateParams, kept: Path, entrants: Entrants) -> Standings:
     """As openai_games has them played; kept: the file that keeps them."""
     url, key = judge_access()
     referee = Referee(params.openai, params.openai.base_url or url, key, kept)
@@ -46,7 +46,7 @@ def openai_standings(params: EvaluateParams, kept: Path, entrants: Lineage) -> S
     return replace(found, metrics=found.metrics | tally.figures(referee.cost))
 
 
-def openai_games(referee: Referee, entrants: Lineage, params: EvaluateParams) -> tuple[list[Games], Tally]:
+def openai_games(referee: Referee, entrants: Entrants, params: EvaluateParams) -> tuple[list[Games], Tally]:
     """Each comparison in both orders. Among align's points: each against the SFT model and against the next one."""
     test, validation = entrants.test, entrants.validation
     points = list(validation.replies)

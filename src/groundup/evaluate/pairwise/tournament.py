@@ -1,4 +1,4 @@
-"""The games of a lineage: base, SFT and aligned model on test prompts, align's evaluation points on theirs."""
+"""The games of all checkpoints: base, SFT and aligned model on test prompts, align's evaluation points on theirs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from groundup.runner.params.evaluate import EvaluateParams
 
 
 @dataclass(frozen=True)
-class Lineage:
+class Entrants:
     test: PromptSet  # base, sft, aligned, human
     validation: PromptSet  # sft, aligned and the points in between, iteration_<n>
     num_tokens: dict[str, list[int]]  # of the replies to test prompts, by model
@@ -34,15 +34,15 @@ class Standings:
         return {"judge": self.judge, "ratings": [asdict(rating) for rating in self.ratings]}
 
 
-def lineage(
+def make_entrants(
     prompts: Sequence[Prompt], replies: Mapping[str, ModelReplies], points: Sequence[Mapping[str, Any]]
-) -> Lineage:
+) -> Entrants:
     """points: rows of align's evaluation points; iteration 0 is the SFT model, the kept one the aligned model."""
     names = {row["iteration"]: "aligned" if row["kept"] else f"iteration_{row['iteration']}" for row in points}
     names[0] = "sft"
     first = sorted((row for row in points if row["iteration"] == 0), key=lambda row: int(row["prompt"]))
     by_point = {(row["iteration"], row["prompt"]): str(row["reply"]) for row in points}
-    return Lineage(
+    return Entrants(
         test=PromptSet(
             "test",
             [prompt.conversation_id for prompt in prompts],
@@ -62,7 +62,7 @@ def lineage(
     )
 
 
-def gold_standings(judge: Judge, entrants: Lineage, params: EvaluateParams) -> Standings:
+def gold_standings(judge: Judge, entrants: Entrants, params: EvaluateParams) -> Standings:
     """Everyone against everyone. The judge scores each reply by itself: no side comes first."""
     games = []
     for prompts in (entrants.test, entrants.validation):
@@ -90,7 +90,7 @@ def _scores(judge: Judge, prompts: PromptSet, replies: Sequence[str | None]) -> 
 
 
 def standings(
-    judge: str, games: Sequence[Games], opponents: Sequence[str], entrants: Lineage, params: EvaluateParams
+    judge: str, games: Sequence[Games], opponents: Sequence[str], entrants: Entrants, params: EvaluateParams
 ) -> Standings:
     metrics: Metrics = {}
     for opponent in opponents:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from groundup.evaluate.intervals import NORMAL_QUANTILE, Floats, Metrics, judged, resamples, weighted_mean
+from groundup.evaluate.intervals import NORMAL_QUANTILE, Floats, Metrics, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.probes.measure import Values
 from groundup.runner.params.evaluate import EvaluateParams
 
@@ -58,4 +58,4 @@ def _share(name: str, items: Sequence[float]) -> Metrics:
 
 def _resampled(name: str, items: Floats, params: EvaluateParams) -> Metrics:
     weights = resamples([str(i) for i in range(len(items))], params.bootstrap_samples, params.seed)
-    return judged(name, items[None], weights, weighted_mean)
+    return with_judge_interval(name, items[None], weights, weighted_mean)

@@ -11,10 +11,10 @@ from groundup.core.judging.statistics import wins
 from groundup.core.text.canaries import Canary
 from groundup.evaluate.choices import choice_branches
 from groundup.evaluate.intervals import Floats
+from groundup.evaluate.probes.detectors import has_personal_data, is_insulting, is_refusal
 from groundup.evaluate.probes.exposure import measure_canaries
 from groundup.evaluate.probes.items import ProbeSets
-from groundup.evaluate.probes.words import has_personal_data, is_insulting, is_refusal
-from groundup.evaluate.replies import draw_replies, prompt_room
+from groundup.evaluate.replies import prompt_room, sample_replies_of
 from groundup.evaluate.reply_likelihood import Branches, branch_nats
 from groundup.runner.params.evaluate import EvaluateParams
 
@@ -114,7 +114,7 @@ def _reply_measures(
     room = prompt_room(model.config.max_position_embeddings, params.max_new_tokens)
     messages = [message for *_, set_messages in searches for message in set_messages]
     prompts = [fit_prompt(tokenizer, [{"role": "user", "content": message}], room).ids for message in messages]
-    replies = draw_replies(model, tokenizer, [prompt for prompt in prompts for _ in range(num_replies)], params)
+    replies = sample_replies_of(model, tokenizer, [prompt for prompt in prompts for _ in range(num_replies)], params)
     texts = iter([tokenizer.decode(tokens, skip_special_tokens=True) for tokens in replies.tokens])
     return {
         name: [sum(is_found(next(texts)) for _ in range(num_replies)) / num_replies for _ in set_messages]

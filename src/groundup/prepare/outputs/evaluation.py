@@ -4,15 +4,35 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from heapq import nsmallest
+from pathlib import Path
 
 from groundup.core.formats.hashing import hash_integer
 from groundup.core.formats.jsonl import Row
-from groundup.core.formats.records import Article, Conversation, Message, Record, is_dialogue, to_messages
+from groundup.core.formats.records import (
+    Article,
+    Conversation,
+    Message,
+    Record,
+    is_dialogue,
+    read_records,
+    to_messages,
+)
+from groundup.core.text.canaries import FILE, make_canaries, write_canary_file
 from groundup.prepare.outputs.encyclopedia import ask
-from groundup.runner.params.prepare import EvaluationParams
+from groundup.prepare.outputs.rows import Records, Sizes, write_rows
+from groundup.runner.params.prepare import EvaluationParams, PrepareParams
 
 # Distractors are drawn from this many times their number of the choices nearest in length: so length does not tell.
 NEAR = 4
+
+
+def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
+    if params.canaries is not None:
+        write_canary_file(target / FILE, make_canaries(params.canaries, params.seed))
+    sets = evaluation_sets(params.evaluation, params.chats.max_answer_characters, params.seed)
+    return {
+        name: write_rows(target / f"{name}.jsonl", rows(read_records(records["test"]))) for name, rows in sets.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -39,16 +59,14 @@ def evaluation_sets(
     }
 
     def rows(records: Iterable[Record], name: str) -> list[Row]:
-        order = partial(rank, seed, name)
+        def order(candidate: Candidate) -> int:
+            return hash_integer(seed, name, candidate.group_id)
+
         # Holds max_items candidates, however many records there are; distractors come from them too.
         chosen = nsmallest(params.max_items, fitting(sources[name](records), params), key=order)
         return list(choices(chosen, params, seed))
 
     return {name: partial(rows, name=name) for name in sources}
-
-
-def rank(seed: int, purpose: str, candidate: Candidate) -> int:
-    return hash_integer(seed, purpose, candidate.group_id)
 
 
 def fitting(candidates: Iterable[Candidate], params: EvaluationParams) -> Iterator[Candidate]:

@@ -1,6 +1,5 @@
 """Preference pairs: first turns of two rated conversations about one opening, the better rated one chosen."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ from groundup.core.formats.hashing import hash_integer
 from groundup.core.formats.jsonl import Row
 from groundup.core.formats.records import (
     Conversation,
-    Message,
     Preference,
-    from_row,
     is_dialogue,
     mean_rating,
     to_messages,
 )
-from groundup.runner.params.prepare import PreferenceParams
+from groundup.prepare.outputs.relevance import relevance_pairs
+from groundup.prepare.outputs.rows import Records, Sizes, conversation_at, with_offsets, write_splits
+from groundup.runner.params.prepare import PreferenceParams, PrepareParams
 
 # Partners proposed to each conversation, as a multiple of the pairs that it may be in: some are taken when its turn
 # comes. Up to so many eligible partners all are proposed, and the pairs are those of all combinations.
@@ -43,10 +42,12 @@ class Rated:
     offset: int  # bytes to its row
 
 
-@dataclass(frozen=True)
-class Excerpt:
-    source: str
-    messages: list[Message]
+def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
+    def pairs_of_all_kinds(path: Path) -> Iterator[Row]:
+        yield from preferences(path, params.preferences, params.seed)
+        yield from relevance_pairs(path, params.preferences.relevance, params.seed)
+
+    return write_splits(target, records, pairs_of_all_kinds)
 
 
 def preferences(path: Path, params: PreferenceParams, seed: int) -> Iterator[Row]:
@@ -56,15 +57,12 @@ def preferences(path: Path, params: PreferenceParams, seed: int) -> Iterator[Row
     """
     openings: dict[bytes, list[Rated]] = {}
     with path.open("rb") as file:
-        offset = 0
-        for line in file:
-            record = from_row(json.loads(line))
+        for offset, record in with_offsets(file):
             if isinstance(record, Preference):
                 yield given_pair(record)
             elif isinstance(record, Conversation) and (rating := comparable_rating(record)) is not None:
                 key = blake2b(f"{record.source}\n{record.opening}".encode(), digest_size=16).digest()
                 openings.setdefault(key, []).append(Rated(record.id, rating, len(record.turns), offset))
-            offset += len(line)
         for key in sorted(openings):
             for num_turns in params.excerpt_turns:
                 long_enough = [rated for rated in openings[key] if rated.num_turns >= num_turns]
@@ -90,15 +88,17 @@ def pairs(
     for better, worse in proposals(worst_first, params, seed):
         if max(used[better.id], used[worse.id]) >= params.max_pairs_per_conversation:
             continue
-        chosen, rejected = (read_excerpt(file, rated, num_turns) for rated in (better, worse))
-        if chosen.messages != rejected.messages:
+        conversation = conversation_at(file, better.offset)
+        chosen = to_messages(conversation, num_turns)  # an even number: they end on the assistant
+        rejected = to_messages(conversation_at(file, worse.offset), num_turns)
+        if chosen != rejected:
             used.update((better.id, worse.id))
             yield {
-                "id": f"{better.id}>{worse.id}@{len(chosen.messages)}",
+                "id": f"{better.id}>{worse.id}@{len(chosen)}",
                 "kind": "rating",
-                "source": chosen.source,
-                "chosen": chosen.messages,
-                "rejected": rejected.messages,
+                "source": conversation.source,
+                "chosen": chosen,
+                "rejected": rejected,
                 "margin": round((better.rating - worse.rating) * params.margin_scale, 6),
                 "chosen_id": better.id,
                 "rejected_id": worse.id,
@@ -141,14 +141,6 @@ def hashes(pairs: NDArray[np.int64], worst_first: list[Rated], seed: int) -> NDA
     n = len(worst_first)
     names = (f"{worst_first[pair // n].id}\n{worst_first[pair % n].id}" for pair in pairs)
     return np.fromiter((hash_integer(seed, "pair", name) for name in names), dtype=np.uint64, count=len(pairs))
-
-
-def read_excerpt(file: BinaryIO, rated: Rated, num_turns: int) -> Excerpt:
-    """The first turns of a dialogue; an even number of them ends on the assistant."""
-    file.seek(rated.offset)
-    conversation = from_row(json.loads(file.readline()))
-    assert isinstance(conversation, Conversation)
-    return Excerpt(conversation.source, to_messages(conversation, num_turns))
 
 
 def given_pair(record: Preference) -> Row:

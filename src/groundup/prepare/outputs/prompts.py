@@ -1,10 +1,16 @@
 """Prompts for alignment: beginnings of dialogues, up to a turn of the user."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from groundup.core.formats.jsonl import Row
-from groundup.core.formats.records import Conversation, Prompt, Record, is_dialogue, to_messages
-from groundup.runner.params.prepare import PromptParams
+from groundup.core.formats.records import Conversation, Prompt, Record, is_dialogue, read_records, to_messages
+from groundup.prepare.outputs.rows import Records, Sizes, write_splits
+from groundup.runner.params.prepare import PrepareParams, PromptParams
+
+
+def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
+    return write_splits(target, records, lambda path: prompts(read_records(path), params.prompts))
 
 
 def prompts(records: Iterable[Record], params: PromptParams) -> Iterator[Row]:

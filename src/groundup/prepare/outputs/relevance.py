@@ -1,6 +1,5 @@
 """Preference pairs without ratings: the reply that a person gave here, and one that does not belong here."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,8 @@ from typing import BinaryIO
 
 from groundup.core.formats.hashing import hash_fraction, hash_integer
 from groundup.core.formats.jsonl import Row
-from groundup.core.formats.records import Conversation, from_row, is_dialogue, to_messages
+from groundup.core.formats.records import Conversation, is_dialogue, to_messages
+from groundup.prepare.outputs.rows import conversation_at, with_offsets
 from groundup.runner.params.prepare import RelevanceParams
 
 # A reply from elsewhere is one of so many of nearly the same length, on either side: length must not tell it.
@@ -50,9 +50,7 @@ def name(reply: Reply) -> str:
 
 
 def find_replies(file: BinaryIO, params: RelevanceParams) -> Iterator[Reply]:
-    offset = 0
-    for line in file:
-        record = from_row(json.loads(line))
+    for offset, record in with_offsets(file):
         if isinstance(record, Conversation) and is_dialogue(record):
             for num_turns in params.turns:
                 if (
@@ -60,13 +58,12 @@ def find_replies(file: BinaryIO, params: RelevanceParams) -> Iterator[Reply]:
                     and len(said := record.turns[num_turns - 1][1]) >= params.min_characters
                 ):
                     yield Reply(len(said.split()), record.id, num_turns - 1, offset)
-        offset += len(line)
 
 
 def make_pair(file: BinaryIO, replies: list[Reply], place: int, params: RelevanceParams, seed: int) -> Row | None:
     """None where there is nothing else to say: all replies near it are of its own conversation or the same words."""
     reply = replies[place]
-    conversation = read_conversation(file, reply)
+    conversation = conversation_at(file, reply.offset)
     messages = to_messages(conversation, reply.turn + 1)
     said = messages[-1]["content"]
     other, wrong = reply, None
@@ -78,7 +75,7 @@ def make_pair(file: BinaryIO, replies: list[Reply], place: int, params: Relevanc
         for candidate in sorted((replies[i] for i in around), key=lambda reply: order(name(reply))):
             if candidate.conversation_id == reply.conversation_id:
                 continue
-            text = read_conversation(file, candidate).turns[candidate.turn][1]
+            text = conversation_at(file, candidate.offset).turns[candidate.turn][1]
             if text != said:
                 other, wrong = candidate, text
                 break
@@ -102,10 +99,3 @@ def earlier_turn(conversation: Conversation, reply: Reply, said: str, seed: int)
     """Something that was said before in this conversation: on the topic, and still no reply."""
     earlier = [text for _, text in conversation.turns[: reply.turn] if text != said]
     return earlier[hash_integer(seed, "which turn", name(reply)) % len(earlier)] if earlier else None
-
-
-def read_conversation(file: BinaryIO, reply: Reply) -> Conversation:
-    file.seek(reply.offset)
-    conversation = from_row(json.loads(file.readline()))
-    assert isinstance(conversation, Conversation)
-    return conversation

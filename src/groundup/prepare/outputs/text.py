@@ -1,11 +1,28 @@
 """Documents for pretraining."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from groundup.core.formats.jsonl import Row
-from groundup.core.formats.records import Record, document
+from groundup.core.formats.records import Record, document, read_records
+from groundup.core.text.canaries import make_canaries, plant
+from groundup.prepare.outputs.rows import Records, Sizes, write_splits
+from groundup.runner.params.prepare import PrepareParams
 
 BORDERS = ("\n\n", "\n", ". ", " ")  # where a long document is cut, best first
+
+
+def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
+    def rows(path: Path) -> Iterator[Row]:
+        return texts(read_records(path), params.clean.max_characters)
+
+    def with_canaries(path: Path) -> Iterator[Row]:
+        if params.canaries is None or path != records["train"]:
+            return rows(path)
+        num_rows = sum(1 for _ in rows(path))
+        return plant(rows(path), num_rows, make_canaries(params.canaries, params.seed), params.seed)
+
+    return write_splits(target, records, with_canaries)
 
 
 def texts(records: Iterable[Record], max_characters: int) -> Iterator[Row]:

@@ -7,13 +7,14 @@ import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pyarrow
 import pyarrow.parquet
 
 from groundup.core.formats.jsonl import Row
 from groundup.core.formats.records import Record, Text
+from groundup.prepare.sources.reader import Reader
 from groundup.prepare.sources.rows import BadRow, read_row
 from groundup.runner.params.prepare import FilesSource
 
@@ -31,30 +32,78 @@ WIDE_ENCODINGS = {  # UTF-32 first: its mark begins with that of UTF-16
 SUFFIXES = "use .txt, .md or .jsonl (each also with .gz or .zst), or .parquet"
 
 
-def find_files(source: FilesSource, data_dir: Path) -> list[Path]:
-    """Sorted paths; ValueError lists every pattern and file that cannot be used."""
-    found: set[Path] = set()
-    problems = []
-    root = data_dir.resolve()
-    for pattern in source.paths:
-        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-            problems.append(f"{pattern} leads out of data/; give a path relative to data/ and copy the files there")
-            continue
-        # data/README.md explains the folder and is no data.
-        matches = [path for path in data_dir.glob(pattern) if path.is_file() and path != data_dir / "README.md"]
-        if not matches:
-            problems.append(f"{pattern} matches no file in data/; correct it, or put the files there")
-        found.update(matches)
-    for path in sorted(found):
-        if not path.resolve().is_relative_to(root):
-            problems.append(f"{path.name} is a link out of data/, which DVC cannot see; copy the file instead")
-        elif (kind := file_kind(path)) is None:
-            problems.append(f"{path.name}: this kind of file cannot be read; {SUFFIXES}")
-        elif kind in TEXT_SUFFIXES and source.yields != "text":
-            problems.append(f"{path.name}: a {kind} file yields text, not {source.yields}; use .jsonl or .parquet")
-    if problems:
-        raise ValueError("\n".join(f"source {source.name}: {problem}" for problem in problems))
-    return sorted(found)
+class Files(Reader[FilesSource]):
+    @property
+    def place(self) -> str:
+        return ", ".join(f"data/{pattern}" for pattern in self.source.paths)
+
+    def check(self) -> None:
+        self.find()
+
+    def find(self) -> list[Path]:
+        """Sorted paths; ValueError lists every pattern and file that cannot be used."""
+        found: set[Path] = set()
+        problems = []
+        for pattern in self.source.paths:
+            if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+                problems.append(
+                    f"{pattern} leads out of data/; give a path relative to data/ and copy the files there"
+                )
+                continue
+            # data/README.md explains the folder and is not data.
+            readme = self.data_dir / "README.md"
+            matches = [path for path in self.data_dir.glob(pattern) if path.is_file() and path != readme]
+            if not matches:
+                problems.append(f"{pattern} matches no file in data/; correct it, or put the files there")
+            found.update(matches)
+        for path in sorted(found):
+            kind, yields = file_kind(path), self.source.yields
+            if not path.resolve().is_relative_to(self.data_dir.resolve()):
+                problems.append(f"{path.name} is a link out of data/, which DVC cannot see; copy the file instead")
+            elif kind is None:
+                problems.append(f"{path.name}: this kind of file cannot be read; {SUFFIXES}")
+            elif kind in TEXT_SUFFIXES and yields != "text":
+                problems.append(f"{path.name}: a {kind} file yields text, not {yields}; use .jsonl or .parquet")
+        if problems:
+            raise ValueError("\n".join(f"source {self.source.name}: {problem}" for problem in problems))
+        return sorted(found)
+
+    def origin(self) -> dict[str, Any]:
+        return {"package": None, "version": None, "sha256": self.digests(self.find())}
+
+    def read(self) -> Iterator[Record | BadRow]:
+        for path in self.find():
+            name = f"data/{path.relative_to(self.data_dir).as_posix()}"
+            if path.stat().st_size == 0:
+                logger.warning("prepare: %s is empty", name)
+                continue
+            try:
+                yield from self._read_file(path, name)
+            except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
+                if isinstance(error, OSError) and error.errno is not None:  # gzip and pyarrow give theirs no number
+                    error.filename = str(path)
+                    raise
+                raise ValueError(
+                    f"{name} cannot be read ({error}): it is damaged or incomplete; copy it again"
+                ) from None
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{name} is not UTF-8 ({error}); convert it, for example with iconv") from None
+
+    def _read_file(self, path: Path, name: str) -> Iterator[Record | BadRow]:
+        source, max_bytes = self.source, self.max_row_bytes
+        if file_kind(path) == ".parquet":
+            for number, row in enumerate(read_parquet(path), start=1):
+                yield read_row(source, name, number, row, max_bytes)
+            return
+        with open_bytes(path) as file:
+            check_encoding(file, name)
+            if file_kind(path) == ".jsonl":
+                for number, line in read_lines(file, max_bytes):
+                    yield read_row(source, name, number, line, max_bytes)
+            else:
+                lines = io.TextIOWrapper(file, encoding="utf-8")
+                for part, text in enumerate(read_parts(lines, self.params.clean.max_characters)):
+                    yield Text(f"{source.name}/{name.removeprefix('data/')}#{part}", source.name, text)
 
 
 def file_kind(path: Path) -> str | None:
@@ -64,39 +113,6 @@ def file_kind(path: Path) -> str | None:
         suffix = path.with_suffix("").suffix.lower()
         return suffix if suffix in (*TEXT_SUFFIXES, ".jsonl") else None
     return suffix if suffix in (*TEXT_SUFFIXES, ".jsonl", ".parquet") else None
-
-
-def read_files(
-    source: FilesSource, data_dir: Path, max_characters: int, max_row_bytes: int
-) -> Iterator[Record | BadRow]:
-    for path in find_files(source, data_dir):
-        name = path.relative_to(data_dir).as_posix()
-        if path.stat().st_size == 0:
-            logger.warning("prepare: data/%s is empty", name)
-            continue
-        try:
-            if file_kind(path) == ".parquet":
-                for number, row in enumerate(read_parquet(path), start=1):
-                    yield read_row(source, f"data/{name}", number, row, max_row_bytes)
-                continue
-            with open_bytes(path) as file:
-                check_encoding(file, name)
-                if file_kind(path) == ".jsonl":
-                    for number, line in read_lines(file, max_row_bytes):
-                        yield read_row(source, f"data/{name}", number, line, max_row_bytes)
-                else:
-                    lines = io.TextIOWrapper(file, encoding="utf-8")
-                    for part, text in enumerate(read_parts(lines, max_characters)):
-                        yield Text(f"{source.name}/{name}#{part}", source.name, text)
-        except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # gzip and pyarrow give theirs no number
-                error.filename = str(path)
-                raise
-            raise ValueError(
-                f"data/{name} cannot be read ({error}): it is damaged or incomplete; copy it again"
-            ) from None
-        except UnicodeDecodeError as error:
-            raise ValueError(f"data/{name} is not UTF-8 ({error}); convert it, for example with iconv") from None
 
 
 def open_bytes(path: Path) -> io.BufferedReader:
@@ -116,7 +132,7 @@ def check_encoding(file: io.BufferedReader, name: str) -> None:
     for mark, encoding in WIDE_ENCODINGS.items():
         if start.startswith(mark):
             raise ValueError(
-                f"data/{name} is {encoding}, not UTF-8: convert it with "
+                f"{name} is {encoding}, not UTF-8: convert it with "
                 f"`iconv -f {encoding} -t UTF-8 OLD > NEW` (as its first bytes say)"
             )
 

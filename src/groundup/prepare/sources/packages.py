@@ -9,6 +9,7 @@ from typing import Any
 
 from groundup.core.formats.hashing import hash_integer
 from groundup.core.formats.records import Article, Conversation, Record, Turn
+from groundup.prepare.sources.reader import Reader
 from groundup.prepare.sources.rows import BadRow, RowError, sample
 from groundup.runner.files import hash_file
 from groundup.runner.params.prepare import PackageSource
@@ -19,61 +20,70 @@ RATINGS = range(1, 11)
 NO_TOPIC = "Uncategorized"
 
 
-def package_problem(source: PackageSource) -> str | None:
-    """What is wrong with the installed package and how to put it right, or None."""
-    remedy = f"run `pip install {source.package}=={source.version}`"
-    again = f"{remedy[:-1]} --force-reinstall --no-deps`"
-    try:
-        version = distribution(source.package).version
-    except PackageNotFoundError:
-        return f"source {source.name}: the package {source.package} is not installed; {remedy}"
-    if version != source.version:
-        return f"source {source.name}: {source.package} is {version}, params.yaml pins {source.version}; {remedy}"
-    if Path(source.path).is_absolute() or ".." in Path(source.path).parts:
-        return f"source {source.name}: path {source.path} leads out of the package; correct `path`"
-    path = package_path(source)
-    if not path.is_file():
-        return (
-            f"source {source.name}: {source.package} {version} has no file {source.path}; correct `path`, or {again}"
-        )
-    found = hash_file(path)
-    if found != source.sha256:
-        return (
-            f"source {source.name}: sha256 of {source.path} is {found}, params.yaml pins {source.sha256}: "
-            f"the file was changed; {again}"
-        )
-    return None
+class Package(Reader[PackageSource]):
+    @property
+    def place(self) -> str:
+        return self.source.path
 
+    @property
+    def path(self) -> Path:
+        return Path(str(distribution(self.source.package).locate_file(self.source.path)))
 
-def package_path(source: PackageSource) -> Path:
-    return Path(str(distribution(source.package).locate_file(source.path)))
+    def origin(self) -> dict[str, Any]:
+        source = self.source
+        return {"package": source.package, "version": source.version, "sha256": {source.path: source.sha256}}
 
+    def check(self) -> None:
+        if problem := self._problem():
+            raise self.error(problem)
 
-def read_package(source: PackageSource, seed: int) -> Iterator[Record | BadRow]:
-    # Each file is one JSON object (40 MB at most), so it is parsed at once: only here does prepare hold a source.
-    try:
-        entries: Any = json.loads(package_path(source).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"source {source.name}: {source.path} is not JSON ({error}); correct `path`") from None
-    if not isinstance(entries, dict):
-        raise ValueError(
-            f"source {source.name}: {source.path} holds a {type(entries).__name__}, not an object of named entries: "
-            f"it is not of the format {source.format}; correct `format` or `path`"
-        )
-    names = list(entries)
-    if source.max_documents is not None:
-        # Not the order of the splits: the first N must have the shares of the whole.
-        names = sorted(names, key=partial(hash_integer, seed, "subset"))[: source.max_documents]
-    convert = to_conversation if source.format == "rated_conversations" else to_article
-    for number, name in enumerate(names, start=1):
+    def _problem(self) -> str | None:
+        """What is wrong with the installed package and how to put it right, or None."""
+        source = self.source
+        remedy = f"run `pip install {source.package}=={source.version}`"
+        again = f"{remedy[:-1]} --force-reinstall --no-deps`"
         try:
-            yield convert(source.name, name, entries[name])
-        except RowError as error:
-            yield BadRow(source.path, number, error.reason, str(error), sample({name: entries[name]}))
-        except KeyError as error:
-            yield BadRow(source.path, number, "missing_column", f"no {error}", sample({name: entries[name]}))
-        except (TypeError, AttributeError) as error:
-            yield BadRow(source.path, number, "wrong_type", str(error), sample({name: entries[name]}))
+            version = distribution(source.package).version
+        except PackageNotFoundError:
+            return f"the package {source.package} is not installed; {remedy}"
+        if version != source.version:
+            return f"{source.package} is {version}, params.yaml pins {source.version}; {remedy}"
+        if Path(source.path).is_absolute() or ".." in Path(source.path).parts:
+            return f"path {source.path} leads out of the package; correct `path`"
+        if not self.path.is_file():
+            return f"{source.package} {version} has no file {source.path}; correct `path`, or {again}"
+        if (found := hash_file(self.path)) != source.sha256:
+            return (
+                f"sha256 of {source.path} is {found}, params.yaml pins {source.sha256}: the file was changed; {again}"
+            )
+        return None
+
+    def read(self) -> Iterator[Record | BadRow]:
+        # Each file is one JSON object (40 MB at most), so it is parsed at once: only here prepare holds a source.
+        source = self.source
+        try:
+            entries: Any = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise self.error(f"{source.path} is not JSON ({error}); correct `path`") from None
+        if not isinstance(entries, dict):
+            raise self.error(
+                f"{source.path} holds a {type(entries).__name__}, not an object of named entries: it is not of the "
+                f"format {source.format}; correct `format` or `path`"
+            )
+        names = list(entries)
+        if source.max_documents is not None:
+            # Not the order of the splits: the first N must have the shares of the whole.
+            names = sorted(names, key=partial(hash_integer, self.params.seed, "subset"))[: source.max_documents]
+        convert = to_conversation if source.format == "rated_conversations" else to_article
+        for number, name in enumerate(names, start=1):
+            try:
+                yield convert(source.name, name, entries[name])
+            except RowError as error:
+                yield BadRow(source.path, number, error.reason, str(error), sample({name: entries[name]}))
+            except KeyError as error:
+                yield BadRow(source.path, number, "missing_column", f"no {error}", sample({name: entries[name]}))
+            except (TypeError, AttributeError) as error:
+                yield BadRow(source.path, number, "wrong_type", str(error), sample({name: entries[name]}))
 
 
 def to_conversation(source: str, name: str, entry: dict[str, Any]) -> Conversation:

@@ -1,13 +1,16 @@
 """The reward model's report: report.json, report.md and two pictures."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from groundup.reward.report.bag_of_words import BagOfWords
 from groundup.reward.report.calibration import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     Bin,
     brier_scores,
     expected_calibration_error,
@@ -17,19 +20,19 @@ from groundup.reward.report.calibration import (
 from groundup.reward.report.figures import (
     MIN_CONVERSATIONS,
     Bucket,
-    Floats,
-    PairTable,
     all_buckets,
     by_bucket,
     compare_with_baselines,
     correlations,
     distinct_excerpts,
     interval_of_mean,
-    right,
+    reply_figures,
     rule_outcomes,
 )
-from groundup.reward.report.markdown import markdown
 from groundup.reward.report.plots import accuracy_png, reliability_png
+from groundup.reward.report.scores import Floats, ScoredPairs, preference_pairs
+from groundup.reward.report.uncertainty import Uncertainty, ood_figures, pair_figures
+from groundup.runner.files import write_json
 from groundup.runner.params.training import RewardParams
 
 BUCKET_TITLES = {
@@ -46,28 +49,29 @@ NOT_MEASURED = {
 
 
 def reward_report(
-    tables: Mapping[str, PairTable],
+    everything: Mapping[str, ScoredPairs],
+    uncertainty: Uncertainty | None,
     num_too_long: int,
-    more: Mapping[str, Any],
-    sections: Sequence[str],
+    num_steps: int,
     params: RewardParams,
     folder: Path,
 ) -> dict[str, Any]:
-    """Writes the report and returns its figures; tables: train (the pairs trained on), val and test.
-
-    more: figures that are reported beside these; sections: Markdown that comes last.
-    """
-    train, val, test = tables["train"], tables["val"], tables["test"]
+    """Writes the report and returns its figures; everything: all pairs of train (those trained on), val and test."""
+    scored = preference_pairs(everything)
+    train, val, test = scored["train"], scored["val"], scored["test"]
     words = BagOfWords.fit(train.texts, val.texts, params.report.bag_of_words_strengths)
     outcomes = rule_outcomes(test, words.score_pairs(test.texts))
     metrics: dict[str, Any] = compare_with_baselines(outcomes, test.conversations, params)
-    metrics |= {f"{split}_accuracy": float(right(tables[split].rewards).mean()) for split in ("val", "train")}
-    metrics |= {f"num_pairs_{split}": len(tables[split].texts) for split in tables}
+    metrics |= {f"{split}_accuracy": float(scored[split].right.mean()) for split in ("val", "train")}
+    metrics |= {f"num_pairs_{split}": len(scored[split].pairs) for split in scored}
     metrics["num_pairs_too_long"] = num_too_long
     metrics |= correlations(distinct_excerpts(test), params)
     calibrated, bins = calibration(val.differences, test, params)
-    metrics |= {**calibrated, **more}
-    (overall,) = by_bucket(["all pairs"], ["all pairs"] * len(test.texts), outcomes, test.conversations, params)
+    metrics |= calibrated | reply_figures(everything, params) | {"num_steps": num_steps}
+    if uncertainty:
+        metrics |= pair_figures(uncertainty.errors, test.conversations, params)
+        metrics |= ood_figures(uncertainty.inside, uncertainty.outside, params)
+    (overall,) = by_bucket(["all pairs"], ["all pairs"] * len(test.pairs), outcomes, test.conversations, params)
     buckets = all_buckets(test, outcomes, params)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "accuracy.png").write_bytes(accuracy_png([overall, *named_buckets(buckets)]))
@@ -79,15 +83,38 @@ def reward_report(
         "reliability": {key: [asdict(bin) for bin in group] for key, group in bins.items()},
         "not_measured": missing,
     }
-    text = json.dumps(metrics | details, indent=2, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    text = "\n".join([markdown(metrics, buckets, missing), *sections])
-    (folder / "report.md").write_text(text, encoding="utf-8")
+    write_json(folder / "report.json", metrics | details)
+    (folder / "report.md").write_text(markdown(metrics, buckets, missing, uncertainty), encoding="utf-8")
     return metrics
 
 
+def markdown(
+    metrics: Mapping[str, Any],
+    buckets: Mapping[str, Sequence[Bucket]],
+    missing: Mapping[str, str],
+    uncertainty: Uncertainty | None,
+) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # Markdown
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.md.j2").render(
+        metrics=metrics,
+        buckets=buckets,
+        missing=missing,
+        uncertainty=uncertainty,
+        min_conversations=MIN_CONVERSATIONS,
+        min_temperature=MIN_TEMPERATURE,
+        max_temperature=MAX_TEMPERATURE,
+    )
+
+
 def calibration(
-    val_differences: Floats, test: PairTable, params: RewardParams
+    val_differences: Floats, test: ScoredPairs, params: RewardParams
 ) -> tuple[dict[str, Any], dict[str, list[Bin]]]:
     """Figures and bins of the test pairs, with the scores as they are and with the temperature fitted on val."""
     figures: dict[str, Any] = {"temperature": fit_temperature(val_differences)}

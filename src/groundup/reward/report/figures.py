@@ -7,53 +7,17 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from groundup.core.formats.jsonl import Row
 from groundup.core.judging.statistics import cluster_bootstrap, spearman, spearman_interval, wins
-from groundup.reward.report.bag_of_words import TextPair
+from groundup.reward.pairs import RELEVANCE, SAMPLED
+from groundup.reward.report.scores import Floats, ScoredPairs
 from groundup.runner.params.training import RewardParams
 
-Floats = NDArray[np.float64]
 Figures = dict[str, float | None]
 
 RULES = ("heldout_accuracy", "length_only_accuracy", "bag_of_words_accuracy")
 BASELINES = ("length_only", "bag_of_words")
 MIN_CONVERSATIONS = 10  # a bootstrap of fewer shows less doubt than there is: of one pair, none at all
-
-
-@dataclass(frozen=True)
-class PairTable:
-    """N pairs in arrays; of two columns the first is the chosen side's."""
-
-    rewards: Floats  # [N, 2]
-    lengths: Floats  # [N, 2] tokens
-    ratings: Floats  # [N, 2], NaN where nobody rated that side by itself
-    margins: Floats  # [N]
-    conversations: list[tuple[str, str]]
-    texts: list[TextPair]
-    sources: list[str]
-    kinds: list[str]
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[Row], lengths: Floats, rewards: Floats) -> "PairTable":
-        """rows: of a file of preference pairs."""
-        ratings = [(row["chosen_rating"], row["rejected_rating"]) for row in rows]
-        return cls(
-            rewards=rewards,
-            lengths=lengths,
-            ratings=np.array(ratings, dtype=np.float64),
-            margins=np.array([row["margin"] for row in rows], dtype=np.float64),
-            conversations=[(row["chosen_id"], row["rejected_id"]) for row in rows],
-            texts=[(said(row["chosen"]), said(row["rejected"])) for row in rows],
-            sources=[row["source"] for row in rows],
-            kinds=[row["kind"] for row in rows],
-        )
-
-    @property
-    def differences(self) -> Floats:
-        """[N]: reward of chosen minus that of rejected."""
-        return self.rewards[:, 0] - self.rewards[:, 1]
 
 
 @dataclass(frozen=True)
@@ -70,29 +34,34 @@ class Bucket:
     bag_of_words_accuracy: float | None
 
 
-def said(messages: Sequence[Mapping[str, str]]) -> str:
-    """The turns; both sides of a pair share the system message."""
-    return "\n".join(message["content"] for message in messages if message["role"] != "system")
-
-
-def right(scores: Floats) -> Floats:
-    """[N]: 1 where the chosen side scores higher, 0 where it scores lower, a half for a tie."""
-    return wins(scores[:, 0], scores[:, 1])
-
-
-def rule_outcomes(table: PairTable, bag_of_words: Floats) -> dict[str, Floats]:
+def rule_outcomes(scored: ScoredPairs, bag_of_words: Floats) -> dict[str, Floats]:
     """How right the reward model and both baselines are about each pair, [N]; bag_of_words: its scores [N, 2]."""
-    return dict(zip(RULES, map(right, (table.rewards, table.lengths, bag_of_words)), strict=True))
+    baselines = (wins(*scores.T) for scores in (scored.lengths, bag_of_words))
+    return dict(zip(RULES, (scored.right, *baselines), strict=True))
+
+
+def bounded(name: str, value: float, interval: tuple[float, float]) -> Figures:
+    """A figure and the ends of its interval; None for NaN, which JSON does not know."""
+    return {name: finite(value), **ends(name, interval)}
+
+
+def ends(name: str, interval: tuple[float, float]) -> Figures:
+    low, high = interval
+    return {f"{name}_ci_low": finite(low), f"{name}_ci_high": finite(high)}
+
+
+def finite(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def interval_of_mean(
     name: str, values: Floats, conversations: Sequence[tuple[str, str]], params: RewardParams
 ) -> Figures:
     """The mean and the ends of its interval, which are None with too few conversations."""
-    low, high = math.nan, math.nan
+    interval = (math.nan, math.nan)
     if num_distinct(conversations) >= MIN_CONVERSATIONS:
-        low, high = cluster_bootstrap(values.tolist(), conversations, params.bootstrap_samples, params.seed)
-    return {name: float(values.mean()), f"{name}_ci_low": finite(low), f"{name}_ci_high": finite(high)}
+        interval = cluster_bootstrap(values, conversations, params.bootstrap_samples, params.seed)
+    return bounded(name, values.mean(), interval)
 
 
 def num_distinct(conversations: Sequence[Sequence[str]]) -> int:
@@ -145,22 +114,21 @@ def by_bucket(
     return buckets
 
 
-def all_buckets(table: PairTable, outcomes: Mapping[str, Floats], params: RewardParams) -> dict[str, list[Bucket]]:
+def all_buckets(scored: ScoredPairs, outcomes: Mapping[str, Floats], params: RewardParams) -> dict[str, list[Bucket]]:
     """Accuracy by margin, by how much longer the chosen side is, by source and by kind."""
-    report = params.report
-    margins = bucket_names(report.margin_edges, "")
-    lengths = bucket_names(report.length_difference_edges, " tokens")
-    longer = table.lengths[:, 0] - table.lengths[:, 1]
-    splits = {
-        "by_margin": (margins, bucket_of(table.margins, report.margin_edges, margins)),
-        "by_length_difference": (lengths, bucket_of(longer, report.length_difference_edges, lengths)),
-        "by_source": (sorted(set(table.sources)), table.sources),
-        "by_kind": (sorted(set(table.kinds)), table.kinds),
-    }
-    return {
-        key: by_bucket(names, memberships, outcomes, table.conversations, params)
-        for key, (names, memberships) in splits.items()
-    }
+    margins = np.array([pair.margin for pair in scored.pairs])
+    longer = scored.lengths[:, 0] - scored.lengths[:, 1]
+    buckets = {}
+    for key, values, edges, unit in (
+        ("by_margin", margins, params.report.margin_edges, ""),
+        ("by_length_difference", longer, params.report.length_difference_edges, " tokens"),
+    ):
+        names = bucket_names(edges, unit)
+        buckets[key] = by_bucket(names, bucket_of(values, edges, names), outcomes, scored.conversations, params)
+    for column in ("source", "kind"):
+        names = scored.column(column)
+        buckets[f"by_{column}"] = by_bucket(sorted(set(names)), names, outcomes, scored.conversations, params)
+    return buckets
 
 
 @dataclass(frozen=True)
@@ -173,17 +141,18 @@ class Excerpts:
     conversations: list[str]
 
 
-def distinct_excerpts(table: PairTable) -> Excerpts:
+def distinct_excerpts(scored: ScoredPairs) -> Excerpts:
     """The same text of two conversations is two."""
+    ratings, conversations = scored.ratings, scored.conversations
     # The first place of each that carries a rating, else the first: pairs of several kinds may share a side.
-    every = sorted((bool(np.isnan(rating)), *place) for place, rating in np.ndenumerate(table.ratings))
-    places = {(table.conversations[i][side], table.texts[i][side]): (i, side) for _, i, side in reversed(every)}
+    every = sorted((bool(np.isnan(rating)), *place) for place, rating in np.ndenumerate(ratings))
+    places = {(conversations[i][side], scored.texts[i][side]): (i, side) for _, i, side in reversed(every)}
     ordered = sorted((place, conversation) for (conversation, _), place in places.items())
     rows, sides = np.array([place for place, _ in ordered], dtype=np.int64).T
     return Excerpts(
-        rewards=table.rewards[rows, sides],
-        lengths=table.lengths[rows, sides],
-        ratings=table.ratings[rows, sides],
+        rewards=scored.means[rows, sides],
+        lengths=scored.lengths[rows, sides],
+        ratings=ratings[rows, sides],
         conversations=[conversation for _, conversation in ordered],
     )
 
@@ -198,16 +167,25 @@ def correlations(excerpts: Excerpts, params: RewardParams) -> dict[str, Any]:
         ("rating_spearman", excerpts.ratings, rated),
     ):
         x, y = excerpts.rewards[used], other[used]
-        value, low, high = math.nan, math.nan, math.nan
         clusters = [[excerpts.conversations[i]] for i in np.flatnonzero(used)]
-        if used.any():
-            value = spearman(x, y)
+        value = spearman(x, y) if used.any() else math.nan
+        interval = (math.nan, math.nan)
         if num_distinct(clusters) >= MIN_CONVERSATIONS:
-            low, high = spearman_interval(x, y, clusters, params.bootstrap_samples, params.seed)
-        figures |= {name: finite(value), f"{name}_ci_low": finite(low), f"{name}_ci_high": finite(high)}
+            interval = spearman_interval(x, y, clusters, params.bootstrap_samples, params.seed)
+        figures |= bounded(name, value, interval)
     return figures
 
 
-def finite(value: float) -> float | None:
-    """JSON knows no NaN."""
-    return None if math.isnan(value) else value
+def reply_figures(scored: Mapping[str, ScoredPairs], params: RewardParams) -> dict[str, Any]:
+    """Accuracy on pairs of replies, by group and split, on test with its interval over conversations."""
+    figures: dict[str, Any] = {}
+    for group in (RELEVANCE, SAMPLED):
+        for split, name in (("train", "train"), ("val", "val"), ("test", "heldout")):
+            here = scored[split].of_group(group)
+            figures[f"num_{group}_pairs_{split}"] = len(here.pairs)
+            if here.pairs:
+                figures[f"{name}_{group}_accuracy"] = float(here.right.mean())
+            if here.pairs and split == "test":
+                resampled = cluster_bootstrap(here.right, here.conversations, params.bootstrap_samples, params.seed)
+                figures |= ends(f"heldout_{group}_accuracy", resampled)
+    return figures

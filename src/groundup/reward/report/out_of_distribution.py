@@ -3,7 +3,15 @@
 import random
 from collections.abc import Callable, Sequence
 
+from transformers import PreTrainedTokenizerFast
+
+from groundup.core.formats.chat_format import render
 from groundup.core.formats.records import Message
+from groundup.core.model.scoring import RewardScorer
+from groundup.core.training.runtime import draw
+from groundup.reward.report.scores import ScoredPairs
+from groundup.reward.report.uncertainty import PairErrors, ScoredChats, Uncertainty
+from groundup.runner.params.training import RewardParams
 
 MIN_WORDS = 5  # of a reply that is shuffled, and of a foreign one
 MIN_REPETITIONS = 3
@@ -70,3 +78,29 @@ def unlike(chats: Sequence[list[Message]], kind: str, seed: int) -> list[list[Me
         None if reply is None else [*chat[:-1], {**chat[-1], "content": reply}]
         for chat, reply in zip(chats, replies, strict=True)
     ]
+
+
+def measure_uncertainty(
+    scorer: RewardScorer, scored: ScoredPairs, tokenizer: PreTrainedTokenizerFast, params: RewardParams
+) -> Uncertainty:
+    """On test pairs, on some of their chats, and on these made unlike; chats over the limit are out."""
+    sides: dict[tuple[int, ...], tuple[list[Message], str]] = {}  # each chat once, and the conversation it comes from
+    for pair in scored.pairs:
+        sides[tuple(pair.chosen)] = pair.row["chosen"], pair.row["chosen_id"]
+        sides[tuple(pair.rejected)] = pair.row["rejected"], pair.row["rejected_id"]
+    chats = draw(list(sides.values()), params.variational.num_ood_chats, params.seed)
+
+    def score(changed: Sequence[list[Message] | None]) -> ScoredChats:
+        rendered = [
+            (render(tokenizer, messages, reply_next=False), [conversation])
+            for messages, (_, conversation) in zip(changed, chats, strict=True)
+            if messages is not None
+        ]
+        fitting = [row for row in rendered if len(row[0]) <= params.max_length]
+        std = scorer.score([ids for ids, _ in fitting])[1]
+        return ScoredChats(std.double().numpy(), [conversation for _, conversation in fitting])
+
+    originals = [messages for messages, _ in chats]
+    changed = {kind: score(unlike(originals, kind, params.seed)) for kind in KINDS}
+    outside = {kind: chats for kind, chats in changed.items() if len(chats.std)}
+    return Uncertainty(PairErrors.of(scored.means, scored.stds), score(originals), outside)

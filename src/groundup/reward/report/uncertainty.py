@@ -3,7 +3,6 @@
 Pure functions of scores. Intervals are 95 %, resampled over conversations.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,25 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.core.judging.statistics import percentile_interval, resampled_weights, spearman, spearman_interval
+from groundup.reward.report.figures import Figures, bounded, ends, finite
+from groundup.reward.report.scores import Floats
+from groundup.runner.params.training import RewardParams
 
-Floats = NDArray[np.float64]
 Clusters = Sequence[Sequence[str]]
 COVERAGES = (1.0, 0.8, 0.6, 0.4, 0.2)
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Scores of N chats and the conversations that each comes from."""
+class ScoredChats:
+    """Chats with the standard deviation of their scores [N], and the conversations that each comes from."""
 
-    mean: Floats  # [N]
-    std: Floats  # [N]
+    std: Floats
     conversations: Clusters
-
-
-@dataclass(frozen=True)
-class Resampling:
-    num_samples: int
-    seed: int
 
 
 def risk_coverage(errors: Floats, weights: Floats) -> Floats:
@@ -74,7 +68,7 @@ class PairErrors:
         return {share: (float(curves[0][i]), float(curves[1][i])) for share, i in last.items()}
 
 
-def pair_figures(pairs: PairErrors, conversations: Clusters, resampling: Resampling) -> dict[str, float]:
+def pair_figures(pairs: PairErrors, conversations: Clusters, params: RewardParams) -> Figures:
     """Whether the model is less often wrong about pairs of which it is more certain."""
     errors, ones = pairs.errors, np.ones_like(pairs.errors)
 
@@ -87,7 +81,7 @@ def pair_figures(pairs: PairErrors, conversations: Clusters, resampling: Resampl
     drawn = np.array(
         [
             areas(weights.astype(np.float64))
-            for weights in resampled_weights(conversations, resampling.num_samples, resampling.seed)
+            for weights in resampled_weights(conversations, params.bootstrap_samples, params.seed)
             if weights.any()
         ]
     )
@@ -100,11 +94,13 @@ def pair_figures(pairs: PairErrors, conversations: Clusters, resampling: Resampl
         "uncertainty_gain_over_random": random - area,
         "uncertainty_error_spearman": spearman(pairs.std, errors),
     }
-    figures |= interval("uncertainty_gain_over_difference", (drawn[:, 1] - drawn[:, 0]).tolist())
-    figures |= interval("uncertainty_gain_over_random", (drawn[:, 2] - drawn[:, 0]).tolist())
-    low, high = spearman_interval(pairs.std, errors, conversations, resampling.num_samples, resampling.seed)
-    figures |= {"uncertainty_error_spearman_ci_low": low, "uncertainty_error_spearman_ci_high": high}
-    return {name: float(value) for name, value in figures.items()}
+    correlation = spearman_interval(pairs.std, errors, conversations, params.bootstrap_samples, params.seed)
+    return {
+        **{name: finite(value) for name, value in figures.items()},
+        **ends("uncertainty_gain_over_difference", percentile_interval((drawn[:, 1] - drawn[:, 0]).tolist())),
+        **ends("uncertainty_gain_over_random", percentile_interval((drawn[:, 2] - drawn[:, 0]).tolist())),
+        **ends("uncertainty_error_spearman", correlation),
+    }
 
 
 def auroc(high: Floats, low: Floats) -> float:
@@ -117,66 +113,25 @@ def outranks(high: Floats, low: Floats) -> Floats:
     return (high[:, None] > low) + 0.5 * (high[:, None] == low)
 
 
-def ood_figures(inside: Scored, outside: Mapping[str, Scored], resampling: Resampling) -> dict[str, float]:
+def ood_figures(inside: ScoredChats, outside: Mapping[str, ScoredChats], params: RewardParams) -> Figures:
     """For each kind of chat out of distribution, how well the standard deviation tells it from the test chats."""
-    figures: dict[str, float] = {}
+    figures: Figures = {}
     for kind, scored in outside.items():
         above = outranks(scored.std, inside.std)
         drawn = []
         clusters = [*scored.conversations, *inside.conversations]
-        for weights in resampled_weights(clusters, resampling.num_samples, resampling.seed):
+        for weights in resampled_weights(clusters, params.bootstrap_samples, params.seed):
             high, low = np.split(weights.astype(np.float64), [len(scored.std)])
             if high.any() and low.any():
                 drawn.append(float(high @ above @ low / (high.sum() * low.sum())))
-        name = f"ood_auroc_{kind}"
-        figures |= {name: auroc(scored.std, inside.std)} | interval(name, drawn)
+        figures |= bounded(f"ood_auroc_{kind}", auroc(scored.std, inside.std), percentile_interval(drawn))
     return figures
 
 
-def interval(name: str, resampled: Sequence[float]) -> dict[str, float]:
-    low, high = percentile_interval(resampled)
-    return {f"{name}_ci_low": low, f"{name}_ci_high": high}
+@dataclass(frozen=True)
+class Uncertainty:
+    """errors: of the test pairs that are judged; inside: some of their chats; outside: by kind, chats unlike them."""
 
-
-def section(
-    figures: Mapping[str, float],
-    at_coverage: Mapping[float, tuple[float, float]],
-    inside: Scored,
-    outside: Mapping[str, Scored],
-) -> str:
-    """Markdown of the report."""
-    kinds = "\n".join(
-        f"| {kind} | {len(scored.std)} | {scored.std.mean():.3f} | {with_interval(figures, f'ood_auroc_{kind}')} |"
-        for kind, scored in outside.items()
-    )
-    told = [kind for kind in outside if figures[f"ood_auroc_{kind}_ci_low"] > 0.5]
-    missed = [kind for kind in outside if kind not in told]
-    kept = "\n".join(f"| {share:.0%} | {both:.3f} | {alone:.3f} |" for share, (both, alone) in at_coverage.items())
-    gain = figures["uncertainty_gain_over_difference_ci_low"] > 0
-    return f"""## Uncertainty
-
-Replies that are {" or ".join(told) or "none of the kinds below"} have provably a higher standard deviation than test
-chats{f"; not so: {', '.join(missed)}" if missed else ""}. AUROC is the probability that such a chat's is above a test
-chat's.
-
-| last reply | chats | mean standard deviation | AUROC |
-|---|---|---|---|
-| as it is | {len(inside.std)} | {inside.std.mean():.3f} | |
-{kinds}
-
-Pairs in descending order of confidence, |difference| / standard deviation of it, and of |difference| alone: the error
-among those kept. The standard deviation {"provably helps" if gain else "does not provably help"} to tell wrong pairs:
-the area under the curve falls by {with_interval(figures, "uncertainty_gain_over_difference")}.
-
-| kept | error | by difference alone |
-|---|---|---|
-{kept}
-
-Rank correlation of standard deviation and error: {with_interval(figures, "uncertainty_error_spearman")}.
-"""
-
-
-def with_interval(figures: Mapping[str, float], name: str) -> str:
-    if math.isnan(figures[name]):
-        return "not measured, for all pairs are right or all are wrong"
-    return f"{figures[name]:.3f} ({figures[f'{name}_ci_low']:.3f} to {figures[f'{name}_ci_high']:.3f})"
+    errors: PairErrors
+    inside: ScoredChats
+    outside: dict[str, ScoredChats]

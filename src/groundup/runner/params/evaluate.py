@@ -43,7 +43,7 @@ class GateParams(Section):
     """What must hold of one metric for a model to be promoted."""
 
     name: str
-    metric: str  # a key of metrics/evaluate.json; inside a group: aligned.kl_to_sft
+    metric: str  # a key of artifacts/report/metrics.json; inside a group: aligned.kl_to_sft
     bound: Literal["at_least", "at_most"]
     limit: FiniteFloat
 

@@ -4,7 +4,6 @@ It runs beside the stage, so that neither the import of MLflow nor a slow or dea
 when the run has ended or the stage's process is gone. First it sends what earlier stages of the checkout left.
 """
 
-import gc
 import logging
 import os
 import sys
@@ -19,7 +18,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from groundup.runner.environment import main_root, tracking_store
 from groundup.runner.redact import redact, redact_streams
-from groundup.runner.tracking.copy import rehearse_copy
 from groundup.runner.tracking.deliverer import Deliverer
 from groundup.runner.tracking.spool import claimed, waiting
 from groundup.runner.tracking.store import open_store
@@ -56,7 +54,7 @@ def first_line(error: BaseException) -> str:
 
 def main(work: Path, root: Path, parent: int) -> None:
     uri, artifact_location = tracking_store(root)
-    said, rehearsed = "", False
+    said = ""
     with _own(work, parent) as held:
         client: MlflowClient | None = None
         deliverer: Deliverer | None = None
@@ -68,9 +66,6 @@ def main(work: Path, root: Path, parent: int) -> None:
                 deliverer = deliverer or Deliverer(work, client, artifact_location)
                 if deliverer.deliver():
                     return
-                if deliverer.will_register and not rehearsed:
-                    rehearsed = True
-                    rehearse_copy(work)  # now, while the stage works, and not while it waits for its end
             except MLFLOW_ERRORS as error:
                 if first_line(error) != said:
                     said = first_line(error)
@@ -96,4 +91,3 @@ if __name__ == "__main__":
     redact_streams()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
-    gc.freeze()  # or Python looks through all of MLflow for garbage once more, half a second for which a stage waits

@@ -18,7 +18,8 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
-from groundup.runner import candidate
+from groundup.runner.figures import UNKNOWN
+from groundup.runner.tracking import parent
 from groundup.runner.tracking.check import EXPERIMENT, deleted_experiment
 from groundup.runner.tracking.register import register
 from groundup.runner.tracking.registry import NAME
@@ -36,6 +37,7 @@ from groundup.runner.tracking.store import find_run, find_runs, resolve_run
 
 MAX_BATCH = 1000  # metrics in one log_batch, MLflow's limit
 MAX_PARAM_BATCH = 100
+KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"  # the UI then opens it among runs, not traces
 MODEL_TAG = "model."  # model.<path>: id of the LoggedModel that stands for a published model directory
 
 
@@ -51,7 +53,6 @@ class Deliverer:
         self.run_id: str | None = None
         self.num_events = 0
         self.last: dict[str, Metric] = {}
-        self.will_register = False
         if delivered.run_id and (run := find_run(client, delivered.run_id)):
             self._go_on(run)
             self.num_events = delivered.num_events
@@ -99,7 +100,6 @@ class Deliverer:
         match event["kind"]:
             case "start":
                 self._start(event)
-                self.will_register = event["tags"]["stage"] == candidate.STAGE
             case "metrics":
                 self._metrics(event)
             case "artifacts":
@@ -113,6 +113,7 @@ class Deliverer:
                 self.client.set_tag(self._run(), MODEL_TAG + NAME, model_id)  # _metrics gives it the final figures
             case "finish":
                 self._delete_strays()
+                parent.finish(self.client, self.client.get_run(self._run()), event)
                 self.client.set_terminated(self._run(), status=event["status"], end_time=event["time_ms"])
                 return True
         return False
@@ -127,37 +128,34 @@ class Deliverer:
             self._find_or_create(event)
         else:
             self.client.update_run(self.run_id, status="RUNNING")
-        sent = self.client.get_run(self._run()).data.params
-        params = [Param(key, value) for key, value in event["params"].items() if key not in sent]
+        run = self.client.get_run(self._run())
+        params = [Param(key, value) for key, value in event["params"].items() if key not in run.data.params]
         for start in range(0, len(params), MAX_PARAM_BATCH):
             self.client.log_batch(self._run(), params=params[start : start + MAX_PARAM_BATCH])
-        made_by = {
-            stage: resolve_run(self.client, known["run_id"], known["fingerprint"])
-            for stage, known in event["upstream"].items()
-        }
-        upstream = {f"upstream.{stage}": run_id or "unknown" for stage, run_id in made_by.items()}
-        self.client.log_batch(self._run(), tags=[RunTag(k, v) for k, v in (event["tags"] | upstream).items()])
+        made_by = {stage: resolve_run(self.client, value) for stage, value in event["upstream"].items()}
+        upstream = {f"upstream.{stage}": run_id or UNKNOWN for stage, run_id in made_by.items()}
+        tags = event["tags"] | upstream | parent.adopt(self.client, run, event)
+        self.client.log_batch(self._run(), tags=[RunTag(key, value) for key, value in tags.items()])
         self._inputs(event, made_by)
 
     def _find_or_create(self, event: Event) -> None:
         """A run with this spool's tags is what a deliverer made that was killed before it could note the id."""
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
-            experiment_id = self.client.create_experiment(EXPERIMENT, artifact_location=self.artifact_location)
+            experiment_id = self.client.create_experiment(EXPERIMENT, self.artifact_location, {KIND: TRAINING})
         elif experiment.lifecycle_stage == "deleted":
             raise MlflowException(deleted_experiment(mlflow.get_tracking_uri(), experiment.experiment_id))
         else:
             experiment_id = experiment.experiment_id
-        tags = self._tags(event)
+            if "inferred" in experiment.tags.get(KIND, "inferred"):  # no person has chosen
+                self.client.set_experiment_tag(experiment_id, KIND, TRAINING)
+        tags = {"fingerprint": event["tags"]["fingerprint"], "spool": self.spool}
         if made := find_runs(self.client, tags):
             self._go_on(made[0])
         else:
             run = self.client.create_run(experiment_id, event["time_ms"], tags, run_name=event["run_name"])
             self.run_id = run.info.run_id
         self._note(0)
-
-    def _tags(self, event: Event) -> dict[str, str]:
-        return {"fingerprint": event["tags"]["fingerprint"], "spool": self.spool}
 
     def _delete_strays(self) -> None:
         """Empty runs of a create_run that the server carried out although its answer never came."""
@@ -226,8 +224,9 @@ class Deliverer:
         One that is there already is sent again as it stands there, which MLflow counts once: a deliverer may have been
         killed between the run's figures and the model's.
         """
-        tags = self.client.get_run(self._run()).data.tags
-        models = [value for key, value in tags.items() if key.startswith(MODEL_TAG)]
+        run = self.client.get_run(self._run())
+        parent.report(self.client, run, event)
+        models = [value for key, value in run.data.tags.items() if key.startswith(MODEL_TAG)]
         metrics = []
         for key, value in event["values"].items():
             last = self.last.get(key)

@@ -44,7 +44,7 @@ def _promote(client: MlflowClient, version: ModelVersion) -> str:
         tags = client.get_model_version(registry.NAME, present).tags
         if int(tags.get(EVALUATED, 0)) > int(version.tags[EVALUATED]):
             return f"none: version {present}, evaluated later, was {registry.CHAMPION} when this one arrived"
-    registry.crown(client, str(version.version))
+    registry.set_champion(client, str(version.version))
     return registry.CHAMPION
 
 

@@ -59,7 +59,7 @@ def require_champion(client: MlflowClient) -> str:
     return number
 
 
-def crown(client: MlflowClient, number: str) -> None:
+def set_champion(client: MlflowClient, number: str) -> None:
     """Give the alias to a version. Noted first: after a kill between the two the alias still tells who is champion."""
     history = _history(client)
     if history[-1:] != [number]:
@@ -80,7 +80,7 @@ def promote(client: MlflowClient, number: str) -> None:
             f"version {number} has not passed the gates ({said}), and only a version that has can be {CHAMPION}: "
             "change evaluate.gates if they are wrong, and `dvc repro` judges the model again"
         )
-    crown(client, number)
+    set_champion(client, number)
 
 
 def rollback(client: MlflowClient) -> tuple[str, str]:

@@ -57,13 +57,11 @@ def find_runs(client: MlflowClient, tags: dict[str, str]) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time ASC"]))
 
 
-def resolve_run(client: MlflowClient, run_id: str | None, fingerprint: str) -> str | None:
-    """The run that made a result: the one noted then if the store has it, else the last one of the same inputs."""
-    if run_id is not None and find_run(client, run_id):
-        return run_id
+def resolve_run(client: MlflowClient, fingerprint: str) -> str | None:
+    """The run that made a result: the last one of the same inputs, finished if there is such."""
     same = find_runs(client, {"fingerprint": fingerprint})
     finished = [run for run in same if run.info.status == "FINISHED"]
-    return (finished or same)[-1].info.run_id if same else run_id
+    return (finished or same)[-1].info.run_id if same else None
 
 
 def find_run(client: MlflowClient, run_id: str) -> Run | None:

@@ -53,7 +53,7 @@ class Ppo(L.LightningModule):
         self.value_model = value_model
         self.worker = worker
         self.params = params
-        self.settings = ppo = params.ppo
+        ppo = params.ppo
         self.controller = AdaptiveKl(ppo.kl_coefficient, ppo.kl_target, ppo.kl_horizon)
         self.length_control = LengthControl(ppo.length_control_gain, ppo.length_control_rate)
         self.entropy_floor = EntropyFloor(ppo.entropy_coefficient, ppo.entropy_floor, ppo.entropy_floor_rate)
@@ -121,7 +121,7 @@ class Ppo(L.LightningModule):
     @torch.no_grad()
     def appraise(self, rollout: Rollout) -> Experience:
         """Values before the update, and the advantages and returns that follow."""
-        ppo, mask = self.settings, rollout.mask
+        ppo, mask = self.params.ppo, rollout.mask
         values = torch.zeros(mask.shape)
         batches = rollout.conversations.batches(range(len(mask)), self.params.forward_batch_size, self.device)
         for rows, batch in batches:
@@ -138,7 +138,7 @@ class Ppo(L.LightningModule):
         """Epochs of minibatch steps on one rollout; the metrics are means over all tokens of all epochs."""
         params, mask = self.params, experience.rollout.mask
         # The value model learns at its full rate from the start: until it knows something, the policy moves little.
-        self.optimizer.param_groups[0]["lr"] = self.settings.learning_rate * min(
+        self.optimizer.param_groups[0]["lr"] = params.ppo.learning_rate * min(
             1.0, (self.num_updates + 1) / (params.warmup_iterations + 1)
         )
         optimizer = self.optimizers()
@@ -162,7 +162,7 @@ class Ppo(L.LightningModule):
         self, experience: Experience, rows: list[int], batch: TokenBatch, num_tokens: int
     ) -> dict[str, float]:
         """Backward pass over some rows of a minibatch of `num_tokens` reply tokens; returns sums over those rows."""
-        ppo = self.settings
+        ppo = self.params.ppo
         old_logprobs, old_values, advantages, returns = (
             x[rows].to(self.device)
             for x in (experience.rollout.logprobs, experience.values, experience.advantages, experience.returns)
@@ -182,7 +182,8 @@ class Ppo(L.LightningModule):
             raise NonFiniteLossError(
                 f"align: the loss of iteration {self.iteration} is {loss.item()} (policy "
                 f"{totals['policy_loss'].item()}, value {totals['value_loss'].item()}); lower "
-                "align.ppo.learning_rate or align.ppo.value_learning_rate, or look for non-finite weights in the SFT or reward model"
+                "align.ppo.learning_rate or align.ppo.value_learning_rate, or look for non-finite weights in the SFT "
+                "or reward model"
             )
         self.manual_backward(loss / num_tokens)
         return {name: total.item() for name, total in totals.items()}

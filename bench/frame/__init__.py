@@ -1,1 +1,0 @@
-"""What the frame and imports take of a stage's time: README.md beside this file."""

@@ -1,0 +1,80 @@
+"""The models of a checkout that can be talked to, by name."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from groundup.core.decoding.assistant import Assistant
+from groundup.core.formats.chat_format import END, SPECIAL_TOKENS, load_tokenizer
+from groundup.core.model.check import CAUSAL, REWARD, check_model
+from groundup.core.model.llama import load_causal_lm
+from groundup.core.model.scoring import RewardScorer
+from groundup.runner.environment import main_root, tracking_store
+from groundup.runner.tracking.check import check_store
+
+NAMES = ("base", "sft", "aligned", "champion")
+
+
+class Models:
+    """Each is loaded when it is first asked for, and kept."""
+
+    def __init__(self, root: Path, device: torch.device) -> None:
+        self.root = root
+        self.device = device
+        self._assistants: dict[str, Assistant] = {}
+        self._scorer: RewardScorer | None = None
+
+    def assistant(self, name: str, rewarded: bool) -> Assistant:
+        """`rewarded`: with the reward model, which best_of_n and tree choose by."""
+        if name not in self._assistants:
+            self._assistants[name] = load_assistant(model_path(self.root, name), self.device)
+        found = self._assistants[name]
+        return replace(found, scorer=self._reward_model(found)) if rewarded else found
+
+    def _reward_model(self, assistant: Assistant) -> RewardScorer:
+        path = self.root / "artifacts/reward"
+        if self._scorer is None:
+            if not (path / "config.json").is_file():
+                raise ValueError(
+                    f"best_of_n and tree choose by the reward model, and there is none in {path}: raise one with `dvc "
+                    "repro`, or choose greedy, sample or beam"
+                )
+            check_model(path, REWARD)
+            self._scorer = RewardScorer.load(path, self.device)
+        if load_tokenizer(str(path)).get_vocab() != assistant.tokenizer.get_vocab():
+            raise ValueError(
+                f"the reward model in {path} has another tokenizer than the model, so it cannot score its replies: "
+                "run `dvc repro`, or choose greedy, sample or beam"
+            )
+        return self._scorer
+
+
+def model_path(root: Path, name: str) -> Path:
+    if name not in NAMES:
+        raise ValueError(f"there is no model {name!r}: choose {', '.join(NAMES)}")
+    if name == "champion":
+        return champion_path(root)
+    return root / "artifacts" / name
+
+
+def champion_path(root: Path) -> Path:
+    """The champion of the checkout as a directory that from_pretrained loads; ValueError, with the remedy, if none."""
+    if problem := check_store(root):
+        raise ValueError(f"the champion is with MLflow, which cannot be asked now: {problem}")
+    from groundup.runner.tracking.fetch import fetch_champion  # imports MLflow: 3 s
+
+    return fetch_champion(tracking_store(root)[0], main_root(root) / ".work/champion")
+
+
+def load_assistant(path: Path, device: torch.device) -> Assistant:
+    if not (path / "config.json").is_file():
+        raise ValueError(f"there is no model in {path}: raise one with `dvc repro`, or name another one")
+    check_model(path, CAUSAL)
+    model = load_causal_lm(path, device)
+    tokenizer = load_tokenizer(str(path))
+    # A reply is text that ends: markers of other turns in it could not be read back.
+    markers = tokenizer.convert_tokens_to_ids([token for token in SPECIAL_TOKENS if token != END])
+    never = model.generation_config.suppress_tokens or []
+    model.generation_config.suppress_tokens = sorted({*never, *markers})
+    return Assistant(model.eval(), tokenizer)

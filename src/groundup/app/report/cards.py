@@ -1,0 +1,34 @@
+"""The stages' own reports, taken into the page."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import OptionsDict
+
+from groundup.app.report.curves import data_uri
+
+
+def read_card(folder: Path) -> str | None:
+    """The report.md of a stage as HTML; None if it wrote none."""
+    path = folder / "report.md"
+    if not path.exists():
+        return None
+    # Raw HTML and others' pictures stay out: the cards quote text of the corpus, and the page must load nothing.
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("image", _own_picture)
+    return markdown.render(path.read_text(encoding="utf-8"), {"folder": folder})
+
+
+def _own_picture(
+    self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: dict[str, Any]
+) -> str:
+    """A picture that lies beside the report, inside the page; of any other the words that describe it."""
+    words, name = escape(tokens[index].content), str(tokens[index].attrs["src"])
+    if name not in {file.name for file in env["folder"].glob("*.png")}:
+        return words
+    return f'<img src="{data_uri((env["folder"] / name).read_bytes())}" alt="{words}">'

@@ -1,0 +1,147 @@
+"""What attention keeps of the tokens before, so that the next one takes a pass of its own alone."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache, LlamaModel
+from transformers.models.llama.modeling_llama import LlamaAttention
+
+from groundup.core.model.forward import PackedAttention, fast_pass, is_plain
+
+
+class Cache(Protocol):
+    """Of some sequences, which grow by a token a step."""
+
+    def step(self, ids: Tensor) -> Tensor:
+        """The next token of each sequence [B] -> its final hidden states [B, H]."""
+
+    def select(self, rows: Tensor) -> None:
+        """Drops all other sequences; one that is named twice is two from here on."""
+
+
+def prefill(model: LlamaModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[Cache, Tensor]:
+    """A cache of the prompts, and the final hidden states [B, H] of their last tokens."""
+    if not is_plain(model):
+        return StockCache.of(model, prompts)
+    return prefill_fast(model, prompts, max_new_tokens)
+
+
+def prefill_fast(
+    model: LlamaModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> tuple["KeyValueCache", Tensor]:
+    """`prefill` of a plain Llama."""
+    lengths = [len(prompt) for prompt in prompts]
+    cache = KeyValueCache(model, lengths, max_new_tokens)
+    layout = PackedAttention(lengths, model.device, cache.fill)
+    ids = torch.tensor(list(chain.from_iterable(prompts)), device=model.device)
+    return cache, fast_pass(model, ids, layout, layout.ends)
+
+
+class StockCache:
+    """transformers' own: prompts are padded on the left, so that the newest tokens stand in one column."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self.model = model
+        self.cache = DynamicCache(config=model.config)
+        self.mask = torch.empty(0)  # [B, columns], 0 where there is padding
+
+    @classmethod
+    def of(cls, model: LlamaModel, prompts: Sequence[Sequence[int]]) -> tuple["StockCache", Tensor]:
+        made = cls(model)
+        rows = [torch.tensor(prompt, device=model.device) for prompt in prompts]
+        ids = pad_sequence(rows, batch_first=True, padding_side="left")
+        made.mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+        return made, made._read(ids)
+
+    def step(self, ids: Tensor) -> Tensor:
+        self.mask = pad(self.mask, (0, 1), value=1)
+        return self._read(ids[:, None])
+
+    def _read(self, ids: Tensor) -> Tensor:
+        """The last columns, [B, T] -> final hidden states of the last one."""
+        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        states: Tensor = self.model(
+            input_ids=ids, attention_mask=self.mask, position_ids=positions, past_key_values=self.cache
+        ).last_hidden_state
+        return states[:, -1]
+
+    def select(self, rows: Tensor) -> None:
+        """Columns that are padding in all that is left go too."""
+        self.mask = self.mask[rows]
+        unused = int((self.mask.sum(0) == 0).sum())
+        self.mask = self.mask[:, unused:]
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys[rows][:, :, unused:], layer.values[rows][:, :, unused:]
+
+    def join(self, others: "StockCache") -> None:
+        """The sequences of another cache come behind these."""
+        width = max(self.mask.shape[1], others.mask.shape[1])
+
+        def joined(*columns: Tensor) -> Tensor:  # the column is the one before the last dimension
+            return torch.cat([pad(x, (0, 0, width - x.shape[-2], 0)) for x in columns])
+
+        self.mask = joined(self.mask[..., None], others.mask[..., None])[..., 0]
+        for layer, other in zip(self.cache.layers, others.cache.layers, strict=True):
+            layer.keys, layer.values = joined(layer.keys, other.keys), joined(layer.values, other.values)
+
+
+class KeyValueCache:
+    """A plain Llama's, and the attention of one new token a sequence; in buffers of their final length.
+
+    A sequence has its prompt in the first columns and its new tokens behind the longest prompt's; the gap is masked.
+    """
+
+    def __init__(self, model: LlamaModel, prompt_lengths: Sequence[int], max_new_tokens: int) -> None:
+        device = model.device
+        self.model = model
+        self.positions = torch.tensor(prompt_lengths, device=device) - 1  # [B] of the newest token
+        self.end = max(prompt_lengths)  # columns in use
+        self.num_columns = self.end + max_new_tokens
+        columns = torch.arange(self.num_columns, device=device)
+        visible = (columns >= self.end) | (columns <= self.positions[:, None])
+        # [B, 1, 1, num_columns], added to the scores: of a mask of booleans every layer would make this anew.
+        self.bias = torch.zeros(visible.shape, device=device).masked_fill(~visible, -torch.inf)[:, None, None]
+        self.keys: list[Tensor] = []  # of each layer, [B, heads, num_columns, D]
+        self.values: list[Tensor] = []
+
+    def fill(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Those of each prompt in the next layer, [heads, L, D] each."""
+        for buffers, rows in ((self.keys, keys), (self.values, values)):
+            heads, _, head_dim = rows[0].shape
+            # Zeros, not what memory held: a weight of 0 times NaN is NaN.
+            buffer = rows[0].new_zeros(len(rows), heads, self.num_columns, head_dim)
+            for row, x in zip(buffer, rows, strict=True):
+                row[:, : x.shape[1]] = x
+            buffers.append(buffer)
+
+    def advance(self) -> None:
+        """To the next token of each sequence."""
+        self.positions = self.positions + 1
+        self.end += 1
+
+    def step(self, ids: Tensor) -> Tensor:
+        self.advance()
+        return fast_pass(self.model, ids, self, torch.arange(len(ids), device=ids.device))
+
+    def select(self, rows: Tensor) -> None:
+        self.positions, self.bias = self.positions[rows], self.bias[rows]
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+
+    def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        layer = block.layer_idx
+        self.keys[layer][:, :, self.end - 1] = keys
+        self.values[layer][:, :, self.end - 1] = values
+        attended = scaled_dot_product_attention(
+            queries[:, :, None],
+            self.keys[layer][:, :, : self.end],
+            self.values[layer][:, :, : self.end],
+            attn_mask=self.bias[..., : self.end].to(queries.dtype),
+            enable_gqa=queries.shape[1] != keys.shape[1],
+        )
+        return attended[:, :, 0]

@@ -1,0 +1,127 @@
+"""One sampled reply to each test prompt: its reward, its distance from the SFT model, how it reads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import LlamaForCausalLM
+
+from groundup.core.judging.statistics import wins
+from groundup.evaluate.intervals import Metrics, with_interval
+from groundup.evaluate.measures.measure import Measure
+from groundup.evaluate.replies import reply_metrics
+from groundup.evaluate.shown import (
+    MODELS,
+    Cell,
+    Row,
+    Section,
+    Shown,
+    Tile,
+    models_table,
+    number,
+    number_cell,
+    percent,
+    percent_interval,
+    verdict,
+    win_bars,
+)
+
+BARS = {
+    "win_rate_vs_sft": "Aligned against SFT, reward model",
+    "win_rate_vs_base": "Aligned against base, reward model",
+}
+
+
+class Rewards(Measure):
+    def of_model(self, name: str, model: LlamaForCausalLM) -> Metrics:
+        replies, conversations, params = self.context.replies[name], self.context.conversations, self.context.params
+        return {
+            **with_interval("reward", replies["rewards"], conversations, params),
+            **with_interval("kl_to_sft", replies["kl"], conversations, params),
+            **reply_metrics(replies),
+        }
+
+    def of_all(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        replies, found = self.context.replies, Metrics()
+        for opponent in ("sft", "base"):
+            won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"]).tolist()
+            found |= with_interval(f"win_rate_vs_{opponent}", won, self.context.conversations, self.context.params)
+        return found
+
+    def shown(self, metrics: Mapping[str, Any]) -> Shown:
+        base, sft, aligned = scores = [metrics[model] for model in MODELS]
+        params = self.context.params
+        before = f"SFT {number(sft['reward'])}, base {number(base['reward'])}"
+        return Shown(
+            tiles=[
+                Tile(
+                    "Win rate against SFT",
+                    percent(metrics["win_rate_vs_sft"]),
+                    f"{percent_interval(metrics, 'win_rate_vs_sft')}; a tie is {percent(0.5)}",
+                ),
+                Tile("Reward", number(aligned["reward"]), before),
+            ],
+            sentences=[_win(metrics), _reward(sft, aligned), _style(sft, aligned)],
+            sections=[
+                Section(
+                    "Replies",
+                    "Small figures are 95\u00a0% intervals. In the bars, the dot is the value, the band its interval, "
+                    "the line a tie.",
+                    [
+                        models_table(
+                            [
+                                Row("Reward", "higher is better", [number_cell(s, "reward") for s in scores]),
+                                Row("KL to SFT", "nats per reply", [number_cell(s, "kl_to_sft") for s in scores]),
+                                Row("Length", "tokens", [Cell(f"{s['reply_length']:.1f}") for s in scores]),
+                                Row("Distinct-2", "distinct bigrams", [number_cell(s, "distinct_2") for s in scores]),
+                                Row(
+                                    "End-of-turn rate",
+                                    "ended by themselves",
+                                    [Cell(percent(s["end_of_turn_rate"])) for s in scores],
+                                ),
+                            ]
+                        )
+                    ],
+                    win_bars(metrics, BARS),
+                )
+            ],
+            method=[
+                f"Replies: one sample for each of {metrics['num_prompts']} test prompts, temperature "
+                f"{params.temperature}, at most {params.max_new_tokens} tokens, seed {params.seed}, the same random "
+                "numbers for every model. A reply that did not end is scored as if it had.",
+                "Reward and plain win rates come from the reward model that alignment optimised: they show that it "
+                "worked, not that people would agree.",
+                "KL to SFT: the log-probability of the reply under the model minus that under the SFT model, in nats, "
+                "on the model's own replies. Distinct-2: distinct bigrams of tokens over all bigrams of all replies.",
+                f"Intervals: 95\u00a0%, percentile bootstrap with {params.bootstrap_samples} resamples of "
+                "conversations, since prompts of one conversation are not independent. They do not cover the chance "
+                "of training with other seeds.",
+            ],
+        )
+
+
+def _win(metrics: Mapping[str, Any]) -> str:
+    name = "win_rate_vs_sft"
+    said = verdict(metrics, name, 0.5, "beats", "loses to", "cannot be told apart from")
+    low, high = (percent(metrics[f"{name}{end}"]) for end in ("_ci_low", "_ci_high"))
+    return (
+        f"Under the reward model the aligned model {said} the SFT model: its reply is preferred in "
+        f"{percent(metrics[name])} of {metrics['num_prompts']} held-out prompts (95\u00a0% CI {low} to {high}; ties "
+        "count half)."
+    )
+
+
+def _reward(sft: Mapping[str, float], aligned: Mapping[str, float]) -> str:
+    before, after = number(sft["reward"]), number(aligned["reward"])
+    moved = "stayed at" if before == after else f"went from {before} to"
+    return (
+        f"With alignment the mean reward {moved} {after}, at a distance of {number(aligned['kl_to_sft'])} nats per "
+        "reply from the SFT model."
+    )
+
+
+def _style(sft: Mapping[str, float], aligned: Mapping[str, float]) -> str:
+    return (
+        f"A reply has {aligned['reply_length']:.1f} tokens on average (SFT {sft['reply_length']:.1f}), "
+        f"{percent(aligned['end_of_turn_rate'])} of them end by themselves (SFT {percent(sft['end_of_turn_rate'])}), "
+        f"and {percent(aligned['distinct_2'])} of their bigrams are distinct (SFT {percent(sft['distinct_2'])})."
+    )

@@ -1,0 +1,86 @@
+"""What a stage measured, and which of it goes where.
+
+metrics/NAME.json, in git: the headline figures. `metrics.json` in the stage's report: all that a rerun gives again.
+MLflow and `.work`: everything, also what a clock or the size of memory decides.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groundup.runner.files import read_object, write_json
+from groundup.runner.nested import flatten
+
+Figures = dict[str, Any]
+
+REPORTED = "metrics.json"  # in the stage's report
+OF_THIS_MACHINE = ("_seconds", "_per_second", "_mb")  # ends of names of figures that no rerun gives again
+INTERVAL = ("_ci_low", "_ci_high")  # they go with their figure, and count as part of it
+FINGERPRINT = "fingerprint"
+UNKNOWN = "unknown"
+
+
+def numbers(figures: Figures) -> dict[str, float]:
+    """The numbers of a nested dict under dotted names; text is left out."""
+    leaves = flatten(figures).items()
+    return {key: value for key, value in leaves if isinstance(value, int | float) and not isinstance(value, bool)}
+
+
+def check_finite(stage: str, figures: Figures) -> None:
+    """A last step that diverged shows in the figures alone."""
+    if bad := [key for key, value in numbers(figures).items() if not math.isfinite(value)]:
+        raise ValueError(
+            f"{stage}: {', '.join(bad)} came out as NaN or infinite, so nothing is published; lower {stage}'s "
+            "learning rate"
+        )
+
+
+def reproducible(figures: Figures) -> Figures:
+    """Without what a clock or the size of memory decides."""
+    return {
+        key: reproducible(value) if isinstance(value, dict) else value
+        for key, value in figures.items()
+        if not key.endswith(OF_THIS_MACHINE)
+    }
+
+
+def of_this_machine(figures: Figures) -> dict[str, float]:
+    """The rest, under dotted names."""
+    return {key: value for key, value in numbers(figures).items() if key.endswith(OF_THIS_MACHINE)}
+
+
+def choose(figures: Figures, names: Sequence[str]) -> Figures:
+    """Those of these names, each with its interval if it has one; what was not measured this time is left out."""
+    wanted = [name + end for name in names for end in ("", *INTERVAL)]
+    return {name: figures[name] for name in wanted if name in figures}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What metrics/NAME.json says of the present outputs."""
+
+    fingerprint: str
+    figures: Figures
+
+
+def metrics_file(root: Path, stage: str) -> Path:
+    return root / f"metrics/{stage}.json"
+
+
+def write_record(root: Path, stage: str, record: Record) -> None:
+    """The fingerprint stands in a list, which DVC leaves out of its tables."""
+    write_json(metrics_file(root, stage), record.figures | {FINGERPRINT: [record.fingerprint]})
+
+
+def read_record(root: Path, stage: str) -> Record | None:
+    """None before the stage's first run."""
+    path = metrics_file(root, stage)
+    if not path.exists():
+        return None
+    figures = read_object(path)
+    match figures.pop(FINGERPRINT, None):
+        case [str(fingerprint)]:
+            return Record(fingerprint, figures)
+    return Record(UNKNOWN, figures)

@@ -1,0 +1,47 @@
+"""What a run is part of, and what of its figures its parent gets."""
+
+import os
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+
+from groundup.runner import describe
+from groundup.runner.describe import shown
+from groundup.runner.figures import Record, write_record
+from groundup.runner.pipeline import read_pipeline
+from tests.conftest import ROOT
+
+
+def test_a_parent_stands_for_an_experiment_or_a_process_of_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    monkeypatch.setattr(describe, "find_dvc", lambda: None)
+    assert describe._part_of("c0ffee1234") is None
+    monkeypatch.setattr(describe, "find_dvc", lambda: psutil.Process(os.getpid()))
+    repro = describe._part_of("c0ffee1234")
+    assert repro == describe._part_of("c0ffee1234")
+    assert repro["name"] == "repro-c0ffee12"
+    monkeypatch.setattr(describe, "find_dvc", lambda: psutil.Process(os.getppid()))
+    assert describe._part_of("c0ffee1234")["key"] != repro["key"]
+    monkeypatch.setenv("DVC_EXP_NAME", "it's")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "a" * 40)
+    experiment = describe._part_of("c0ffee1234")
+    assert experiment["name"] == "it's"
+    assert experiment["key"].isalnum()
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "b" * 40)
+    assert describe._part_of("c0ffee1234")["key"] != experiment["key"]
+
+
+def test_a_parent_gets_the_shown_figures_of_the_stage_and_of_those_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    write_record(tmp_path, "pretrain", Record("a", {"val_bits_per_byte": 1.5, "num_tokens": 3}))
+    write_record(tmp_path, "sft", Record("b", {"val_loss": 9.0}))
+    write_record(tmp_path, "align", Record("c", {"val_kl": 2.0}))  # after sft, so perhaps of other inputs
+    pipeline = read_pipeline(tmp_path)
+    monkeypatch.setenv("DVC_EXP_NAME", "lr")
+    parent = describe._parent(tmp_path, pipeline, pipeline["sft"], "c0ffee")
+    assert parent["present"] == {"pretrain": {"pretrain/val_bits_per_byte": 1.5}}
+    assert shown(pipeline["sft"], {"val_loss": 4.5, "num_steps": 7}) == {"sft/val_loss": 4.5}
