@@ -21,7 +21,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from bench.finish import finish
 from bench.results import ROOT
 from bench.scaling.__main__ import train_cell
-from groundup.core.model.generation import sample_replies
+from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import build_llama, num_parameters
 from groundup.pretrain.optimizer import build_optimizer
 from groundup.runner.params import Params, load_params
@@ -77,18 +77,10 @@ def rollout(model: LlamaForCausalLM) -> Callable[[], int]:
     """Replies that never end, drawn as in PPO; returns the new tokens."""
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(3, 200, (BATCH, PROMPT), generator=generator).tolist()
+    sampler = Sampler(-1, 0, NEW, temperature=1.0, batch_size=BATCH)
 
     def step() -> int:
-        sample_replies(
-            model,
-            prompts,
-            max_new_tokens=NEW,
-            temperature=1.0,
-            eos_token_id=-1,
-            pad_token_id=0,
-            generator=torch.Generator().manual_seed(0),
-            batch_size=BATCH,
-        )
+        sampler.sample(model, prompts, seed=0)
         return BATCH * NEW
 
     return step

@@ -76,7 +76,7 @@ def score(cells: Cells) -> dict[str, Any]:
     return {
         "num_seeds": cells.num_seeds,
         "num_prompts": len(prompts),
-        "num_samples": align.num_iterations * align.rollout_batch_size,
+        "num_samples": align.num_iterations * align.rollout.batch_size,
         "best_of_n_num_prompts": len(pool_prompts),
         **agreement_metrics(judge.agreement),
         "runs": runs,

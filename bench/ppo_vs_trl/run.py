@@ -34,25 +34,17 @@ HERE = Path(__file__).parent
 SIDES = ("trl", "separate", "shared")
 # Of the align params, what TRL has no counterpart of is switched off: its KL coefficient is fixed, its learning rate
 # does not warm up, it knows no uncertainty of a score and no penalty but that for replies that do not end.
-EQUAL_FOOTING = {
-    "lora": None,
-    "warmup_iterations": 0,
+EQUAL_FOOTING: dict[str, Any] = {"lora": None, "warmup_iterations": 0}
+EQUAL_PPO = {
     "kl_horizon": 1e12,
-    "kl_stop": 1e12,
     "length_control_gain": 0.0,
     "length_control_rate": 0.0,
     "entropy_coefficient": 0.0,
     "entropy_floor_rate": 0.0,
-    "pessimism": 0.0,
-    "length_penalty": 0.0,
-    "repetition_penalty": 0.0,
 }
-SHARED_KEYS = (
-    "seed",
-    "max_new_tokens",
-    "temperature",
-    "num_epochs",
-    "minibatch_size",
+NO_KL_STOP = {"kl_stop": 1e12}
+SHARED_KEYS = ("seed", "num_epochs", "minibatch_size")
+SHARED_PPO = (
     "learning_rate",
     "value_learning_rate",
     "clip_range",
@@ -60,7 +52,6 @@ SHARED_KEYS = (
     "discount",
     "gae_lambda",
     "kl_coefficient",
-    "missing_eos_penalty",
 )
 
 BOOTSTRAP_SAMPLES = 1000
@@ -71,16 +62,26 @@ Array = NDArray[np.float64]
 
 def make_settings(root: Path, num_turns: int, iterations_per_turn: int, num_threads: int) -> dict[str, Any]:
     align = YAML(typ="safe").load(root / "params.yaml")["align"] | EQUAL_FOOTING
+    weights = {term["kind"]: term["weight"] for term in align["rewards"]}
+    missing_end = {"kind": "missing_end_of_turn", "weight": weights["missing_end_of_turn"]}
+    align["rewards"] = [{"kind": "reward_model", "weight": 1.0, "pessimism": 0.0}, missing_end]
+    align["alarms"] |= NO_KL_STOP
+    align["ppo"] |= EQUAL_PPO
+    rollout = align["rollout"]
     tokenizer = load_tokenizer(str(root / "artifacts/sft"))
-    prompts = load_prompts(root / "artifacts/data/prompts/train.jsonl", tokenizer, align["max_prompt_tokens"])
+    prompts = load_prompts(root / "artifacts/data/prompts/train.jsonl", tokenizer, rollout["max_prompt_tokens"])
     return {
         "sft": str(root / "artifacts/sft"),
         "reward": str(root / "artifacts/reward"),
         "num_threads": num_threads,
         "num_iterations": num_turns * iterations_per_turn,
         "iterations_per_turn": iterations_per_turn,
-        "batch_size": align["rollout_batch_size"],
+        "batch_size": rollout["batch_size"],
+        "max_new_tokens": rollout["max_new_tokens"],
+        "temperature": rollout["temperature"],
+        "missing_eos_penalty": missing_end["weight"],
         **{key: align[key] for key in SHARED_KEYS},
+        **{key: align["ppo"][key] for key in SHARED_PPO},
         "align": align,
         "prompts": [prompt.ids for prompt in prompts],
     }
@@ -139,9 +140,9 @@ def evaluation_points(
 
     The same random numbers draw the replies of all.
     """
-    params = AlignParams.model_validate(settings["align"] | {"value_trunk": "separate"})
+    params = AlignParams.model_validate(settings["align"])
     tokenizer = load_tokenizer(settings["sft"])
-    prompts = load_prompts(root / "artifacts/data/prompts/val.jsonl", tokenizer, params.max_prompt_tokens)
+    prompts = load_prompts(root / "artifacts/data/prompts/val.jsonl", tokenizer, params.rollout.max_prompt_tokens)
     ids = [prompt.ids for prompt in draw(prompts, num_prompts, params.seed)]
     scorer = RewardScorer.load(Path(settings["reward"]), torch.device("cpu"))
     worker = RolloutWorker(Policy(_model(settings["sft"]), None), scorer, tokenizer, params)

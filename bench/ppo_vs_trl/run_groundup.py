@@ -34,7 +34,9 @@ def main() -> None:
     settings, out, value_trunk = read_settings(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(settings["num_threads"])
     torch.manual_seed(settings["seed"])
-    params = AlignParams.model_validate(settings["align"] | {"value_trunk": value_trunk})
+    params = AlignParams.model_validate(
+        settings["align"] | {"ppo": settings["align"]["ppo"] | {"value_trunk": value_trunk}}
+    )
     model = LlamaForCausalLM.from_pretrained(settings["sft"], dtype=torch.float32)
     value_model = ValueModel(model) if value_trunk == "separate" else SharedTrunkValue(model.config.hidden_size)
     scorer = RewardScorer.load(Path(settings["reward"]), torch.device("cpu"))

@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizer
 
 from bench.results import ROOT, ratios, row, spread, write_result
 from groundup.core.formats.chat_format import load_tokenizer
-from groundup.core.model.generation import sample_replies
+from groundup.core.model.generation import Sampler
 from groundup.core.rollout.prompts import load_prompts
 from groundup.core.training.runtime import draw, set_up
 from groundup.runner.params import load_params
@@ -33,16 +33,8 @@ def ours(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], num_tokens: int, seed: int
 ) -> int:
     """Tokens drawn."""
-    replies = sample_replies(
-        model,
-        prompts,
-        max_new_tokens=num_tokens,
-        temperature=1.0,
-        eos_token_id=NO_TOKEN,
-        pad_token_id=tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(seed),
-        batch_size=len(prompts),
-    )
+    sampler = Sampler(NO_TOKEN, tokenizer.pad_token_id, num_tokens, temperature=1.0, batch_size=len(prompts))
+    replies = sampler.sample(model, prompts, seed)
     return sum(len(tokens) for tokens in replies.tokens)
 
 
@@ -110,9 +102,12 @@ def main() -> None:
     model = LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
     # Not None as an argument: generate would put the model's own back.
     model.generation_config.eos_token_id = None
-    prompts = load_prompts(ROOT / "artifacts/data/prompts/train.jsonl", tokenizer, params.align.max_prompt_tokens)
+    prompts = load_prompts(
+        ROOT / "artifacts/data/prompts/train.jsonl", tokenizer, params.align.rollout.max_prompt_tokens
+    )
     settings = []
-    for batch_size, num_tokens in ((32, 64), (params.align.rollout_batch_size, params.align.max_new_tokens)):
+    rollout = params.align.rollout
+    for batch_size, num_tokens in ((32, 64), (rollout.batch_size, rollout.max_new_tokens)):
         ids = [prompt.ids for prompt in draw(prompts, batch_size, params.align.seed)]
         sides: dict[str, Callable[[int], int]] = {
             "groundup": lambda seed, ids=ids, num_tokens=num_tokens: ours(  # type: ignore[misc]

@@ -19,46 +19,32 @@ from groundup.runner.params.training import RuntimeParams
 
 QUESTIONS = ["Do you like the sea?", "How are you?", "What is a river?", "Where is the old town?", "Is music fun?"]
 
+GROUPS = {
+    "learning_rate": 1e-3,
+    "num_generations": 2,
+    "beta": 0.05,
+    "clip_range": 0.2,
+    "length_control_gain": 0.5,
+    "length_control_rate": 0.05,
+}
 LITERALS: dict[str, Any] = {
     "seed": 4,
     "method": "ppo",
     "lora": None,
-    "rloo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.05},
-    "grpo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.05},
-    "dpo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.1},
-    "value_trunk": "separate",
-    "max_prompt_tokens": 60,
-    "max_new_tokens": 8,
-    "temperature": 1.0,
     "num_iterations": 4,
-    "rollout_batch_size": 8,
     "num_epochs": 2,
     "minibatch_size": 4,
     "forward_batch_size": 2,
-    "learning_rate": 1e-3,
-    "value_learning_rate": 1e-2,
     "warmup_iterations": 1,
     "max_gradient_norm": 1.0,
-    "clip_range": 0.2,
-    "value_clip_range": 0.5,
-    "discount": 1.0,
-    "gae_lambda": 0.95,
-    "entropy_coefficient": 0.0,
-    "entropy_floor": 0.5,
-    "entropy_floor_rate": 0.05,
-    "kl_coefficient": 0.05,
-    "length_control_gain": 0.5,
-    "length_control_rate": 0.05,
-    "length_budget": 10.0,
-    "diversity_budget": 1.0,
-    "kl_target": 1.0,
-    "kl_horizon": 100.0,
-    "kl_budget": 5.0,
-    "kl_stop": 50.0,
-    "pessimism": 0.0,
-    "length_penalty": 0.0,
-    "repetition_penalty": 0.0,
-    "missing_eos_penalty": 1.0,
+    "checkpoint_every": 2,
+    "rollout": {"max_prompt_tokens": 60, "max_new_tokens": 8, "temperature": 1.0, "batch_size": 8},
+    "rewards": [
+        {"kind": "reward_model", "weight": 1.0, "pessimism": 0.0},
+        {"kind": "missing_end_of_turn", "weight": 1.0},
+    ],
+    "budgets": {"kl": 5.0, "length": 10.0, "diversity": 1.0},
+    "alarms": {"z": 1000.0, "length_drift": 100.0, "repetition_rise": 1.0, "kl_stop": 50.0},  # out of reach
     "monitor_judge": {
         "seed": 6,
         "max_turns": 4,
@@ -70,22 +56,33 @@ LITERALS: dict[str, Any] = {
         "num_resamples": 10,
         "bootstrap_samples": 20,
     },
-    "alarms": {
-        "z": 1000.0,  # out of reach
-        "length_drift": 100.0,
-        "repetition_rise": 1.0,
+    "validation": {"every": 1, "num_prompts": 6, "sample_every": 2, "num_samples": 2},
+    "test": {"num_prompts": 10, "bootstrap_samples": 50},
+    "ppo": {
+        "learning_rate": 1e-3,
+        "clip_range": 0.2,
+        "value_trunk": "separate",
+        "value_learning_rate": 1e-2,
+        "value_clip_range": 0.5,
+        "discount": 1.0,
+        "gae_lambda": 0.95,
+        "entropy_coefficient": 0.0,
+        "entropy_floor": 0.5,
+        "entropy_floor_rate": 0.05,
+        "kl_coefficient": 0.05,
+        "kl_target": 1.0,
+        "kl_horizon": 100.0,
+        "length_control_gain": 0.5,
+        "length_control_rate": 0.05,
         "rollback_after": 1,
         "rollback_kl_factor": 2.0,
         "max_rollbacks": 1,
     },
-    "validate_every": 1,
-    "num_validation_prompts": 6,
-    "num_test_prompts": 10,
-    "checkpoint_every": 2,
-    "sample_every": 2,
-    "num_samples": 2,
-    "bootstrap_samples": 50,
+    "rloo": GROUPS,
+    "grpo": GROUPS,
+    "dpo": {"learning_rate": 1e-3, "num_generations": 2, "beta": 0.1},
 }
+LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 
 # People answer questions, and so all prompts here, with the sea, and what is said of streets with streets.
 SEA = ["do", "you", "like", "how", "are", "what", "is", "where", "river", "sea", "wave", "ship"]
@@ -108,7 +105,33 @@ MONITOR_ROWS = monitor_rows()
 
 
 def align_params(**changes: Any) -> AlignParams:
-    return AlignParams.model_validate(LITERALS | changes)
+    """Of a section, only the keys in `changes` change."""
+    merged = {
+        key: LITERALS[key] | value if isinstance(LITERALS[key], dict) else value for key, value in changes.items()
+    }
+    return AlignParams.model_validate(LITERALS | merged)
+
+
+class Crash(Exception):
+    pass
+
+
+class Recorder:
+    """Keeps the curve; raises at the end of an iteration, before anything of it is saved, if told to."""
+
+    def __init__(self, crash_at: int | None = None, crash_with: str = "reward") -> None:
+        self.crash_at = crash_at
+        self.crash_with = crash_with  # a name of the row that belongs to the iteration itself
+        self.points: dict[int, dict[str, float]] = {}
+
+    def __call__(self, step: int, **values: float) -> None:
+        if step == self.crash_at and self.crash_with in values:
+            raise Crash
+        self.points.setdefault(step, {}).update(values)
+
+
+def without_clock(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if not name.endswith(("_seconds", "_per_second"))}
 
 
 @dataclass
@@ -138,6 +161,22 @@ class AlignRun:
 
     def weights(self, name: str) -> bytes:
         return (self.root / name / "out" / "model.safetensors").read_bytes()
+
+    def report(self, name: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.root / name / "report").iterdir()}
+
+    def crash(self, broken: Recorder, **changes: Any) -> None:
+        with pytest.raises(Crash):
+            self("broken", broken, **changes)
+        broken.crash_at = None
+
+    def assert_resumes(self, whole: Recorder, expected: dict[str, Any], broken: Recorder, **changes: Any) -> None:
+        """The run "broken", called again, leaves all that the run "whole" left."""
+        metrics = self("broken", broken, **changes)
+        assert without_clock(metrics) == without_clock(expected)
+        assert broken.points == whole.points
+        assert self.weights("broken") == self.weights("whole")
+        assert self.report("broken") == self.report("whole")
 
 
 @pytest.fixture

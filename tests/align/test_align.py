@@ -13,30 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from groundup.align.methods.ppo.module import Ppo
 from groundup.core.training.runtime import NonFiniteLossError
 from groundup.runner.interruption import Terminated
-from tests.align.conftest import AlignRun, align_params
-
-LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
-
-
-class Crash(Exception):
-    pass
-
-
-class Recorder:
-    """Keeps the curve; raises at the end of an iteration, before anything of it is saved, if told to."""
-
-    def __init__(self, crash_at: int | None = None) -> None:
-        self.crash_at = crash_at
-        self.points: dict[int, dict[str, float]] = {}
-
-    def __call__(self, step: int, **values: float) -> None:
-        if step == self.crash_at and "reward" in values:
-            raise Crash
-        self.points.setdefault(step, {}).update(values)
-
-
-def without_clock(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metrics.items() if not name.endswith(("_seconds", "_per_second"))}
+from tests.align.conftest import LORA, AlignRun, Recorder, align_params, without_clock
 
 
 @pytest.mark.parametrize(
@@ -46,19 +23,10 @@ def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(
     run_align: AlignRun, crash_at: int, value_trunk: str
 ) -> None:
     whole, broken = Recorder(), Recorder(crash_at)
-    changes = {"num_iterations": 5, "value_trunk": value_trunk}
+    changes = {"num_iterations": 5, "ppo": {"value_trunk": value_trunk}}
     expected = run_align("whole", whole, **changes)
-    with pytest.raises(Crash):
-        run_align("broken", broken, **changes)
-    broken.crash_at = None
-    metrics = run_align("broken", broken, **changes)
-    assert run_align.weights("broken") == run_align.weights("whole")
-    assert without_clock(metrics) == without_clock(expected)
-    assert broken.points == whole.points
-    for name in ("samples.jsonl", "samples.md"):
-        assert (run_align.root / "broken/report" / name).read_bytes() == (
-            run_align.root / "whole/report" / name
-        ).read_bytes()
+    run_align.crash(broken, **changes)
+    run_align.assert_resumes(whole, expected, broken, **changes)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -81,10 +49,7 @@ def test_a_signal_ends_the_run_after_its_iteration_and_nothing_is_lost(
             run_align("broken", broken, num_iterations=5)
     assert ended.value.code == 128 + number
     assert max(broken.points) == 3
-    metrics = run_align("broken", broken, num_iterations=5)
-    assert run_align.weights("broken") == run_align.weights("whole")
-    assert without_clock(metrics) == without_clock(expected)
-    assert broken.points == whole.points
+    run_align.assert_resumes(whole, expected, broken, num_iterations=5)
 
 
 def test_a_finished_run_called_again_only_measures(run_align: AlignRun) -> None:
@@ -137,7 +102,9 @@ def test_the_first_iteration_samples_from_the_reference(run_align: AlignRun) -> 
 
 def test_reward_rises_and_the_best_validation_is_kept(run_align: AlignRun) -> None:
     curve = Recorder()
-    metrics = run_align("run", curve, num_iterations=15, rollout_batch_size=32, minibatch_size=16, learning_rate=3e-3)
+    metrics = run_align(
+        "run", curve, num_iterations=15, rollout={"batch_size": 32}, minibatch_size=16, ppo={"learning_rate": 3e-3}
+    )
     candidates = {i: p["val_reward"] for i, p in curve.points.items() if p["val_kl"] <= 5.0}
     assert metrics["kept_iteration"] == max(candidates, key=candidates.__getitem__)
     assert candidates[metrics["kept_iteration"]] > curve.points[0]["val_reward"] + 0.3
@@ -145,15 +112,22 @@ def test_reward_rises_and_the_best_validation_is_kept(run_align: AlignRun) -> No
 
 
 def test_above_the_kl_budget_nothing_but_the_sft_model_is_kept(run_align: AlignRun) -> None:
-    metrics = run_align("run", kl_target=1e-6, kl_budget=2e-6, learning_rate=1e-2)
+    metrics = run_align("run", budgets={"kl": 2e-6}, ppo={"kl_target": 1e-6, "learning_rate": 1e-2})
     assert metrics["kept_iteration"] == 0
     assert run_align.weights("run") == (run_align.root / "sft/model.safetensors").read_bytes()
     assert metrics["heldout_reward_difference"] == 0
 
 
+STOPPED: dict[str, Any] = {
+    "alarms": {"kl_stop": 0.02},
+    "budgets": {"kl": 0.01},
+    "ppo": {"kl_target": 0.01, "learning_rate": 3e-2},
+}
+
+
 def test_hard_stop(run_align: AlignRun) -> None:
     curve = Recorder()
-    metrics = run_align("run", curve, kl_target=0.01, kl_budget=0.01, kl_stop=0.02, learning_rate=3e-2)
+    metrics = run_align("run", curve, **STOPPED)
     last = max(curve.points)
     assert 1 < last < 4
     assert curve.points[last]["kl"] > 0.02
@@ -163,7 +137,7 @@ def test_hard_stop(run_align: AlignRun) -> None:
 
 def stop_early(run_align: AlignRun, name: str, log: Recorder | None = None) -> dict[str, Any]:
     """With what training leaves above the KL budget, and no checkpoint of its own before the stop."""
-    return run_align(name, log, kl_target=0.01, kl_budget=0.01, kl_stop=0.02, learning_rate=3e-2, checkpoint_every=100)
+    return run_align(name, log, **STOPPED, checkpoint_every=100)
 
 
 def test_a_run_that_stopped_early_and_is_killed_before_it_measures_only_measures(
@@ -176,10 +150,7 @@ def test_a_run_that_stopped_early_and_is_killed_before_it_measures_only_measures
         with pytest.raises(NameError):
             stop_early(run_align, "broken")
     again = Recorder()
-    metrics = stop_early(run_align, "broken", again)
-    assert not again.points
-    assert without_clock(metrics) == without_clock(expected)
-    assert run_align.weights("broken") == run_align.weights("whole")
+    run_align.assert_resumes(Recorder(), expected, again, **STOPPED, checkpoint_every=100)
 
 
 def test_a_signal_in_the_iteration_that_stops_early_loses_nothing(
@@ -202,23 +173,16 @@ def test_a_signal_in_the_iteration_that_stops_early_loses_nothing(
     assert [path.name for path in (run_align.root / "broken/work").iterdir()] == [f"checkpoint-{last}"]
     assert broken.points == whole.points
     again = Recorder()
-    metrics = stop_early(run_align, "broken", again)
-    assert not again.points
-    assert without_clock(metrics) == without_clock(expected)
-    assert run_align.weights("broken") == run_align.weights("whole")
-    for name in ("samples.jsonl", "samples.md"):
-        assert (run_align.root / "broken/report" / name).read_bytes() == (
-            run_align.root / "whole/report" / name
-        ).read_bytes()
+    run_align.assert_resumes(Recorder(), expected, again, **STOPPED, checkpoint_every=100)
 
 
 def test_no_more_test_prompts_are_measured_than_asked_for(run_align: AlignRun) -> None:
-    assert run_align("run", num_iterations=1, num_test_prompts=4)["num_test_prompts"] == 4
+    assert run_align("run", num_iterations=1, test={"num_prompts": 4})["num_test_prompts"] == 4
 
 
 def test_a_loss_that_is_not_finite_names_its_iteration(run_align: AlignRun) -> None:
-    with pytest.raises(NonFiniteLossError, match=r"iteration 2 .*align.learning_rate"):
-        run_align("run", value_learning_rate=1e30, num_epochs=1, minibatch_size=8)  # one step an iteration
+    with pytest.raises(NonFiniteLossError, match=r"iteration 2 .*align.ppo.learning_rate"):
+        run_align("run", ppo={"value_learning_rate": 1e30}, num_epochs=1, minibatch_size=8)  # one step an iteration
 
 
 def test_checkpoints_two_kept_and_plain(run_align: AlignRun) -> None:
@@ -230,7 +194,7 @@ def test_checkpoints_two_kept_and_plain(run_align: AlignRun) -> None:
 
 
 def test_the_published_model_loads_and_carries_no_path(run_align: AlignRun) -> None:
-    run_align("run", kl_budget=40.0, kl_stop=50.0)
+    run_align("run", budgets={"kl": 40.0})
     out = run_align.root / "run/out"
     model = AutoModelForCausalLM.from_pretrained(out)
     tokenizer = AutoTokenizer.from_pretrained(out)
@@ -246,7 +210,7 @@ def test_the_published_model_loads_and_carries_no_path(run_align: AlignRun) -> N
 
 def test_lora_publishes_adapter_and_merged_model(run_align: AlignRun) -> None:
     curve = Recorder()
-    metrics = run_align("run", curve, lora=LORA, num_iterations=6, learning_rate=1e-2, kl_budget=40.0)
+    metrics = run_align("run", curve, lora=LORA, num_iterations=6, ppo={"learning_rate": 1e-2}, budgets={"kl": 40.0})
     assert metrics["kept_iteration"] > 0
     assert curve.points[1]["kl"] == pytest.approx(0, abs=1e-4)
     out = run_align.root / "run/out"
@@ -262,12 +226,11 @@ def test_lora_publishes_adapter_and_merged_model(run_align: AlignRun) -> None:
 
 @pytest.mark.parametrize("value_trunk", ["separate", "shared"])
 def test_lora_resumes_to_the_same_bytes(run_align: AlignRun, value_trunk: str) -> None:
-    changes = {"lora": LORA, "value_trunk": value_trunk}
-    run_align("whole", **changes)
-    with pytest.raises(Crash):
-        run_align("broken", Recorder(crash_at=4), **changes)
-    run_align("broken", **changes)
-    assert run_align.weights("broken") == run_align.weights("whole")
+    changes = {"lora": LORA, "ppo": {"value_trunk": value_trunk}}
+    whole, broken = Recorder(), Recorder(crash_at=4)
+    expected = run_align("whole", whole, **changes)
+    run_align.crash(broken, **changes)
+    run_align.assert_resumes(whole, expected, broken, **changes)
 
 
 def test_lora_dropout_is_refused() -> None:
@@ -276,7 +239,7 @@ def test_lora_dropout_is_refused() -> None:
 
 
 def test_samples_follow_the_same_prompts(run_align: AlignRun) -> None:
-    run_align("run", sample_every=2)
+    run_align("run")
     rows = [json.loads(line) for line in (run_align.root / "run/report/samples.jsonl").read_text().splitlines()]
     assert [(row["iteration"], row["prompt"]) for row in rows] == [(i, p) for i in (0, 2, 4) for p in (0, 1)]
     assert rows[0]["messages"] == rows[2]["messages"]
@@ -287,10 +250,12 @@ def test_samples_follow_the_same_prompts(run_align: AlignRun) -> None:
 
 
 def test_prompts_that_are_all_too_long(run_align: AlignRun) -> None:
-    with pytest.raises(ValueError, match=r"train.jsonl: none of its 10 prompts .*raise align.max_prompt_tokens"):
-        run_align("run", max_prompt_tokens=2)
+    with pytest.raises(
+        ValueError, match=r"train.jsonl: none of its 10 prompts .*raise align.rollout.max_prompt_tokens"
+    ):
+        run_align("run", rollout={"max_prompt_tokens": 2})
 
 
 def test_lengths_beyond_the_context(run_align: AlignRun) -> None:
     with pytest.raises(ValueError, match=r"= 169 is above the SFT model's context of 128"):
-        run_align("run", max_new_tokens=108)
+        run_align("run", rollout={"max_new_tokens": 108})

@@ -4,8 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.align.conftest import AlignRun
-from tests.align.test_align import Recorder
+from tests.align.conftest import AlignRun, Recorder
 
 
 def test_bf16_follows_fp32_and_keeps_its_weights_in_fp32(run_align: AlignRun) -> None:

@@ -25,7 +25,7 @@ def scorer(tiny_model: LlamaForCausalLM) -> RewardScorer:
 def roll_out(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, scorer: RewardScorer, value_trunk: str
 ) -> Rollout:
-    worker = RolloutWorker(Policy(model, None), scorer, tokenizer, align_params(value_trunk=value_trunk))
+    worker = RolloutWorker(Policy(model, None), scorer, tokenizer, align_params(ppo={"value_trunk": value_trunk}))
     return worker.roll_out(model, PROMPTS, seed=0)
 
 

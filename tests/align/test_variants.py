@@ -7,9 +7,8 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.model.llama import load_causal_lm
-from tests.align.conftest import AlignRun
+from tests.align.conftest import LORA, AlignRun, Recorder
 from tests.align.methods.test_methods import settings
-from tests.align.test_align import LORA, Recorder
 from tests.core.model.variants import variant_model
 
 
@@ -20,7 +19,7 @@ def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"lora": LORA}, {"value_trunk": "shared"}, settings("rloo"), settings("grpo"), settings("dpo")],
+    [{"lora": LORA}, {"ppo": {"value_trunk": "shared"}}, settings("rloo"), settings("grpo"), settings("dpo")],
     ids=["lora", "shared trunk", "rloo", "grpo", "dpo"],
 )
 def test_it_trains_and_stays_what_it_is(run_align: AlignRun, changes: dict[str, object]) -> None:

@@ -29,8 +29,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "sft": {"accumulate": 1, "log_every": 1, "sample_tokens": 4},
     "reward": {"batch_size": 4, "log_every": 1, "bootstrap_samples": 10},
     "align": {
-        "max_new_tokens": 4, "num_iterations": 2, "rollout_batch_size": 4, "minibatch_size": 4,
-        "num_validation_prompts": 2, "num_test_prompts": 2, "bootstrap_samples": 10,
+        "num_iterations": 2, "minibatch_size": 4,
+        "rollout": {"max_prompt_tokens": 64, "max_new_tokens": 4, "temperature": 1.0, "batch_size": 4},
+        "validation": {"every": 2, "num_prompts": 2, "sample_every": 2, "num_samples": 2},
+        "test": {"num_prompts": 2, "bootstrap_samples": 10},
     },
     "evaluate": {"max_new_tokens": 4, "num_prompts": 2, "num_documents": 2, "bootstrap_samples": 10},
     "runtime": {"num_threads": 1},

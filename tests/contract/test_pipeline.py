@@ -11,15 +11,24 @@ from ruamel.yaml import YAML
 from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.runner.files import IGNORED
 from groundup.runner.params import Params
+from groundup.runner.params.align import AlignParams
 from groundup.runner.params.evaluate import EvaluateParams
+from groundup.runner.params.methods import DpoParams, GroupParams, PpoParams
 from groundup.runner.params.prepare import FilesSource, HubSource, PackageSource
+from groundup.runner.params.rewards import PenaltyTerm, ScoreTerm
 from groundup.runner.params.section import Section
 from groundup.runner.pipeline import producer, read_pipeline
 from tests.contract.imports import ROOT, folder_of, reached_files
 
 PIPELINE = read_pipeline(ROOT)
 STAGES = list(PIPELINE)
-SOURCES = (PackageSource, FilesSource, HubSource)  # annotated as their union, Source
+# What code has at hand without its name: a name that it has instead -> the sections behind it.
+STANDS_FOR = {
+    "Source": (PackageSource, FilesSource, HubSource),
+    "RewardTerm": (ScoreTerm, PenaltyTerm),
+    "Measure": (EvaluateParams,),  # has them in its context
+    "Context": (AlignParams, PpoParams, GroupParams, DpoParams),
+}
 
 
 def script(stage: str) -> str:
@@ -132,6 +141,7 @@ RECEIVERS = {
     "source",
     "method",
     "gate",
+    "term",
 }  # how the code names a section at hand
 
 
@@ -143,13 +153,8 @@ def params_read(code: str, known: list[type[BaseModel]]) -> set[str]:
     """
     tree = ast.parse(code)
     identifiers = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    at_hand = [
-        s
-        for s in known
-        if s.__name__ in identifiers
-        or (s in SOURCES and "Source" in identifiers)
-        or (s is EvaluateParams and "Measure" in identifiers)  # a measure has them in its context
-    ]
+    implied = {section for name, behind in STANDS_FOR.items() if name in identifiers for section in behind}
+    at_hand = [s for s in known if s.__name__ in identifiers or s in implied]
     by_name = {name: _classes(field.annotation) for section in known for name, field in section.model_fields.items()}
     found = set()
     for node in ast.walk(tree):

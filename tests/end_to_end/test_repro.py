@@ -285,9 +285,9 @@ def test_a_changed_value_runs_only_what_depends_on_it(first: Path) -> None:
     """Runs last in this file's order: it changes `first`."""
     before = {stage: run["mlflow_run_id"] for stage, run in present_runs(first).items()}
     text = (first / "params.yaml").read_text(encoding="utf-8")
-    changed_text = re.sub(r"(?m)^  kl_coefficient: .*", "  kl_coefficient: 0.06", text)
+    changed_text = re.sub(r"(?m)^    kl_coefficient: 0\.1$", "    kl_coefficient: 0.06", text)
     (first / "params.yaml").write_text(changed_text, encoding="utf-8")
-    assert load_params(first / "params.yaml").align.kl_coefficient == 0.06
+    assert load_params(first / "params.yaml").align.ppo.kl_coefficient == 0.06
     dvc(first, "repro")
     runs = {stage: run["mlflow_run_id"] for stage, run in present_runs(first).items()}
     changed = [stage for stage in STAGES if runs[stage] != before[stage]]

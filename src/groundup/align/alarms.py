@@ -1,4 +1,4 @@
-"""What can go wrong while the reward rises, looked for at every validation. Knows nothing of the training method."""
+"""What can go wrong while the reward rises, checked at every validation. Independent of the training method."""
 
 import logging
 from dataclasses import asdict, dataclass, field
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 FILE = "alarms.json"
 
-OVEROPTIMIZATION, LENGTH, REPETITION, KL = ALARMS = ("overoptimization", "length", "repetition", "kl")
+OVEROPTIMIZATION, LENGTH, REPETITION, KL = KINDS = ("overoptimization", "length", "repetition", "kl")
 
 REMEDIES = {
-    OVEROPTIMIZATION: "raise align.kl_coefficient or align.pessimism, lower align.kl_target, or add preference data",
-    LENGTH: "raise align.length_control_gain or align.length_penalty",
-    REPETITION: "raise align.repetition_penalty or align.kl_coefficient",
-    KL: "lower align.learning_rate or raise align.kl_coefficient",
+    OVEROPTIMIZATION: "raise the weight of the KL penalty or pessimism in align.rewards, or add preference data",
+    LENGTH: "raise the method's length_control_gain or the weight of length in align.rewards",
+    REPETITION: "raise the weight of repetition in align.rewards or that of the KL penalty",
+    KL: "lower the method's learning_rate or raise the weight of the KL penalty",
 }
 
 
@@ -36,7 +36,7 @@ class Fired:
     iterations: list[int] = field(default_factory=list)  # at which it stood
 
 
-class Watch:
+class Alarms:
     """Compares every validation with iteration 0, the SFT model on the same prompts."""
 
     def __init__(
@@ -45,32 +45,30 @@ class Watch:
         tokenizer: PreTrainedTokenizerFast,
         monitor: Judge | None,
         params: AlarmParams,
-        kl_stop: float,
     ) -> None:
         self.prompts = prompts
         self.clusters = [prompt.conversation_id for prompt in prompts]
         self.tokenizer = tokenizer
         self.monitor = monitor
         self.params = params
-        self.kl_stop = kl_stop
         self.start: dict[str, Any] = {}  # what iteration 0 looked like
         self.fired: dict[str, Fired] = {}
         self.rollbacks: list[dict[str, float]] = []
-        self.standing: set[str] = set()  # alarms of the last look
+        self.standing: set[str] = set()  # alarms of the last validation
 
-    def look(self, iteration: int, answers: Answers) -> dict[str, float]:
+    def check(self, iteration: int, answers: Answers) -> dict[str, float]:
         """Figures of the validation; `standing` holds the alarms until the next."""
         seen = self._observe(answers)
         self.start = self.start or seen
-        # One that stood goes on to stand until half of what raised it is gone: noise neither ends nor hides it.
+        # One that stood stays until half of what raised it is gone: noise neither ends nor hides it.
         z = self.params.z / 2 if OVEROPTIMIZATION in self.standing else self.params.z
         self.standing = set()
-        figures = self._watch_reward(iteration, seen, z)
-        self._watch_replies(iteration, seen)
-        return figures | {f"alarm_{name}": float(name in self.standing) for name in ALARMS}
+        figures = self._check_reward(iteration, seen, z)
+        self._check_replies(iteration, seen)
+        return figures | {f"alarm_{name}": float(name in self.standing) for name in KINDS}
 
     def roll_back(self, iteration: int, to_iteration: int, kl_coefficient: float) -> None:
-        """Training goes on from a policy at which no alarm stood."""
+        """Training continues from a policy under no alarm."""
         self.standing = set()
         self.rollbacks.append({"iteration": iteration, "to_iteration": to_iteration, "kl_coefficient": kl_coefficient})
         logger.warning(
@@ -103,7 +101,7 @@ class Watch:
             seen["monitor_scores"] = self.monitor.score_by_resample(chats).tolist()
         return seen
 
-    def _watch_reward(self, iteration: int, seen: dict[str, Any], z: float) -> dict[str, float]:
+    def _check_reward(self, iteration: int, seen: dict[str, Any], z: float) -> dict[str, float]:
         if self.monitor is None:
             return {}
         gains = [after - before for before, after in zip(self.start["scores"], seen["scores"], strict=True)]
@@ -124,7 +122,7 @@ class Watch:
             "val_monitor_z": change / change_error if change_error else 0.0,
         }
 
-    def _watch_replies(self, iteration: int, seen: dict[str, Any]) -> None:
+    def _check_replies(self, iteration: int, seen: dict[str, Any]) -> None:
         drift = seen["length"] / self.start["length"] - 1
         if abs(drift) > self.params.length_drift:
             self.fire(
@@ -141,11 +139,11 @@ class Watch:
                 f"{seen['repetition']:.0%} of the trigrams of a reply stood in it before, {rise:+.0%} against "
                 f"iteration 0, more than alarms.repetition_rise {self.params.repetition_rise:.0%}",
             )
-        if seen["kl"] > self.kl_stop:
-            self.fire(KL, iteration, f"KL {seen['kl']:.2f} above kl_stop {self.kl_stop}")
+        if seen["kl"] > self.params.kl_stop:
+            self.fire(KL, iteration, f"KL {seen['kl']:.2f} above kl_stop {self.params.kl_stop}")
 
     def metrics(self) -> dict[str, float | int | str]:
-        fired = [name for name in ALARMS if name in self.fired]
+        fired = [name for name in KINDS if name in self.fired]
         metrics: dict[str, float | int | str] = {
             "alarms": len(fired),
             "alarms_fired": ", ".join(fired) or "none",
@@ -164,7 +162,7 @@ class Watch:
             report / FILE,
             {
                 "monitor": asdict(self.monitor.agreement) if self.monitor else None,
-                "alarms": {name: asdict(self.fired[name]) for name in ALARMS if name in self.fired},
+                "alarms": {name: asdict(self.fired[name]) for name in KINDS if name in self.fired},
                 "rollbacks": self.rollbacks,
             },
         )

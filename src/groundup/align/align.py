@@ -4,14 +4,13 @@ from pathlib import Path
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.align.alarms import Watch
-from groundup.align.evaluation_points import EvaluationPoints
-from groundup.align.methods.ppo.module import derived_seed
+from groundup.align.context import Context, Metrics
+from groundup.align.methods import METHODS
 from groundup.align.monitor import load_monitor
 from groundup.align.policy import Policy
 from groundup.align.rollout import Rollout, RolloutWorker
-from groundup.align.samples import SampleTable
-from groundup.align.validation import Following
+from groundup.align.seeds import TEST, VALIDATION, derived_seed
+from groundup.align.validation import Validation
 from groundup.core.judging.statistics import cluster_bootstrap
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
@@ -22,11 +21,6 @@ from groundup.core.training.runtime import Log, draw, set_up
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.align import AlignParams
 from groundup.runner.params.training import RuntimeParams
-
-Metrics = dict[str, float | int | str]
-
-# Paths for derived_seed; iterations have (seed, iteration).
-VALIDATION, TEST = (0, 1), (0, 2)
 
 CARD = """
 ## Alignment
@@ -58,39 +52,25 @@ def align(
     check_model(reward, REWARD)
     tokenizer = shared_tokenizer({"sft": sft, "reward": reward})
     train, val, test = (
-        load_prompts(prompts / f"{split}.jsonl", tokenizer, params.max_prompt_tokens)
+        load_prompts(prompts / f"{split}.jsonl", tokenizer, params.rollout.max_prompt_tokens)
         for split in ("train", "val", "test")
     )
     model = load_causal_lm(sft, torch_device)
     _check_lengths(model, params)
     policy = Policy(model, params.lora).to(torch_device)
     worker = RolloutWorker(policy, RewardScorer.load(reward, torch_device), tokenizer, params)
-    val = draw(val, params.num_validation_prompts, derived_seed(params.seed, *VALIDATION))
-    following = Following(
-        worker,
-        EvaluationPoints(val, tokenizer),
-        Watch(val, tokenizer, load_monitor(monitor, params.monitor_judge), params.alarms, params.kl_stop),
-        SampleTable(val[: params.num_samples], tokenizer, report),
-        derived_seed(params.seed, *VALIDATION),
-        params,
-        log,
-    )
-    match params.method:  # each with its own imports: those of TRL's trainers of groups take a second
-        case "ppo":
-            from groundup.align.methods.ppo.train import train_ppo as train_policy
-        case "dpo":
-            from groundup.align.methods.dpo import train_on_pairs as train_policy
-        case "rloo" | "grpo":
-            from groundup.align.methods.grpo import train_in_groups as train_policy
-    training = train_policy(worker, following, train, params, runtime, torch_device, checkpoints, log)
-    following.write(report)
-    cost = Cost(num_parameters(model), following.num_learned_tokens, following.num_read_tokens)
+    val = draw(val, params.validation.num_prompts, derived_seed(params.seed, *VALIDATION))
+    validation = Validation(worker, val, load_monitor(monitor, params.monitor_judge), report, params, log)
+    train_policy = METHODS[params.method]()
+    training = train_policy(Context(worker, validation, train, params, runtime, torch_device, checkpoints, log))
+    validation.write()
+    cost = Cost(num_parameters(model), validation.num_learned_tokens, validation.num_read_tokens)
     write_cost(cost, report)
 
-    policy.load_weights(following.kept.weights)
+    policy.load_weights(validation.best.weights)
     metrics = {
         **training,
-        **following.metrics(),
+        **validation.metrics(),
         "flops": cost.flops,
         "checkpoint_seconds": checkpoints.seconds,
         **_heldout_metrics(worker, test, params),
@@ -101,34 +81,31 @@ def align(
 
 
 def _check_lengths(model: LlamaForCausalLM, params: AlignParams) -> None:
-    context = model.config.max_position_embeddings
-    needed = params.max_prompt_tokens + params.max_new_tokens + 1  # the reward model may be shown one more end-of-turn
+    context, rollout = model.config.max_position_embeddings, params.rollout
+    needed = rollout.max_prompt_tokens + rollout.max_new_tokens + 1  # the reward model may read one more end-of-turn
     if needed > context:
         raise ValueError(
-            f"align.max_prompt_tokens + align.max_new_tokens + 1 = {needed} is above the SFT model's context of "
-            f"{context} tokens; lower one of them"
+            f"align.rollout.max_prompt_tokens + align.rollout.max_new_tokens + 1 = {needed} is above the SFT model's "
+            f"context of {context} tokens; lower one of them"
         )
 
 
 def _heldout_metrics(worker: RolloutWorker, test: list[Prompt], params: AlignParams) -> Metrics:
     """One reply a test prompt, before and after, from the same random numbers."""
-    chosen = draw(test, params.num_test_prompts, derived_seed(params.seed, *TEST))
-    ids = [prompt.ids for prompt in chosen]
     seed = derived_seed(params.seed, *TEST)
+    chosen = draw(test, params.test.num_prompts, seed)
+    ids = [prompt.ids for prompt in chosen]
     with worker.policy.reference() as reference:
         before = worker.roll_out(reference, ids, seed)
     after = worker.roll_out(worker.policy.model, ids, seed)
-    low, high = cluster_bootstrap(
-        (after.scores - before.scores).tolist(),
-        [[prompt.conversation_id] for prompt in chosen],
-        params.bootstrap_samples,
-        seed,
-    )
+    gains = after.scores - before.scores
+    clusters = [[prompt.conversation_id] for prompt in chosen]
+    low, high = cluster_bootstrap(gains.tolist(), clusters, params.test.bootstrap_samples, seed)
     return {
         "num_test_prompts": len(chosen),
         "heldout_reward_before": before.scores.mean().item(),
         "heldout_reward_after": after.scores.mean().item(),
-        "heldout_reward_difference": (after.scores - before.scores).mean().item(),
+        "heldout_reward_difference": gains.mean().item(),
         "heldout_reward_difference_ci_low": low,
         "heldout_reward_difference_ci_high": high,
         "kl_to_reference": after.summary()["kl"],

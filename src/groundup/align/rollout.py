@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.align.methods.ppo.objective import token_kl
 from groundup.align.policy import Policy
-from groundup.align.tokens import Conversations, token_logprobs
-from groundup.core.model.generation import Replies, distinct_2, ended_chats, sample_replies
+from groundup.align.tokens import Conversations, token_kl, token_logprobs
+from groundup.core.model.generation import Replies, Sampler, distinct_2, ended_chats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.answers import Answers
 from groundup.runner.params.align import AlignParams
@@ -58,29 +57,21 @@ class RolloutWorker:
         self.policy = policy
         self.scorer = scorer
         self.tokenizer = tokenizer
-        self.params = params
-        self.eos_token_id: int = tokenizer.eos_token_id
-        self.pad_token_id: int = tokenizer.pad_token_id
+        rollout = params.rollout
+        self.sampler = Sampler.of(tokenizer, rollout.max_new_tokens, rollout.temperature, rollout.batch_size)
+        self.forward_batch_size = params.forward_batch_size
+        self.has_features = params.method == "ppo" and params.ppo.value_trunk == "shared"
 
     @torch.no_grad()
     def roll_out(self, model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
         """One reply a prompt; the same model and seed give the same replies."""
-        replies = sample_replies(
-            model,
-            prompts,
-            max_new_tokens=self.params.max_new_tokens,
-            temperature=self.params.temperature,
-            eos_token_id=self.eos_token_id,
-            pad_token_id=self.pad_token_id,
-            generator=torch.Generator().manual_seed(seed),
-            batch_size=self.params.rollout_batch_size,
-        )
+        replies = self.sampler.sample(model, prompts, seed)
         conversations = Conversations(prompts, replies.tokens)
         flat_logprobs = torch.tensor(list(chain.from_iterable(replies.logprobs)))
         logprobs = torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat_logprobs)
         hidden = self._reward_model_hidden(conversations, replies.ended)
         scores, scores_std = self.scorer.read(hidden)
-        if self.params.value_trunk == "shared":
+        if self.has_features:
             states = [x[: len(reply)] for x, reply in zip(hidden, replies.tokens, strict=True)]
             conversations = replace(conversations, features=pad_sequence(states, batch_first=True))
         return Rollout(
@@ -94,22 +85,21 @@ class RolloutWorker:
 
     def _reference_logprobs(self, conversations: Conversations) -> Tensor:
         logprobs = torch.zeros(conversations.mask.shape)
-        batch_size = self.params.forward_batch_size
         with self.policy.reference() as reference:
-            for rows, batch in conversations.batches(range(len(logprobs)), batch_size, reference.device):
-                logprobs[rows] = token_logprobs(reference, batch, self.params.temperature)[0].cpu()
+            for rows, batch in conversations.batches(range(len(logprobs)), self.forward_batch_size, reference.device):
+                logprobs[rows] = token_logprobs(reference, batch, self.sampler.temperature)[0].cpu()
         return logprobs
 
     def score(
         self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
         """Mean and std [B] by the reward model."""
-        return self.scorer.score(ended_chats(prompts, replies, ended, self.eos_token_id))
+        return self.scorer.score(ended_chats(prompts, replies, ended, self.sampler.eos_token_id))
 
     def _reward_model_hidden(self, conversations: Conversations, ended: Sequence[bool]) -> list[Tensor]:
         """What the reward model knows at each chat's end; with a shared trunk before each reply token too."""
-        chats = ended_chats(conversations.prompts, conversations.replies, ended, self.eos_token_id)
+        chats = ended_chats(conversations.prompts, conversations.replies, ended, self.sampler.eos_token_id)
         num_last = [1] * len(chats)
-        if self.params.value_trunk == "shared":
+        if self.has_features:
             num_last = [len(chat) - len(prompt) + 1 for chat, prompt in zip(chats, conversations.prompts, strict=True)]
         return self.scorer.hidden(chats, num_last)

@@ -18,7 +18,6 @@ class SampleTable:
 
     prompts: list[Prompt]
     tokenizer: PreTrainedTokenizerFast
-    report: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -39,12 +38,11 @@ class SampleTable:
                     "kl": round(rollout.kl[i].sum().item(), 4),
                 }
             )
-        self.write()
 
-    def write(self) -> None:
-        self.report.mkdir(parents=True, exist_ok=True)
-        write_jsonl(self.report / "samples.jsonl", self.rows)
-        (self.report / "samples.md").write_text(self._markdown(), encoding="utf-8")
+    def write(self, report: Path) -> None:
+        report.mkdir(parents=True, exist_ok=True)
+        write_jsonl(report / "samples.jsonl", self.rows)
+        (report / "samples.md").write_text(self._markdown(), encoding="utf-8")
 
     def _markdown(self) -> str:
         lines = [

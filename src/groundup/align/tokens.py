@@ -81,6 +81,14 @@ def token_logprobs(model: LlamaForCausalLM, batch: TokenBatch, temperature: floa
     return batch.by_reply(logprobs), batch.by_reply(entropy)
 
 
+def token_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """Single-sample estimate of the KL to the reference, token by token.
+
+    Its sum over a reply is log p(reply) / p_reference(reply): unbiased, though it can be negative for one reply.
+    """
+    return logprobs - reference_logprobs
+
+
 def token_values(value_model: nn.Module, batch: TokenBatch) -> Tensor:
     """Value before each reply token, [B, T]."""
     return batch.by_reply(value_model(batch))

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict
 
-import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.records import Message
-from groundup.core.model.generation import Replies, distinct_2, ended_chats, next_token_logprobs, sample_replies
+from groundup.core.model.generation import Replies, Sampler, distinct_2, ended_chats, next_token_logprobs
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
 from groundup.runner.params.evaluate import EvaluateParams
@@ -57,16 +56,8 @@ def sample_replies_of(
     params: EvaluateParams,
 ) -> Replies:
     """Every model draws from the same random numbers, so that equal models give equal replies."""
-    return sample_replies(
-        model,
-        prompts,
-        max_new_tokens=params.max_new_tokens,
-        temperature=params.temperature,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(params.seed),
-        batch_size=params.batch_size,
-    )
+    sampler = Sampler.of(tokenizer, params.max_new_tokens, params.temperature, params.batch_size)
+    return sampler.sample(model, prompts, params.seed)
 
 
 def reply_to_prompts(

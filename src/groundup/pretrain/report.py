@@ -3,12 +3,11 @@
 import re
 from pathlib import Path
 
-import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import encode_text
 from groundup.core.formats.jsonl import Row, write_jsonl
-from groundup.core.model.generation import sample_replies
+from groundup.core.model.generation import Sampler
 from groundup.runner.params.training import PretrainParams
 
 PROMPT_WORDS = 8
@@ -39,16 +38,9 @@ def write_samples(
     """Continuations of the first words of val documents, as samples.jsonl and samples.md."""
     chosen = documents[:: max(1, len(documents) // params.num_samples)][: params.num_samples]
     prompts = [first_words(row["text"], PROMPT_WORDS) for row in chosen]
-    replies = sample_replies(
-        model.eval(),
-        [[tokenizer.bos_token_id, *encode_text(tokenizer, prompt)] for prompt in prompts],
-        max_new_tokens=params.sample_tokens,
-        temperature=params.sample_temperature,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(params.seed),
-        batch_size=16,
-    )
+    ids = [[tokenizer.bos_token_id, *encode_text(tokenizer, prompt)] for prompt in prompts]
+    sampler = Sampler.of(tokenizer, params.sample_tokens, params.sample_temperature, batch_size=16)
+    replies = sampler.sample(model.eval(), ids, params.seed)
     texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in replies.tokens]
     rows = [{"prompt": prompt, "continuation": text} for prompt, text in zip(prompts, texts, strict=True)]
     write_jsonl(report / "samples.jsonl", rows)

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import render
 from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.formats.records import Message
-from groundup.core.model.generation import sample_replies
+from groundup.core.model.generation import Sampler
 from groundup.core.training.runtime import draw
 from groundup.reward.pairs import SAMPLED, Pair
 from groundup.runner.params.training import SampledParams
@@ -37,16 +36,8 @@ def sampled_pairs(
     drawn = draw([(row, ids) for row, ids in prompts if len(ids) < room], num_pairs, seed)
     if not drawn:
         return []
-    replies = sample_replies(
-        sft,
-        [ids for _, ids in drawn],
-        max_new_tokens=params.max_new_tokens,
-        temperature=params.temperature,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(seed),
-        batch_size=params.batch_size,
-    )
+    sampler = Sampler.of(tokenizer, params.max_new_tokens, params.temperature, params.batch_size)
+    replies = sampler.sample(sft, [ids for _, ids in drawn], seed)
     texts = tokenizer.batch_decode(replies.tokens, skip_special_tokens=True)
     pairs = (make_pair(row, text, tokenizer) for (row, _), text in zip(drawn, texts, strict=True))
     return [

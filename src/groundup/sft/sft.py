@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from groundup.core.formats.chat_format import load_tokenizer, render
 from groundup.core.formats.jsonl import Row, read_jsonl, write_jsonl
 from groundup.core.model.check import CAUSAL, check_model
-from groundup.core.model.generation import sample_replies
+from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import num_parameters, save_model
 from groundup.core.training.adapters import add_adapter, merge_adapter
 from groundup.core.training.cost import Cost, write_cost
@@ -150,16 +150,8 @@ def write_samples(
     prompts = [
         row["messages"][: 1 + next(i for i, m in enumerate(row["messages"]) if m["role"] == "user")] for row in chosen
     ]
-    replies = sample_replies(
-        model,
-        [render(tokenizer, prompt, reply_next=True) for prompt in prompts],
-        max_new_tokens=params.sample_tokens,
-        temperature=params.sample_temperature,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(params.seed),
-        batch_size=VALIDATION_BATCH,
-    )
+    sampler = Sampler.of(tokenizer, params.sample_tokens, params.sample_temperature, VALIDATION_BATCH)
+    replies = sampler.sample(model, [render(tokenizer, prompt, reply_next=True) for prompt in prompts], params.seed)
     samples = [
         {"messages": prompt, "reply": tokenizer.decode(tokens, skip_special_tokens=True)}
         for prompt, tokens in zip(prompts, replies.tokens, strict=True)

@@ -1,33 +1,30 @@
 """RLOO, GRPO and DPO as the stage runs them: they learn, resume to the same bytes, leave what PPO leaves."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from groundup.align.methods import METHODS as REGISTERED
 from groundup.align.methods.dpo import make_pairs
 from groundup.align.methods.grpo import GroupReward
 from groundup.core.training.runtime import NonFiniteLossError
 from groundup.runner.interruption import Terminated
-from tests.align.conftest import AlignRun
-from tests.align.test_align import LORA, Crash, Recorder, without_clock
+from groundup.runner.params.align import AlignParams, Method
+from tests.align.conftest import LORA, AlignRun, Recorder, without_clock
 
 METHODS = ("rloo", "grpo", "dpo")
 # Of PPO's, what another method does not have.
 ONLY_PPO = {"explained_variance", "explained_variance_last", "kl_coefficient_start", "kl_coefficient_end"}
-LEARNING = {"num_iterations": 8, "rollout_batch_size": 32, "minibatch_size": 16, "kl_budget": 40.0, "num_epochs": 2}
+LEARNING = {"num_iterations": 8, "rollout": {"batch_size": 32}, "minibatch_size": 16, "budgets": {"kl": 40.0}}
 
 
-class CrashingRecorder(Recorder):
-    """Crashes when an iteration's own row is logged, before anything of it is saved."""
-
-    def __call__(self, step: int, **values: float) -> None:
-        if step == self.crash_at and "policy_loss" in values:
-            raise Crash
-        super().__call__(step, **values)
+def test_every_method_of_the_schema_is_listed_and_has_a_section() -> None:
+    assert get_args(Method) == tuple(REGISTERED)
+    assert set(REGISTERED) <= set(AlignParams.model_fields)
 
 
 def settings(method: str, **changes: Any) -> dict[str, Any]:
@@ -78,19 +75,11 @@ def test_outputs_and_names_are_those_of_ppo(run_align: AlignRun, method: str) ->
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("crash_at", [1, 3])
 def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(run_align: AlignRun, method: str, crash_at: int) -> None:
-    whole, broken = Recorder(), CrashingRecorder(crash_at)
+    whole, broken = Recorder(), Recorder(crash_at, "policy_loss")
     expected = run_align("whole", whole, **settings(method))
-    with pytest.raises(Crash):
-        run_align("broken", broken, **settings(method))
-    broken.crash_at = None
-    metrics = run_align("broken", broken, **settings(method))
-    assert metrics["kept_iteration"] > 0
-    assert run_align.weights("broken") == run_align.weights("whole")
-    assert without_clock(metrics) == without_clock(expected)
-    assert broken.points == whole.points
-    for name in ("samples.jsonl", "evaluation_points.jsonl"):
-        files = [run_align.root / run / "report" / name for run in ("broken", "whole")]
-        assert files[0].read_bytes() == files[1].read_bytes()
+    assert expected["kept_iteration"] > 0
+    run_align.crash(broken, **settings(method))
+    run_align.assert_resumes(whole, expected, broken, **settings(method))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -106,10 +95,7 @@ def test_a_run_that_is_to_end_saves_the_iteration_it_is_in(run_align: AlignRun, 
     with pytest.raises(Terminated):
         run_align("broken", end_in_the_second, **settings(method, checkpoint_every=100))
     assert max(broken.points) in (2, 3)
-    metrics = run_align("broken", broken, **settings(method, checkpoint_every=100))
-    assert run_align.weights("broken") == run_align.weights("whole")
-    assert without_clock(metrics) == without_clock(expected)
-    assert broken.points == whole.points
+    run_align.assert_resumes(whole, expected, broken, **settings(method, checkpoint_every=100))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -126,9 +112,8 @@ def test_a_finished_run_called_again_only_measures(run_align: AlignRun, method: 
 def test_a_kl_above_the_stop_ends_training_for_good(run_align: AlignRun, method: str) -> None:
     stop = settings(
         method,
-        kl_target=1e-3,
-        kl_budget=1e-3,
-        kl_stop=1e-3,
+        budgets={"kl": 1e-3},
+        alarms={"kl_stop": 1e-3},
         rloo={"learning_rate": 3e-2, "num_generations": 2, "beta": 0.0},
     )
     curve, again = Recorder(), Recorder()
@@ -141,15 +126,13 @@ def test_a_kl_above_the_stop_ends_training_for_good(run_align: AlignRun, method:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_lora_publishes_adapter_and_merged_model_and_resumes(run_align: AlignRun, method: str) -> None:
-    curve = CrashingRecorder(crash_at=3)
-    changes = settings(method, lora=LORA, kl_budget=40.0)
+    whole, broken = Recorder(), Recorder(3, "policy_loss")
+    changes = settings(method, lora=LORA, budgets={"kl": 40.0})
     changes[method] |= {"learning_rate": 1e-2}
-    run_align("whole", **changes)
-    with pytest.raises(Crash):
-        run_align("broken", curve, **changes)
-    metrics = run_align("broken", **changes)
-    assert run_align.weights("broken") == run_align.weights("whole")
-    assert metrics["kept_iteration"] > 0
+    expected = run_align("whole", whole, **changes)
+    assert expected["kept_iteration"] > 0
+    run_align.crash(broken, **changes)
+    run_align.assert_resumes(whole, expected, broken, **changes)
     out = run_align.root / "broken/out"
     assert sorted(path.name for path in (out / "adapter").iterdir()) == [
         "README.md",
@@ -165,7 +148,7 @@ def test_lora_publishes_adapter_and_merged_model_and_resumes(run_align: AlignRun
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_published_model_loads_and_is_what_ppo_publishes(run_align: AlignRun, method: str) -> None:
-    run_align("ppo"), run_align("run", **settings(method, kl_budget=40.0))
+    run_align("ppo"), run_align("run", **settings(method, budgets={"kl": 40.0}))
     assert AutoModelForCausalLM.from_pretrained(run_align.root / "run/out").generation_config.use_cache
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         assert (run_align.root / "run/out" / name).read_bytes() == (run_align.root / "ppo/out" / name).read_bytes()
@@ -194,7 +177,9 @@ def test_what_trl_samples_is_scored_as_ppo_would(
         return rewards
 
     monkeypatch.setattr(GroupReward, "__call__", recorded)
-    run_align("run", **settings(method, length_control_gain=0.0, length_control_rate=0.0))
+    changes = settings(method)
+    changes[method] |= {"length_control_gain": 0.0, "length_control_rate": 0.0}
+    run_align("run", **changes)
     assert len(calls) == 4  # one an iteration: the passes over it sample no more
     config = AutoModelForCausalLM.from_pretrained(run_align.root / "sft").generation_config
     eos = config.eos_token_id

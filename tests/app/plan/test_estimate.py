@@ -50,7 +50,8 @@ def small() -> Params:
     p = changed(LAPTOP, "pretrain", num_steps=100, batch_size=8, accumulate=2, validate_every=50, num_samples=1)
     p = changed(p, "pretrain", num_validation_documents=10)
     p = changed(p, "sft", max_chats=1000, batch_size=2, accumulate=4, max_length=256, num_epochs=1.0)
-    return changed(p, "align", num_iterations=10, rollout_batch_size=64, max_new_tokens=50, num_epochs=2)
+    rollout = p.align.rollout.model_copy(update={"batch_size": 64, "max_new_tokens": 50})
+    return changed(p, "align", num_iterations=10, rollout=rollout, num_epochs=2)
 
 
 def test_work_is_counted_from_the_params() -> None:
@@ -114,7 +115,8 @@ def test_memory_of_measured_runs_is_met(
     p = changed(p, "model", context_length=256, scratch=p.model.scratch.model_copy(update=model))
     p = changed(p, "tokenizer", scratch=p.tokenizer.scratch.model_copy(update={"vocab_size": 4096}))
     p = changed(changed(p, "sft", batch_size=1, max_length=256), "reward", batch_size=16, max_length=256, dropout=0.1)
-    p = changed(p, "align", forward_batch_size=16, max_prompt_tokens=128, max_new_tokens=48)
+    rollout = p.align.rollout.model_copy(update={"max_prompt_tokens": 128, "max_new_tokens": 48})
+    p = changed(p, "align", forward_batch_size=16, rollout=rollout)
     p = changed(p, "evaluate", batch_size=32)
     room = rooms(p, DATA, count_work(p, DATA), "cpu")
     trained = zip(("pretrain", "sft", "reward", "align", "evaluate"), measured, strict=True)

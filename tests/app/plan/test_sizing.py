@@ -55,7 +55,7 @@ def four_layers(**changed: Any) -> Params:
         "reward__learning_rate": 0.0004,
         "align__minibatch_size": 32,
         "align__forward_batch_size": 16,
-        "align__value_learning_rate": 0.001,
+        "align__ppo__value_learning_rate": 0.001,
     }
     changes = fixed | changed
     return with_values(preset("laptop"), {key.replace("__", "."): value for key, value in changes.items()})
@@ -91,7 +91,7 @@ def test_twice_the_depth() -> None:
     assert changes["pretrain.warmup_steps"] == 141
     assert changes["pretrain.validate_every"] == 352
     assert changes["sft.learning_rate"] == 0.000354  # 0.001 / 2 / sqrt(2)
-    assert changes["align.value_learning_rate"] == 0.000354
+    assert changes["align.ppo.value_learning_rate"] == 0.000354
     assert (changes["reward.batch_size"], changes["reward.learning_rate"]) == (4, 7.07e-05)  # 0.0004 / 2 / sqrt(2) / 2
     assert changes["sft.max_chats"] == 3559  # 1500 sqrt(5.63)
     assert changes["align.forward_batch_size"] == 4  # twice the width, twice the layers

@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from groundup.app.serve.batch import Batch, Generation, Token
 from groundup.app.serve.plan import sampling
 from groundup.core.decoding import Decoding
-from groundup.core.model.generation import next_token_logprobs, sample_replies
+from groundup.core.model.generation import Sampler, next_token_logprobs
 from tests.core.model.variants import variant_model
 
 PLAIN = sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
@@ -56,21 +56,12 @@ def linear_batch(tiny_tokenizer: PreTrainedTokenizerFast) -> Batch:
 
 @pytest.mark.parametrize("kind", ["batch", "linear_batch"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_replies_are_those_of_sample_replies(
+def test_replies_are_those_of_the_sampler(
     request: pytest.FixtureRequest, tiny_tokenizer: PreTrainedTokenizerFast, kind: str, temperature: float
 ) -> None:
     batch = request.getfixturevalue(kind)
     many = prompts(11)
-    expected = sample_replies(
-        batch.model,
-        many,
-        max_new_tokens=LENGTH,
-        temperature=temperature,
-        eos_token_id=tiny_tokenizer.eos_token_id,
-        pad_token_id=tiny_tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(5),
-        batch_size=3,
-    )
+    expected = Sampler.of(tiny_tokenizer, LENGTH, temperature, batch_size=3).sample(batch.model, many, seed=5)
     uniforms = torch.rand(11, LENGTH, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     settings = GREEDY if temperature == 0 else PLAIN
     generations = [Generation(tuple(prompt), settings, LENGTH, 0, uniforms[i]) for i, prompt in enumerate(many)]

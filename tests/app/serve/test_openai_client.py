@@ -4,12 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import torch
 from openai import NotFoundError
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import encode_text, render
-from groundup.core.model.generation import sample_replies
+from groundup.core.model.generation import Sampler
 from tests.app.serve.conftest import Running
 
 HELLO = [{"role": "user", "content": "Hello there!"}]
@@ -26,16 +25,7 @@ def said(server: Running, **changes: Any) -> str:
 
 def reference(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: list[int], seed: int) -> str:
     """The reply of the project's own sampler."""
-    replies = sample_replies(
-        model,
-        [prompt],
-        max_new_tokens=20,
-        temperature=0.8,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(seed),
-        batch_size=1,
-    )
+    replies = Sampler.of(tokenizer, 20, temperature=0.8, batch_size=1).sample(model, [prompt], seed)
     return tokenizer.decode(replies.tokens[0], skip_special_tokens=True)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from groundup.core.model.generation import Replies, distinct_2, sample_replies, sample_tokens
+from groundup.core.model.generation import Replies, Sampler, distinct_2, sample_tokens
 from tests.core.model.variants import make_model
 
 EOS, PAD = 1, 2
@@ -20,16 +20,7 @@ def sample(
     batch_size: int = 64,
     max_new_tokens: int = 12,
 ) -> Replies:
-    return sample_replies(
-        model,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        eos_token_id=eos,
-        pad_token_id=PAD,
-        generator=torch.Generator().manual_seed(seed),
-        batch_size=batch_size,
-    )
+    return Sampler(eos, PAD, max_new_tokens, temperature, batch_size).sample(model, prompts, seed)
 
 
 def greedy_by_transformers(model: LlamaForCausalLM, prompt: list[int], eos: int) -> list[int]:

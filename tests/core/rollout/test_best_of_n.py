@@ -9,18 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.core.model.generation import sample_replies
+from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import save_model
 from groundup.core.model.scoring import RewardScorer
-from groundup.core.rollout.best_of_n import (
-    ReplyPool,
-    best_of_n_kl,
-    best_of_n_values,
-    best_replies,
-    flatten,
-    nearest_n,
-    sample_pool,
-)
+from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
 
 EOS, PAD = 1, 2
 
@@ -89,17 +81,10 @@ def scorer(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 
 def test_a_pool_holds_scored_replies_of_every_prompt(tiny_model: LlamaForCausalLM, scorer: RewardScorer) -> None:
     prompts = [[7, 8, 9], [20, 30]]
-    settings = {"max_new_tokens": 5, "temperature": 1.0, "eos_token_id": EOS, "pad_token_id": PAD, "batch_size": 4}
-    pool = sample_pool(tiny_model, scorer, prompts, 3, seed=5, **settings)
+    sampler = Sampler(EOS, PAD, max_new_tokens=5, temperature=1.0, batch_size=4)
+    pool = sample_pool(tiny_model, scorer, prompts, 3, sampler, seed=5)
     repeated = [prompts[0]] * 3 + [prompts[1]] * 3
-    replies = sample_replies(tiny_model, repeated, generator=torch.Generator().manual_seed(5), **settings)
-    assert flatten(pool) == replies.tokens
-    assert pool.ended.tolist() == [replies.ended[:3], replies.ended[3:]]
-    last = repeated[5] + pool.tokens[1][2] + ([] if pool.ended[1, 2] else [EOS])
+    replies = sampler.sample(tiny_model, repeated, seed=5)
+    assert pool.tokens == [replies.tokens[:3], replies.tokens[3:]]
+    last = repeated[5] + pool.tokens[1][2] + ([] if replies.ended[5] else [EOS])
     assert pool.scores[1, 2] == pytest.approx(scorer.score([last])[0].item(), abs=1e-5)
-
-
-def test_the_penalty_decides_between_replies() -> None:
-    pool = ReplyPool([[[5], [6, EOS]]], ended=np.array([[False, True]]), scores=np.array([[1.0, 0.8]]))
-    assert best_replies(pool, pool.rewards(0.0)) == [[5]]
-    assert best_replies(pool, pool.rewards(0.3)) == [[6, EOS]]

@@ -13,23 +13,15 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from groundup.align.methods.ppo.module import derived_seed
+from groundup.align.context import Context, Metrics
 from groundup.align.methods.updates import Updates, common_config, train
-from groundup.align.rollout import RolloutWorker
-from groundup.align.validation import Following
-from groundup.core.model.generation import sample_replies
+from groundup.align.seeds import PAIRS, derived_seed
 from groundup.core.rollout.answers import Answers
-from groundup.core.rollout.prompts import Prompt, PromptBatches
+from groundup.core.rollout.prompts import PromptBatches
 from groundup.core.rollout.rewards.shaping import shaped_rewards
-from groundup.core.training.runtime import Log
-from groundup.runner.checkpoints import Checkpoints
-from groundup.runner.params.align import AlignParams
-from groundup.runner.params.training import RuntimeParams
 from groundup.runner.steps import FinishedSteps
 
 logger = logging.getLogger(__name__)
-
-SAMPLES = (0, 3)  # path for derived_seed; validation and test have (0, 1) and (0, 2)
 
 
 class TokenPairsTrainer(DPOTrainer):
@@ -39,75 +31,56 @@ class TokenPairsTrainer(DPOTrainer):
         return dataset
 
 
-def train_on_pairs(
-    worker: RolloutWorker,
-    following: Following,
-    prompts: list[Prompt],
-    params: AlignParams,
-    runtime: RuntimeParams,
-    device: torch.device,
-    checkpoints: Checkpoints,
-    log: Log,
-) -> dict[str, float | int | str]:
-    """Sample pairs and train worker.policy on them, from the newest checkpoint if there is one."""
-    updates = Updates(following, params, checkpoints, log)
+def train_dpo(context: Context) -> Metrics:
+    """Sample pairs and train on them."""
+    worker, validation, params = context.worker, context.validation, context.params
+    updates = Updates(context)
     updates.start()
-    steps = FinishedSteps(checkpoints.folder / "steps")
-    made = steps.get("pairs", make_pairs, worker, following, prompts, params)
+    made = FinishedSteps(context.checkpoints.folder / "steps").get("pairs", make_pairs, context)
     logger.info("align: %d pairs, %d prompts whose replies are all worth the same", len(made["pairs"]), made["ties"])
     if not made["pairs"]:
         raise ValueError(
             f"the {params.dpo.num_generations} replies to each of {made['ties']} prompts are all worth the same to "
             "the reward model, so there is no pair for DPO to learn from: raise align.dpo.num_generations or "
-            "align.temperature"
+            "align.rollout.temperature"
         )
     learned = params.num_epochs * sum(
         2 * len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in made["pairs"]
     )
-    following.num_learned_tokens = learned
-    following.num_read_tokens = 2 * made["num_tokens"] + learned  # to sample, to score; by the reference
+    validation.num_learned_tokens = learned
+    validation.num_read_tokens = 2 * made["num_tokens"] + learned  # to sample, to score; by the reference
     trainer = TokenPairsTrainer(
         model=worker.policy.trained,
         args=DPOConfig(
-            **common_config(params, params.dpo, runtime, device, checkpoints),
+            **common_config(context, params.dpo.learning_rate, params.dpo.beta),
             num_train_epochs=params.num_epochs,
             max_length=None,
         ),
         train_dataset=Dataset.from_list(made["pairs"]),
         processing_class=worker.tokenizer,
     )
-    return train(trainer, updates, checkpoints) | {"num_pairs": len(made["pairs"])}
+    return train(trainer, updates, context.checkpoints) | {"num_pairs": len(made["pairs"])}
 
 
-def make_pairs(
-    worker: RolloutWorker, following: Following, prompts: list[Prompt], params: AlignParams
-) -> dict[str, Any]:
+def make_pairs(context: Context) -> dict[str, Any]:
     """Best and worst reply of SFT to each prompt, and how many prompts had no two replies of different reward."""
     start = time.perf_counter()
+    worker, validation, params = context.worker, context.validation, context.params
     group = params.dpo.num_generations
-    num_prompts = params.num_iterations * params.rollout_batch_size // group
-    (chosen,) = PromptBatches(prompts, num_prompts, params.seed, range(1, 2)).prompts_by_batch()
+    num_prompts = params.num_iterations * params.rollout.batch_size // group
+    (chosen,) = PromptBatches(context.prompts, num_prompts, params.seed, range(1, 2)).prompts_by_batch()
     repeated = [prompt.ids for prompt in chosen for _ in range(group)]
     with worker.policy.reference() as sft:
-        replies = sample_replies(
-            sft,
-            repeated,
-            max_new_tokens=params.max_new_tokens,
-            temperature=params.temperature,
-            eos_token_id=worker.eos_token_id,
-            pad_token_id=worker.pad_token_id,
-            generator=torch.Generator().manual_seed(derived_seed(params.seed, *SAMPLES)),
-            batch_size=params.rollout_batch_size,
-        )
+        replies = worker.sampler.sample(sft, repeated, derived_seed(params.seed, *PAIRS))
     scores, scores_std = worker.score(repeated, replies.tokens, replies.ended)
     answers = Answers(replies.tokens, replies.ended, scores, scores_std, kl=torch.zeros(len(repeated)))
-    rewards = shaped_rewards(answers, following.reference_length, params).view(num_prompts, group)
+    rewards = shaped_rewards(answers, validation.reference_length, params.rewards).view(num_prompts, group)
     pairs = []
     for i, (prompt, row) in enumerate(zip(chosen, rewards, strict=True)):
         if row.max() > row.min():
             best, worst = (replies.tokens[i * group + int(place)] for place in (row.argmax(), row.argmin()))
             pairs.append({"prompt_ids": prompt.ids, "chosen_ids": best, "rejected_ids": worst})
-    following.num_samples += len(repeated)
-    following.train_seconds += time.perf_counter() - start
+    validation.num_samples += len(repeated)
+    validation.train_seconds += time.perf_counter() - start
     num_tokens = sum(map(len, repeated)) + sum(map(len, replies.tokens))
     return {"pairs": pairs, "ties": num_prompts - len(pairs), "num_tokens": num_tokens}

@@ -9,18 +9,15 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from groundup.align.alarms import KL
+from groundup.align.context import Context, Metrics
 from groundup.align.controllers import LengthControl
-from groundup.align.validation import Following
-from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, trl_runtime
+from groundup.core.training.runtime import NonFiniteLossError, num_bytes, trl_runtime
 from groundup.core.training.trl_callbacks import KeepCheckpoints, named, run_trainer
 from groundup.runner.checkpoints import Checkpoints
-from groundup.runner.params.align import AlignParams
-from groundup.runner.params.methods import DpoParams, GroupParams
-from groundup.runner.params.training import RuntimeParams
 
 logger = logging.getLogger(__name__)
 
-STATE = "following.pt"
+STATE = "validation.pt"
 
 # Names of transformers and TRL -> ours (docs/metrics.md). What is not named is not logged.
 NAMES = {
@@ -32,19 +29,20 @@ NAMES = {
 
 
 class Updates(TrainerCallback):
-    """Follows a run of any method. An iteration is `num_iterations`-th part of all updates.
+    """Validates and saves a run of any method. An iteration is the `num_iterations`-th part of all updates.
 
     Checkpoints and rows of the curve fall on its end alone: TRL's buffer of samples and its sums are in no checkpoint.
     """
 
-    def __init__(self, following: Following, params: AlignParams, checkpoints: Checkpoints, log: Log) -> None:
-        self.following = following
-        self.length_control = LengthControl(params.length_control_gain, params.length_control_rate)
+    def __init__(self, context: Context, length_control: LengthControl | None = None) -> None:
+        self.validation = context.validation
+        self.policy = context.worker.policy
+        self.params = context.params
+        self.checkpoints = context.checkpoints
+        self.log = context.log
+        self.length_control = length_control
         self.sampled: dict[str, float] = {}  # figures of the replies that were last sampled
         self.stopped_early = ""  # the reason
-        self.params = params
-        self.checkpoints = checkpoints
-        self.log = log
         self._started = 0.0  # the present update, time.perf_counter
 
     def start(self) -> None:
@@ -52,12 +50,14 @@ class Updates(TrainerCallback):
         newest = self.checkpoints.newest()
         if newest is None:
             self._validate(0)
-            self.length_control.target = self.following.reference_length
-            self.following.sample(0)
+            if self.length_control:
+                self.length_control.target = self.validation.reference_length
+            self.validation.sample(0)
             return
         state = torch.load(newest / STATE, map_location="cpu", weights_only=True)
-        self.following.load_state(state["following"])
-        self.length_control.load_state(state["length_control"])
+        self.validation.load_state(state["validation"])
+        if self.length_control:
+            self.length_control.load_state(state["length_control"])
         self.stopped_early = state["stopped_early"]
 
     def _iteration(self, update: int, state: TrainerState) -> int:
@@ -71,8 +71,8 @@ class Updates(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
     ) -> None:
-        following, params = self.following, self.params
-        following.train_seconds += time.perf_counter() - self._started
+        validation, params = self.validation, self.params
+        validation.train_seconds += time.perf_counter() - self._started
         before, now = (self._iteration(state.global_step - back, state) for back in (1, 0))
         control.should_log = now > before
         control.should_save = False
@@ -83,21 +83,20 @@ class Updates(TrainerCallback):
         def is_due(every: int) -> bool:
             return is_last or now // every > before // every
 
-        if is_due(params.validate_every):
+        if is_due(params.validation.every):
             self._validate(now)
-            if KL in following.watch.standing and not is_last:
-                self.stopped_early = f"KL above kl_stop {params.kl_stop} at the validation of iteration {now}"
+            if KL in validation.alarms.standing and not is_last:
+                self.stopped_early = f"KL above kl_stop {params.alarms.kl_stop} at the validation of iteration {now}"
                 logger.warning("align: stopped early: %s", self.stopped_early)
                 control.should_training_stop = True
-        if is_due(params.sample_every):
-            following.sample(now)
+        if is_due(params.validation.sample_every):
+            validation.sample(now)
         control.should_save = is_due(params.checkpoint_every) or bool(self.stopped_early)
 
     def _validate(self, iteration: int) -> None:
-        policy = self.following.worker.policy
-        policy.trained.eval()
-        self.following.validate(iteration, lambda: {"policy": policy.weights()})
-        policy.trained.train()
+        self.policy.trained.eval()
+        self.validation.validate(iteration, lambda: {"policy": self.policy.weights()})
+        self.policy.trained.train()
 
     def on_log(
         self,
@@ -121,38 +120,33 @@ class Updates(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any) -> None:
         """Before KeepCheckpoints seals it. Tensors, numbers, strings, lists and dicts only: loading runs no code."""
         state_dict = {
-            "following": self.following.state(),
-            "length_control": self.length_control.state(),
+            "validation": self.validation.state(),
+            "length_control": self.length_control.state() if self.length_control else None,
             "stopped_early": self.stopped_early,
         }
         torch.save(state_dict, self.checkpoints.folder / f"checkpoint-{state.global_step}" / STATE)
 
 
-def common_config(
-    params: AlignParams,
-    method: GroupParams | DpoParams,
-    runtime: RuntimeParams,
-    device: torch.device,
-    checkpoints: Checkpoints,
-) -> dict[str, Any]:
+def common_config(context: Context, learning_rate: float, beta: float) -> dict[str, Any]:
     """What the configs of all methods share."""
+    params = context.params
     return {
-        "output_dir": str(checkpoints.folder),
+        "output_dir": str(context.checkpoints.folder),
         "seed": params.seed,
         "per_device_train_batch_size": params.minibatch_size,
-        "learning_rate": method.learning_rate,
+        "learning_rate": learning_rate,
         "lr_scheduler_type": "constant_with_warmup",
         # As a share of all updates; 0 is none.
         "warmup_steps": params.warmup_iterations / params.num_iterations,
         "max_grad_norm": params.max_gradient_norm,
-        "beta": method.beta,
+        "beta": beta,
         "disable_dropout": True,
-        **trl_runtime(runtime, device),
+        **trl_runtime(context.runtime, context.device),
     }
 
 
-def train(trainer: Trainer, updates: Updates, checkpoints: Checkpoints) -> dict[str, float | int | str]:
-    """Go on to the end; nothing if that was reached, or training had stopped."""
+def train(trainer: Trainer, updates: Updates, checkpoints: Checkpoints) -> Metrics:
+    """Continue to the end; nothing if that was reached, or training had stopped."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(updates)
     trainer.add_callback(KeepCheckpoints(checkpoints))

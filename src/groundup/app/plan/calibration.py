@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from groundup.app.plan.seconds import Rates
 from groundup.app.plan.workload import LIVE_SHARE, MEAN_CHAT, MEAN_DOCUMENT, MEAN_PROMPT
-from groundup.core.model.generation import sample_replies
+from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import build_llama
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.training.runtime import LIGHTNING_PRECISION, set_up
@@ -35,7 +35,7 @@ def machine(params: Params, device: str) -> str:
     """What the rates hold for: machine, library, and the shapes they were taken at."""
     runtime, p = params.runtime, params.pretrain
     shapes = [p.batch_size, p.optimizer, params.sft.batch_size, params.sft.max_length, params.reward.batch_size]
-    shapes += [params.align.forward_batch_size, params.align.rollout_batch_size, params.align.max_new_tokens]
+    shapes += [params.align.forward_batch_size, params.align.rollout.batch_size, params.align.rollout.max_new_tokens]
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     identity = [VERSION, platform.node(), name, device, torch.__version__, runtime.model_dump()]
     identity += [params.model.model_dump(), params.tokenizer.scratch.vocab_size, shapes]
@@ -68,6 +68,7 @@ def calibrate(params: Params, device: torch.device) -> Rates:
     bf16 = LIGHTNING_PRECISION[params.runtime.precision] == "bf16-mixed"
     half = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
     context, vocab_size = params.model.context_length, params.tokenizer.scratch.vocab_size
+    rollout = params.align.rollout
     module = PretrainModule(model, params.pretrain, compiled=device.type == "cuda")
     optimizer = build_optimizer(model, params.pretrain)
     packed = {
@@ -99,28 +100,17 @@ def calibrate(params: Params, device: torch.device) -> Rates:
     update_seconds = timed(lambda: optimizer.step() and None, device)
     sft_length = min(params.sft.max_length, context)
     sft_seconds = timed(learn(params.sft.batch_size, sft_length), device)
-    ppo_length = MEAN_PROMPT + round(LIVE_SHARE * params.align.max_new_tokens)
+    ppo_length = MEAN_PROMPT + round(LIVE_SHARE * rollout.max_new_tokens)
     ppo_seconds = timed(learn(params.align.forward_batch_size, ppo_length), device)
     adamw = torch.optim.AdamW(model.parameters(), lr=0.0)
     adamw_seconds = timed(lambda: adamw.step() and None, device)
     optimizer.zero_grad()
     reading = torch.randint(vocab_size, (16, min(MEAN_DOCUMENT, context)), device=device)
     read_seconds = timed(read, device)
-    replies = max(1, round(LIVE_SHARE * params.align.rollout_batch_size))
+    replies = max(1, round(LIVE_SHARE * rollout.batch_size))
 
-    def sample() -> None:
-        sample_replies(
-            model,
-            [[1] * MEAN_PROMPT] * replies,
-            max_new_tokens=params.align.max_new_tokens,
-            temperature=1.0,
-            eos_token_id=-1,
-            pad_token_id=0,
-            generator=torch.Generator().manual_seed(0),
-            batch_size=replies,
-        )
-
-    reply_seconds = timed(sample, device)
+    sampler = Sampler(-1, 0, rollout.max_new_tokens, temperature=1.0, batch_size=replies)
+    reply_seconds = timed(lambda: sampler.sample(model, [[1] * MEAN_PROMPT] * replies, seed=0), device)
     reward = LlamaForSequenceClassification(model.config)
     reward.config.num_labels, reward.config.pad_token_id = 1, 0
     reward = reward.to(device)
@@ -145,7 +135,7 @@ def calibrate(params: Params, device: torch.device) -> Rates:
         ppo_batch=ppo_seconds,
         read_token=read_seconds / reading.numel(),
         score_token=score_seconds / (len(chats) * len(chats[0])),
-        reply=reply_seconds / params.align.rollout_batch_size,
+        reply=reply_seconds / rollout.batch_size,
     )
 
 

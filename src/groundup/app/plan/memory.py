@@ -61,10 +61,10 @@ def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
         return activations(params, tokens) + logits(params, tokens, COPIES_OF_LOGITS)
 
     pairs = 2 * r.batch_size * r.max_length
-    m = params.model.scratch
+    m, rollout = params.model.scratch, a.rollout
     scores = 2 * r.batch_size * m.num_heads * r.max_length**2 * FLOAT * m.num_layers
-    chats = a.forward_batch_size * (a.max_prompt_tokens + a.max_new_tokens)
-    replies = a.forward_batch_size * a.max_new_tokens
+    chats = a.forward_batch_size * (rollout.max_prompt_tokens + rollout.max_new_tokens)
+    replies = a.forward_batch_size * rollout.max_new_tokens
     return {
         "prepare": 0,
         "tokenizer": 0,

@@ -29,7 +29,7 @@ class Rates:
     ppo_batch: float  # of align.forward_batch_size chats, policy alone
     read_token: float  # forward with the output head
     score_token: float  # forward without it
-    reply: float  # sampled, in batches of align.rollout_batch_size
+    reply: float  # sampled, in batches of align.rollout.batch_size
 
 
 def work_seconds(params: Params, data: Data, work: Work, rates: Rates) -> dict[str, float]:
@@ -76,8 +76,8 @@ def reward_seconds(params: Params, data: Data, work: Work, rates: Rates) -> floa
     val, test = data.num_val_pairs + heldout, data.num_test_pairs + heldout
     num_validations = work.pair_batches // r.validate_every
     scored = num_validations * val + work.num_pairs / r.num_epochs + val + test
-    # A reply was timed at align.max_new_tokens.
-    longer = r.sampled.max_new_tokens / params.align.max_new_tokens
+    # A reply was timed at align.rollout.max_new_tokens.
+    longer = r.sampled.max_new_tokens / params.align.rollout.max_new_tokens
     return (
         work.pair_batches * (rates.pair_batch + rates.adamw_update + TRAINER_BATCH)
         + scored * 2 * MEAN_CHAT * rates.score_token
@@ -90,17 +90,17 @@ def reward_seconds(params: Params, data: Data, work: Work, rates: Rates) -> floa
 def align_seconds(params: Params, rates: Rates) -> float:
     """PPO's; the other methods take as many samples, and one pass less over each."""
     a = params.align
-    tokens = MEAN_PROMPT + LIVE_SHARE * a.max_new_tokens
+    tokens = MEAN_PROMPT + LIVE_SHARE * a.rollout.max_new_tokens
     looked_at = rates.reply + tokens * (rates.read_token + rates.score_token)  # sampled, compared, scored
-    value = rates.score_token / rates.read_token if a.value_trunk == "separate" else 0.0
-    batches = a.num_epochs * a.rollout_batch_size / a.forward_batch_size
-    updates = a.num_epochs * a.rollout_batch_size / a.minibatch_size
+    value = rates.score_token / rates.read_token if a.ppo.value_trunk == "separate" else 0.0
+    batches = a.num_epochs * a.rollout.batch_size / a.forward_batch_size
+    updates = a.num_epochs * a.rollout.batch_size / a.minibatch_size
     iteration = (
-        a.rollout_batch_size * (looked_at + tokens * rates.score_token)
+        a.rollout.batch_size * (looked_at + tokens * rates.score_token)
         + batches * rates.ppo_batch * (1 + value)
         + updates * 2 * rates.adamw_update
     )
-    validations = (a.num_iterations // a.validate_every + 1) * a.num_validation_prompts + 2 * a.num_test_prompts
+    validations = (a.num_iterations // a.validation.every + 1) * a.validation.num_prompts + 2 * a.test.num_prompts
     return a.num_iterations * iteration + validations * looked_at + ALIGN_REST
 
 
@@ -109,7 +109,7 @@ def evaluate_seconds(params: Params, rates: Rates) -> float:
     tokens = evaluate_tokens(params)
     replies = 3 * e.num_prompts + NUM_PROBED_REPLIES * e.probes.num_replies / 2
     replies += e.best_of_n.num_prompts * e.best_of_n.num_replies
-    longer = e.max_new_tokens / params.align.max_new_tokens
+    longer = e.max_new_tokens / params.align.rollout.max_new_tokens
     return tokens * rates.read_token + replies * longer * rates.reply + EVALUATE_REST
 
 
@@ -123,7 +123,7 @@ def costs(params: Params, work: Work) -> dict[str, Cost]:
     """Arithmetic of the stages that have any to speak of."""
     n, ppo = work.num_parameters, work.ppo_tokens
     sampled = round(work.num_pairs * MEAN_CHAT) if params.reward.sampled.weight > 0 else 0
-    models = 2 if params.align.value_trunk == "separate" else 1
+    models = 2 if params.align.ppo.value_trunk == "separate" else 1
     return {
         "pretrain": Cost(n, work.pretrain_tokens, 0),
         "sft": Cost(n, work.sft_tokens, 0),

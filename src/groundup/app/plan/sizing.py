@@ -25,8 +25,10 @@ rates alone, and the transfer is approximate.
 """
 
 import math
+from typing import get_args
 
 from groundup.runner.params import Params
+from groundup.runner.params.align import Method
 from groundup.runner.params.training import ScratchModelParams
 
 BATCH_EXPONENT = 0.383
@@ -117,11 +119,8 @@ def resize(preset: Params, depth: int) -> Changes:
         "reward.learning_rate": scaled(r.learning_rate, hidden * math.sqrt(reward_batch / r.batch_size)),
         "reward.sampled.max_pairs": max(1, round(r.sampled.max_pairs * more)),
         "reward.sampled.batch_size": fitting(r.sampled.batch_size, activations, r.sampled.batch_size),
-        "align.learning_rate": scaled(a.learning_rate, hidden),
-        "align.value_learning_rate": scaled(a.value_learning_rate, hidden),
-        "align.rloo.learning_rate": scaled(a.rloo.learning_rate, hidden),
-        "align.grpo.learning_rate": scaled(a.grpo.learning_rate, hidden),
-        "align.dpo.learning_rate": scaled(a.dpo.learning_rate, hidden),
+        **{f"align.{name}.learning_rate": scaled(getattr(a, name).learning_rate, hidden) for name in get_args(Method)},
+        "align.ppo.value_learning_rate": scaled(a.ppo.value_learning_rate, hidden),
         "align.forward_batch_size": fitting(a.forward_batch_size, activations, a.minibatch_size),
         **{key: max(1, round(limit * more)) for key, limit in optional.items() if limit is not None},
     }

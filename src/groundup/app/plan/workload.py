@@ -111,5 +111,7 @@ def count_work(params: Params, data: Data) -> Work:
         sft_updates=math.ceil(sft_batches / s.accumulate),
         num_pairs=round(r.num_epochs * num_pairs),
         pair_batches=math.ceil(r.num_epochs * num_pairs / r.batch_size),
-        ppo_tokens=round(a.num_iterations * a.rollout_batch_size * (MEAN_PROMPT + LIVE_SHARE * a.max_new_tokens)),
+        ppo_tokens=round(
+            a.num_iterations * a.rollout.batch_size * (MEAN_PROMPT + LIVE_SHARE * a.rollout.max_new_tokens)
+        ),
     )

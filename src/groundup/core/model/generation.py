@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.model.cache import StockCache, prefill
 from groundup.core.model.decode_step import DecodeStep
@@ -27,79 +27,81 @@ class Replies:
     ended: list[bool]  # by end-of-turn; the others ran out of max_new_tokens
 
 
-@torch.inference_mode()
-def sample_replies(
-    model: LlamaForCausalLM,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    eos_token_id: int,
-    pad_token_id: int,
-    generator: torch.Generator,
-    batch_size: int,
-) -> Replies:
-    """Replies drawn at `temperature`, the most likely token each time at 0; `generator` lives on the CPU.
+@dataclass(frozen=True)
+class Sampler:
+    """Draws replies at `temperature`, the most likely token each time at 0."""
 
-    One uniform number decides one token, and all of them are drawn before the prompts are batched: neither the batch
-    size nor the other prompts change a reply, except where rounding tips a number that lies between two tokens.
-    """
-    uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator, dtype=torch.float64)
-    replies = Replies([[] for _ in prompts], [[] for _ in prompts], [False for _ in prompts])
-    by_length = sorted(
-        range(len(prompts)), key=lambda i: len(prompts[i])
-    )  # similar prompts leave small gaps in the cache
-    longest = max_new_tokens + max(map(len, prompts), default=0)
-    decode_step = DecodeStep(model.model, longest) if is_plain(model.model) else StockCache.step
-    for start in range(0, len(prompts), batch_size):
-        rows = by_length[start : start + batch_size]
-        tokens, logprobs = _sample_batch(
-            model, decode_step, [prompts[i] for i in rows], uniforms[rows], temperature, eos_token_id, pad_token_id
-        )
-        for i, row, row_logprobs in zip(rows, tokens, logprobs, strict=True):
-            replies.ended[i] = eos_token_id in row
-            length = row.index(eos_token_id) + 1 if replies.ended[i] else max_new_tokens
-            replies.tokens[i] = row[:length]
-            replies.logprobs[i] = row_logprobs[:length]
-    return replies
+    eos_token_id: int
+    pad_token_id: int
+    max_new_tokens: int
+    temperature: float
+    batch_size: int
 
+    @classmethod
+    def of(
+        cls, tokenizer: PreTrainedTokenizerFast, max_new_tokens: int, temperature: float, batch_size: int
+    ) -> "Sampler":
+        return cls(tokenizer.eos_token_id, tokenizer.pad_token_id, max_new_tokens, temperature, batch_size)
 
-def _sample_batch(
-    model: LlamaForCausalLM,
-    decode_step: Callable[[Any, torch.Tensor], torch.Tensor],  # as Cache.step
-    prompts: Sequence[Sequence[int]],
-    uniforms: torch.Tensor,  # [B, T]
-    temperature: float,
-    eos_token_id: int,
-    pad_token_id: int,
-) -> tuple[list[list[int]], list[list[float]]]:
-    """Tokens and their log-probabilities, [B, T] each; what follows an end-of-turn token has no meaning."""
-    device = model.device
-    num_rows, max_new_tokens = uniforms.shape
-    uniforms = put_uniforms(uniforms, device)
-    tokens = torch.full((num_rows, max_new_tokens), pad_token_id, device=device)
-    logprobs = torch.zeros(num_rows, max_new_tokens, device=device)
+    @torch.inference_mode()
+    def sample(self, model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], seed: int) -> Replies:
+        """One reply a prompt.
 
-    cache, hidden = prefill(model.model, prompts, max_new_tokens)
-    rows = torch.arange(num_rows, device=device)  # which rows are still in the batch
-    ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
+        One uniform number decides one token, and all of them are drawn before the prompts are batched: neither the
+        batch size nor the other prompts change a reply, except where rounding tips a number between two tokens.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        uniforms = torch.rand(len(prompts), self.max_new_tokens, generator=generator, dtype=torch.float64)
+        replies = Replies([[] for _ in prompts], [[] for _ in prompts], [False for _ in prompts])
+        # Similar prompts leave small gaps in the cache.
+        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        longest = self.max_new_tokens + max(map(len, prompts), default=0)
+        decode_step = DecodeStep(model.model, longest) if is_plain(model.model) else StockCache.step
+        for start in range(0, len(prompts), self.batch_size):
+            rows = by_length[start : start + self.batch_size]
+            tokens, logprobs = self._sample_batch(model, decode_step, [prompts[i] for i in rows], uniforms[rows])
+            for i, row, row_logprobs in zip(rows, tokens, logprobs, strict=True):
+                replies.ended[i] = self.eos_token_id in row
+                length = row.index(self.eos_token_id) + 1 if replies.ended[i] else self.max_new_tokens
+                replies.tokens[i] = row[:length]
+                replies.logprobs[i] = row_logprobs[:length]
+        return replies
 
-    for step in range(max_new_tokens):
-        scores = next_token_scores(model, model.lm_head(hidden), temperature)
-        distribution = scores.softmax(-1)
-        token = scores.argmax(-1) if temperature == 0 else sample_tokens(distribution, uniforms[rows, step])
-        tokens[rows, step] = token
-        logprobs[rows, step] = distribution.gather(1, token[:, None])[:, 0].log()
-        ended |= token == eos_token_id
-        num_ended = int(ended.sum())
-        if num_ended == len(rows) or step + 1 == max_new_tokens:
-            break
-        if num_ended >= COMPACT_SHARE * len(rows):
-            kept = (~ended).nonzero()[:, 0]
-            cache.select(kept)
-            rows, token, ended = (x[kept] for x in (rows, token, ended))
-        hidden = decode_step(cache, token)
-    return tokens.tolist(), logprobs.tolist()
+    def _sample_batch(
+        self,
+        model: LlamaForCausalLM,
+        decode_step: Callable[[Any, torch.Tensor], torch.Tensor],  # as Cache.step
+        prompts: Sequence[Sequence[int]],
+        uniforms: torch.Tensor,  # [B, T]
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Tokens and their log-probabilities, [B, T] each; what follows an end-of-turn token has no meaning."""
+        device = model.device
+        num_rows, max_new_tokens = uniforms.shape
+        uniforms = put_uniforms(uniforms, device)
+        tokens = torch.full((num_rows, max_new_tokens), self.pad_token_id, device=device)
+        logprobs = torch.zeros(num_rows, max_new_tokens, device=device)
+
+        cache, hidden = prefill(model.model, prompts, max_new_tokens)
+        rows = torch.arange(num_rows, device=device)  # which rows are still in the batch
+        ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
+
+        for step in range(max_new_tokens):
+            scores = next_token_scores(model, model.lm_head(hidden), self.temperature)
+            distribution = scores.softmax(-1)
+            greedy = self.temperature == 0
+            token = scores.argmax(-1) if greedy else sample_tokens(distribution, uniforms[rows, step])
+            tokens[rows, step] = token
+            logprobs[rows, step] = distribution.gather(1, token[:, None])[:, 0].log()
+            ended |= token == self.eos_token_id
+            num_ended = int(ended.sum())
+            if num_ended == len(rows) or step + 1 == max_new_tokens:
+                break
+            if num_ended >= COMPACT_SHARE * len(rows):
+                kept = (~ended).nonzero()[:, 0]
+                cache.select(kept)
+                rows, token, ended = (x[kept] for x in (rows, token, ended))
+            hidden = decode_step(cache, token)
+        return tokens.tolist(), logprobs.tolist()
 
 
 def next_token_logprobs(model: LlamaForCausalLM, logits: torch.Tensor, temperature: float) -> torch.Tensor:

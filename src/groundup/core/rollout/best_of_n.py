@@ -5,15 +5,13 @@ Whatever n is worth follows from one pool of N >= n replies a prompt.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from math import comb, log
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
-from groundup.core.model.generation import ended_chats, sample_replies
+from groundup.core.model.generation import Sampler, ended_chats
 from groundup.core.model.scoring import RewardScorer
 
 
@@ -22,12 +20,7 @@ class ReplyPool:
     """N replies of one model to each of P prompts, in the order of the prompts."""
 
     tokens: list[list[list[int]]]  # [P][N]; the last token is end-of-turn if the reply ended
-    ended: NDArray[np.bool_]  # [P, N]
     scores: NDArray[np.float64]  # [P, N] of the reward model
-
-    def rewards(self, missing_eos_penalty: float) -> NDArray[np.float64]:
-        """[P, N] scores less the penalty of replies that did not end."""
-        return self.scores - missing_eos_penalty * ~self.ended
 
 
 def sample_pool(
@@ -35,33 +28,17 @@ def sample_pool(
     scorer: RewardScorer,
     prompts: Sequence[Sequence[int]],
     num_replies: int,
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    eos_token_id: int,
-    pad_token_id: int,
+    sampler: Sampler,
     seed: int,
-    batch_size: int,
 ) -> ReplyPool:
     """`num_replies` a prompt. A reply that ran out of tokens is scored with the end-of-turn it lacks, as in PPO."""
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]
-    replies = sample_replies(
-        model,
-        repeated,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        eos_token_id=eos_token_id,
-        pad_token_id=pad_token_id,
-        generator=torch.Generator().manual_seed(seed),
-        batch_size=batch_size,
-    )
-    chats = ended_chats(repeated, replies.tokens, replies.ended, eos_token_id)
-    shape = (len(prompts), num_replies)
+    replies = sampler.sample(model, repeated, seed)
+    chats = ended_chats(repeated, replies.tokens, replies.ended, sampler.eos_token_id)
     starts = range(0, len(repeated), num_replies)
     return ReplyPool(
         tokens=[replies.tokens[start : start + num_replies] for start in starts],
-        ended=np.array(replies.ended).reshape(shape),
-        scores=scorer.score(chats)[0].double().numpy().reshape(shape),
+        scores=scorer.score(chats)[0].double().numpy().reshape(len(prompts), num_replies),
     )
 
 
@@ -98,13 +75,3 @@ def best_of_n_kl(n: float) -> float:
 def nearest_n(kl: float, largest: int) -> int:
     """The n <= `largest` whose KL bound is nearest to `kl`."""
     return min(range(1, largest + 1), key=lambda n: abs(best_of_n_kl(n) - kl))
-
-
-def best_replies(pool: ReplyPool, rewards: NDArray[np.float64]) -> list[list[int]]:
-    """The reply of the highest reward to each prompt, the first one of equals."""
-    return [replies[int(best)] for replies, best in zip(pool.tokens, rewards.argmax(axis=1), strict=True)]
-
-
-def flatten(pool: ReplyPool) -> list[list[int]]:
-    """All replies, prompt by prompt: what a judge scores to get `values`, reshaped to [P, N]."""
-    return list(chain.from_iterable(pool.tokens))

@@ -32,7 +32,7 @@ def load_prompts(path: Path, tokenizer: PreTrainedTokenizerFast, max_prompt_toke
     if not short:
         raise ValueError(
             f"{path.name}: none of its {len(prompts)} prompts has at most {max_prompt_tokens} tokens; "
-            "raise align.max_prompt_tokens, lower prepare.prompts.turns or add chats"
+            "raise align.rollout.max_prompt_tokens, lower prepare.prompts.turns or add chats"
         )
     logger.info("align: %s: %d prompts, %d too long", path.name, len(short), len(prompts) - len(short))
     return short

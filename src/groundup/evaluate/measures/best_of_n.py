@@ -7,6 +7,7 @@ import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.judging.judge import Judge
+from groundup.core.model.generation import Sampler
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
 from groundup.core.training.runtime import draw
@@ -66,12 +67,8 @@ def reply_pool(
         scorer,
         [prompt.ids for prompt in prompts],
         params.best_of_n.num_replies,
-        max_new_tokens=params.max_new_tokens,
-        temperature=params.temperature,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        seed=params.seed,
-        batch_size=params.best_of_n.batch_size,
+        Sampler.of(tokenizer, params.max_new_tokens, params.temperature, params.best_of_n.batch_size),
+        params.seed,
     )
     texts = [tokenizer.batch_decode(replies, skip_special_tokens=True) for replies in pool.tokens]
     return Pool(texts=[[text.strip() for text in row] for row in texts], scores=pool.scores.tolist())

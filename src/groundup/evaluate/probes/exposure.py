@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import encode_text
-from groundup.core.model.generation import sample_replies
+from groundup.core.model.generation import Sampler
 from groundup.core.text.canaries import FILE, Canary, read_canary_file, secret_text
 from groundup.evaluate.reply_likelihood import Branches, branch_nats
 from groundup.runner.params.evaluate import EvaluateParams
@@ -65,14 +64,5 @@ def _extraction(
 ) -> float:
     """1 if the likeliest continuation is the secret."""
     secret = encode_text(tokenizer, secret_text(canary.secret))
-    replies = sample_replies(
-        model,
-        [prefix],
-        max_new_tokens=len(secret),
-        temperature=0.0,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        generator=torch.Generator().manual_seed(0),
-        batch_size=1,
-    )
+    replies = Sampler.of(tokenizer, len(secret), temperature=0.0, batch_size=1).sample(model, [prefix], seed=0)
     return float(replies.tokens[0] == secret)

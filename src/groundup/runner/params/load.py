@@ -7,7 +7,7 @@ from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from groundup.runner.files import DamagedFileError, read_yaml
-from groundup.runner.params.align import AlignParams
+from groundup.runner.params.align import AlignParams, align_checks
 from groundup.runner.params.decoding import budget_problems
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.moved import ADDED, new_places
@@ -54,7 +54,7 @@ class Params(Section):
 def cross_section_problems(p: Params) -> list[str]:
     """Contradictions between values that are each fine alone, one line a problem."""
     context, llama, vocabulary = p.model.context_length, p.model.scratch, p.tokenizer.scratch
-    splits = p.prepare.splits
+    splits, rollout = p.prepare.splits, p.align.rollout
     names = [source.name for source in p.prepare.sources]
     held_out = splits.val + splits.test + splits.monitor + splits.judge
     checks = [
@@ -102,8 +102,9 @@ def cross_section_problems(p: Params) -> list[str]:
             for name, section in (("sft", p.sft), ("reward", p.reward))
         ),
         (
-            p.align.max_prompt_tokens + p.align.max_new_tokens < context,
-            f"align.max_prompt_tokens + align.max_new_tokens = {p.align.max_prompt_tokens + p.align.max_new_tokens} "
+            rollout.max_prompt_tokens + rollout.max_new_tokens < context,
+            "align.rollout.max_prompt_tokens + align.rollout.max_new_tokens = "
+            f"{rollout.max_prompt_tokens + rollout.max_new_tokens} "
             f"must be below model.context_length {context}, for a reply that did not end is scored with an end token: "
             "lower one of them",
         ),
@@ -118,17 +119,7 @@ def cross_section_problems(p: Params) -> list[str]:
             f"model.context_length {context}: lower it",
         ),
         *((False, f"evaluate.decoding: {problem}") for problem in budget_problems(p.evaluate.decoding).values()),
-        (
-            p.align.rollout_batch_size % p.align.minibatch_size == 0,
-            f"align.minibatch_size {p.align.minibatch_size} must divide align.rollout_batch_size "
-            f"{p.align.rollout_batch_size}",
-        ),
-        *method_checks(p.align),
-        (
-            p.align.kl_target <= p.align.kl_budget <= p.align.kl_stop,
-            "align.kl_target <= align.kl_budget <= align.kl_stop must hold, got "
-            f"{p.align.kl_target}, {p.align.kl_budget}, {p.align.kl_stop}",
-        ),
+        *align_checks(p.align),
         (
             p.prepare.clean.min_characters <= p.prepare.clean.max_characters,
             f"prepare.clean.max_characters {p.prepare.clean.max_characters} is below prepare.clean.min_characters "
@@ -158,24 +149,6 @@ def cross_section_problems(p: Params) -> list[str]:
         ),
     ]
     return [problem for holds, problem in checks if not holds]
-
-
-def method_checks(p: AlignParams) -> list[tuple[bool, str]]:
-    """Of the method that is chosen; the others may wait for theirs."""
-    if p.method == "ppo":
-        return []
-    groups = {"rloo": p.rloo.num_generations, "grpo": p.grpo.num_generations, "dpo": p.dpo.num_generations}
-    group = groups[p.method]
-    return [
-        (
-            p.rollout_batch_size % group == 0,
-            f"align.{p.method}.num_generations {group} must divide align.rollout_batch_size {p.rollout_batch_size}",
-        ),
-        (
-            p.lora is None or "lm_head" not in p.lora.target_modules,
-            f"align.lora.target_modules: {p.method} cannot train an adapter of lm_head; leave it out",
-        ),
-    ]
 
 
 COMMITTED = "`git show HEAD:params.yaml`"
@@ -244,10 +217,10 @@ def _explain(detail: ErrorDetails) -> list[str]:
         case "missing":
             return [f"{where}: missing; add it ({COMMITTED} shows every key)"]
         case "union_tag_not_found":
-            return [f"{where}.kind: missing; add it (data/README.md shows the kinds)"]
+            return [f"{where}.kind: missing; add it (params.yaml and data/README.md show the kinds)"]
         case "union_tag_invalid":
             tag, expected = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
-            return [f"{where}.kind: {tag!r} is no kind of source; use {expected}"]
+            return [f"{where}.kind: {tag!r} is not a kind of this; use {expected}"]
         case "extra_forbidden" if places := new_places(where):
             return [f"{where}: is {' and '.join(places)} now; `groundup configure --migrate` rewrites the file"]
         case "extra_forbidden":

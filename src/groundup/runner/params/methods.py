@@ -1,23 +1,55 @@
-"""Params of the methods of alignment that TRL trains; what they share with PPO stays in align."""
+"""Params of the methods of alignment: what a method reads alone. What all read stands in align itself."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from groundup.runner.params.section import NonNegativeFloat, PositiveFloat, Section
+from groundup.runner.params.section import (
+    AtLeastOne,
+    Count,
+    Fraction,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Section,
+)
 
 Group = Annotated[int, Field(ge=2)]
 
 
+class PpoParams(Section):
+    learning_rate: PositiveFloat
+    clip_range: PositiveFloat
+    value_trunk: Literal["separate", "shared"]
+    value_learning_rate: PositiveFloat
+    value_clip_range: PositiveFloat
+    discount: Fraction
+    gae_lambda: Fraction
+    entropy_coefficient: NonNegativeFloat
+    entropy_floor: Fraction
+    entropy_floor_rate: NonNegativeFloat
+    kl_coefficient: NonNegativeFloat
+    kl_target: PositiveFloat
+    kl_horizon: PositiveFloat
+    length_control_gain: NonNegativeFloat
+    length_control_rate: NonNegativeFloat
+    rollback_after: Positive
+    rollback_kl_factor: AtLeastOne
+    max_rollbacks: Count
+
+
 class GroupParams(Section):
-    """RLOO and GRPO: what differs from PPO, which has the other keys."""
+    """RLOO and GRPO."""
 
     learning_rate: PositiveFloat
-    num_generations: Group  # replies to each prompt; rollout_batch_size is that of all
-    beta: NonNegativeFloat  # weight of the KL to the SFT model
+    num_generations: Group
+    beta: NonNegativeFloat
+    clip_range: PositiveFloat
+    length_control_gain: NonNegativeFloat
+    length_control_rate: NonNegativeFloat
 
 
 class DpoParams(Section):
     learning_rate: PositiveFloat
-    num_generations: Group  # replies to each prompt, the best and the worst of which make a pair
-    beta: PositiveFloat  # weight of the KL to the SFT model
+    num_generations: Group
+    beta: PositiveFloat

@@ -16,14 +16,65 @@ MODEL = (
     "initializer_range",
 )
 TOKENIZER = ("vocab_size", "min_frequency", "curve_vocab_sizes")
+# Section of align -> its keys, as name now or (name before, name now).
+ALIGN: dict[str, tuple[str | tuple[str, str], ...]] = {
+    "rollout": ("max_prompt_tokens", "max_new_tokens", "temperature", ("rollout_batch_size", "batch_size")),
+    "budgets": (("kl_budget", "kl"), ("length_budget", "length"), ("diversity_budget", "diversity")),
+    "alarms": ("kl_stop",),
+    "validation": (
+        ("validate_every", "every"),
+        ("num_validation_prompts", "num_prompts"),
+        "sample_every",
+        "num_samples",
+    ),
+    "test": (("num_test_prompts", "num_prompts"), "bootstrap_samples"),
+    "ppo": (
+        "learning_rate",
+        "value_trunk",
+        "value_learning_rate",
+        "value_clip_range",
+        "discount",
+        "gae_lambda",
+        "entropy_coefficient",
+        "entropy_floor",
+        "entropy_floor_rate",
+        "kl_coefficient",
+        "kl_target",
+        "kl_horizon",
+        ("alarms.rollback_after", "rollback_after"),
+        ("alarms.rollback_kl_factor", "rollback_kl_factor"),
+        ("alarms.max_rollbacks", "max_rollbacks"),
+    ),
+}
+OF_EACH_METHOD = ("clip_range", "length_control_gain", "length_control_rate")
 
 # Old key -> its new places; a value that several sections read now goes to each.
 MOVED: dict[str, tuple[str, ...]] = {
     **{f"model.{name}": (f"model.scratch.{name}",) for name in MODEL},
     **{f"tokenizer.{name}": (f"tokenizer.scratch.{name}",) for name in TOKENIZER},
+    **{
+        f"align.{old}": (f"align.{section}.{new}",)
+        for section, names in ALIGN.items()
+        for old, new in ((name, name) if isinstance(name, str) else name for name in names)
+    },
+    **{f"align.{name}": tuple(f"align.{m}.{name}" for m in ("ppo", "rloo", "grpo")) for name in OF_EACH_METHOD},
 }
+
+
+def rewards(pessimism: float, length: float, repetition: float, missing_end: float) -> list[dict[str, Any]]:
+    """The terms that four penalties were."""
+    return [
+        {"kind": "reward_model", "weight": 1.0, "pessimism": pessimism},
+        {"kind": "length", "weight": length},
+        {"kind": "repetition", "weight": repetition},
+        {"kind": "missing_end_of_turn", "weight": missing_end},
+    ]
+
+
+PENALTIES = ("align.pessimism", "align.length_penalty", "align.repetition_penalty", "align.missing_eos_penalty")
+
 # New key -> the old keys that it is made of, and how from their values.
-MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {}
+MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {"align.rewards": (PENALTIES, rewards)}
 # New key -> the value that means what the older version did.
 ADDED: dict[str, Any] = {"model.base": None}
 

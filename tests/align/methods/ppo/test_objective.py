@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from groundup.align.methods.ppo import objective
+from groundup.align.tokens import token_kl
 
 LENGTHS = [5, 1, 3]
 MASK = torch.tensor([[t < length for t in range(5)] for length in LENGTHS])
@@ -32,7 +33,7 @@ def test_token_rewards_literal() -> None:
 
 
 def test_token_kl_sums_to_the_log_ratio_of_the_reply() -> None:
-    kl = objective.token_kl(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -1.0]]))
+    kl = token_kl(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -1.0]]))
     assert kl.tolist() == [[0.5, -1.0]]
 
 
@@ -110,7 +111,7 @@ def test_losses_and_kl_by_hand() -> None:
     k3 = [0.5 - math.log(1.5), -0.5 + math.log(2), 0.0]
     assert objective.approximate_kl(new, old).tolist() == [pytest.approx(k3, abs=1e-6)]
     kl = [math.log(1.5), -math.log(2), 0.0]
-    assert objective.token_kl(new, old).tolist() == [pytest.approx(kl, abs=1e-6)]
+    assert token_kl(new, old).tolist() == [pytest.approx(kl, abs=1e-6)]
     values, old_values, returns = torch.tensor([[2.0, 0.1]]), torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 1.0]])
     # 2 is held at 0.2, which is 0.8 off: the larger error is its own 1; 0.1 is within the range.
     assert objective.value_loss(values, old_values, returns, 0.2).tolist() == [pytest.approx([0.5, 0.405])]

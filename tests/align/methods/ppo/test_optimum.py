@@ -20,20 +20,19 @@ from tests.align.conftest import AlignRun
 MESSAGES = [{"role": "user", "content": "How are you?"}]
 
 SETTINGS: dict[str, Any] = {
-    "num_validation_prompts": 64,
-    "num_test_prompts": 1,
-    "rollout_batch_size": 128,
     "minibatch_size": 64,
     "forward_batch_size": 64,
+    "checkpoint_every": 100,
+    "rewards": [{"kind": "reward_model", "weight": 1.0, "pessimism": 0.0}],
+    "budgets": {"kl": 40.0},
+    "validation": {"every": 100, "num_prompts": 64, "sample_every": 100},
+    "test": {"num_prompts": 1},
+}
+PPO = {
     "learning_rate": 3e-3,
     "kl_horizon": 1e9,  # the KL coefficient stays as it is
-    "kl_budget": 40.0,
-    "missing_eos_penalty": 0.0,
     "length_control_gain": 0.0,
     "length_control_rate": 0.0,
-    "validate_every": 100,
-    "checkpoint_every": 100,
-    "sample_every": 100,
 }
 
 
@@ -41,7 +40,9 @@ SETTINGS: dict[str, Any] = {
 def reach(run_align: AlignRun, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Trains on one prompt with a score that is a function of the reply; returns the prompt, SFT and aligned model."""
 
-    def run(worth: Callable[[Sequence[int]], float], **settings: Any) -> tuple[list[int], Any, Any]:
+    def run(
+        worth: Callable[[Sequence[int]], float], max_new_tokens: int, num_iterations: int, kl_coefficient: float
+    ) -> tuple[list[int], Any, Any]:
         for split in ("train", "val", "test"):
             row = {"id": split, "conversation_id": split, "source": "chats", "messages": MESSAGES}
             write_jsonl(run_align.root / f"prompts/{split}.jsonl", [row] * 64)
@@ -56,8 +57,14 @@ def reach(run_align: AlignRun, tiny_tokenizer: PreTrainedTokenizerFast, monkeypa
 
         monkeypatch.setattr(RewardScorer, "hidden", hidden)
         monkeypatch.setattr(RewardScorer, "read", read)
-        metrics = run_align("run", **SETTINGS | settings)
-        assert metrics["kept_iteration"] == settings["num_iterations"]
+        metrics = run_align(
+            "run",
+            **SETTINGS,
+            num_iterations=num_iterations,
+            rollout={"batch_size": 128, "max_new_tokens": max_new_tokens},
+            ppo=PPO | {"kl_coefficient": kl_coefficient},
+        )
+        assert metrics["kept_iteration"] == num_iterations
         sft, aligned = (AutoModelForCausalLM.from_pretrained(run_align.root / name) for name in ("sft", "run/out"))
         return prompt, sft, aligned
 

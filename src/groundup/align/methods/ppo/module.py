@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -23,15 +22,11 @@ from groundup.align.methods.ppo.objective import (
 )
 from groundup.align.policy import SharedTrunkValue, ValueModel
 from groundup.align.rollout import Rollout, RolloutWorker
+from groundup.align.seeds import derived_seed
 from groundup.align.tokens import TokenBatch, token_logprobs, token_values
 from groundup.core.rollout.rewards.shaping import shaped_rewards
 from groundup.core.training.runtime import NonFiniteLossError, seed_everything
 from groundup.runner.params.align import AlignParams
-
-
-def derived_seed(*path: int) -> int:
-    """A seed of its own for each path of numbers, such as (seed, iteration)."""
-    return int(np.random.SeedSequence(path).generate_state(1)[0])
 
 
 @dataclass(frozen=True)
@@ -58,9 +53,10 @@ class Ppo(L.LightningModule):
         self.value_model = value_model
         self.worker = worker
         self.params = params
-        self.controller = AdaptiveKl(params.kl_coefficient, params.kl_target, params.kl_horizon)
-        self.length_control = LengthControl(params.length_control_gain, params.length_control_rate)
-        self.entropy_floor = EntropyFloor(params.entropy_coefficient, params.entropy_floor, params.entropy_floor_rate)
+        ppo = params.ppo
+        self.controller = AdaptiveKl(ppo.kl_coefficient, ppo.kl_target, ppo.kl_horizon)
+        self.length_control = LengthControl(ppo.length_control_gain, ppo.length_control_rate)
+        self.entropy_floor = EntropyFloor(ppo.entropy_coefficient, ppo.entropy_floor, ppo.entropy_floor_rate)
         self.iteration = 0
         self.num_updates = 0  # iterations the policy has learned from: `iteration`, less what was rolled back
         self.metrics: dict[str, float] = {}  # of the last iteration
@@ -68,8 +64,8 @@ class Ppo(L.LightningModule):
         # One optimizer for both models: Lightning counts the steps of every optimizer as its own.
         self.optimizer = torch.optim.Adam(
             [
-                {"params": list(self.policy.trainable().values()), "lr": params.learning_rate},
-                {"params": list(value_model.parameters()), "lr": params.value_learning_rate},
+                {"params": list(self.policy.trainable().values()), "lr": ppo.learning_rate},
+                {"params": list(value_model.parameters()), "lr": ppo.value_learning_rate},
             ],
             eps=1e-5,
             fused=True,
@@ -89,8 +85,8 @@ class Ppo(L.LightningModule):
             "entropy_coefficient": self.entropy_floor.coefficient,
         }
         kl = self.metrics["kl"]
-        if kl > self.params.kl_stop:
-            self.stop(f"KL {kl:.2f} above kl_stop {self.params.kl_stop} in iteration {self.iteration}")
+        if kl > (kl_stop := self.params.alarms.kl_stop):
+            self.stop(f"KL {kl:.2f} above kl_stop {kl_stop} in iteration {self.iteration}")
             return
         if self.num_updates == 0:
             self.value_model.head.start_from(self.metrics["reward"])
@@ -109,7 +105,7 @@ class Ppo(L.LightningModule):
     def roll_back(self, learned: dict[str, Any], kl_factor: float) -> None:
         """To an earlier `learned_state`, with a KL coefficient `kl_factor` times the higher of then and now.
 
-        The iterations go on counting: what comes now sees other prompts and other random numbers than what failed.
+        The iterations keep counting: what comes now sees other prompts and other random numbers than what failed.
         """
         coefficient = self.controller.coefficient
         self.load_learned_state(learned)
@@ -117,7 +113,7 @@ class Ppo(L.LightningModule):
 
     def rewards(self, rollout: Rollout) -> Tensor:
         """[B]"""
-        return shaped_rewards(rollout.answers, self.length_control.target, self.params)
+        return shaped_rewards(rollout.answers, self.length_control.target, self.params.rewards)
 
     def summary(self, rollout: Rollout) -> dict[str, float]:
         return {"reward": self.rewards(rollout).mean().item(), **rollout.summary()}
@@ -125,15 +121,16 @@ class Ppo(L.LightningModule):
     @torch.no_grad()
     def appraise(self, rollout: Rollout) -> Experience:
         """Values before the update, and the advantages and returns that follow."""
-        params, mask = self.params, rollout.mask
+        ppo, mask = self.params.ppo, rollout.mask
         values = torch.zeros(mask.shape)
-        for rows, batch in rollout.conversations.batches(range(len(mask)), params.forward_batch_size, self.device):
+        batches = rollout.conversations.batches(range(len(mask)), self.params.forward_batch_size, self.device)
+        for rows, batch in batches:
             values[rows] = token_values(self.value_model, batch).cpu()
         wanted = self.rewards(rollout) + self.length_control.bonus(mask.sum(1))
         rewards = token_rewards(wanted, rollout.kl, mask, self.controller.coefficient)
-        advantages, returns = generalized_advantages(rewards, values, mask, params.discount, params.gae_lambda)
+        advantages, returns = generalized_advantages(rewards, values, mask, ppo.discount, ppo.gae_lambda)
         # Against the rewards that came, not `returns`: those hold values themselves and would flatter the value model.
-        _, rewards_to_come = generalized_advantages(rewards, values, mask, params.discount, gae_lambda=1.0)
+        _, rewards_to_come = generalized_advantages(rewards, values, mask, ppo.discount, gae_lambda=1.0)
         explained = explained_variance(values, rewards_to_come, mask)
         return Experience(rollout, values, whiten(advantages, mask), returns, explained)
 
@@ -141,7 +138,7 @@ class Ppo(L.LightningModule):
         """Epochs of minibatch steps on one rollout; the metrics are means over all tokens of all epochs."""
         params, mask = self.params, experience.rollout.mask
         # The value model learns at its full rate from the start: until it knows something, the policy moves little.
-        self.optimizer.param_groups[0]["lr"] = params.learning_rate * min(
+        self.optimizer.param_groups[0]["lr"] = params.ppo.learning_rate * min(
             1.0, (self.num_updates + 1) / (params.warmup_iterations + 1)
         )
         optimizer = self.optimizers()
@@ -165,27 +162,28 @@ class Ppo(L.LightningModule):
         self, experience: Experience, rows: list[int], batch: TokenBatch, num_tokens: int
     ) -> dict[str, float]:
         """Backward pass over some rows of a minibatch of `num_tokens` reply tokens; returns sums over those rows."""
-        params = self.params
+        ppo = self.params.ppo
         old_logprobs, old_values, advantages, returns = (
             x[rows].to(self.device)
             for x in (experience.rollout.logprobs, experience.values, experience.advantages, experience.returns)
         )
-        logprobs, entropy = token_logprobs(self.policy.model, batch, params.temperature)
+        logprobs, entropy = token_logprobs(self.policy.model, batch, self.params.rollout.temperature)
         values = token_values(self.value_model, batch)
         by_token = {
-            "policy_loss": policy_loss(logprobs, old_logprobs, advantages, params.clip_range),
-            "value_loss": value_loss(values, old_values, returns, params.value_clip_range),
+            "policy_loss": policy_loss(logprobs, old_logprobs, advantages, ppo.clip_range),
+            "value_loss": value_loss(values, old_values, returns, ppo.value_clip_range),
             "entropy": entropy,
             "approximate_kl": approximate_kl(logprobs, old_logprobs),
-            "clip_fraction": is_clipped(logprobs, old_logprobs, params.clip_range),
+            "clip_fraction": is_clipped(logprobs, old_logprobs, ppo.clip_range),
         }
         totals = {name: (x * batch.mask).sum() for name, x in by_token.items()}
         loss = totals["policy_loss"] + totals["value_loss"] - self.entropy_floor.coefficient * totals["entropy"]
         if not loss.isfinite():
             raise NonFiniteLossError(
                 f"align: the loss of iteration {self.iteration} is {loss.item()} (policy "
-                f"{totals['policy_loss'].item()}, value {totals['value_loss'].item()}); lower align.learning_rate or "
-                "align.value_learning_rate, or look for non-finite weights in the SFT or reward model"
+                f"{totals['policy_loss'].item()}, value {totals['value_loss'].item()}); lower "
+                "align.ppo.learning_rate or align.ppo.value_learning_rate, or look for non-finite weights in the SFT "
+                "or reward model"
             )
         self.manual_backward(loss / num_tokens)
         return {name: total.item() for name, total in totals.items()}

@@ -10,14 +10,6 @@ import torch
 from torch import Tensor
 
 
-def token_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Single-sample estimate of the KL to the reference, token by token.
-
-    Its sum over a reply is log p(reply) / p_reference(reply): unbiased, though it can be negative for one reply.
-    """
-    return logprobs - reference_logprobs
-
-
 def token_rewards(rewards: Tensor, kl: Tensor, mask: Tensor, kl_coefficient: float) -> Tensor:
     """Reward of each token: the KL penalty everywhere, the reward [B] of the reply on its last token."""
     last = mask.sum(1, keepdim=True) - 1

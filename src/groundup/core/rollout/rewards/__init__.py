@@ -1,1 +1,1 @@
-"""The terms of a reward."""
+"""The terms of a reward and their sum."""

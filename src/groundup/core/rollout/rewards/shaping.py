@@ -1,27 +1,18 @@
-"""From scores to the rewards that training maximises: pessimism and penalties, without the KL penalty."""
+"""From the terms of a reward to what training maximises, the KL penalty left out."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from groundup.core.rollout.answers import Answers
-from groundup.runner.params.align import AlignParams
+from groundup.core.rollout.rewards.terms import TERMS
+from groundup.runner.params.rewards import RewardTerm
 
 
-def shaped_rewards(answers: Answers, reference_length: float, params: AlignParams) -> Tensor:
-    """[B]: the score less what is doubtful, too long, said twice or cut.
-
-    `reference_length` is the mean reply length of the SFT model: the tokens of a reply above it cost
-    `length_penalty` each.
-    """
-    ended = torch.tensor(answers.ended)
-    return (
-        pessimistic_scores(answers, params.pessimism)
-        - params.length_penalty * (answers.lengths - reference_length).clamp(min=0)
-        - params.repetition_penalty * answers.repetition
-        - params.missing_eos_penalty * (~ended).float()
-    )
-
-
-def pessimistic_scores(answers: Answers, pessimism: float) -> Tensor:
-    """[B]: a lower bound on the score. Where the reward model knows little, a policy finds its errors first."""
-    return answers.scores - pessimism * answers.scores_std
+def shaped_rewards(answers: Answers, reference_length: float, terms: Sequence[RewardTerm]) -> Tensor:
+    """[B]: the sum of the terms by their weights. `reference_length` is the mean reply length of the SFT model."""
+    rewards = torch.zeros(len(answers.tokens))
+    for term in terms:
+        rewards = rewards + term.weight * TERMS[term.kind](answers, reference_length, term)
+    return rewards
