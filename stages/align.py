@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from groundup.runner.stage import Stage, run_stage
+from groundup.runner.context import StageContext
+from groundup.runner.stage import run_stage
 
 HEADLINES = ("val_reward", "val_kl", "val_reply_length", "kept_iteration", "alarms", "rollbacks", "monitor_agreement")
 
 
-def main(stage: Stage) -> dict[str, Any]:
+def main(stage: StageContext) -> dict[str, Any]:
     from groundup.align.align import align
 
     return align(

@@ -3,13 +3,14 @@
 import logging
 from typing import Any
 
-from groundup.runner.stage import Stage, run_stage
+from groundup.runner.context import StageContext
+from groundup.runner.stage import run_stage
 
 # Its other figures are of the test split, and nobody should choose by those.
 HEADLINES = ("gates_passed", "judge_agreement", "num_prompts", "num_documents")
 
 
-def main(stage: Stage) -> dict[str, Any]:
+def main(stage: StageContext) -> dict[str, Any]:
     from groundup.evaluate.evaluate import evaluate
     from groundup.evaluate.measures.measure import Data
 

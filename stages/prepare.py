@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from groundup.runner.stage import Stage, run_stage
+from groundup.runner.context import StageContext
+from groundup.runner.stage import run_stage
 
 # Counts from which `groundup plan` tells, in a fresh clone too, what the other stages have to do.
 HEADLINES = (
@@ -17,7 +18,7 @@ HEADLINES = (
 )
 
 
-def main(stage: Stage) -> dict[str, Any]:
+def main(stage: StageContext) -> dict[str, Any]:
     from groundup.prepare.outputs.outputs import OUTPUTS
     from groundup.prepare.prepare import prepare
     from groundup.prepare.processes import available_cores

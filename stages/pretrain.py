@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from groundup.runner.stage import Stage, run_stage
+from groundup.runner.context import StageContext
+from groundup.runner.stage import run_stage
 
 HEADLINES = ("val_bits_per_byte", "num_parameters", "num_tokens")
 
 
-def main(stage: Stage) -> dict[str, Any]:
+def main(stage: StageContext) -> dict[str, Any]:
     from groundup.pretrain.pretrain import pretrain
 
     return pretrain(

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from groundup.runner.stage import Stage, run_stage
+from groundup.runner.context import StageContext
+from groundup.runner.stage import run_stage
 
 HEADLINES = ("val_accuracy", "val_sampled_accuracy", "val_relevance_accuracy", "train_accuracy", "num_pairs_train")
 
 
-def main(stage: Stage) -> dict[str, Any]:
+def main(stage: StageContext) -> dict[str, Any]:
     from groundup.reward.reward import train_reward
 
     return train_reward(

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from groundup.runner.stage import Stage, run_stage
+from groundup.runner.context import StageContext
+from groundup.runner.stage import run_stage
 
 HEADLINES = ("val_loss", "val_loss_before", "num_trained_tokens")
 
 
-def main(stage: Stage) -> dict[str, Any]:
+def main(stage: StageContext) -> dict[str, Any]:
     from groundup.sft.sft import train_sft
 
     return train_sft(

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from groundup.runner.stage import Stage, run_stage
+from groundup.runner.context import StageContext
+from groundup.runner.stage import run_stage
 
 HEADLINES = ("vocab_size", "bytes_per_token", "num_unused_tokens", "num_tokens")
 
 
-def main(stage: Stage) -> dict[str, Any]:
+def main(stage: StageContext) -> dict[str, Any]:
     from groundup.tokenizer.tokenizer import train_tokenizer
 
     return train_tokenizer(

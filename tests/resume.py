@@ -12,7 +12,7 @@ class Crash(BaseException):
 
 
 class Curve:
-    """Keeps the rows as the frame does; crashes, or is asked to end, when a step is logged."""
+    """Keeps the rows as the runner does; crashes, or is asked to end, when a step is logged."""
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[str, float]] = {}

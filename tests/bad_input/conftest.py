@@ -17,12 +17,12 @@ import pytest
 from mlflow import MlflowClient
 from transformers import PreTrainedTokenizerFast
 
-from groundup.runner import stage as frame
+from groundup.runner import stage as runner
 from tests.bad_input.checkout import EARLIER, build_checkout, snapshot
 from tests.bad_input.spoil import Spoil
 from tests.delivery import deliver_here
 
-Body = Callable[[frame.Stage], dict[str, Any]]
+Body = runner.Body
 FIGURES = "GROUNDUP_BAD_INPUT_FIGURES"  # where to write how many cases were tried and how many were clear
 KINDS = {
     "test_cli": "commands", "test_models": "models", "test_params": "params", "test_rows": "data",
@@ -113,7 +113,7 @@ def checkout(
 def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch, body: Body | None = None) -> Outcome:
     """run_stage in this process, with the stage's own body or another; what it logs is what a user would read."""
     deliver_here(monkeypatch)
-    monkeypatch.setattr(frame, "redact_streams", lambda: None)  # pytest has put its own in their place
+    monkeypatch.setattr(runner, "redact_streams", lambda: None)  # pytest has put its own in their place
     monkeypatch.chdir(checkout.root)
     lines: list[str] = []
     handler = logging.Handler()
@@ -121,7 +121,7 @@ def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch, bo
     logger = logging.getLogger("groundup")
     logger.addHandler(handler)
     try:
-        frame.run_stage(stage, body or importlib.import_module(f"stages.{stage}").main)
+        runner.run_stage(stage, body or importlib.import_module(f"stages.{stage}").main)
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -133,7 +133,7 @@ def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch, bo
     return Outcome(code, "\n".join(lines))
 
 
-def unreached(stage: frame.Stage) -> dict[str, Any]:
+def unreached(stage: object) -> dict[str, Any]:
     """The body of a stage that must fail before: where its imports begin."""
     raise AssertionError("what a stage imports was reached")
 

@@ -34,7 +34,6 @@ def test_training_code_opens_no_config_and_no_tracker() -> None:
 
 
 MAY_FORWARD = {
-    "runner/stage.py:log",  # the names are data there, those of a curve's point
     "core/model/variants.py:forward",  # the signature is transformers'
 }
 

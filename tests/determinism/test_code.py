@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 from tests.determinism.unstable import changing, locale_bound
 
 SOURCES = sorted([*(ROOT / "src/groundup").rglob("*.py"), *(ROOT / "stages").glob("*.py")])
-# The frame and the server change no result: they measure time, and name processes and answers.
+# The runner and the server change no result: they measure time, and name processes and answers.
 RESULTS = [path for path in SOURCES if not {"runner", "serve"} & set(path.parts)]
 NO_TEXT = {"src/groundup/runner/tracking/check.py": "build_opener"}
 SORTED_LATER = {"src/groundup/prepare/sources/files.py": "data_dir.glob"}

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from ruamel.yaml import YAML
 
 from groundup.runner.clock import present_runs
 from groundup.runner.figures import INTERVAL, read_record, reproducible
+from groundup.runner.files import file_digests
 from groundup.runner.lineage import StoredRuns, present_lineage
 from groundup.runner.params import load_params
 from groundup.runner.pipeline import StageSpec, lies_in, read_pipeline
@@ -107,9 +109,9 @@ def accesses(log: Path) -> set[tuple[str, str, str]]:
 
 
 def is_declared(spec: StageSpec, mode: str, name: str) -> bool:
-    """Whether the stage or the frame may do this; a folder around what may be touched may be listed and made."""
+    """Whether the stage or the runner may do this; a folder around what may be touched may be listed and made."""
     own = (*spec.outs, *spec.metrics, *spec.plots)
-    beside = [f"{Path(out).parent.as_posix()}/.{Path(out).name}" for out in own]  # where the frame writes first
+    beside = [f"{Path(out).parent.as_posix()}/.{Path(out).name}" for out in own]  # where the runner writes first
     writes = (*own, *FRAME_WRITES)
     reads = (*spec.deps, *FRAME_READS, *writes)
     if any(lies_in(name, path) for path in writes) or name.startswith(tuple(beside)):
@@ -219,7 +221,8 @@ def test_headline_figures_are_few_and_the_shown_ones_are_among_them(first: Path)
 
 def test_the_tables_of_dvc_fit_on_a_screen(first: Path) -> None:
     output = dvc(first, "metrics", "diff", "--all")
-    assert output.count("metrics/") == sum(len(read_record(first, stage).figures) for stage in STAGES)
+    figures = [name for stage in STAGES for name in read_record(first, stage).figures]
+    assert output.count("metrics/") == len(figures)
     assert max(len(line) for line in output.splitlines()) <= WIDTH
     assert "fingerprint" not in output
 
@@ -301,7 +304,7 @@ def test_a_changed_value_runs_only_what_depends_on_it(first: Path) -> None:
 
 
 def test_an_experiment_in_a_temporary_copy_runs_its_own_code(first: Path) -> None:
-    marker = "from groundup.runner.stage import Stage, run_stage"
+    marker = "from groundup.runner.stage import run_stage"
     script = first / "stages/tokenizer.py"
     script.write_text(
         script.read_text().replace(marker, marker + "\n\nimport groundup\n\nprint('ORIGIN', groundup.__file__)")
@@ -309,3 +312,15 @@ def test_an_experiment_in_a_temporary_copy_runs_its_own_code(first: Path) -> Non
     output = dvc(first, "exp", "run", "--temp", "-S", "tokenizer.min_frequency=3", "tokenizer")
     origin = next(line for line in output.splitlines() if "ORIGIN" in line)
     assert ".dvc/tmp/exps/" in origin
+
+
+def test_a_body_in_another_process_makes_the_same_bytes(first: Path) -> None:
+    script = (
+        "import functools, stages\nfrom groundup.runner.stage import run_stage\n"
+        "from tests.elsewhere import in_another_process\n"
+        "run_stage('sft', functools.partial(in_another_process, module='stages.sft'))"
+    )
+    before = file_digests(first / "artifacts"), (first / "metrics/sft.csv").read_bytes()
+    shutil.rmtree(first / "artifacts/sft")
+    subprocess.run([sys.executable, "-c", script], cwd=first, env=environment(), check=True)
+    assert (file_digests(first / "artifacts"), (first / "metrics/sft.csv").read_bytes()) == before

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 from groundup.core.judging.judge import Agreement
 from groundup.runner.params.decoding import DecodingParams
 from groundup.runner.params.evaluate import (

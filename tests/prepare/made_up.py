@@ -24,6 +24,12 @@ def sentence(rng: random.Random, num_words: int) -> str:
     return " ".join(rng.choice(VOCABULARY) for _ in range(num_words)).capitalize() + "."
 
 
+def text_rows(count: int, num_words: int = 40, seed: int = 1) -> list[str]:
+    """Lines of a .jsonl file."""
+    rng = random.Random(seed)
+    return [json.dumps({"text": sentence(rng, num_words)}) for _ in range(count)]
+
+
 def make_conversation(rng: random.Random, num_turns: int, rating: int | None, opening: str | None) -> dict[str, Any]:
     """In the format of chitchat-dataset."""
     messages = [[{"sender": f"s{turn % 2}", "text": sentence(rng, 9)}] for turn in range(num_turns)]

@@ -11,7 +11,7 @@ from groundup.prepare.clean.dedup import draw_permutations
 from groundup.prepare.ingest import clean_source
 from groundup.prepare.processes import Processes
 from groundup.prepare.quarantine import HOPELESS
-from tests.prepare.made_up import files_source, open_source, sentence
+from tests.prepare.made_up import files_source, open_source, text_rows
 
 
 def ingest(folder: Path, paths: str = "a.jsonl", **sections: Any) -> dict[str, Any]:
@@ -22,20 +22,15 @@ def ingest(folder: Path, paths: str = "a.jsonl", **sections: Any) -> dict[str, A
         return clean_source(reader, permutations, processes, folder / "target")
 
 
-def lines(count: int) -> list[str]:
-    rng = random.Random(1)
-    return [json.dumps({"text": sentence(rng, 30)}) for _ in range(count)]
-
-
 def test_bad_rows_below_the_share_are_counted_and_the_rest_is_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = lines(40)
+    rows = text_rows(40)
     rows[10:10] = ["{", '{"content": "x"}']
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     result = ingest(tmp_path)
     assert result["bad_rows"] == {"missing_column": 1, "not_json": 1}
-    assert result["read"] == {"rows": 40, "characters": sum(len(json.loads(line)["text"]) for line in lines(40))}
+    assert result["read"] == {"rows": 40, "characters": sum(len(json.loads(line)["text"]) for line in text_rows(40))}
     kept = sum(len(path.read_text().splitlines()) for path in (tmp_path / "target").glob("[jmtv]*.jsonl"))
     assert kept == 40
     samples = [json.loads(line) for line in (tmp_path / "target/quarantine.jsonl").read_text().splitlines()]
@@ -44,13 +39,13 @@ def test_bad_rows_below_the_share_are_counted_and_the_rest_is_used(
 
 
 def test_the_file_holds_as_many_rows_of_a_reason_as_the_params_say(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text("\n".join([*["junk"] * 5, *lines(40)]))
+    (tmp_path / "a.jsonl").write_text("\n".join([*["junk"] * 5, *text_rows(40)]))
     assert ingest(tmp_path, quarantine_rows=2, max_bad_row_fraction=0.5)["bad_rows"] == {"not_json": 5}
     assert len((tmp_path / "target/quarantine.jsonl").read_text().splitlines()) == 2
 
 
 def test_too_many_bad_rows_stop_the_stage(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text("\n".join([*lines(40), *["junk"] * 5]))
+    (tmp_path / "a.jsonl").write_text("\n".join([*text_rows(40), *["junk"] * 5]))
     bad = r"(?s)source own: 5 of 45 rows read are bad.*data/a\.jsonl, line 41"
     with pytest.raises(ValueError, match=bad) as error:
         ingest(tmp_path)
@@ -64,7 +59,7 @@ def test_a_source_without_one_good_row_is_given_up_early(tmp_path: Path) -> None
 
 
 def test_with_all_shares_allowed_nothing_is_given_up(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text("junk\n" * (HOPELESS + 10) + lines(1)[0])
+    (tmp_path / "a.jsonl").write_text("junk\n" * (HOPELESS + 10) + text_rows(1)[0])
     assert ingest(tmp_path, max_bad_row_fraction=1.0)["bad_rows"] == {"not_json": HOPELESS + 10}
 
 

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from groundup.core.formats.jsonl import read_jsonl
 from tests.contract.imports import ROOT
-from tests.prepare.made_up import make_params, sentence
+from tests.prepare.made_up import make_params, sentence, text_rows
 from tests.prepare.test_prepare import run
 
 
@@ -35,17 +35,11 @@ def test_every_example_is_found() -> None:
 def data_dir(tmp_path: Path) -> Path:
     """What the examples name: diary/*.txt, letters.jsonl.gz, notes/*.md and a dataset folder."""
     rng = random.Random(1)
-    for name in (
-        "diary/spring.txt",
-        "diary/autumn.txt",
-        "notes/garden.md",
-        "owner/name/train.jsonl",
-        "letters.jsonl.gz",
-    ):
-        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.dumps({"text": sentence(rng, 40)}) for _ in range(120)]
-    (tmp_path / "data/diary/spring.txt").write_text("\n\n".join(sentence(rng, 40) for _ in range(40)))
-    (tmp_path / "data/diary/autumn.txt").write_text("\n\n".join(sentence(rng, 40) for _ in range(40)))
+    for name in ("diary", "notes", "owner/name"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    rows = text_rows(120, seed=2)
+    for season in ("spring", "autumn"):
+        (tmp_path / f"data/diary/{season}.txt").write_text("\n\n".join(sentence(rng, 40) for _ in range(40)))
     (tmp_path / "data/letters.jsonl.gz").write_bytes(gzip.compress("\n".join(rows[:60]).encode()))
     (tmp_path / "data/notes/garden.md").write_text("\n\n".join(sentence(rng, 300) for _ in range(20)))
     (tmp_path / "data/owner/name/train.jsonl").write_text("\n".join(rows[60:]))

@@ -16,7 +16,7 @@ from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.prepare.prepare import prepare
 from groundup.runner.params.prepare import CanaryParams, PrepareParams
 from tests.killed_steps import KillBeforeEachRecord, Killed
-from tests.prepare.made_up import PackageMaker, files_source, make_params, sentence
+from tests.prepare.made_up import PackageMaker, files_source, make_params, sentence, text_rows
 
 FOLDERS = (*OUTPUTS, "report")
 
@@ -37,6 +37,14 @@ def params(install_package: PackageMaker, conversations: dict[str, Any], article
     talk = install_package("talk", conversations)
     wiki = install_package("wiki", articles) | {"format": "encyclopedia"}
     return make_params([talk, wiki])
+
+
+def with_own(params: PrepareParams, data_dir: Path, rows: list[str]) -> PrepareParams:
+    """The params with a file of these rows as a further source."""
+    data_dir.mkdir(exist_ok=True)
+    (data_dir / "own.jsonl").write_text("\n".join(rows))
+    own = make_params([files_source("own", ["own.jsonl"], "text")]).sources
+    return params.model_copy(update={"sources": [*params.sources, *own]})
 
 
 def test_all_outputs_fit_together(params: PrepareParams, tmp_path: Path) -> None:
@@ -90,11 +98,7 @@ def test_the_same_bytes_from_any_number_of_processes(
     texts = [sentence(rng, 60) for _ in range(300)]
     texts += [f"{texts[0]} a@b.org", texts[1].upper(), *(f"{sentence(rng, 20)} {text}" for text in texts[:100])]
     rows = [json.dumps({"id": i, "text": text}) for i, text in enumerate(texts)]
-    (tmp_path / "own.jsonl").write_text(
-        "\n".join([*rows, "junk", *["no " * 40] * 3, json.dumps({"text": "no " * 40})])
-    )
-    own = make_params([files_source("own", ["own.jsonl"], "text")]).sources
-    params = params.model_copy(update={"sources": [*params.sources, *own]})
+    params = with_own(params, tmp_path, [*rows, "junk", *["no " * 40] * 3, json.dumps({"text": "no " * 40})])
     one = run(params, tmp_path, tmp_path / "one", num_processes=1)
     monkeypatch.setattr(processes, "CHUNKS_ALONE", 1)
     monkeypatch.setattr(processes, "CHUNK_CHARACTERS", 3000)
@@ -111,14 +115,8 @@ def test_a_leak_in_a_users_file_does_not_reach_train(params: PrepareParams, tmp_
     item = next(iter(read_jsonl(tmp_path / "clean/evaluation/next_reply.jsonl")))
     leak = item["choices"][item["gold"]]
     rng = random.Random(9)
-    (tmp_path / "data").mkdir()
-    with (tmp_path / "data/own.jsonl").open("w") as file:
-        for i in range(30):
-            text = f"{sentence(rng, 40)} {leak} {sentence(rng, 40)}" if i % 2 else sentence(rng, 80)
-            file.write(json.dumps({"id": i, "text": text}) + "\n")
-    leaky = params.model_copy(
-        update={"sources": [*params.sources, *make_params([files_source("own", ["own.jsonl"], "text")]).sources]}
-    )
+    texts = [f"{sentence(rng, 40)} {leak} {sentence(rng, 40)}" if i % 2 else sentence(rng, 80) for i in range(30)]
+    leaky = with_own(params, tmp_path / "data", [json.dumps({"id": i, "text": text}) for i, text in enumerate(texts)])
     metrics = run(leaky, tmp_path / "data", tmp_path / "leaky")
     assert metrics["dropped_contaminated"] > 5
     n = params.decontaminate_ngram
@@ -131,11 +129,7 @@ def test_a_leak_in_a_users_file_does_not_reach_train(params: PrepareParams, tmp_
 
 
 HELD_OUT = {"val": 0.97, "test": 0.01, "monitor": 0.005, "judge": 0.005}
-STEPS = [
-    *("cleaned-talk", "cleaned-wiki"),
-    *("unique", "decontaminated"),
-    *(f"output-{name}" for name in OUTPUTS),
-]
+STEPS = ["cleaned-talk", "cleaned-wiki", "unique", "decontaminated", *(f"output-{name}" for name in OUTPUTS)]
 
 
 def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
@@ -175,18 +169,15 @@ def test_only_text_leaves_the_other_outputs_empty_and_says_so(
 
 
 def test_duplicates_only_leave_nothing_to_train_on(tmp_path: Path) -> None:
-    row = json.dumps({"text": sentence(random.Random(1), 40)})
-    (tmp_path / "a.jsonl").write_text(f"{row}\n" * 50)
+    (tmp_path / "a.jsonl").write_text("\n".join(text_rows(1) * 50))
     params = make_params([files_source("own", ["a.jsonl"], "text")], splits=HELD_OUT)
-    with pytest.raises(
-        ValueError, match=r"no document is left to train on \(dropped: 49 exact_duplicate; val 1, test 0"
-    ):
+    nothing = r"no document is left to train on \(dropped: 49 exact_duplicate; val 1, test 0"
+    with pytest.raises(ValueError, match=nothing):
         run(params, tmp_path, tmp_path / "out")
 
 
 def test_a_source_of_duplicates_of_another_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rng = random.Random(1)
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": sentence(rng, 40)}) + "\n" for _ in range(40)))
+    (tmp_path / "a.jsonl").write_text("\n".join(text_rows(40)))
     (tmp_path / "b.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes())
     sources = [files_source(name, [f"{name}.jsonl"], "text") for name in ("a", "b")]
     run(make_params(sources, splits=dict.fromkeys(HELD_OUT, 0.001)), tmp_path, tmp_path / "out")
@@ -194,8 +185,7 @@ def test_a_source_of_duplicates_of_another_is_named(tmp_path: Path, caplog: pyte
 
 
 def test_no_pair_is_left_and_prepare_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rng = random.Random(1)
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": sentence(rng, 40)}) + "\n" for _ in range(40)))
+    (tmp_path / "a.jsonl").write_text("\n".join(text_rows(40)))
     empty = {"prompt": "Hi", "chosen": "\u200b", "rejected": "No"}
     (tmp_path / "p.jsonl").write_text(json.dumps(empty))
     params = make_params([files_source("a", ["a.jsonl"], "text"), files_source("p", ["p.jsonl"], "preferences")])
@@ -206,11 +196,8 @@ def test_no_pair_is_left_and_prepare_says_so(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_the_data_card_and_the_metrics_name_bad_rows(params: PrepareParams, tmp_path: Path) -> None:
-    rng = random.Random(1)
-    rows = [json.dumps({"text": sentence(rng, 40)}) for _ in range(40)]
-    (tmp_path / "own.jsonl").write_text("\n".join([*rows, "junk", '{"text": 1}', "more junk of jane@example.org"]))
-    own = make_params([files_source("own", ["own.jsonl"], "text")]).sources
-    metrics = run(params.model_copy(update={"sources": [*params.sources, *own]}), tmp_path, tmp_path / "out")
+    rows = [*text_rows(40), "junk", '{"text": 1}', "more junk of jane@example.org"]
+    metrics = run(with_own(params, tmp_path, rows), tmp_path, tmp_path / "out")
     assert (metrics["num_bad_rows"], metrics["bad_rows_not_json"], metrics["bad_rows_wrong_type"]) == (3, 2, 1)
     card = (tmp_path / "out/report/report.md").read_text()
     assert "| own | not_json | 2 | a line is not a JSON object |" in card

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +14,18 @@ def bad(line: int, reason: str = "not_json", sample: str = "junk") -> BadRow:
     return BadRow("data/a.jsonl", line, reason, f"problem {line}", sample)
 
 
-def test_a_sample_is_shortened_and_holds_no_personal_data(tmp_path: Path) -> None:
-    quarantine = Quarantine("own", tmp_path / "q.jsonl", 0.5, NUM_SAMPLES)
+@pytest.fixture
+def quarantine(tmp_path: Path) -> Quarantine:
+    return Quarantine("own", tmp_path / "q.jsonl", 0.25, NUM_SAMPLES)
+
+
+def samples(quarantine: Quarantine) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in quarantine.path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_sample_is_shortened_and_holds_no_personal_data(quarantine: Quarantine) -> None:
     quarantine.add(bad(7, sample='{"text": "mail jane.doe@example.org\n' + "x" * 1000))
-    (line,) = (tmp_path / "q.jsonl").read_text(encoding="utf-8").splitlines()
-    row = json.loads(line)
+    (row,) = samples(quarantine)
     assert row == {
         "source": "own",
         "file": "data/a.jsonl",
@@ -27,24 +35,20 @@ def test_a_sample_is_shortened_and_holds_no_personal_data(tmp_path: Path) -> Non
     }
 
 
-def test_personal_data_at_the_cut_of_the_sample_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    quarantine = Quarantine("own", tmp_path / "q.jsonl", 0.5, NUM_SAMPLES)
+def test_personal_data_at_the_cut_of_the_sample_is_replaced_as_a_whole(quarantine: Quarantine) -> None:
     quarantine.add(bad(1, sample="x" * 150 + " jane.doe@example.org"))
-    assert "jane" not in (tmp_path / "q.jsonl").read_text(encoding="utf-8")
+    assert "jane" not in str(samples(quarantine))
 
 
-def test_all_are_counted_and_the_first_of_each_reason_kept(tmp_path: Path) -> None:
-    quarantine = Quarantine("own", tmp_path / "q.jsonl", 0.5, NUM_SAMPLES)
+def test_all_are_counted_and_the_first_of_each_reason_kept(quarantine: Quarantine) -> None:
     for line in range(1, 3 * NUM_SAMPLES):
         quarantine.add(bad(line))
     quarantine.add(bad(999, reason="turns"))
-    rows = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row["line"] for row in rows] == [*range(1, NUM_SAMPLES + 1), 999]
+    assert [row["line"] for row in samples(quarantine)] == [*range(1, NUM_SAMPLES + 1), 999]
     assert quarantine.to_json() == {"not_json": 3 * NUM_SAMPLES - 1, "turns": 1}
 
 
-def test_more_than_the_share_is_an_error_with_place_and_remedy(tmp_path: Path) -> None:
-    quarantine = Quarantine("own", tmp_path / "q.jsonl", 0.25, NUM_SAMPLES)
+def test_more_than_the_share_is_an_error_with_place_and_remedy(quarantine: Quarantine) -> None:
     quarantine.add(bad(2))
     quarantine.check(3)
     quarantine.add(bad(5, reason="turns"))
@@ -55,12 +59,11 @@ def test_more_than_the_share_is_an_error_with_place_and_remedy(tmp_path: Path) -
         "source own: 2 of 7 rows read are bad, more than prepare.max_bad_row_fraction (0.25) allows:",
         "  1 not_json, the first: data/a.jsonl, line 2: problem 2",
         "  1 turns, the first: data/a.jsonl, line 5: problem 5",
-        f"Correct or remove them ({tmp_path}/q.jsonl holds samples), or raise the share in params.yaml.",
+        f"Correct or remove them ({quarantine.path} holds samples), or raise the share in params.yaml.",
     ]
 
 
-def test_the_error_is_short_and_holds_no_personal_data(tmp_path: Path) -> None:
-    quarantine = Quarantine("own", tmp_path / "q.jsonl", 0.0, NUM_SAMPLES)
+def test_the_error_is_short_and_holds_no_personal_data(quarantine: Quarantine) -> None:
     for reason, problem in (
         ("missing_column", "no column 'text', only " + ", ".join(f"c{i}" for i in range(5000))),
         ("turns", "x" * 150 + " jane.doe@example.org"),

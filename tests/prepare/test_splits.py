@@ -15,13 +15,8 @@ def rated(name: str) -> Conversation:
 def test_shares_of_rated_conversations() -> None:
     counts = Counter(split_of(rated(f"c{i}"), PARAMS, 1) for i in range(20_000))
     shares = {split: count / 20_000 for split, count in counts.items()}
-    assert {split: round(share, 2) for split, share in shares.items()} == {
-        "train": 0.63,
-        "val": 0.05,
-        "test": 0.12,
-        "monitor": 0.05,
-        "judge": 0.15,
-    }
+    expected = {"train": 0.63, "val": 0.05, "test": 0.12, "monitor": 0.05, "judge": 0.15}
+    assert {split: round(share, 2) for split, share in shares.items()} == expected
 
 
 def test_only_dialogues_go_to_the_judges_and_the_rest_of_their_share_to_train() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from groundup.runner.context import StageContext
 from groundup.runner.files import dvc_md5
-from groundup.runner.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """
@@ -39,7 +39,7 @@ def root(tmp_path: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def write_outs(stage: Stage) -> dict[str, Any]:
+def write_outs(stage: StageContext) -> dict[str, Any]:
     assert stage.params["prepare.seed"] == 17
     stage.out("artifacts/text").mkdir()
     (stage.out("artifacts/text") / "train.txt").write_text((stage.dep("data") / "a.txt").read_text())

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from groundup.runner import stage as frame
+from groundup.runner import stage as runner
+from groundup.runner.context import StageContext
 from groundup.runner.fingerprint import InputsChangedError
-from groundup.runner.stage import Stage
 from groundup.runner.tracking.deliverer import Deliverer
 from groundup.runner.tracking.registry import NAME, champion, versions
 from groundup.runner.tracking.spool import read_events
@@ -45,8 +45,8 @@ def checkout(root: Path) -> Path:
     return root
 
 
-def evaluating(verdict: dict[str, Any]) -> frame.Body:
-    def evaluate(stage: Stage) -> dict[str, Any]:
+def evaluating(verdict: dict[str, Any]) -> runner.Body:
+    def evaluate(stage: StageContext) -> dict[str, Any]:
         report = stage.out("artifacts/reports/evaluate")
         report.mkdir(parents=True)
         for name in ("page.json", "replies.jsonl"):
@@ -66,7 +66,7 @@ def test_a_model_that_passed_is_kept_as_it_was_judged(
     checkout: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow takes it after an outage, when the checkout holds another model."""
-    frame._run(checkout, "evaluate", evaluating({"gates_passed": 1}))
+    runner._run(checkout, "evaluate", evaluating({"gates_passed": 1}))
     work, (event,) = registered(checkout)
     shutil.rmtree(checkout / "artifacts/aligned")
     copied: list[str] = []
@@ -87,7 +87,7 @@ def test_a_model_that_passed_is_kept_as_it_was_judged(
 
 @pytest.mark.parametrize("verdict", [{"gates_passed": 0}, {}])
 def test_a_model_that_did_not_pass_is_not_copied(checkout: Path, mlflow_store: str, verdict: dict[str, Any]) -> None:
-    frame._run(checkout, "evaluate", evaluating(verdict))
+    runner._run(checkout, "evaluate", evaluating(verdict))
     work, (event,) = registered(checkout)
     assert event["copy"] is None
     assert not (work / "candidate").exists()
@@ -99,8 +99,8 @@ def test_a_model_that_did_not_pass_is_not_copied(checkout: Path, mlflow_store: s
 
 
 def test_a_result_that_is_published_again_is_registered_once(checkout: Path, mlflow_store: str) -> None:
-    frame._run(checkout, "evaluate", evaluating({"gates_passed": 0}))
-    frame._run(checkout, "evaluate", lambda stage: pytest.fail("the stage ran again"))
+    runner._run(checkout, "evaluate", evaluating({"gates_passed": 0}))
+    runner._run(checkout, "evaluate", lambda stage: pytest.fail("the stage ran again"))
     work, events = registered(checkout)
     assert len(events) == 2
     client = open_store(mlflow_store)
@@ -111,27 +111,27 @@ def test_a_result_that_is_published_again_is_registered_once(checkout: Path, mlf
 
 
 def test_a_model_that_changed_while_it_was_judged_is_not_registered(checkout: Path) -> None:
-    frame._run(checkout, "evaluate", evaluating({"gates_passed": 1}))
+    runner._run(checkout, "evaluate", evaluating({"gates_passed": 1}))
     (checkout / "metrics/evaluate.json").unlink()
 
     def changed(*arguments: Any) -> None:
         (checkout / "artifacts/aligned/README.md").write_text("# another\n", encoding="utf-8")
 
-    take = frame.take_fingerprint
+    take = runner.take_fingerprint
     with pytest.MonkeyPatch.context() as context:  # after its inputs were hashed, and before it is published again
-        context.setattr(frame, "take_fingerprint", lambda *arguments: (take(*arguments), changed())[0])
+        context.setattr(runner, "take_fingerprint", lambda *arguments: (take(*arguments), changed())[0])
         with pytest.raises(InputsChangedError, match="artifacts/aligned changed while the stage ran"):
-            frame._run(checkout, "evaluate", lambda stage: pytest.fail("the stage ran again"))
+            runner._run(checkout, "evaluate", lambda stage: pytest.fail("the stage ran again"))
     assert len(registered(checkout)[1]) == 1
     assert not (checkout / "metrics/evaluate.json").exists()
 
 
 def test_no_other_stage_is_registered(checkout: Path) -> None:
-    def align(stage: Stage) -> dict[str, Any]:
+    def align(stage: StageContext) -> dict[str, Any]:
         shutil.copytree(checkout / "artifacts/aligned", stage.out("artifacts/aligned"))
         return {"gates_passed": 1}
 
     (checkout / "data").mkdir(exist_ok=True)
-    frame._run(checkout, "align", align)
+    runner._run(checkout, "align", align)
     (spool,) = (checkout / ".work/align").glob("*/spool.jsonl")
     assert "register" not in {event["kind"] for event in read_events(spool, 0)}

@@ -57,7 +57,6 @@ def make(root: Path, name: str, delivered: bool = True, md5: str | None = None) 
     (work / "scratch/checkpoint").write_bytes(bytes(1000))
     spool = Spool(work)
     spool.write("start")
-    spool.close()
     if delivered:
         note_delivered(work, Delivered("run", 1))
     if md5:

@@ -1,4 +1,4 @@
-"""What the frame takes from the environment."""
+"""What the runner takes from the environment."""
 
 from pathlib import Path
 

@@ -51,7 +51,6 @@ def test_the_spool_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", 'quo"ted')
     spool = Spool(tmp_path)
     spool.write("start", tags={"remote": "https://me:pass@host/repo"}, params={"source": 'x quo"ted y'})
-    spool.close()
     event = json.loads((tmp_path / EVENTS).read_text())
     assert event["tags"]["remote"] == "https://***@host/repo"
     assert event["params"]["source"] == "x *** y"
@@ -83,6 +82,5 @@ def test_a_password_that_is_a_word_changes_no_path(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "report")
     spool = Spool(tmp_path)
     spool.write("artifacts", files=[["export/artifacts/reports/evaluate/a.md", ""]])
-    spool.close()
     assert json.loads((tmp_path / EVENTS).read_text())["files"] == [["export/artifacts/reports/evaluate/a.md", ""]]
     assert redact("password report, reports/reported") == "password ***, reports/reported"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from groundup.runner import stage as frame
+from groundup.runner import stage as runner
+from groundup.runner.context import StageContext
 from groundup.runner.fingerprint import InputsChangedError, take_fingerprint
 from groundup.runner.lock import locked
 from groundup.runner.pipeline import PipelineError, read_pipeline
-from groundup.runner.stage import Stage
 from groundup.runner.tracking.deliverer import Deliverer
 from groundup.runner.tracking.spool import waiting
 from groundup.runner.tracking.store import open_store
@@ -34,7 +34,7 @@ def run_of(root: Path, store: str, stage: str = "prepare") -> Any:
 
 
 def test_a_success_is_published_and_tracked(root: Path, mlflow_store: str) -> None:
-    frame._run(root, "prepare", write_outs, ["num_documents"])
+    runner._run(root, "prepare", write_outs, ["num_documents"])
     assert (root / "artifacts/text/train.txt").read_text() == "hello"
     assert (root / "metrics/prepare.csv").read_text() == "step,loss\n1,1\n2,0.5\n"
     record = json.loads((root / "metrics/prepare.json").read_text())
@@ -64,12 +64,12 @@ def test_a_success_is_published_and_tracked(root: Path, mlflow_store: str) -> No
 
 
 def test_nothing_is_published_when_the_body_fails(root: Path, mlflow_store: str) -> None:
-    def fail(stage: Stage) -> dict[str, Any]:
+    def fail(stage: StageContext) -> dict[str, Any]:
         write_outs(stage)
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        frame._run(root, "prepare", fail)
+        runner._run(root, "prepare", fail)
     assert not (root / "artifacts").exists()
     assert not (root / "metrics").exists()
     (run,) = MlflowClient(mlflow_store).search_runs(experiment_ids(mlflow_store))
@@ -81,18 +81,18 @@ def experiment_ids(store: str) -> list[str]:
 
 
 def test_the_same_inputs_resume_in_the_same_run(root: Path, mlflow_store: str) -> None:
-    def stop_half_way(stage: Stage) -> dict[str, Any]:
+    def stop_half_way(stage: StageContext) -> dict[str, Any]:
         (stage.work / "checkpoint").write_text("step 1")
         stage.log(1, loss=1.0)
         raise RuntimeError("killed")
 
-    def go_on(stage: Stage) -> dict[str, Any]:
+    def go_on(stage: StageContext) -> dict[str, Any]:
         assert (stage.work / "checkpoint").read_text() == "step 1"
         return write_outs(stage)
 
     with pytest.raises(RuntimeError, match="killed"):
-        frame._run(root, "prepare", stop_half_way)
-    frame._run(root, "prepare", go_on)
+        runner._run(root, "prepare", stop_half_way)
+    runner._run(root, "prepare", go_on)
     assert len(MlflowClient(mlflow_store).search_runs(experiment_ids(mlflow_store))) == 1
     run = run_of(root, mlflow_store)
     assert run.info.status == "FINISHED"
@@ -103,37 +103,37 @@ def test_the_same_inputs_resume_in_the_same_run(root: Path, mlflow_store: str) -
 def test_other_inputs_start_afresh(root: Path) -> None:
     seen: list[bool] = []
 
-    def body(stage: Stage) -> dict[str, Any]:
+    def body(stage: StageContext) -> dict[str, Any]:
         seen.append((stage.work / "checkpoint").exists())
         (stage.work / "checkpoint").touch()
         return write_outs(stage)
 
-    frame._run(root, "prepare", body)
+    runner._run(root, "prepare", body)
     (root / "data/a.txt").write_text("other")
-    frame._run(root, "prepare", body)
+    runner._run(root, "prepare", body)
     assert seen == [False, False]
     assert len(work_dirs(root)) == 2
 
 
 def test_a_finished_result_is_published_again_without_training(root: Path) -> None:
-    frame._run(root, "prepare", write_outs)
+    runner._run(root, "prepare", write_outs)
     first = (root / "metrics/prepare.json").read_bytes(), run_note(root)["mlflow_run_id"]
     for path in ("artifacts/text/train.txt", "metrics/prepare.json"):  # as DVC does before a stage
         (root / path).unlink()
 
-    def not_called(stage: Stage) -> dict[str, Any]:
+    def not_called(stage: StageContext) -> dict[str, Any]:
         raise AssertionError("trained again")
 
-    frame._run(root, "prepare", not_called)
+    runner._run(root, "prepare", not_called)
     assert (root / "artifacts/text/train.txt").read_text() == "hello"
     assert ((root / "metrics/prepare.json").read_bytes(), run_note(root)["mlflow_run_id"]) == first
 
 
 def test_a_result_that_dvc_has_recorded_is_trained_afresh(root: Path) -> None:
-    frame._run(root, "prepare", write_outs)
+    runner._run(root, "prepare", write_outs)
     write_dvc_lock(root)
     called: list[bool] = []
-    frame._run(root, "prepare", lambda stage: called.append(True) or write_outs(stage))
+    runner._run(root, "prepare", lambda stage: called.append(True) or write_outs(stage))
     assert called == [True]
 
 
@@ -141,20 +141,20 @@ def test_a_result_that_dvc_has_recorded_is_trained_afresh(root: Path) -> None:
 def test_an_input_edited_during_the_run_is_named(root: Path, edited: str) -> None:
     before = (root / edited).read_text()
 
-    def body(stage: Stage) -> dict[str, Any]:
+    def body(stage: StageContext) -> dict[str, Any]:
         (root / edited).write_text("edited")
         return write_outs(stage)
 
     with pytest.raises(InputsChangedError, match=rf"^prepare: {edited.split('/')[0]}.* was removed, checkpoints incl"):
-        frame._run(root, "prepare", body)
+        runner._run(root, "prepare", body)
     assert not (root / "artifacts").exists()
     (root / edited).write_text(before)
     called: list[bool] = []
-    frame._run(root, "prepare", lambda stage: called.append(True) or write_outs(stage))
+    runner._run(root, "prepare", lambda stage: called.append(True) or write_outs(stage))
     assert called == [True]  # what was made of the edited file is not published as the old one's
 
 
-def never_called(stage: Stage) -> dict[str, Any]:
+def never_called(stage: StageContext) -> dict[str, Any]:
     raise AssertionError("it trained again")
 
 
@@ -165,15 +165,15 @@ def test_params_edited_during_the_run_cost_no_training(root: Path) -> None:
     """They were read at the start, so the result is that of the params of then."""
     before = (root / "params.yaml").read_text()
 
-    def body(stage: Stage) -> dict[str, Any]:
+    def body(stage: StageContext) -> dict[str, Any]:
         (root / "params.yaml").write_text(before.replace("seed: 17", "seed: 18"))
         return write_outs(stage)
 
     with pytest.raises(InputsChangedError, match=rf"^prepare: params.yaml changed while the stage ran.* {KEPT}"):
-        frame._run(root, "prepare", body)
+        runner._run(root, "prepare", body)
     assert not (root / "artifacts").exists()
     (root / "params.yaml").write_text(before)
-    frame._run(root, "prepare", never_called)
+    runner._run(root, "prepare", never_called)
     assert (root / "artifacts/text/train.txt").read_text() == "hello"
 
 
@@ -196,10 +196,10 @@ def test_an_edit_while_the_stage_waits_for_mlflow_is_not_recorded(
     with monkeypatch.context() as patched:
         patched.setattr(Tracker, "finish", edit_and_finish)
         with pytest.raises(InputsChangedError, match=KEPT):
-            frame._run(root, "prepare", write_outs)
+            runner._run(root, "prepare", write_outs)
     assert not (root / "metrics/prepare.json").exists()
     path.write_text(before)
-    frame._run(root, "prepare", never_called)
+    runner._run(root, "prepare", never_called)
     assert (root / "metrics/prepare.json").exists()
 
 
@@ -210,17 +210,17 @@ def test_undeclared_paths_and_params_are_refused(root: Path) -> None:
         lambda stage: stage.params["sft"],
     ):
         with pytest.raises(PipelineError, match="declare it under"):
-            frame._run(root, "prepare", reach)
+            runner._run(root, "prepare", reach)
 
 
 def test_an_out_that_was_not_written_is_named(root: Path) -> None:
     with pytest.raises(PipelineError, match="declares artifacts/text, artifacts/reports/prepare but did not write"):
-        frame._run(root, "prepare", lambda stage: {})
+        runner._run(root, "prepare", lambda stage: {})
 
 
 def test_a_missing_input_names_the_command(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="dvc repro tokenizer"):
-        frame._run(root, "tokenizer", write_outs)
+        runner._run(root, "tokenizer", write_outs)
 
 
 def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
@@ -231,17 +231,17 @@ def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
 
 def test_a_groundup_from_elsewhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="groundup comes from"):
-        frame.check_origin(tmp_path)
+        runner.check_origin(tmp_path)
 
 
 def test_upstream_runs_are_tagged(root: Path, mlflow_store: str) -> None:
-    def tokenizer(stage: Stage) -> dict[str, Any]:
+    def tokenizer(stage: StageContext) -> dict[str, Any]:
         stage.out("artifacts/tokenizer").mkdir()
         (stage.out("artifacts/tokenizer") / "tokenizer_config.json").write_text("{}")
         return {"vocab_size": 5}
 
-    frame._run(root, "prepare", write_outs)
-    frame._run(root, "tokenizer", tokenizer)
+    runner._run(root, "prepare", write_outs)
+    runner._run(root, "tokenizer", tokenizer)
     run = run_of(root, mlflow_store, "tokenizer")
     assert run.data.tags["upstream.prepare"] == run_of(root, mlflow_store).info.run_id
     model_id = run.data.tags["model.artifacts/tokenizer"]
@@ -282,7 +282,7 @@ def test_an_unreachable_server_costs_nothing_but_a_warning(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("groundup.runner.tracking.tracker.SHORT_SECONDS", 3.0)
-    frame._run(root, "prepare", write_outs)
+    runner._run(root, "prepare", write_outs)
     assert run_note(root)["mlflow_run_id"] is None
     assert (root / "artifacts/text/train.txt").exists()
     assert "groundup deliver" in caplog.text

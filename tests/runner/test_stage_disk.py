@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from groundup.runner import stage as frame
+from groundup.runner import stage as runner
+from groundup.runner.context import StageContext
 from groundup.runner.environment import DVC_STAGE
 from groundup.runner.files import files_below
-from groundup.runner.stage import Stage, run_stage
+from groundup.runner.stage import run_stage
 from tests.runner.conftest import write_outs
 from tests.small_disk import fill, make_read_only, make_writable, small_disk
 
@@ -31,8 +32,8 @@ def artifacts_disk(root: Path) -> Iterator[Path]:
 
 def fails_with(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, body: Any) -> str:
     monkeypatch.chdir(root)
-    monkeypatch.setattr(frame, "set_environment", lambda offline: None)  # both would stay for other tests
-    monkeypatch.setattr(frame, "redact_streams", lambda: None)
+    monkeypatch.setattr(runner, "set_environment", lambda offline: None)  # both would stay for other tests
+    monkeypatch.setattr(runner, "redact_streams", lambda: None)
     caplog.clear()
     with pytest.raises(SystemExit) as ended:
         run_stage("prepare", body)
@@ -46,7 +47,7 @@ def test_a_spool_that_cannot_be_written(
 ) -> None:
     """In the middle of training: the curve has no gap and no double row after it."""
 
-    def fill_the_disk(stage: Stage) -> dict[str, Any]:
+    def fill_the_disk(stage: StageContext) -> dict[str, Any]:
         (stage.work / "checkpoint").write_text("step 1")
         stage.log(1, loss=1.0)
         fill(work_disk)
@@ -54,7 +55,7 @@ def test_a_spool_that_cannot_be_written(
             stage.log(2, loss=9.0)
         raise AssertionError("the disk was not full")
 
-    def go_on(stage: Stage) -> dict[str, Any]:
+    def go_on(stage: StageContext) -> dict[str, Any]:
         assert (stage.work / "checkpoint").read_text() == "step 1"
         return write_outs(stage)
 
@@ -64,7 +65,7 @@ def test_a_spool_that_cannot_be_written(
     )
     assert line.endswith("\nEarlier outputs and metrics are as they were.")
     (work_disk / "ballast").unlink()
-    frame._run(root, "prepare", go_on)
+    runner._run(root, "prepare", go_on)
     assert (root / "metrics/prepare.csv").read_text() == "step,loss\n1,1\n2,0.5\n"
 
 
@@ -75,7 +76,7 @@ def test_a_work_dir_on_a_read_only_disk(
     line = fails_with(root, monkeypatch, caplog, write_outs)
     assert "the disk is read-only" in line
     make_writable(work_disk)
-    frame._run(root, "prepare", write_outs)
+    runner._run(root, "prepare", write_outs)
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -86,7 +87,7 @@ def test_outputs_that_cannot_be_published(
     caplog: pytest.LogCaptureFixture,
     read_only: bool,
 ) -> None:
-    frame._run(root, "prepare", write_outs)
+    runner._run(root, "prepare", write_outs)
     record = (root / "metrics/prepare.json").read_bytes()
     (root / "data/a.txt").write_text("x" * 200_000)
     if read_only:
@@ -102,10 +103,10 @@ def test_outputs_that_cannot_be_published(
     else:
         ballast.unlink()
 
-    def never_called(stage: Stage) -> dict[str, Any]:
+    def never_called(stage: StageContext) -> dict[str, Any]:
         raise AssertionError("it trained again")
 
-    frame._run(root, "prepare", never_called)
+    runner._run(root, "prepare", never_called)
     assert (root / "artifacts/text/train.txt").stat().st_size == 200_000
     assert [path for path in files_below(artifacts_disk) if path.name.startswith(".")] == []
     assert (root / "metrics/prepare.json").read_bytes() != record
@@ -115,7 +116,7 @@ def test_under_dvc_the_error_says_how_to_bring_back_what_dvc_removed(
     root: Path, artifacts_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(DVC_STAGE, "dvc.yaml:prepare")
-    monkeypatch.setattr(frame, "end_with_dvc", lambda interruption: None)  # there is no dvc
+    monkeypatch.setattr(runner, "end_with_dvc", lambda interruption: None)  # there is no dvc
     make_read_only(artifacts_disk)
     line = fails_with(root, monkeypatch, caplog, write_outs)
     assert line.endswith(
@@ -123,12 +124,12 @@ def test_under_dvc_the_error_says_how_to_bring_back_what_dvc_removed(
     )
 
 
-def raised_in_a_library(stage: Stage) -> dict[str, Any]:
+def raised_in_a_library(stage: StageContext) -> dict[str, Any]:
     json.loads("{")
     raise AssertionError
 
 
-def unexpected(stage: Stage) -> dict[str, Any]:
+def unexpected(stage: StageContext) -> dict[str, Any]:
     raise KeyError("loss")
 
 
@@ -137,8 +138,8 @@ def test_an_unexpected_error_keeps_its_traceback_and_names_the_recovery(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, body: Any
 ) -> None:
     monkeypatch.chdir(root)
-    monkeypatch.setattr(frame, "redact_streams", lambda: None)
-    monkeypatch.setattr(frame, "set_environment", lambda offline: None)
+    monkeypatch.setattr(runner, "redact_streams", lambda: None)
+    monkeypatch.setattr(runner, "set_environment", lambda offline: None)
     with pytest.raises((ValueError, KeyError)):
         run_stage("prepare", body)
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]

@@ -8,25 +8,25 @@ from typing import Any
 
 import pytest
 
-from groundup.runner import stage as frame
+from groundup.runner import stage as runner
+from groundup.runner.context import StageContext
 from groundup.runner.fingerprint import Fingerprint, take_fingerprint
 from groundup.runner.lock import locked
 from groundup.runner.pipeline import read_pipeline
-from groundup.runner.stage import Stage
 from groundup.runner.workdir import difference, read_finished, record_finished, sweep
 from tests.runner.conftest import work_dirs, write_dvc_lock, write_outs
 
 pytestmark = pytest.mark.usefixtures("no_deliverer")
 
 
-def stop_half_way(stage: Stage) -> dict[str, Any]:
+def stop_half_way(stage: StageContext) -> dict[str, Any]:
     (stage.work / "checkpoint").touch()
     raise ZeroDivisionError
 
 
 def start(root: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        frame._run(root, "prepare", stop_half_way)
+        runner._run(root, "prepare", stop_half_way)
 
 
 def test_going_on_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -54,12 +54,12 @@ def test_starting_afresh_names_what_changed(root: Path, caplog: pytest.LogCaptur
 
 
 def test_an_early_end_leaves_nothing_to_speak_of(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def fail_at_once(stage: Stage) -> dict[str, Any]:
+    def fail_at_once(stage: StageContext) -> dict[str, Any]:
         raise ZeroDivisionError
 
     caplog.set_level("INFO")
     with pytest.raises(ZeroDivisionError):
-        frame._run(root, "prepare", fail_at_once)
+        runner._run(root, "prepare", fail_at_once)
     (root / "data/a.txt").write_text("other")
     start(root)
     assert "afresh" not in caplog.text
@@ -85,7 +85,7 @@ class Killed(BaseException):
     pass
 
 
-def never_called(stage: Stage) -> dict[str, Any]:
+def never_called(stage: StageContext) -> dict[str, Any]:
     raise AssertionError("it trained again")
 
 
@@ -95,8 +95,8 @@ WINDOWS = {
     "before the first out": (os, "replace", 2, 0),
     "between the outs": (os, "replace", 3, 1),
     "before the curve": (os, "replace", 4, 2),
-    "before the record of the run": (frame, "describe_outs", 1, 3),
-    "before the metrics file": (frame, "note_run", 1, 3),
+    "before the record of the run": (runner, "describe_outs", 1, 3),
+    "before the metrics file": (runner, "note_run", 1, 3),
 }
 
 
@@ -117,13 +117,13 @@ def test_a_kill_after_training_does_not_train_again(root: Path, monkeypatch: pyt
         record_finished(*arguments)
         monkeypatch.setattr(module, name, kill)
 
-    monkeypatch.setattr(frame, "record_finished", record_and_arm)
+    monkeypatch.setattr(runner, "record_finished", record_and_arm)
     with pytest.raises(Killed):
-        frame._run(root, "prepare", write_outs)
+        runner._run(root, "prepare", write_outs)
     monkeypatch.setattr(module, name, original)
     assert [path for path in PUBLISHED if (root / path).exists()] == PUBLISHED[:num_published]
     assert not (root / "metrics/prepare.json").exists()
-    frame._run(root, "prepare", never_called)
+    runner._run(root, "prepare", never_called)
     assert (root / "artifacts/text/train.txt").read_text() == "hello"
     assert (root / "metrics/prepare.csv").read_text() == "step,loss\n1,1\n2,0.5\n"
     assert json.loads((root / "artifacts/reports/prepare/metrics.json").read_text())["num_documents"] == 1
@@ -148,7 +148,7 @@ def test_a_finished_result_that_is_not_whole_is_made_again(tmp_path: Path, caplo
 @pytest.mark.parametrize("changed", ["prepare.seed", "stages/prepare.py"])
 def test_bytes_that_dvc_knows_from_other_inputs_are_not_yet_recorded(root: Path, changed: str) -> None:
     """A comment changed, the same bytes came out, and the kill came before DVC wrote dvc.lock."""
-    frame._run(root, "prepare", write_outs)
+    runner._run(root, "prepare", write_outs)
     write_dvc_lock(root)
     if changed == "stages/prepare.py":
         (root / changed).write_text("pass  # a comment")
@@ -156,19 +156,19 @@ def test_bytes_that_dvc_knows_from_other_inputs_are_not_yet_recorded(root: Path,
         text = (root / "params.yaml").read_text()
         (root / "params.yaml").write_text(text.replace("seed: 17", "seed: 18"))
 
-    def same_bytes(stage: Stage) -> dict[str, Any]:
+    def same_bytes(stage: StageContext) -> dict[str, Any]:
         stage.out("artifacts/text").mkdir()
         (stage.out("artifacts/text") / "train.txt").write_text("hello")
         stage.out("artifacts/reports/prepare").mkdir()
         (stage.out("artifacts/reports/prepare") / "report.md").write_text("# report")
         return {}
 
-    frame._run(root, "prepare", same_bytes)
-    frame._run(root, "prepare", never_called)
+    runner._run(root, "prepare", same_bytes)
+    runner._run(root, "prepare", never_called)
 
 
 def test_a_finished_result_that_another_experiment_holds_is_left_to_it(root: Path) -> None:
-    frame._run(root, "prepare", write_outs)
+    runner._run(root, "prepare", write_outs)
     write_dvc_lock(root)
     (work,) = work_dirs(root)
     spec = read_pipeline(root)["prepare"]

@@ -6,7 +6,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
-from groundup.core.formats.chat_format import Message, render
+from groundup.core.formats.chat_format import render
+from groundup.core.formats.records import Message
 from groundup.evaluate.reply_likelihood import Branches
 
 

@@ -15,7 +15,7 @@ from groundup.evaluate.measures import MEASURES
 from groundup.evaluate.measures.measure import Context, Data
 from groundup.evaluate.measures.overoptimization import read_points
 from groundup.evaluate.replies import fit_prompts, reply_to_prompts
-from groundup.evaluate.shown import METRICS, PAGE, Shown
+from groundup.evaluate.shown import PAGE, Shown
 from groundup.runner.files import write_json
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.training import RuntimeParams
@@ -37,7 +37,7 @@ def evaluate(
     verdicts: Path,
     log: Log,
 ) -> dict[str, Any]:
-    """All figures; `out` gets them too, with replies and what the report shows. The curve's steps are 0 base, 1 SFT
+    """All figures; `out` gets replies, gates and what the report shows of them. The curve's steps are 0 base, 1 SFT
     and 2 aligned. points: align's evaluation points.
     """
     # Everything is measured in float32: precision of training must not blur small differences between models.
@@ -91,6 +91,4 @@ def evaluate(
         everything.sections.extend(shown.sections)
         everything.method.extend(shown.method)
     write_json(out / PAGE, asdict(everything))
-    # What a clock measured is not the same twice, and an out must be.
-    write_json(out / METRICS, {name: value for name, value in metrics.items() if not name.endswith("_seconds")})
     return metrics

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from groundup.core.formats.chat_format import Message
 from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.formats.records import Message
 from groundup.core.judging.judge import Agreement, Judge
 from groundup.core.judging.statistics import wins
 from groundup.evaluate.intervals import Metrics, rate, resamples, weighted_mean, with_judge_interval

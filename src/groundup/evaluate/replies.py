@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 from groundup.core.model.generation import Replies, distinct_2, ended_chats, next_token_logprobs, sample_replies
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer

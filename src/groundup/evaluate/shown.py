@@ -6,7 +6,7 @@ from typing import Any
 
 MODELS = {"base": "Base", "sft": "SFT", "aligned": "Aligned"}
 ENDS = ("", "_ci_low", "_ci_high")
-PAGE, METRICS = "page.json", "metrics.json"  # among what evaluate publishes
+PAGE = "page.json"  # among what evaluate publishes: Shown
 
 
 @dataclass(frozen=True)

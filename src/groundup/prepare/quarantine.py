@@ -10,7 +10,7 @@ from groundup.prepare.ledger import shorten
 from groundup.prepare.sources.rows import BadRow
 
 QUARANTINE_FILE = "quarantine.jsonl"
-HOPELESS = 1000  # so many rows and not one of them good: the source is not what params.yaml says
+HOPELESS = 1000  # rows without a good one: the source is not what params.yaml says
 
 REASONS = {
     "empty": "a message, or a list of messages, is empty",

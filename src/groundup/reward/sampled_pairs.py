@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.core.formats.chat_format import Message, render
+from groundup.core.formats.chat_format import render
 from groundup.core.formats.jsonl import Row, read_jsonl
+from groundup.core.formats.records import Message
 from groundup.core.model.generation import sample_replies
 from groundup.core.training.runtime import draw
 from groundup.reward.pairs import SAMPLED, Pair

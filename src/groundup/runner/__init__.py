@@ -1,1 +1,1 @@
-"""The frame runs a stage; it never changes a result and never imports training code."""
+"""The runner starts a stage; it never changes a result and never imports training code."""

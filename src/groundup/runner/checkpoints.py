@@ -30,11 +30,13 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 class Checkpoints:
     """Folders `checkpoint-<step>`. A stage that was asked to end does so when the next one is sealed."""
 
-    def __init__(self, folder: Path, interruption: Interruption) -> None:
+    def __init__(
+        self, folder: Path, interruption: Interruption, sync_points: Callable[[], None] = lambda: None
+    ) -> None:
         self.folder = folder
         self.interruption = interruption
         self.seconds = 0.0  # that this process has spent on saving
-        self.sync_points: Callable[[], None] = _nothing  # points logged so far outlast a power cut after this
+        self.sync_points = sync_points  # after this, points logged so far outlast a power cut
 
     @property
     def is_end_requested(self) -> bool:
@@ -108,10 +110,6 @@ class Checkpoints:
         """Oldest first, sealed or not."""
         found = {int(match[1]): path for path in self.folder.glob("*") if (match := _NAME.fullmatch(path.name))}
         return [found[step] for step in sorted(found)]
-
-
-def _nothing() -> None:
-    """Of a loop without a tracker."""
 
 
 def step_of(checkpoint: Path) -> int:

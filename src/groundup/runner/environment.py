@@ -1,4 +1,4 @@
-"""Everything the frame takes from the environment: each variable is named here and nowhere else."""
+"""Everything the runner takes from the environment: each variable is named here and nowhere else."""
 
 import os
 import re

@@ -14,24 +14,24 @@ import groundup
 from groundup.runner import candidate
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.clock import note_run, process_seconds
+from groundup.runner.context import StageContext
 from groundup.runner.describe import describe_outs, report_files, shown, start_event
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import DiskError, writing
 from groundup.runner.environment import DVC_STAGE, main_root, set_environment
 from groundup.runner.figures import REPORTED, Record, check_finite, choose, numbers, reproducible, write_record
 from groundup.runner.files import publish, remove, write_json, write_text
-from groundup.runner.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
+from groundup.runner.fingerprint import InputsChangedError, changed_deps, take_fingerprint
 from groundup.runner.interruption import Interruption, Terminated, end_with_dvc, listening
 from groundup.runner.lock import locked
-from groundup.runner.params import Params, ParamsError, load_params
+from groundup.runner.params import ParamsError, load_params
 from groundup.runner.params.selection import DeclaredParams, select
-from groundup.runner.pipeline import PipelineError, StageSpec, read_pipeline
+from groundup.runner.pipeline import PipelineError, read_pipeline
 from groundup.runner.redact import redact_streams
 from groundup.runner.tracking.check import check_store
-from groundup.runner.tracking.spool import curve_csv, read_curve
+from groundup.runner.tracking.spool import Spool, curve_csv, read_curve
 from groundup.runner.tracking.tracker import Tracker
 from groundup.runner.workdir import (
-    EXPORT,
     SCRATCH,
     discard,
     note_start,
@@ -44,55 +44,8 @@ logger = logging.getLogger(__name__)
 
 MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
 
-Body = Callable[["Stage"], dict[str, Any]]
+Body = Callable[[StageContext], dict[str, Any]]
 USER_ERRORS = (ParamsError, PipelineError, OSError, DiskError, InputsChangedError)
-
-
-class Stage:
-    """What a stage body sees: its declared params, deps, outs, device and a place for checkpoints."""
-
-    def __init__(
-        self,
-        root: Path,
-        spec: StageSpec,
-        params: Params,
-        fingerprint: Fingerprint,
-        work: Path,
-        headlines: Sequence[str],
-        interruption: Interruption,
-    ) -> None:
-        self.root = root
-        self.spec = spec
-        self.params = DeclaredParams(params, spec.params)
-        self.fingerprint = fingerprint
-        self.device = fingerprint.device
-        self.headlines = headlines
-        self.work = work / SCRATCH
-        self.kept = work.parent  # for files that every run of this stage may use again; clean leaves them
-        self.checkpoints = Checkpoints(self.work / "checkpoints", interruption)
-        self.export = work / EXPORT
-        self._tracker: Tracker | None = None
-
-    def dep(self, path: str) -> Path:
-        if path not in self.spec.inputs:
-            raise PipelineError(f"{self.spec.name} reads {path}: declare it under deps in dvc.yaml")
-        return self.root / path
-
-    def out(self, path: str) -> Path:
-        """A staging path, published as `path` once the stage has succeeded."""
-        if path not in self.spec.outs:
-            raise PipelineError(f"{self.spec.name} writes {path}: declare it under outs in dvc.yaml")
-        staged = self.export / path
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        return staged
-
-    def log(self, step: int, **values: float) -> None:
-        assert self._tracker is not None
-        self._tracker.log(step, **values)
-
-    def track(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-        self.checkpoints.sync_points = tracker.spool.sync
 
 
 def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
@@ -161,17 +114,19 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
         sweep(root, folder, spec, fingerprint)
         with locked(work):
             note_start(folder, work, fingerprint)
-            stage = Stage(root, spec, params, fingerprint, work, headlines, interruption)
+            checkpoints = Checkpoints(work / SCRATCH / "checkpoints", interruption, Spool(work).sync)
+            stage = StageContext(root, spec, DeclaredParams(params, spec.params), fingerprint, work, checkpoints)
             stage.work.mkdir(exist_ok=True)
-            _run_tracked(stage, body, work, start_event(root, pipeline, fingerprint), problem)
+            _run_tracked(stage, body, headlines, start_event(root, pipeline, fingerprint), problem)
 
 
-def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], problem: str | None) -> None:
-    tracker = Tracker(stage.root, work, start, problem)
-    stage.track(tracker)
+def _run_tracked(
+    stage: StageContext, body: Body, headlines: Sequence[str], start: dict[str, Any], problem: str | None
+) -> None:
+    tracker = Tracker(stage.root, stage.folder, start, problem)
     status = "FAILED"
     try:
-        metrics = read_finished(work) or _train(stage, body, work)
+        metrics = read_finished(stage.folder) or _train(stage, body)
         _check_kept(stage, _changed_params(stage))
         _publish(stage, tracker, metrics)
         status = "FINISHED"
@@ -183,26 +138,26 @@ def _run_tracked(stage: Stage, body: Body, work: Path, start: dict[str, Any], pr
     # It may have waited for MLflow; DVC hashes deps after the command and would record an edit as what was read.
     _check_kept(stage, changed_deps(stage.root, stage.fingerprint) + _changed_params(stage))
     note_run(stage.root, stage.fingerprint, metrics, tracker.run_id)
-    record = Record(stage.fingerprint.value, choose(metrics, stage.headlines))
+    record = Record(stage.fingerprint.value, choose(metrics, headlines))
     write_record(stage.root, stage.spec.name, record)
 
 
-def _check_deps(stage: Stage, work: Path) -> None:
+def _check_deps(stage: StageContext) -> None:
     """What was made of deps that changed half-way belongs to no fingerprint: remove it, checkpoints included."""
     if changed := changed_deps(stage.root, stage.fingerprint):
-        discard(work)
+        discard(stage.folder)
         raise InputsChangedError(
             f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so what it made may be of either "
             "version and was removed, checkpoints included; `dvc repro` starts it afresh"
         )
 
 
-def _changed_params(stage: Stage) -> list[str]:
+def _changed_params(stage: StageContext) -> list[str]:
     params = select(load_params(stage.root / "params.yaml"), stage.spec.params)
     return [] if params == stage.fingerprint.params else ["params.yaml"]
 
 
-def _check_kept(stage: Stage, changed: list[str]) -> None:
+def _check_kept(stage: StageContext, changed: list[str]) -> None:
     """A result that is whole stays that of its fingerprint, whatever was edited since."""
     if changed:
         raise InputsChangedError(
@@ -211,7 +166,7 @@ def _check_kept(stage: Stage, changed: list[str]) -> None:
         )
 
 
-def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
+def _train(stage: StageContext, body: Body) -> dict[str, Any]:
     """Call the body; the record of its success is written last."""
     remove(stage.export)
     metrics = body(stage)
@@ -221,16 +176,16 @@ def _train(stage: Stage, body: Body, work: Path) -> dict[str, Any]:
     check_finite(stage.spec.name, metrics)
     if stage.spec.report:
         write_json(stage.export / stage.spec.report / REPORTED, reproducible(metrics))
-    _check_deps(stage, work)
+    _check_deps(stage)
     metrics |= {
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB, 1),
     }
     stage.checkpoints.sync_points()
-    record_finished(work, stage.spec.outs, metrics)
+    record_finished(stage.folder, stage.spec.outs, metrics)
     return metrics
 
 
-def _publish(stage: Stage, tracker: Tracker, metrics: dict[str, Any]) -> None:
+def _publish(stage: StageContext, tracker: Tracker, metrics: dict[str, Any]) -> None:
     """Outs and the curve, then the record of the run; the metrics file is written last, by the caller."""
     registered = None
     if stage.spec.name == candidate.STAGE:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerFast
 
-from groundup.core.formats.chat_format import Message, render, render_trained
+from groundup.core.formats.chat_format import render, render_trained
 from groundup.core.formats.jsonl import Row
+from groundup.core.formats.records import Message
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,6 @@ def registered(
             model = {"path": "artifacts/aligned", "md5": "d41d.dir", "model_type": "causal-lm", "params": {}}
             spool.write("register", model=model, copy="candidate", gates=[], report=["report.html"])
         spool.write("finish", status="FINISHED")
-        spool.close()
         deliverer = Deliverer(work, client, None)
         deliverer.deliver()
         runs[stage] = str(deliverer.run_id)

@@ -172,17 +172,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("line", "message"), BAD)
-def test_a_terminal_is_told_what_is_wrong_and_goes_on(models: Models, line: str, message: str) -> None:
+def test_what_cannot_be_obeyed_is_said_in_a_terminal_and_ends_a_pipe(models: Models, line: str, message: str) -> None:
     session = start(models, [line, "Hello"], interactive=True)
     session.run()
     text = session.output.getvalue()
     assert message in text
     assert (list(session.chats), session.decoding) == (["sft"], SAMPLE)
     assert "assistant> " in text
-
-
-@pytest.mark.parametrize(("line", "message"), BAD)
-def test_a_pipe_ends_where_a_command_cannot_be_obeyed(models: Models, line: str, message: str) -> None:
     session = start(models, [line, "Hello"])
     with pytest.raises(ValueError, match="^" + line.split()[0]) as error:
         session.run()

@@ -16,26 +16,15 @@ from groundup.app.export.gguf import export_gguf, permuted, unpermuted
 from groundup.core.formats.chat_format import render
 from groundup.core.model.llama import save_model
 from groundup.core.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM
+from tests.llamas import tiny_shape
 
 TEXT = "Hello there! I don't like 42  things,\n do you? \u00e9\u4f60"
 
 
 def make_model(folder: Path, tokenizer: PreTrainedTokenizerFast, **options: Any) -> LlamaForCausalLM:
     torch.manual_seed(1)
-    config = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 48,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 128,
-        "initializer_range": 0.2,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    model = LlamaForCausalLM(LlamaConfig(**config | options)).eval()
+    shape = {"hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 2, "initializer_range": 0.2}
+    model = LlamaForCausalLM(LlamaConfig(**tiny_shape(tokenizer, **shape | options))).eval()
     save_model(model, tokenizer, folder, "# card\n")
     return model
 
@@ -92,11 +81,7 @@ def test_what_the_file_says(model: Path, tmp_path: Path, tiny_tokenizer: PreTrai
     assert tokens[read("tokenizer.ggml.eos_token_id")] == "<|end|>"
     assert read("tokenizer.ggml.add_bos_token") is False  # the template writes it
     assert "generation" not in read("tokenizer.chat_template").replace("add_generation_prompt", "")
-    assert (read("llama.context_length"), read("llama.block_count"), read("llama.rope.dimension_count")) == (
-        128,
-        2,
-        32,
-    )
+    assert [read(f"llama.{key}") for key in ("context_length", "block_count", "rope.dimension_count")] == [128, 2, 32]
 
 
 def test_half_precision_stays_what_it_is(model: Path, tmp_path: Path, tiny_model: LlamaForCausalLM) -> None:
@@ -177,26 +162,17 @@ def test_what_gguf_cannot_say_is_refused(
     assert not (tmp_path / "model.gguf").exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        (
-            {"position": "sinusoidal"},
-            "it adds sinusoidal positions to the embeddings, llama.cpp's Llama has nothing like it",
-        ),
-        ({"attention": "linear"}, "its attention is linear, llama.cpp's Llama has nothing like it"),
-    ],
-)
-def test_other_positions_and_attention_are_refused(
-    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, changes: dict[str, str], problem: str
-) -> None:
+def test_other_positions_and_attention_are_refused(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     plain = make_model(tmp_path / "plain", tiny_tokenizer)
     shape = {key: value for key, value in plain.config.to_diff_dict().items() if key != "model_type"}
-    model = GroundupLlamaForCausalLM(GroundupLlamaConfig(**shape | changes))
-    save_model(model, tiny_tokenizer, tmp_path / "model", "# card\n")
-    with pytest.raises(ValueError, match="cannot become GGUF") as refused:
-        export_gguf(tmp_path / "model", tmp_path / "model.gguf")
-    assert problem in str(refused.value)
+    for changes, problem in (
+        ({"position": "sinusoidal"}, "it adds sinusoidal positions to the embeddings, llama.cpp's Llama has nothing"),
+        ({"attention": "linear"}, "its attention is linear, llama.cpp's Llama has nothing"),
+    ):
+        model = GroundupLlamaForCausalLM(GroundupLlamaConfig(**shape | changes))
+        save_model(model, tiny_tokenizer, tmp_path / "model", "# card\n")
+        with pytest.raises(ValueError, match=f"cannot become GGUF: .*{problem}"):
+            export_gguf(tmp_path / "model", tmp_path / "model.gguf")
 
 
 def test_biases_are_refused_all_at_once(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -104,8 +104,11 @@ def test_the_plan_knows_the_blocks_of_the_loss() -> None:
         ({"hidden_size": 96, "num_layers": 3, "num_heads": 3, "intermediate_size": 256}, (730, 946, 1537, 906, 1206)),
     ],
 )
-def test_memory_of_measured_runs_is_met(model: dict[str, int], measured: tuple[int, ...]) -> None:
+def test_memory_of_measured_runs_is_met(
+    monkeypatch: pytest.MonkeyPatch, model: dict[str, int], measured: tuple[int, ...]
+) -> None:
     """peak_memory_mb of default runs, of 1.33 and of 0.73 M parameters: within 15 %, as docs/sizes.md says."""
+    monkeypatch.setattr("groundup.app.plan.memory.available_cores", lambda: 1)  # workers are not in peak_memory_mb
     p = changed(LAPTOP, "pretrain", batch_size=8)
     p = changed(p, "model", context_length=256, **model)
     p = changed(p, "tokenizer", vocab_size=4096)

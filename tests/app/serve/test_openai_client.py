@@ -1,6 +1,7 @@
 """What the official client asks for and gets."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,15 @@ from groundup.core.model.generation import sample_replies
 from tests.app.serve.conftest import Running
 
 HELLO = [{"role": "user", "content": "Hello there!"}]
+
+
+def ask(server: Running, **changes: Any) -> Any:
+    return server.openai.chat.completions.create(**{"model": "aligned", "messages": HELLO} | changes)
+
+
+def said(server: Running, **changes: Any) -> str:
+    text: str = ask(server, **changes).choices[0].message.content
+    return text
 
 
 def reference(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: list[int], seed: int) -> str:
@@ -32,9 +42,7 @@ def reference(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, promp
 def test_a_reply_is_that_of_its_seed(
     server: Running, random_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    answer = server.openai.chat.completions.create(
-        model="aligned", messages=HELLO, seed=7, temperature=0.8, max_tokens=20
-    )
+    answer = ask(server, seed=7, temperature=0.8, max_tokens=20)
     prompt = render(tiny_tokenizer, HELLO, reply_next=True)
     assert answer.choices[0].message.content == reference(random_model, tiny_tokenizer, prompt, 7)
     assert answer.choices[0].message.role == "assistant"
@@ -45,9 +53,8 @@ def test_a_reply_is_that_of_its_seed(
 
 
 def test_a_stream_has_the_same_text_as_a_whole_answer(server: Running) -> None:
-    asked = {"model": "aligned", "messages": HELLO, "seed": 4, "max_tokens": 30, "n": 3}
-    whole = server.openai.chat.completions.create(**asked)
-    parts = list(server.openai.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    whole = ask(server, seed=4, max_tokens=30, n=3)
+    parts = list(ask(server, seed=4, max_tokens=30, n=3, stream=True, stream_options={"include_usage": True}))
     assert parts[-1].usage == whole.usage
     assert parts[-1].choices == []
     texts, reasons = ["", "", ""], [None, None, None]
@@ -65,8 +72,7 @@ def test_a_stream_has_the_same_text_as_a_whole_answer(server: Running) -> None:
 
 def test_replies_to_one_request_differ_and_the_first_is_that_of_the_seed(server: Running) -> None:
     def texts(n: int) -> list[str]:
-        answer = server.openai.chat.completions.create(model="aligned", messages=HELLO, seed=9, max_tokens=20, n=n)
-        return [choice.message.content for choice in answer.choices]
+        return [choice.message.content for choice in ask(server, seed=9, max_tokens=20, n=n).choices]
 
     assert len(set(texts(5))) == 5
     assert texts(5)[:2] == texts(2)
@@ -74,16 +80,14 @@ def test_replies_to_one_request_differ_and_the_first_is_that_of_the_seed(server:
 
 
 def test_without_a_seed_replies_differ(server: Running) -> None:
-    answers = [server.openai.chat.completions.create(model="aligned", messages=HELLO, max_tokens=20) for _ in range(2)]
-    assert answers[0].choices[0].message.content != answers[1].choices[0].message.content
+    assert said(server, max_tokens=20) != said(server, max_tokens=20)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_stop_string_ends_a_reply_before_it(server: Running, stream: bool) -> None:
-    asked = {"model": "aligned", "messages": HELLO, "seed": 4, "max_tokens": 60}
-    text = server.openai.chat.completions.create(**asked).choices[0].message.content
+    text = said(server, seed=4, max_tokens=60)
     stop = text[20:25]
-    answer = server.openai.chat.completions.create(**asked, stop=["never said", stop], stream=stream)
+    answer = ask(server, seed=4, max_tokens=60, stop=["never said", stop], stream=stream)
     if stream:
         parts = [part.choices[0] for part in answer]
         stopped, reason = "".join(part.delta.content or "" for part in parts), parts[-1].finish_reason
@@ -97,15 +101,14 @@ def test_a_stop_string_ends_a_reply_before_it(server: Running, stream: bool) -> 
 
 def test_max_tokens_ends_a_reply(server: Running) -> None:
     for name in ("max_tokens", "max_completion_tokens"):
-        answer = server.openai.chat.completions.create(model="aligned", messages=HELLO, seed=4, **{name: 6})
+        answer = ask(server, **{name: 6})
         assert answer.usage.completion_tokens == 6
         assert answer.choices[0].finish_reason == "length"
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_logprobs_of_a_chat(server: Running, stream: bool) -> None:
-    asked = {"model": "aligned", "messages": HELLO, "seed": 4, "max_tokens": 12, "logprobs": True, "top_logprobs": 3}
-    answer = server.openai.chat.completions.create(**asked, stream=stream)
+    answer = ask(server, seed=4, max_tokens=12, logprobs=True, top_logprobs=3, stream=stream)
     if stream:
         choices = [part.choices[0] for part in answer]
         text = "".join(choice.delta.content or "" for choice in choices)
@@ -122,33 +125,21 @@ def test_logprobs_of_a_chat(server: Running, stream: bool) -> None:
 
 
 def test_greedy_takes_the_likeliest_token(server: Running) -> None:
-    answer = server.openai.chat.completions.create(
-        model="aligned", messages=HELLO, temperature=0, max_tokens=12, logprobs=True, top_logprobs=1
-    )
+    answer = ask(server, temperature=0, max_tokens=12, logprobs=True, top_logprobs=1)
     for entry in answer.choices[0].logprobs.content:
         assert entry.token == entry.top_logprobs[0].token
 
 
 def test_decoding_greedy_is_temperature_zero(server: Running) -> None:
-    asked = {"model": "aligned", "messages": HELLO, "max_tokens": 12}
-    texts = [
-        server.openai.chat.completions.create(**asked, **how).choices[0].message.content
-        for how in ({"temperature": 0}, {"seed": 5, "extra_body": {"decoding": {"method": "greedy"}}})
-    ]
-    assert texts[0] == texts[1]
+    greedy = {"extra_body": {"decoding": {"method": "greedy"}}}
+    assert said(server, max_tokens=12, temperature=0) == said(server, max_tokens=12, seed=5, **greedy)
 
 
 def test_completions_go_on_from_raw_text(
     server: Running, random_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     answer = server.openai.completions.create(
-        model="aligned",
-        prompt=["The river", "<|end|>Hello"],
-        seed=3,
-        temperature=0.8,
-        max_tokens=20,
-        n=2,
-        logprobs=2,
+        model="aligned", prompt=["The river", "<|end|>Hello"], seed=3, temperature=0.8, max_tokens=20, n=2, logprobs=2
     )
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
     prompts = [
@@ -168,30 +159,23 @@ def test_completions_go_on_from_raw_text(
 
 
 def test_text_may_come_in_parts(server: Running) -> None:
-    texts = []
-    for content in ("Hello there!", [{"type": "text", "text": "Hello "}, {"type": "text", "text": "there!"}]):
-        answer = server.openai.chat.completions.create(
-            model="aligned", messages=[{"role": "user", "content": content}], seed=1, max_tokens=10
-        )
-        texts.append(answer.choices[0].message.content)
-    assert texts[0] == texts[1]
+    parts = [{"type": "text", "text": "Hello "}, {"type": "text", "text": "there!"}]
+    in_parts = said(server, messages=[{"role": "user", "content": parts}], seed=1, max_tokens=10)
+    assert in_parts == said(server, seed=1, max_tokens=10)
 
 
 def test_models_are_listed_and_told_apart(server: Running) -> None:
     assert [model.id for model in server.openai.models.list()] == ["aligned", "sft"]
     assert server.openai.models.retrieve("sft").id == "sft"
-    texts = {
-        model: server.openai.chat.completions.create(model=model, messages=HELLO, seed=1).choices[0].message.content
-        for model in ("aligned", "sft")
-    }
-    assert texts["aligned"] != texts["sft"]
+    assert said(server, seed=1) != said(server, seed=1, model="sft")
     with pytest.raises(NotFoundError, match="there is no model 'gpt-4': choose aligned, sft"):
-        server.openai.chat.completions.create(model="gpt-4", messages=HELLO)
+        ask(server, model="gpt-4")
 
 
 def test_sixteen_clients_get_what_each_would_get_alone(server: Running) -> None:
-    def ask(seed: int) -> tuple[str, int]:
-        answer = server.openai.chat.completions.create(
+    def one(seed: int) -> tuple[str, int]:
+        answer = ask(
+            server,
             model=("aligned", "sft")[seed % 2],
             messages=[{"role": "user", "content": "Hello" + " there" * (seed % 5)}],
             seed=seed,
@@ -200,10 +184,10 @@ def test_sixteen_clients_get_what_each_would_get_alone(server: Running) -> None:
         )
         return answer.choices[0].message.content, answer.usage.completion_tokens
 
-    alone = [ask(seed) for seed in range(24)]
+    alone = [one(seed) for seed in range(24)]
     steps = server.metric("groundup_batch_size_count")
     with ThreadPoolExecutor(16) as clients:
-        together = list(clients.map(ask, range(24)))
+        together = list(clients.map(one, range(24)))
     assert together == alone
     assert server.metric("groundup_batch_size_count") - steps < sum(tokens for _, tokens in together) / 2
     assert server.wait_for("groundup_running_replies", 0)
@@ -216,7 +200,7 @@ def test_what_is_counted(server: Running) -> None:
         "groundup_time_to_first_token_seconds_count",
     )
     before = {name: server.metric(name) for name in counted}
-    usage = server.openai.chat.completions.create(model="sft", messages=HELLO, max_tokens=9, seed=2).usage
+    usage = ask(server, model="sft", max_tokens=9, seed=2).usage
     after = {name: server.metric(name) for name in counted}
     assert [after[name] - before[name] for name in counted] == [usage.completion_tokens, usage.prompt_tokens, 1]
     text = server.http.get("/metrics").text

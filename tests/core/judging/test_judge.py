@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from groundup.core.judging.judge import Judge, judge_error, own_words, reply_pairs, words
+from groundup.core.judging.judge import Judge, judge_error, lower_words, own_words, reply_pairs
 from groundup.runner.params.judge import JudgeParams
 
 PARAMS = JudgeParams(
@@ -99,7 +99,7 @@ def test_words_that_were_said_before_in_a_row_do_not_count(reply: str, kept: lis
 
 
 def test_words_are_lower_case_and_marks_of_questions_and_shouts_count() -> None:
-    assert words("Why NOT, then?! Ok.") == ["why", "not", "then", "?!", "ok"]
+    assert lower_words("Why NOT, then?! Ok.") == ["why", "not", "then", "?!", "ok"]
 
 
 def test_wrong_replies_are_of_like_length_and_from_other_conversations() -> None:

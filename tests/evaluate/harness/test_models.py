@@ -9,9 +9,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.model.bits_per_byte import bits_per_byte
-from groundup.core.model.likelihood import Stretch, own_distribution, stretch_nats
 from groundup.evaluate.harness.models import Encoder, LoadedModel, LoadedNgrams, fit
-from groundup.evaluate.harness.trainer import trainer_nats
 from groundup.evaluate.ngram import NgramModel
 
 PAIRS = [
@@ -88,12 +86,6 @@ def test_texts_are_scored_as_in_pretrain(
     for text, value in zip(texts, found, strict=True):
         expected = bits_per_byte(tiny_model, tiny_tokenizer, [{"text": text, "source": "a"}], 128, 2).overall
         assert -value / math.log(2) / len(text.encode()) == pytest.approx(expected, rel=1e-6)
-
-
-def test_the_trainer_gives_the_same_figures(tiny_model: LlamaForCausalLM) -> None:
-    stretches = [Stretch([5, 9, 11, 20], 2), Stretch([7, 30, 31, 32, 33, 34], 5), Stretch([12, 13], 1)]
-    plain = stretch_nats(tiny_model, stretches, 2, own_distribution)
-    assert trainer_nats(tiny_model, stretches, 2, torch.device("cpu")) == plain
 
 
 def test_replies_are_generated_for_tasks_that_ask_for_them(

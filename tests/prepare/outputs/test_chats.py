@@ -25,13 +25,7 @@ def test_a_dialogue_begins_with_its_opening_and_ends_on_the_assistant() -> None:
 
 
 def test_what_is_no_dialogue_is_no_chat() -> None:
-    unfit: list[Record] = [
-        talk(3),
-        talk(6, speakers=1),
-        talk(6, speakers=3),
-        Text("t", "s", "x"),
-        Prompt("p", "s", []),
-    ]
+    unfit: list[Record] = [talk(3), talk(6, 1), talk(6, 3), Text("t", "s", "x"), Prompt("p", "s", [])]
     assert list(chats(unfit, PARAMS, seed=1)) == []
 
 

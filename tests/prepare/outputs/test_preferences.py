@@ -33,21 +33,17 @@ def pair_up(
 
 
 def test_a_pair_by_hand(tmp_path: Path) -> None:
+    def said(name: str) -> list[dict[str, str]]:
+        contents = ("Topic?", f"{name} says 0", f"{name} says 1")
+        return [{"role": r, "content": c} for r, c in zip(("system", "user", "assistant"), contents, strict=True)]
+
     (row,) = pair_up(tmp_path, [rated("low", 1, 2, 4), rated("high", 9, 9, 10)])
     assert row == {
         "id": "high>low@3",
         "kind": "rating",
         "source": "s",
-        "chosen": [
-            {"role": "system", "content": "Topic?"},
-            {"role": "user", "content": "high says 0"},
-            {"role": "assistant", "content": "high says 1"},
-        ],
-        "rejected": [
-            {"role": "system", "content": "Topic?"},
-            {"role": "user", "content": "low says 0"},
-            {"role": "assistant", "content": "low says 1"},
-        ],
+        "chosen": said("high"),
+        "rejected": said("low"),
         "margin": 0.7,
         "chosen_id": "high",
         "rejected_id": "low",

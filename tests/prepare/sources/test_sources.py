@@ -19,8 +19,5 @@ def test_every_source_that_cannot_be_read_is_named_at_once(tmp_path: Path, insta
     params = make_params([good, good | {"name": "old", "version": "2.0"}, files_source("own", ["*.txt"], "text"), hub])
     with pytest.raises(ValueError, match=r"prepare\.sources cannot be read") as error:
         check_sources(open_sources(params, tmp_path, tmp_path))
-    assert [line.split(":")[0] for line in str(error.value).split("\n")[1:]] == [
-        "source old",
-        "source own",
-        "source far",
-    ]
+    named = [line.split(":")[0] for line in str(error.value).split("\n")[1:]]
+    assert named == ["source old", "source own", "source far"]

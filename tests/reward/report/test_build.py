@@ -150,10 +150,7 @@ def test_uncertainty_has_a_section(tmp_path: Path) -> None:
     assert metrics["uncertainty_error_spearman"] is None  # no pair is wrong
     assert "that are strange have provably" in markdown
     assert "not so: usual" in markdown
-    assert (
-        f"| strange | 80 | 1.2{markdown.split('| strange | 80 | 1.2')[1][:2]} | {metrics['ood_auroc_strange']:.3f} ("
-        in markdown
-    )
+    assert f" | {metrics['ood_auroc_strange']:.3f} (" in markdown
     assert "does not provably help" in markdown
     assert "error: not measured, for all pairs are right or all are wrong." in markdown
     assert "\n| 80% | 0.000 | 0.000 |\n" in markdown

@@ -35,7 +35,6 @@ def write_run(work: Path, stage: str = "sft", first: int = 1, last: int = 30, fi
         spool.write("point", step=step, values={"loss": 1.0 / step, "lr": 0.1})
     if finish:
         publish(work, spool, last + 1)
-    spool.close()
 
 
 def publish(work: Path, spool: Spool, step: int) -> None:
@@ -64,7 +63,6 @@ def evaluate(work: Path, passed: bool, upstream: dict[str, str] | None = None) -
     )
     spool.write("metrics", values={"win_rate": 0.75}, step=1, shown={})
     spool.write("finish", status="FINISHED")
-    spool.close()
     return work
 
 

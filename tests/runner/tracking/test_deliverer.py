@@ -123,7 +123,6 @@ def test_a_stage_that_was_killed_and_resumed(client: MlflowClient, tmp_path: Pat
     spool = Spool(work)
     spool.write("start", **start("sft", {}, []))
     publish(work, spool, 31)
-    spool.close()
     Deliverer(work, client, None).deliver()
     assert_whole(client)
 

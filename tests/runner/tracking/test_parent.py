@@ -32,7 +32,6 @@ def end(spool: Spool, shown: dict[str, float], status: str = "FINISHED") -> None
     if status == "FINISHED":
         spool.write("metrics", values={}, step=1, shown=shown)
     spool.write("finish", status=status)
-    spool.close()
 
 
 def deliver(client: MlflowClient, work: Path) -> Run:

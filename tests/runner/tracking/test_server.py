@@ -16,9 +16,9 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from groundup.runner import stage as frame
+from groundup.runner import stage as runner
+from groundup.runner.context import StageContext
 from groundup.runner.lineage import StoredRuns, present_lineage
-from groundup.runner.stage import Stage
 from groundup.runner.tracking import register
 from groundup.runner.tracking.deliverer import Deliverer
 from groundup.runner.tracking.fetch import fetch_champion
@@ -120,7 +120,7 @@ def deliverers() -> list[psutil.Process]:
 def test_a_server_that_comes_and_goes(
     root: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def prepare(stage: Stage) -> dict[str, Any]:
+    def prepare(stage: StageContext) -> dict[str, Any]:
         stage.out("artifacts/text").write_text("hello")
         stage.out("artifacts/reports/prepare").mkdir()
         (stage.out("artifacts/reports/prepare") / "report.md").write_text("# report")
@@ -128,7 +128,7 @@ def test_a_server_that_comes_and_goes(
             stage.log(step, loss=1.0 / step)
         return {"loss": 0.25}
 
-    def tokenizer(stage: Stage) -> dict[str, Any]:
+    def tokenizer(stage: StageContext) -> dict[str, Any]:
         stage.log(1, loss=1.0)
         wait_for(lambda: run_noted(root, "tokenizer") is not None)
         server.kill()
@@ -146,7 +146,7 @@ def test_a_server_that_comes_and_goes(
     # nobody there: the stage succeeds, and says where the points are
     with monkeypatch.context() as context:
         context.setattr("groundup.runner.tracking.tracker.SHORT_SECONDS", 1.0)
-        frame._run(root, "prepare", prepare)
+        runner._run(root, "prepare", prepare)
     (spool,) = (root / ".work/prepare").glob("*/spool.jsonl")
     assert f"training goes on, its points wait in {spool}" in caplog.messages[0]
     assert "refused" in caplog.messages[0]
@@ -156,7 +156,7 @@ def test_a_server_that_comes_and_goes(
 
     # there at the start, then killed, and its deliverer with it, then back: what waited arrives, and all of this run
     server.start()
-    frame._run(root, "tokenizer", tokenizer)
+    runner._run(root, "tokenizer", tokenizer)
     assert not [message for message in caplog.messages if "MLflow" in message]
     assert not deliverers()
     client = MlflowClient(server.uri)

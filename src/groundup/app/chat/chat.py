@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from groundup.core.decoding import Decoding, reply_to_prompt, stream
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.decoding.settings import STREAMED
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 
 MAX_ATTEMPTS = 5
 

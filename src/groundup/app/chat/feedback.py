@@ -89,7 +89,7 @@ def read_feedback(log: Path, problems: list[str]) -> dict[str, Replies]:
             messages, rating = given["messages"], RATINGS[given["rating"]]
             reply, beside = given["reply"].strip(), (given["beside"] or "").strip()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(f"{log}, line {number} is left out: it is no thumb ({type(error).__name__}: {error})")
+            problems.append(f"{log}, line {number} is left out: it is not a thumb ({type(error).__name__}: {error})")
             continue
         replies = prompts.setdefault(prompt_key(messages), Replies(messages))
         replies.ratings[reply] = rating

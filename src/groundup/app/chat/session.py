@@ -1,6 +1,6 @@
 """Talk to models in a terminal or through a pipe.
 
-In a terminal the conversation goes on and replies appear word by word. From a pipe, every line is a conversation of
+In a terminal the conversation continues and replies appear word by word. From a pipe, every line is a conversation of
 its own that gets one line of reply, unless `/history` asks to keep them together; a command that cannot be obeyed ends
 it, since what follows was meant for other settings. Commands are the same in both.
 """
@@ -18,14 +18,14 @@ from groundup.app.chat.chat import MAX_ATTEMPTS, Chat, Conversation
 from groundup.app.chat.loading import Models
 from groundup.core.decoding import Decoding, parse_decoding
 from groundup.core.decoding.settings import READS, REWARDED
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 
 HELP = """\
 /model NAME        talk to base, sft, aligned or champion
 /decode METHOD     greedy, sample, beam, best_of_n or tree; settings go behind it: /decode sample top_p=0.9
 /compare NAME      show that model's replies beside those of the one you talk to; /compare alone ends it
 /topic TEXT        set what we talk about
-/reset             start anew
+/reset             start a new conversation
 /history           turn memory on or off
 /save FILE         write what was said as JSON lines, one conversation each
 /help, /quit"""
@@ -45,7 +45,7 @@ class Session:
         self.conversation = Conversation()
         self.past: list[list[Message]] = []  # conversations that are over
         self.num_turns = 0
-        self.told_that_it_forgets = False
+        self.said_that_it_forgets = False
         self.chats: dict[str, Chat] = {}  # by model: the one talked to, and the one compared with it
         self._choose(decoding, model)
 
@@ -83,14 +83,14 @@ class Session:
             case "/compare":
                 self._compare(rest.strip())
             case "/topic":
-                self._start_anew(rest.strip())
+                self._start_new(rest.strip())
                 self._note(f"Topic: {self.conversation.topic}" if self.conversation.topic else "No topic.")
             case "/reset":
-                self._start_anew(self.conversation.topic)
+                self._start_new(self.conversation.topic)
                 self._note("A new conversation.")
             case "/history":
                 self.keeps_history = not self.keeps_history
-                self._start_anew(self.conversation.topic)
+                self._start_new(self.conversation.topic)
                 self._note("History is on." if self.keeps_history else "History is off: every line stands alone.")
             case "/save":
                 self._save(rest.strip())
@@ -119,12 +119,12 @@ class Session:
             raise ValueError(f"you talk to {name} already: name another model")
         self._choose(self.decoding, self.model, *([name] if name else []))
         self._note(
-            f"{self.model} and {name} side by side; the conversation goes on with {self.model}'s replies."
+            f"{self.model} and {name} side by side; the conversation continues with {self.model}'s replies."
             if name
             else f"{self.model} alone."
         )
 
-    def _start_anew(self, topic: str) -> None:
+    def _start_new(self, topic: str) -> None:
         if self.conversation.turns:
             self.past.append(self.conversation.messages())
         self.conversation = Conversation(topic)
@@ -145,11 +145,11 @@ class Session:
 
     def _answer(self, message: str) -> None:
         if not self.keeps_history:
-            self._start_anew(self.conversation.topic)
+            self._start_new(self.conversation.topic)
         messages = self.conversation.asked(message)
         prompts = {name: chat.prompt(messages) for name, chat in self.chats.items()}
-        if any(forgets for _, forgets in prompts.values()) and not self.told_that_it_forgets:
-            self.told_that_it_forgets = True
+        if any(forgets for _, forgets in prompts.values()) and not self.said_that_it_forgets:
+            self.said_that_it_forgets = True
             self._note("(The conversation is longer than the model can see: it forgets the oldest part.)")
         if self.interactive and len(self.chats) == 1:
             replies = [self._stream(self.chats[self.model], prompts[self.model][0])]
@@ -205,5 +205,5 @@ def chat(models: Models, model: str, decoding: Decoding, input: TextIO, output: 
     """Reads messages and commands from `input` until its end or /quit, writes replies to `output`."""
     session = Session(models, model, decoding, input, output, interactive=input.isatty() and output.isatty())
     if isinstance(input, TextIOWrapper):
-        input.reconfigure(encoding="utf-8", errors="replace")  # a byte that is no UTF-8 must not end the conversation
+        input.reconfigure(encoding="utf-8", errors="replace")  # a byte that is not UTF-8 must not end the conversation
     session.run()

@@ -16,25 +16,15 @@ from groundup.runner.files import DamagedFileError, hash_file, read_object
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.pipeline import StageSpec, ancestry, read_pipeline
 
-TITLES = {
-    "prepare": "Data",
-    "tokenizer": "Tokenizer",
-    "pretrain": "Pretraining",
-    "sft": "Supervised fine-tuning",
-    "reward": "Reward model",
-    "align": "Alignment",
-    "evaluate": "Evaluation",
-}
-
 
 def build_page(root: Path, params: EvaluateParams) -> str:
     """HTML that needs nothing else; params: for the energy of a stage."""
     pipeline = read_pipeline(root)
-    reports = {name: root / f"artifacts/reports/{name}" for name in pipeline}
+    cards = {spec.title: read_card(root / f"artifacts/reports/{name}") for name, spec in pipeline.items()}
     curves = {}
-    for name, spec in pipeline.items():
+    for spec in pipeline.values():
         panels = [panel for plot in spec.plots if (root / plot).exists() for panel in read_panels(root / plot)]
-        curves[title(name)] = [(panel.title, data_uri(draw_panel(panel))) for panel in panels]
+        curves[spec.title] = [(panel.title, data_uri(draw_panel(panel))) for panel in panels]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -49,7 +39,7 @@ def build_page(root: Path, params: EvaluateParams) -> str:
             evaluated=read_evaluated(root),
             lineage=_lineage(root, pipeline, params),
             curves={name: panels for name, panels in curves.items() if panels},
-            cards={title(name): card for name, folder in reports.items() if (card := read_card(folder))},
+            cards={name: card for name, card in cards.items() if card},
         )
     except UndefinedError as error:
         raise DamagedFileError(
@@ -62,10 +52,6 @@ def read_evaluated(root: Path) -> dict[str, Any] | None:
     """Tiles, sentences, sections and method, as evaluate published them."""
     path = root / REPORT / PAGE
     return read_object(path) if path.exists() else None
-
-
-def title(stage: str) -> str:
-    return TITLES.get(stage, stage)
 
 
 def read_costs(root: Path) -> dict[str, Cost]:
@@ -81,7 +67,7 @@ def _lineage(root: Path, pipeline: dict[str, StageSpec], params: EvaluateParams)
     for stage in family:
         time = [time_note(seconds[stage], params.watts)] if stage in seconds else []
         notes = [*_made(root, stage), *cost_notes(costs.get(stage)), *time]
-        rows.append({"title": title(stage), "notes": notes, "weights": _weights(root, pipeline[stage])})
+        rows.append({"title": pipeline[stage].title, "notes": notes, "weights": _weights(root, pipeline[stage])})
     return {
         "rows": rows,
         "picture": picture(family),

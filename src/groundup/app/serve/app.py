@@ -108,8 +108,8 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> Response:
-        told = {
+        message = {
             404: f"there is nothing at {request.url.path!a}",
             405: f"{request.method} is not for {request.url.path!a}",
         }.get(error.status_code, str(error.detail))
-        return ApiError(error.status_code, told, "bad_request", headers=error.headers).response()
+        return ApiError(error.status_code, message, "bad_request", headers=error.headers).response()

@@ -1,4 +1,4 @@
-"""From a request to what the engine is asked for; what cannot be done is told before anything is computed."""
+"""From a request to what the engine is asked for; what cannot be done is refused before anything is computed."""
 
 import secrets
 from dataclasses import dataclass
@@ -74,14 +74,14 @@ def _room(
     """How long the reply may get."""
     room = model.context_length - len(prompt)
     remedy = "; truncation: auto leaves out the oldest" if param == "messages" else ""
-    told = f"the {param} take {len(prompt)} tokens" if param == "messages" else f"a prompt takes {len(prompt)} tokens"
-    told += f" and the context of {model.name} has {model.context_length}, reply included"
+    size = f"the {param} take {len(prompt)} tokens" if param == "messages" else f"a prompt takes {len(prompt)} tokens"
+    size += f" and the context of {model.name} has {model.context_length}, reply included"
     if room < 1:
-        raise too_long(f"{told}: shorten the {param}{remedy}", param)
+        raise too_long(f"{size}: shorten the {param}{remedy}", param)
     wanted = request.wanted_tokens
     if wanted is not None and wanted > room:
         raise too_long(
-            f"{told}, so max_tokens can be {room} at most, not {wanted}: lower it or shorten the {param}{remedy}",
+            f"{size}, so max_tokens can be {room} at most, not {wanted}: lower it or shorten the {param}{remedy}",
             param,
         )
     return wanted or min(settings.max_tokens, room)

@@ -7,7 +7,7 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Settings:
     max_batch: int  # replies that share forward passes, for each model
-    max_queue: int  # replies that may wait for a slot; more are told 429
+    max_queue: int  # replies that may wait for a slot; more get 429
     max_choices: int  # replies to one request
     max_tokens: int  # of one reply
     max_search_tokens: int  # that beam, best_of_n and tree may spend on one reply

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import FittedPrompt, fit_prompt
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 from groundup.core.model.scoring import RewardScorer
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
-from groundup.core.formats.chat_format import Message, render
+from groundup.core.formats.chat_format import render
+from groundup.core.formats.records import Message
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from groundup.core.decoding.beam import beam_search
 from groundup.core.decoding.sampling import stream
 from groundup.core.decoding.search import Search, best_of_n, tree_of_thoughts
 from groundup.core.decoding.settings import Decoding
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 from groundup.core.model.generation import ended_chats, next_token_logprobs
 from groundup.core.model.likelihood import Stretch, batch_nats
 

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
+from groundup.core.formats.records import Message
 from groundup.runner.files import restore
 
 BOS, END, PAD = "<|bos|>", "<|end|>", "<|pad|>"
@@ -28,8 +29,6 @@ CHAT_TEMPLATE = (
     "{% else %}{{ raise_exception('unknown role ' ~ m['role'] ~ ': use system, user or assistant') }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-
-Message = dict[str, str]  # role, content
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerFast:

@@ -16,7 +16,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 from groundup.core.judging.statistics import cluster_bootstrap, resampled_weights, wins
 from groundup.runner.params.judge import JudgeParams
 
@@ -119,10 +119,12 @@ def reply_pairs(rows: Sequence[dict[str, Any]], params: JudgeParams) -> list[Rep
         (row["id"], row["messages"][: place + 1])
         for row in rows
         for place, message in enumerate(row["messages"])
-        if message["role"] == "assistant" and words(message["content"]) and _num_turns(row, place) <= params.max_turns
+        if message["role"] == "assistant"
+        and lower_words(message["content"])
+        and _num_turns(row, place) <= params.max_turns
     ]
     shuffled = rng.permutation(len(replies))
-    order = sorted(shuffled, key=lambda i: len(words(replies[i][1][-1]["content"])))
+    order = sorted(shuffled, key=lambda i: len(lower_words(replies[i][1][-1]["content"])))
     pairs = []
     for place, i in enumerate(order):
         conversation_id, chat = replies[i]
@@ -145,15 +147,15 @@ def agreement(held_out: Floats, pairs: Sequence[ReplyPair], params: JudgeParams)
     return Agreement(float(right.mean()), low, high, len(pairs), len({pair.conversation_id for pair in pairs}))
 
 
-def words(text: str) -> list[str]:
+def lower_words(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
 def own_words(reply: str, conversation: Sequence[str], run: int) -> list[str]:
     """The words of a reply without those that stand in the conversation in runs of `run` (or as all of a turn)."""
-    said = [words(turn) for turn in conversation]
+    said = [lower_words(turn) for turn in conversation]
     copied = {tuple(turn[i : i + run]) for turn in said for i in range(max(1, len(turn) - run + 1))}
-    own = words(reply)
+    own = lower_words(reply)
     is_own = [True] * len(own)
     for i in range(max(1, len(own) - run + 1)):
         if tuple(own[i : i + run]) in copied:
@@ -167,7 +169,11 @@ def _num_turns(row: dict[str, Any], place: int) -> int:
 
 def analyse_words(pairs: Sequence[ReplyPair], params: JudgeParams) -> tuple[TfidfVectorizer, TruncatedSVD]:
     vectorizer = TfidfVectorizer(
-        tokenizer=words, token_pattern=None, lowercase=False, sublinear_tf=True, min_df=params.min_document_frequency
+        tokenizer=lower_words,
+        token_pattern=None,
+        lowercase=False,
+        sublinear_tf=True,
+        min_df=params.min_document_frequency,
     )
     turns = vectorizer.fit_transform(sorted({message["content"] for pair in pairs for message in pair.given}))
     num_dimensions = min(params.num_dimensions, turns.shape[1] - 1)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from groundup.core.formats.chat_format import Message, render
+from groundup.core.formats.chat_format import render
 from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.formats.records import Message
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Seeds, threads and precision, set before a stage trains. They change results, so they are not in the frame."""
+"""Seeds, threads and precision, set before a stage trains. They change results, so they are not in the runner."""
 
 import ctypes
 import logging

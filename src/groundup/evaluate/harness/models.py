@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import BOS, encode_text
 from groundup.core.model.bits_per_byte import document_windows
-from groundup.evaluate.harness.trainer import trainer_nats
+from groundup.core.model.likelihood import own_distribution, stretch_nats
 from groundup.evaluate.ngram import NgramModel
 from groundup.evaluate.reply_likelihood import Branches, branch_scores
 
@@ -82,7 +82,7 @@ class LoadedModel(HFLM):
         """As in pretrain: windows that overlap, and the end of a text counts."""
         windows = [document_windows(self.tokenizer, request.args[0], self.max_length) for request in requests]
         stretches = [window for group in windows for window in group]
-        nats = iter(trainer_nats(self.model, stretches, self.batch_size, self.device))
+        nats = iter(stretch_nats(self.model, stretches, self.batch_size, own_distribution))
         return [-sum(next(nats) for _ in group) for group in windows]
 
 

@@ -51,6 +51,6 @@ def _rows(standings: Standings) -> list[Row]:
     rows = []
     for rating in standings.ratings:
         title = PLAYERS.get(rating.player, rating.player.replace("_", " ").capitalize())
-        interval = f"{rating.ci_low:.0f} to {rating.ci_high:.0f}" if rating.ci_low < rating.ci_high else ""
+        interval = f"{rating.ci_low:.0f} to {rating.ci_high:.0f}" if rating.player != "sft" else ""
         rows.append(Row(title, "", [Cell(f"{rating.rating:.0f}", interval), Cell(f"{rating.num_games:,}")]))
     return rows

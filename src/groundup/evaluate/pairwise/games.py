@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 from groundup.evaluate.intervals import Floats, Metrics, joint_interval, resamples
 from groundup.evaluate.length_control import win_rate_metrics
 from groundup.evaluate.pairwise.bradley_terry import ELO, bradley_terry

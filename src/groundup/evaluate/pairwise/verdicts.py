@@ -15,7 +15,7 @@ from typing import Any
 
 from openai import APIConnectionError, APIStatusError, OpenAI
 
-from groundup.core.formats.chat_format import Message
+from groundup.core.formats.records import Message
 from groundup.runner.params.evaluate import OpenAIJudgeParams
 from groundup.runner.redact import redact, without_userinfo
 

@@ -24,7 +24,7 @@ from groundup.prepare.outputs.rows import Records, Sizes, conversation_at, with_
 from groundup.runner.params.prepare import PreferenceParams, PrepareParams
 
 # Partners proposed to each conversation, as a multiple of the pairs that it may be in: some are taken when its turn
-# comes. Up to so many eligible partners all are proposed, and the pairs are those of all combinations.
+# comes. Where there are no more eligible partners than that, the pairs are those of all combinations.
 PROPOSALS_PER_PAIR = 2
 # Upper bounds, measured with tracemalloc on CPython 3.11, 64 bits (tests/prepare/outputs/test_preferences.py).
 BYTES_PER_CONVERSATION = 450  # Rated, its id, its place in the list of its opening
@@ -82,7 +82,7 @@ def pairing_bytes_per_conversation(params: PreferenceParams) -> int:
 def pairs(
     file: BinaryIO, conversations: list[Rated], num_turns: int, params: PreferenceParams, seed: int
 ) -> Iterator[Row]:
-    """Pairs of excerpts of one length in the order of their hash, each conversation in at most so many."""
+    """Pairs of excerpts of one length in the order of their hash, each conversation in a limited number."""
     worst_first = sorted(conversations, key=lambda rated: (rated.rating, hash_integer(seed, "rank", rated.id)))
     used: Counter[str] = Counter()
     for better, worse in proposals(worst_first, params, seed):

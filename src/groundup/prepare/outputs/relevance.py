@@ -12,7 +12,7 @@ from groundup.core.formats.records import Conversation, is_dialogue, to_messages
 from groundup.prepare.outputs.rows import conversation_at, with_offsets
 from groundup.runner.params.prepare import RelevanceParams
 
-# A reply from elsewhere is one of so many of nearly the same length, on either side: length must not tell it.
+# A reply from elsewhere is one of the NEAR next shorter or longer ones: length must not give it away.
 NEAR = 20
 # Upper bound, measured with tracemalloc on CPython 3.11, 64 bits (tests/prepare/outputs/test_relevance.py).
 BYTES_PER_REPLY = 260

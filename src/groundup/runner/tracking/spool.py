@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -80,42 +81,43 @@ def claimed(work: Path) -> Iterator[bool]:
 
 
 class Spool:
-    """Writer side. Events: start, point, outputs, register, metrics, artifacts, finish. None holds a secret."""
+    """Writer side. Events: start, point, outputs, register, metrics, artifacts, finish. None holds a secret.
+
+    It keeps no file open: the runner and a process that runs a stage's body write in turns.
+    """
 
     def __init__(self, work: Path) -> None:
         self.path = work / EVENTS
-        self._repair()
-        self._file = self.path.open("ab", buffering=0)  # a buffer would keep a failed write and repeat it at close
-        self.num_events = sum(1 for _ in read_events(self.path, 0))
-
-    def _repair(self) -> None:
-        """Cut off a half-written last line: of a killed run, or of a disk that became full."""
-        if self.path.exists():
-            data = self.path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                with self.path.open("r+b") as file:
-                    file.truncate(whole)
 
     def write(self, kind: str, **fields: Any) -> None:
         shown = {key: redact_all(value) if key in FREE_TEXT else value for key, value in fields.items()}
         event = {"kind": kind, "time_ms": int(time.time() * 1000), **shown}
         line = json.dumps(event).encode() + b"\n"
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-        except OSError:
-            self._repair()  # what the disk still took of the line
-            raise
-        self.num_events += 1
+        with self.path.open("a+b", buffering=0) as file:  # a buffer would keep a failed write and repeat it at close
+            end = _cut_half_line(file)
+            try:
+                while line:
+                    line = line[file.write(line) :]
+            except OSError:
+                file.truncate(end)  # what the disk still took of the line
+                raise
 
     def sync(self) -> None:
         """What was written outlasts a power cut: a checkpoint must not, if its points do not."""
-        os.fsync(self._file.fileno())
+        fsync_path(self.path)
         fsync_path(self.path.parent)
 
-    def close(self) -> None:
-        self._file.close()
+
+def _cut_half_line(file: FileIO) -> int:
+    """The end of the file, without the half-written line that a killed process left there."""
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            end = file.readall().rfind(b"\n") + 1
+            file.truncate(end)
+    return end
 
 
 def read_events(path: Path, skip: int) -> Iterator[Event]:

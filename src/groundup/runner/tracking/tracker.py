@@ -54,14 +54,9 @@ class Tracker:
                 start_new_session=True,  # Ctrl-C is for the stage, which then tells the deliverer how the run ended
             )
 
-    def log(self, step: int, **values: float) -> None:
-        """A point of the curves."""
-        self.spool.write("point", step=step, values=values)
-
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, and wait a while for everything to arrive."""
         self.spool.write("finish", status=status)
-        self.spool.close()
         if self._process.poll() is not None:  # it was killed: it never ends by itself before the run does
             self._process = self._launch()
         short = status == "KILLED" or (self.problem is not None and self.run_id is None)

@@ -1,4 +1,4 @@
-// One conversation with one model, or with two side by side: it goes on with the reply that is liked better.
+// One conversation with one model, or with two side by side: it continues with the reply that is liked better.
 import { streamReply } from "/page/stream.js";
 
 const byId = (id) => document.getElementById(id);
@@ -34,7 +34,7 @@ function setCompare(on) {
   }
   pickers.classList.toggle("two", on);
   chat.classList.toggle("two", on);
-  say(on ? "The conversation goes on with the reply that you like better, or else with the left one." : "");
+  say(on ? "The conversation continues with the reply that you like better, or else with the left one." : "");
 }
 
 async function loadModels() {

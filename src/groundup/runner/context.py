@@ -1,0 +1,58 @@
+"""What a stage's body works with: its declared params, deps and outs, the device, its curve and its checkpoints."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.fingerprint import Fingerprint
+from groundup.runner.params.selection import DeclaredParams
+from groundup.runner.pipeline import PipelineError, StageSpec
+from groundup.runner.tracking.spool import Spool
+from groundup.runner.workdir import EXPORT, SCRATCH
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """It pickles, so that a body can run in another process than the runner's; that one must listen for signals."""
+
+    root: Path
+    spec: StageSpec
+    params: DeclaredParams
+    fingerprint: Fingerprint
+    folder: Path  # the work dir of these inputs
+    checkpoints: Checkpoints
+
+    @property
+    def device(self) -> str:
+        return self.fingerprint.device
+
+    @property
+    def work(self) -> Path:
+        """For finished sub-steps and scratch files, which the next run of these inputs finds again."""
+        return self.folder / SCRATCH
+
+    @property
+    def kept(self) -> Path:
+        """For files that every run of this stage may use again; clean leaves them."""
+        return self.folder.parent
+
+    @property
+    def export(self) -> Path:
+        return self.folder / EXPORT
+
+    def dep(self, path: str) -> Path:
+        if path not in self.spec.inputs:
+            raise PipelineError(f"{self.spec.name} reads {path}: declare it under deps in dvc.yaml")
+        return self.root / path
+
+    def out(self, path: str) -> Path:
+        """A staging path, published as `path` once the stage has succeeded."""
+        if path not in self.spec.outs:
+            raise PipelineError(f"{self.spec.name} writes {path}: declare it under outs in dvc.yaml")
+        staged = self.export / path
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        return staged
+
+    def log(self, step: int, **values: float) -> None:
+        """A point of the curves. A step logged again after a resume counts once."""
+        Spool(self.folder).write("point", step=step, values=values)
