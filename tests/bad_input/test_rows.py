@@ -101,7 +101,7 @@ def test_special_tokens_in_text_stay_text(checkout: Checkout, monkeypatch: pytes
         rows(f"artifacts/data/text/{split}.jsonl", poisoned)(checkout.root)
     outcome = run_here(checkout, "tokenizer", monkeypatch)
     assert outcome.code == 0, outcome.message
-    record = json.loads((checkout.root / "metrics/tokenizer.json").read_text(encoding="utf-8"))
+    record = json.loads((checkout.root / "artifacts/reports/tokenizer/metrics.json").read_text(encoding="utf-8"))
     assert record["num_round_trip_failures"] == 0
 
 

@@ -53,7 +53,7 @@ def test_replies_of_no_words_are_no_failure(
     """A policy that always ends its turn at once is measured as such."""
     end = tiny_tokenizer.eos_token_id
     monkeypatch.setattr(
-        "groundup.core.model.generation.draw", lambda logprobs, uniforms: torch.full((len(logprobs),), end)
+        "groundup.core.model.generation.sample_tokens", lambda shares, uniforms: torch.full((len(shares),), end)
     )
     for stage in ("align", "evaluate"):
         outcome = run_here(checkout, stage, monkeypatch)
