@@ -155,7 +155,10 @@ def params_read(code: str, known: list[type[BaseModel]]) -> set[str]:
     identifiers = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     implied = {section for name, behind in STANDS_FOR.items() if name in identifiers for section in behind}
     at_hand = [s for s in known if s.__name__ in identifiers or s in implied]
-    by_name = {name: _classes(field.annotation) for section in known for name, field in section.model_fields.items()}
+    by_name: dict[str, list[type[BaseModel]]] = {}
+    for section in known:
+        for name, field in section.model_fields.items():
+            by_name.setdefault(name, []).extend(_classes(field.annotation))
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
