@@ -85,6 +85,37 @@ def split_smoke() -> tuple[str, str]:
     return text[: text.index("tokenizer:")], text[text.index("pretrain:\n") + len("pretrain:\n") :]
 
 
+OLD_ALIGN = """\
+seed: 4; method: ppo; lora: null; value_trunk: shared; max_prompt_tokens: 64; max_new_tokens: 16; temperature: 0.9
+num_iterations: 4; rollout_batch_size: 16; num_epochs: 2; minibatch_size: 8; forward_batch_size: 8
+learning_rate: 1.1e-4; value_learning_rate: 1.2e-3; warmup_iterations: 1; max_gradient_norm: 1.3; clip_range: 0.14
+value_clip_range: 0.15; discount: 0.16; gae_lambda: 0.17; entropy_coefficient: 0.18; entropy_floor: 0.19
+entropy_floor_rate: 0.21; kl_coefficient: 0.22; kl_target: 2.3; kl_horizon: 240; kl_budget: 2.5; kl_stop: 26.0
+length_control_gain: 0.27
+length_control_rate: 0.28; length_budget: 0.29; diversity_budget: 0.31; pessimism: 0.32; length_penalty: 0.33
+repetition_penalty: 0.34; missing_eos_penalty: 0.35; validate_every: 36; num_validation_prompts: 37
+num_test_prompts: 38; checkpoint_every: 39; sample_every: 40; num_samples: 41; bootstrap_samples: 42
+"""
+OLD_ALARMS = (
+    "z: 2.0; length_drift: 0.5; repetition_rise: 0.1; rollback_after: 43; rollback_kl_factor: 4.4; max_rollbacks: 45"
+)
+
+
+def old_align() -> str:
+    """Each value another one, so that none can land in the place of another."""
+
+    def lines(text: str, indent: str) -> str:
+        return "".join(f"{indent}{entry}\n" for line in text.splitlines() for entry in line.split("; "))
+
+    text = preset_text("smoke")
+    judge = text[text.index("  monitor_judge:") : text.index("  validation:")]
+    groups = "".join(f"  {name}:\n" + lines(GROUP, "    ") for name in ("rloo", "grpo", "dpo"))
+    return "align:\n" + groups + lines(OLD_ALIGN, "  ") + judge + "  alarms:\n" + lines(OLD_ALARMS, "    ") + "\n"
+
+
+GROUP = "learning_rate: 5.0e-4; num_generations: 4; beta: 0.6"
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     before, after = split_smoke()
@@ -101,6 +132,59 @@ def test_keys_move_with_their_comments_and_nothing_else_changes(old: Path) -> No
     width = Move("model.hidden_size", "model.scratch.hidden_size", 32)
     assert migration.moves[:2] == [Move("", "model.base", None), width]
     assert len(migration.moves) == 14
+
+
+def test_each_key_of_align_has_its_place(old: Path) -> None:
+    text = preset_text("smoke")
+    old.write_text(text[: text.index("align:")] + old_align() + text[text.index("evaluate:") :], encoding="utf-8")
+    align = migrate(old).params.align.model_dump()
+    kept = {"monitor_judge": preset("smoke").align.monitor_judge.model_dump()}
+    group = {"learning_rate": 5.0e-4, "num_generations": 4, "beta": 0.6}
+    shared = {"clip_range": 0.14, "length_control_gain": 0.27, "length_control_rate": 0.28}
+    assert align == kept | {
+        "seed": 4,
+        "method": "ppo",
+        "lora": None,
+        "num_iterations": 4,
+        "num_epochs": 2,
+        "minibatch_size": 8,
+        "forward_batch_size": 8,
+        "warmup_iterations": 1,
+        "max_gradient_norm": 1.3,
+        "checkpoint_every": 39,
+        "rollout": {"max_prompt_tokens": 64, "max_new_tokens": 16, "temperature": 0.9, "batch_size": 16},
+        "rewards": [
+            {"kind": "reward_model", "weight": 1.0, "pessimism": 0.32},
+            {"kind": "length", "weight": 0.33},
+            {"kind": "repetition", "weight": 0.34},
+            {"kind": "missing_end_of_turn", "weight": 0.35},
+        ],
+        "budgets": {"kl": 2.5, "length": 0.29, "diversity": 0.31},
+        "alarms": {"z": 2.0, "length_drift": 0.5, "repetition_rise": 0.1, "kl_stop": 26.0},
+        "validation": {"every": 36, "num_prompts": 37, "sample_every": 40, "num_samples": 41},
+        "test": {"num_prompts": 38, "bootstrap_samples": 42},
+        "ppo": shared
+        | {
+            "learning_rate": 1.1e-4,
+            "value_trunk": "shared",
+            "value_learning_rate": 1.2e-3,
+            "value_clip_range": 0.15,
+            "discount": 0.16,
+            "gae_lambda": 0.17,
+            "entropy_coefficient": 0.18,
+            "entropy_floor": 0.19,
+            "entropy_floor_rate": 0.21,
+            "kl_coefficient": 0.22,
+            "kl_target": 2.3,
+            "kl_horizon": 240,
+            "rollback_after": 43,
+            "rollback_kl_factor": 4.4,
+            "max_rollbacks": 45,
+        },
+        "rloo": group | shared,
+        "grpo": group | shared,
+        "dpo": group,
+    }
 
 
 def test_an_old_key_is_an_error_that_names_its_new_place(old: Path) -> None:

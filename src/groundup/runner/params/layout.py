@@ -46,7 +46,7 @@ class Layout:
             first -= 1
         self._edits.append((self._start(first), self._start(last + 1), ""))
         indent = name.start_mark.column
-        return [line[min(indent, len(line) - len(line.lstrip())) :] for line in self._lines[first : last + 1]]
+        return [line[min(indent, _indent(line)) :] for line in self._lines[first : last + 1]]
 
     def add(self, section: str, lines: list[str]) -> None:
         """Lines without indent, at the end of a section; it is made if it is not there."""
@@ -63,9 +63,9 @@ class Layout:
 
     @property
     def text(self) -> str:
-        """Edits of one place in the order in which they were made."""
+        """Where sections end on one line, what is added to the inner one comes first."""
         parts, at = [], 0
-        for start, end, text in sorted(self._edits, key=lambda edit: edit[0]):
+        for start, end, text in sorted(self._edits, key=lambda edit: (edit[0], -_indent(edit[2]))):
             parts += [self._text[at:start], text]
             at = max(at, end)
         return "".join([*parts, self._text[at:]])
@@ -107,6 +107,10 @@ def reread(text: str) -> Any:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError:
         raise ParamsError(PLAIN) from None
+
+
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip(" "))
 
 
 def _by_name(node: Node) -> dict[str, tuple[ScalarNode, Node]]:

@@ -82,7 +82,3 @@ ADDED: dict[str, Any] = {"model.base": None}
 def new_places(key: str) -> tuple[str, ...]:
     """Empty for a key that is not an old one."""
     return MOVED.get(key) or tuple(made for made, (olds, _) in MADE.items() if key in olds)
-
-
-def old_keys() -> list[str]:
-    return [*MOVED, *(old for olds, _ in MADE.values() for old in olds)]
