@@ -93,7 +93,7 @@ def _in_order(context: Context, num_generations: int) -> Dataset:
     batches = PromptBatches(context.prompts, params.rollout.batch_size // num_generations, params.seed, iterations)
     return Dataset.from_list(
         [
-            {"prompt": list(prompt.messages), "ids": prompt.ids}
+            {"prompt": prompt.messages, "ids": prompt.ids}
             for batch in batches.prompts_by_batch()
             for prompt in batch
         ]
