@@ -14,7 +14,6 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 import reliability_figures  # noqa: E402
 
-from bench.compare_alignment import page  # noqa: E402
 from groundup.runner.files import hash_file, read_object, write_json  # noqa: E402
 from groundup.runner.params import load_params  # noqa: E402
 from groundup.runner.params.selection import select  # noqa: E402
@@ -44,10 +43,6 @@ def main() -> int:
     missing += not_there
     for name, content in blocks.items():
         fresh_tested = replace_block(fresh_tested, name, content)
-    alignment = ROOT / "docs/alignment.md"
-    fresh_compared = compared = alignment.read_text(encoding="utf-8")
-    for name, content in page.blocks(ROOT).items():
-        fresh_compared = replace_block(fresh_compared, name, content)
     if not check:
         replies = ROOT / "artifacts/reports/evaluate/replies.jsonl"
         if replies.exists():
@@ -56,15 +51,12 @@ def main() -> int:
             missing.append("artifacts/reports/evaluate/replies.jsonl is missing: run `dvc repro`")
         readme.write_text(fresh, encoding="utf-8")
         reliability.write_text(fresh_tested, encoding="utf-8")
-        alignment.write_text(fresh_compared, encoding="utf-8")
         return tell(missing)
     problems = lock_problems() + missing
     if fresh != text:
         problems.append("README.md's figures are not those of docs/results.json: run `make figures`")
     if fresh_tested != tested:
         problems.append("docs/reliability.md's figures are not those that were measured: run `make figures`")
-    if fresh_compared != compared:
-        problems.append("docs/alignment.md's figures are not those of docs/alignment.json: run `make figures`")
     return tell(problems)
 
 
