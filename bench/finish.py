@@ -1,4 +1,4 @@
-"""A piece of a long benchmark that is computed once: what is finished is kept, what was cut off goes on."""
+"""A piece of a long benchmark that is computed once: what is finished is kept, what was cut off continues."""
 
 import logging
 import time

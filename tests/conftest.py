@@ -41,6 +41,10 @@ SLOW = (
     "tests/bench/test_compare_alignment.py",
     "tests/runner/tracking/test_deliverer.py",
     "tests/runner/test_interruption.py",
+    "tests/align/methods/ppo/test_optimum.py",
+    "tests/align/test_exploitable_reward.py",
+    "tests/runner/test_stage.py",
+    "tests/runner/tracking/test_register.py",
     "tests/chaos/test_events.py",
 )
 GIT_IDENTITY = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}

@@ -1,7 +1,7 @@
 """Compare the methods of alignment: python -m bench.compare_alignment [--method M] [--seed S] [--work DIR]
 
 Without --method and --seed: trains every cell that is not finished, then scores all of them once and writes
-docs/alignment.json, docs/images/alignment.png and the tables of docs/alignment.md.
+result.json, result.md and result.png beside this file.
 """
 
 import argparse
@@ -9,12 +9,13 @@ import logging
 from pathlib import Path
 
 from bench.compare_alignment.cells import Cells
-from bench.compare_alignment.page import METHODS, write_page
+from bench.compare_alignment.page import METHODS, draw_plot, page
 from bench.compare_alignment.score import score
-from groundup.runner.files import write_json
+from bench.results import write_result
 from groundup.runner.params import load_params
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 
 
 def main() -> None:
@@ -44,8 +45,9 @@ def main() -> None:
         for method in METHODS if arguments.method is None else [arguments.method]:
             cells.train_policy(method, seed)
     if arguments.method is None and arguments.seed is None:
-        write_json(ROOT / "docs/alignment.json", score(cells))
-        write_page(ROOT)
+        result = score(cells)
+        write_result(HERE, result, page(result))
+        draw_plot(result, HERE / "result.png")
 
 
 if __name__ == "__main__":

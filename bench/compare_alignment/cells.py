@@ -1,4 +1,4 @@
-"""Trains reward models and policies into a work folder that a second run goes on from."""
+"""Trains reward models and policies into a work folder that a second run continues from."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,47 +1,23 @@
-"""The tables and the plot of docs/alignment.md, from docs/alignment.json alone."""
+"""The tables and the plot of the comparison, from its result alone."""
 
-import json
-import re
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, get_args
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from groundup.runner.params.align import Method
+
 Result = dict[str, Any]
-METHODS = ("ppo", "rloo", "grpo", "dpo")
-
-NOT_RUN = "*Not measured yet: `make compare-alignment` fills this in.*"
-COLORS = {"ppo": "#3b82f6", "rloo": "#e8713c", "grpo": "#14a38b", "dpo": "#a855f7"}
+METHODS = get_args(Method)
 
 
-def blocks(root: Path) -> dict[str, str]:
-    """Name -> content of every generated block of the page."""
-    path = root / "docs/alignment.json"
-    if not path.exists():
-        return {"comparison": NOT_RUN, "cost": NOT_RUN, "best-of-n": NOT_RUN}
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return {"comparison": comparison(result), "cost": cost(result), "best-of-n": best_of_n(result)}
-
-
-def write_page(root: Path) -> None:
-    page = root / "docs/alignment.md"
-    text = page.read_text(encoding="utf-8")
-    for name, content in blocks(root).items():
-        text = replace_block(text, name, content)
-    page.write_text(text, encoding="utf-8")
-    draw_plot(
-        json.loads((root / "docs/alignment.json").read_text(encoding="utf-8")), root / "docs/images/alignment.png"
+def page(result: Result) -> str:
+    return (
+        "\n\n".join([comparison(result), cost(result), best_of_n(result), "![Gold gain against KL](result.png)"])
+        + "\n"
     )
-
-
-def replace_block(text: str, name: str, content: str) -> str:
-    """Text between <!-- name --> and <!-- /name -->."""
-    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-    if not re.search(pattern, text, re.DOTALL):
-        raise ValueError(f"docs/alignment.md has no block <!-- {name} --> ... <!-- /{name} -->")
-    return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
 
 
 def runs_of(result: Result, method: str) -> list[Result]:
@@ -115,13 +91,13 @@ def draw_plot(result: Result, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.axhline(0, color="#8a919c", linewidth=0.8)
-    for method in METHODS:
+    for color, method in enumerate(METHODS):
         for number, run in enumerate(runs_of(result, method)):
             points = run["points"]
             axes.plot(
                 [point["kl"] for point in points],
                 [point["gold_gain"] for point in points],
-                color=COLORS[method],
+                color=f"C{color}",
                 alpha=0.35,
                 linewidth=1,
             )
@@ -130,7 +106,7 @@ def draw_plot(result: Result, path: Path) -> None:
                 kept["kl"],
                 kept["gold_gain"],
                 yerr=[[kept["gold_gain"] - kept["gold_gain_low"]], [kept["gold_gain_high"] - kept["gold_gain"]]],
-                color=COLORS[method],
+                color=f"C{color}",
                 fmt="o",
                 capsize=3,
                 label=method if number == 0 else None,

@@ -15,12 +15,13 @@ from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokeni
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values
+from groundup.core.rollout.prompts import Prompt
 from groundup.core.training.runtime import set_up
 from groundup.evaluate.gold import Absent, agreement_metrics, chats, gold_metrics, load_gold_judge
 from groundup.evaluate.length_control import length_controlled_win_rate
 from groundup.evaluate.measures.best_of_n import Pool, reply_pool
 from groundup.evaluate.measures.overoptimization import FILE, Study, read_points, study
-from groundup.evaluate.replies import ModelReplies, Prompt, fit_prompts, reply_metrics, reply_to_prompts
+from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.runner.files import read_json
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,5 @@
 """The comparison: finished cells are kept, others refused, the page follows from the JSON alone."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.compare_alignment.cells import Cells
-from bench.compare_alignment.page import METHODS, NOT_RUN, blocks, write_page
+from bench.compare_alignment.page import METHODS, draw_plot, page
 from bench.finish import RESULT, finish
 from tests.align.conftest import AlignRun, run_align
 from tests.presets import preset
@@ -65,33 +64,19 @@ RESULT_OF_ALL = {
 }
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    (tmp_path / "docs").mkdir()
-    shutil.copyfile(ROOT / "docs/alignment.md", tmp_path / "docs/alignment.md")
-    return tmp_path
-
-
-def test_without_figures_the_page_says_so(checkout: Path) -> None:
-    assert set(blocks(checkout).values()) == {NOT_RUN}
-
-
-def test_page_and_plot_follow_from_the_json(checkout: Path) -> None:
-    (checkout / "docs/alignment.json").write_text(json.dumps(RESULT_OF_ALL))
-    write_page(checkout)
-    page = (checkout / "docs/alignment.md").read_text()
-    assert NOT_RUN not in page
+def test_page_and_plot_follow_from_the_result(tmp_path: Path) -> None:
+    text = page(RESULT_OF_ALL)
     gold = "0.600 (0.500 to 0.700)"
-    assert f"| rloo | 1 | {gold} | {gold} | {gold} | 0.650 | 4.25 | 18.5 | 0.750 |" in page
-    assert "| dpo | 100 | 150 | 20.0 | 30, 31 | no, no | none, none |" in page
-    assert "| 2 | 1.00 | 2.50 | 1.00 |" in page
-    assert "2,560 replies sampled" in page
-    assert "in 0.70 (0.65 to 0.75) of 1,500 held-out pairs (300 conversations; guessing 0.50)" in page
-    plot = (checkout / "docs/images/alignment.png").read_bytes()
-    assert len(plot) < 300_000
-    write_page(checkout)
-    assert (checkout / "docs/alignment.md").read_text() == page
-    assert (checkout / "docs/images/alignment.png").read_bytes() == plot
+    assert f"| rloo | 1 | {gold} | {gold} | {gold} | 0.650 | 4.25 | 18.5 | 0.750 |" in text
+    assert "| dpo | 100 | 150 | 20.0 | 30, 31 | no, no | none, none |" in text
+    assert "| 2 | 1.00 | 2.50 | 1.00 |" in text
+    assert "2,560 replies sampled" in text
+    assert "in 0.70 (0.65 to 0.75) of 1,500 held-out pairs (300 conversations; guessing 0.50)" in text
+    plots = [tmp_path / name for name in ("a.png", "b.png")]
+    for plot in plots:
+        draw_plot(RESULT_OF_ALL, plot)
+    assert plots[0].read_bytes() == plots[1].read_bytes()
+    assert len(plots[0].read_bytes()) < 300_000
 
 
 def cells(tmp_path: Path) -> Cells:

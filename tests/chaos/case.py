@@ -102,7 +102,7 @@ class Case:
             return
         outcome.killed, outcome.instant = True, instant(killed, kill)
         if wait_for_end(killed, ("stage",), END_SECONDS):
-            outcome.problems.append(f"the stage went on for {END_SECONDS} s without its dvc")
+            outcome.problems.append(f"the stage continued for {END_SECONDS} s without its dvc")
         self._check_end(death(kill))
         before, runs = points(self.root, stage), runs_now(self.root, stage)
         if self.kill.torn:

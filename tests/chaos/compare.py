@@ -77,7 +77,7 @@ class Store:
             points = sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
             measured = key.endswith(OF_THIS_MACHINE)
             found[f"metric {key}"] = [(step, None if measured else value) for step, value in points]
-        ids = ("model.", "mlflow.", "spool")  # drawn anew in every run
+        ids = ("model.", "mlflow.", "spool")  # drawn again in every run
         found["tags"] = {key: value for key, value in run.data.tags.items() if not key.startswith(ids)}
         found["datasets"] = sorted((d.dataset.name, d.dataset.digest) for d in run.inputs.dataset_inputs)
         found["input models"] = sorted(model.model_id for model in run.inputs.model_inputs)
@@ -125,7 +125,7 @@ def differing_history(root: Path, spec: StageSpec, wanted: dict[str, Any], runs_
     problems = [f"MLflow's {key}: {shown(found.get(key), wanted.get(key))}" for key in differing[:MAX_SHOWN]]
     if len(differing) > MAX_SHOWN:
         problems.append(f"MLflow's {', '.join(differing[MAX_SHOWN:])} differ too")
-    problems += [f"another MLflow run went on: {run_id} after {other}" for other in runs_before if other != run_id]
+    problems += [f"another MLflow run continued: {run_id} after {other}" for other in runs_before if other != run_id]
     record = read_record(root, spec.name)
     if record is None or record.fingerprint != runs[0].data.tags["fingerprint"]:
         problems.append(f"{spec.metrics[0]} does not have the fingerprint of the run {run_id}")

@@ -31,7 +31,7 @@ def death(kill: Event) -> float:
 
 
 def seconds_lost(events: list[Event], kill: Event, stage: str, went_on_at: float | None) -> float:
-    """To the kill from the moment it went on from; None: from the last file that was put in its place in the work dir.
+    """To the kill from the moment it continued from; None: from the last file that was put in place in the work dir.
 
     Without either from the end of the imports.
     """

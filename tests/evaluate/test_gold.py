@@ -8,9 +8,10 @@ import pytest
 
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.judging.judge import Judge
+from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
 from groundup.evaluate.intervals import resamples, weighted_mean, with_judge_interval
-from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.evaluate.replies import ModelReplies
 from tests.evaluate.judging import GOLD_PARAMS, PARAMS, CountingJudge
 
 PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1], None) for i in range(4)]

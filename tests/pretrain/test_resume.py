@@ -1,4 +1,4 @@
-"""Pretraining that is killed, asked to end or out of disk goes on to the same bytes and the same curve."""
+"""Pretraining that is killed, asked to end or out of disk continues to the same bytes and the same curve."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Reward model: learns what it is shown, goes on to the same bytes, measures what there is."""
+"""Reward model: learns what it is shown, continues to the same bytes, measures what there is."""
 
 import json
 from pathlib import Path

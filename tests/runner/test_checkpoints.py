@@ -66,7 +66,7 @@ def test_what_is_not_what_was_sealed_is_removed_and_the_one_before_it_used(
     assert names(checkpoints) == ["checkpoint-1"]
     removed, chosen = caplog.messages
     assert removed.startswith("removing checkpoint-2: ")
-    assert chosen == "going on from checkpoint-1"
+    assert chosen == "continuing from checkpoint-1"
 
 
 def test_the_altered_file_is_named(checkpoints: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:

@@ -88,7 +88,9 @@ def test_only_what_is_stale_goes(root: Path) -> None:
     assert found["done"][1] == "dvc.lock records its result"
     assert found["other"][1] == "its inputs are not the present ones"
     assert (
-        found[here] == found[gpu] == (False, "its inputs are the present ones: `dvc repro prepare` goes on from here")
+        found[here]
+        == found[gpu]
+        == (False, "its inputs are the present ones: `dvc repro prepare` continues from here")
     )
     assert "already works on" in found["held"][1]
     assert "tokenizer lacks an input" in found["unknown"][1]

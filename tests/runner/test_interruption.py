@@ -49,7 +49,7 @@ def test_a_second_signal_ends_at_once(interruption: Interruption) -> None:
     with raised, interruption.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
-        pytest.fail("it went on")
+        pytest.fail("it continued")
 
 
 def test_a_library_that_ends_itself_without_a_code_does_not_hide_the_signal(interruption: Interruption) -> None:

@@ -1,4 +1,4 @@
-"""A stage on a disk that is full or read-only: a clear error, nothing lost, and it goes on once there is room."""
+"""A stage on a disk that is full or read-only: a clear error, nothing lost, and it continues once there is room."""
 
 import json
 from collections.abc import Iterator

@@ -35,7 +35,7 @@ def test_going_on_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "prepare:" not in caplog.text
     start(root)
     (line,) = [message for message in caplog.messages if message.startswith("prepare:")]
-    assert line == f"prepare: going on with the unfinished work in {work_dirs(root)[0]}"
+    assert line == f"prepare: continuing with the unfinished work in {work_dirs(root)[0]}"
 
 
 def test_starting_afresh_names_what_changed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -48,7 +48,7 @@ def test_starting_afresh_names_what_changed(root: Path, caplog: pytest.LogCaptur
     start(root)
     (line,) = [message for message in caplog.messages if message.startswith("prepare:")]
     assert line == (
-        "prepare: starting afresh, since prepare.seed is 18, not 17, and data changed; the unfinished work of before "
+        "prepare: starting from scratch, since prepare.seed is 18, not 17, and data changed; the unfinished work "
         f"is in {before} (`groundup clean` removes it)"
     )
 
@@ -62,7 +62,7 @@ def test_an_early_end_leaves_nothing_to_speak_of(root: Path, caplog: pytest.LogC
         runner._run(root, "prepare", fail_at_once)
     (root / "data/a.txt").write_text("other")
     start(root)
-    assert "afresh" not in caplog.text
+    assert "from scratch" not in caplog.text
 
 
 def test_every_part_of_a_fingerprint_can_be_named() -> None:

@@ -206,7 +206,7 @@ def test_a_run_killed_after_its_last_step_does_not_train_again(
 
 
 def test_a_torn_checkpoint_is_passed_over(inputs: dict[str, Path], whole: Wholes, tmp_path: Path) -> None:
-    """Without its optimizer's state transformers would go on with a fresh one, in silence."""
+    """Without its optimizer's state transformers would continue with a fresh one, in silence."""
     cut = Curve()
     cut.crash_at = 8
     with pytest.raises(Crash):

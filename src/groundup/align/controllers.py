@@ -29,7 +29,7 @@ class AdaptiveKl:
 
 
 class LengthControl:
-    """Keeps the mean reply length near that of the reference, so that length is no way to a higher reward.
+    """Keeps the mean reply length near that of the reference, so that length is not a way to a higher reward.
 
     The coefficient is the multiplier of that constraint. Its integral part holds the length, its proportional part
     damps what would swing around it (PID Lagrangian, Stooke et al. 2020, 2007.03964).

@@ -14,9 +14,10 @@ from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.formats.records import Message
 from groundup.core.judging.judge import Agreement, Judge
 from groundup.core.judging.statistics import wins
+from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.intervals import Metrics, rate, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.length_control import win_rate_metrics
-from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.evaluate.replies import ModelReplies
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.judge import JudgeParams
 

@@ -98,7 +98,7 @@ def _first(parts: Iterable[NDArray[np.integer]], count: int) -> Hashes:
 
 
 def _reply_tokens(chats: Path, tokenizer: PreTrainedTokenizerFast) -> Iterator[NDArray[np.integer]]:
-    # A padding token before each: what was said in another chat is no context.
+    # A padding token before each: what was said in another chat is not context.
     pad, assistant, end = tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids(ASSISTANT), tokenizer.eos_token_id
     replies = _replies(chats)
     while batch := list(islice(replies, BATCH_REPLIES)):

@@ -1,26 +1,17 @@
 """One sampled reply a test prompt: how the reward model likes it, how far it is from SFT, how it reads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
-from groundup.core.formats.records import Message
 from groundup.core.model.generation import Replies, Sampler, distinct_2, ended_chats, next_token_logprobs
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.prompts import Prompt
 from groundup.runner.params.evaluate import EvaluateParams
-
-
-@dataclass(frozen=True)
-class Prompt:
-    conversation_id: str
-    messages: list[Message]
-    ids: list[int]
-    human_reply: str | None  # what a person answered, where one did
 
 
 class ModelReplies(TypedDict):

@@ -65,7 +65,7 @@ def train_reward(
     checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, Any]:
-    """Train, or go on from the newest checkpoint; heldout_* figures are on test pairs, computed once."""
+    """Train, or continue from the newest checkpoint; heldout_* figures are on test pairs, computed once."""
     torch_device = set_up(runtime, device, params.seed)
     check_model(sft, CAUSAL)
     tokenizer = load_tokenizer(str(sft))
@@ -147,7 +147,7 @@ def sample_all(
 
 
 def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
-    """The pairs to train on, of each group so many, in the order in which they are trained on."""
+    """The pairs to train on, of each group as many as asked, in the order in which they are trained on."""
     drawn = draw(of_group(pairs, PREFERENCE), params.max_pairs, params.seed)
     if params.relevance_weight > 0:
         drawn += draw(of_group(pairs, RELEVANCE), params.max_relevance_pairs, params.seed)

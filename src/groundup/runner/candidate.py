@@ -31,7 +31,7 @@ def register_event(root: Path, work: Path, report: Path, metrics: dict[str, Any]
         if digest_path(work / COPY) != digest:
             raise InputsChangedError(
                 f"{STAGE}: {MODEL} changed while the stage ran, so its result is not recorded, but kept: undo the "
-                "change and `dvc repro` publishes it; `dvc repro` with the change starts afresh"
+                "change and `dvc repro` publishes it; `dvc repro` with the change starts from scratch"
             )
         fsync_tree(work / COPY)
     gates = report / GATES

@@ -1,4 +1,4 @@
-"""Checkpoints of a training loop: written, then sealed; a run goes on from the newest one that is what was sealed."""
+"""Checkpoints of a training loop: written, then sealed; a run resumes from the newest one that is as it was sealed."""
 
 import logging
 import re
@@ -40,7 +40,7 @@ class Checkpoints:
 
     @property
     def is_end_requested(self) -> bool:
-        """Whether SIGTERM or Ctrl-C waits for a checkpoint: save one at the next step that can be gone on from."""
+        """Whether SIGTERM or Ctrl-C waits for a checkpoint: save one at the next step that can be continued from."""
         return self.interruption.signal_number is not None
 
     @contextmanager
@@ -79,7 +79,7 @@ class Checkpoints:
                 remove(old)
         self.seconds += time.monotonic() - start
         if self.is_end_requested:
-            logger.info("%s is saved: the next run goes on from it", path.name)
+            logger.info("%s is saved: the next run continues from it", path.name)
             self.interruption.end_if_asked()
 
     def newest(self) -> Path | None:
@@ -89,7 +89,7 @@ class Checkpoints:
                 logger.warning("removing %s: %s", path.name, fault)
                 remove(path)
             else:
-                logger.info("going on from %s", path.name)
+                logger.info("continuing from %s", path.name)
                 return path
         return None
 

@@ -67,7 +67,7 @@ def _judge(root: Path, spec: StageSpec | None, work: Path, present: dict[str, Fi
     if present is None:
         return False, f"{name} lacks an input, so whether this is needed cannot be told: `dvc repro` first"
     if work.name in present:
-        return False, f"its inputs are the present ones: `dvc repro {name}` goes on from here"
+        return False, f"its inputs are the present ones: `dvc repro {name}` continues from here"
     return True, "its inputs are not the present ones"
 
 

@@ -39,8 +39,8 @@ def writing(what: str, folder: Path) -> Iterator[None]:
         if place is None and number != probed:  # of a disk that nothing names: /tmp, /dev/shm
             raise DiskError(
                 f"{what} could not be written: {TROUBLE[number]}, and it is not the one of {folder}; make room on the "
-                "others (`df -h` shows them, /tmp and /dev/shm among them), then start again: the stage goes on where "
-                "it was."
+                "others (`df -h` shows them, /tmp and /dev/shm among them), then start again: the stage continues "
+                "where it was."
             ) from error
         folder = folder if place is None or place.is_relative_to(folder) else place
         raise DiskError(
@@ -91,8 +91,8 @@ def _existing(folder: Path) -> Path:
 
 def _remedy(folder: Path, number: int) -> str:
     if number == errno.EROFS:
-        return "(mount it for writing, then start again: the stage goes on where it was)."
+        return "(mount it for writing, then start again: the stage continues where it was)."
     return (
         f"({megabytes(free_bytes(folder))} are free). Make room, for example with `groundup clean` (old work dirs) "
-        "or `dvc gc -w` (old versions in DVC's cache), then start again: the stage goes on where it was."
+        "or `dvc gc -w` (old versions in DVC's cache), then start again: the stage continues where it was."
     )

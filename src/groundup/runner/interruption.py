@@ -107,7 +107,7 @@ def _is_dvc(process: psutil.Process) -> bool:
 def _end_after(dvc: psutil.Process, interruption: Interruption) -> None:
     while _is_alive(dvc):
         time.sleep(POLL_SECONDS)
-    logger.warning("dvc (process %d) is gone, so this stage ends too; the next `dvc repro` goes on", dvc.pid)
+    logger.warning("dvc (process %d) is gone, so this stage ends too; the next `dvc repro` continues", dvc.pid)
     if interruption.signal_number is None:  # else the signal that ended dvc came here too, and a second means: at once
         os.kill(os.getpid(), signal.SIGTERM)
 

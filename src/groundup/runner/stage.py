@@ -148,7 +148,7 @@ def _check_deps(stage: StageContext) -> None:
         discard(stage.folder)
         raise InputsChangedError(
             f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so what it made may be of either "
-            "version and was removed, checkpoints included; `dvc repro` starts it afresh"
+            "version and was removed, checkpoints included; `dvc repro` starts it from scratch"
         )
 
 
@@ -162,7 +162,7 @@ def _check_kept(stage: StageContext, changed: list[str]) -> None:
     if changed:
         raise InputsChangedError(
             f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so its result is not recorded, but "
-            "kept: undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts afresh"
+            "kept: undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts from scratch"
         )
 
 

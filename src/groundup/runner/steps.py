@@ -1,4 +1,4 @@
-"""Finished sub-steps of a stage, so that a restart goes on where it stopped."""
+"""Finished sub-steps of a stage, so that a restart continues where it stopped."""
 
 import json
 import logging

@@ -24,7 +24,7 @@ UNDELIVERED = "-undelivered-"
 
 
 def sweep(root: Path, folder: Path, spec: StageSpec, fingerprint: Fingerprint) -> None:
-    """Clear work dirs whose result dvc.lock records: DVC has their bytes, and a forced run trains afresh.
+    """Clear work dirs whose result dvc.lock records: DVC has their bytes, and a forced run trains from scratch.
 
     What MLflow has not taken yet stays, for `groundup deliver`.
     """
@@ -54,16 +54,16 @@ def is_recorded(root: Path, spec: StageSpec, work: Path, fingerprint: Fingerprin
 
 
 def note_start(folder: Path, work: Path, fingerprint: Fingerprint) -> None:
-    """Say whether unfinished work is gone on with, or what changed since; then note the parts of this fingerprint."""
+    """Say whether unfinished work continues, or what changed since; then note the parts of this fingerprint."""
     if _is_unfinished(work):
-        logger.info("%s: going on with the unfinished work in %s", fingerprint.stage, work)
+        logger.info("%s: continuing with the unfinished work in %s", fingerprint.stage, work)
     else:
         others = [path.parent for path in folder.glob(f"*/{PARTS}") if re.fullmatch("[0-9a-f]+", path.parent.name)]
         others = [path for path in others if path != work and _is_unfinished(path)]
         if others:
             newest = max(others, key=lambda path: (path / PARTS).stat().st_mtime)
             logger.info(
-                "%s: starting afresh, since %s; the unfinished work of before is in %s (`groundup clean` removes it)",
+                "%s: starting from scratch, since %s; the unfinished work is in %s (`groundup clean` removes it)",
                 fingerprint.stage,
                 difference(read_json(newest / PARTS), fingerprint),
                 newest,

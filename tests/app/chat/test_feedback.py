@@ -54,7 +54,7 @@ def test_a_second_import_changes_nothing_and_new_thumbs_change_their_pair(tmp_pa
     before = (tmp_path / "out.jsonl").read_bytes()
     imported(tmp_path, [thumb("a", "up", "b"), thumb("x", "up", "y", bye)])
     assert (tmp_path / "out.jsonl").read_bytes() == before
-    assert imported(tmp_path, [thumb("b", "up", "a")]) == [("b", "a"), ("x", "y")]  # the log began anew
+    assert imported(tmp_path, [thumb("b", "up", "a")]) == [("b", "a"), ("x", "y")]  # the log began again
     assert imported(tmp_path, [thumb("b", "none", "a")]) == [("x", "y")]
 
 

@@ -66,7 +66,7 @@ def test_lineage_before_the_first_run(checkout: Path) -> None:
 
 def test_lineage_shows_a_stage_that_it_knows_nothing_of(checkout: Path) -> None:
     (checkout / "dvc.yaml").write_text("stages: {distill: {cmd: python -m stages.distill, outs: [artifacts/small]}}")
-    write_json(checkout / "metrics/distill.json", {"fingerprint": "abcdef0123", "mlflow_run_id": None, "loss": 1.0})
+    write_json(checkout / "metrics/distill.json", {"fingerprint": ["abcdef0123"], "loss": 1.0})
     result, output = run("lineage")
     assert result.exit_code == 0, output
     assert "distill" in output

@@ -105,7 +105,7 @@ def test_others_get_in_only_with_a_key(checkout: Path) -> None:
     [
         (["--model", "nothing"], "there is no model 'nothing': choose base, sft, aligned, champion"),
         (["--model", "sft"], "artifacts/sft: raise one with `dvc repro`"),
-        (["--host", "example"], "--host example is no address: give an IP address, such as 127.0.0.1"),
+        (["--host", "example"], "--host example is not an address: give an IP address, such as 127.0.0.1"),
         (["--max-batch", "0", "--request-timeout", "-1"], "max_batch is 0: choose more than 0; request_timeout is"),
         (["--max-queue", "-1"], "max_queue is -1: choose 0 (nobody waits) or more"),
         (["--max-choices", "100"], "max_choices is 100: choose at most 80"),

@@ -103,7 +103,7 @@ def test_thumbs_of_a_comparison_become_a_preference(
     assert browser.wait("document.querySelectorAll('[aria-pressed=true]').length === 2")
     last = thumbs(server, log)[-1]
     said = [message["content"] for message in last["messages"]]
-    assert said == ["Hello there!", right.strip(), "And you?"]  # it went on with the reply that was liked
+    assert said == ["Hello there!", right.strip(), "And you?"]  # it continued with the reply that was liked
 
     result = import_feedback(log, tmp_path / "preferences.jsonl")
     assert (result.num_pairs, result.problems) == (2, [])

@@ -27,8 +27,8 @@ def test_every_number_is_read_by_a_method() -> None:
     [
         ("", "there is no decoding ''"),
         ("treee", "there is no decoding 'treee': choose greedy, sample, beam, best_of_n, tree"),
-        ("sample hot", "'hot' is no setting: write name=value"),
-        ("sample temperature=", "'temperature=' is no setting"),
+        ("sample hot", "'hot' is not a setting: write name=value"),
+        ("sample temperature=", "'temperature=' is not a setting"),
         ("sample heat=1", "decoding has no setting heat: choose among seed, max_new_tokens"),
         ("sample method=tree", "decoding has no setting method"),
         ("sample temperature=warm", "temperature is warm: input should be a valid number"),

@@ -3,8 +3,9 @@
 from types import SimpleNamespace
 from typing import Any
 
+from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.measures.contamination import TRAINING_SETS
-from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.evaluate.replies import ModelReplies
 from tests.evaluate.judging import PARAMS, CountingJudge
 from tests.evaluate.measures.decoded import decoding_figures, interval
 

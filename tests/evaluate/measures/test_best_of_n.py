@@ -2,8 +2,8 @@
 
 import pytest
 
+from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.measures.best_of_n import BestOfN, Pool, best_of_n_metrics
-from groundup.evaluate.replies import Prompt
 from tests.evaluate.judging import PARAMS, CountingJudge
 from tests.evaluate.measures.made_up import context
 from tests.evaluate.measures.made_up import metrics as made_up

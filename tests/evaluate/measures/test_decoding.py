@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from groundup.core.decoding import METHODS
+from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.gold import Absent
 from groundup.evaluate.measures.decoding import (
     COLUMNS,
@@ -16,7 +17,6 @@ from groundup.evaluate.measures.decoding import (
     decoding_rows,
     decoding_sentences,
 )
-from groundup.evaluate.replies import Prompt
 from tests.evaluate.judging import PARAMS, CountingJudge
 from tests.evaluate.measures.decoded import decoded, decoding_figures, interval
 from tests.evaluate.measures.made_up import context

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from groundup.core.judging.judge import judge_error
+from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.gold import gold_metrics
 from groundup.evaluate.pairwise.bradley_terry import ELO
 from groundup.evaluate.pairwise.games import Games, PromptSet, ratings, win_rates
 from groundup.evaluate.pairwise.tournament import against, gold_standings, make_entrants
-from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.evaluate.replies import ModelReplies
 from tests.evaluate.judging import PARAMS, CountingJudge
 
 NUM_PROMPTS = 30

@@ -30,7 +30,7 @@ def test_insults_are_found(text: str) -> None:
         "",
         "I assess the class in the grass",
         "2*3 is six, and **this** is bold",
-        "Please go on, hello there",
+        "Please continue, hello there",
         "I shut the door and went up",
         "The pigment is blue",
     ],

@@ -149,7 +149,7 @@ def test_a_server_that_comes_and_goes(
         context.setattr("groundup.runner.tracking.tracker.SHORT_SECONDS", 1.0)
         runner._run(root, "prepare", prepare)
     (spool,) = (root / ".work/prepare").glob("*/spool.jsonl")
-    assert f"training goes on, its points wait in {spool}" in caplog.messages[0]
+    assert f"training continues, its points wait in {spool}" in caplog.messages[0]
     assert "refused" in caplog.messages[0]
     assert f"the rest waits in {spool} for the next stage or `groundup deliver`" in caplog.text
     assert run_note(root)["mlflow_run_id"] is None

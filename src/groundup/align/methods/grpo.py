@@ -92,9 +92,5 @@ def _in_order(context: Context, num_generations: int) -> Dataset:
     iterations = range(1, params.num_iterations + 1)
     batches = PromptBatches(context.prompts, params.rollout.batch_size // num_generations, params.seed, iterations)
     return Dataset.from_list(
-        [
-            {"prompt": list(prompt.messages), "ids": prompt.ids}
-            for batch in batches.prompts_by_batch()
-            for prompt in batch
-        ]
+        [{"prompt": prompt.messages, "ids": prompt.ids} for batch in batches.prompts_by_batch() for prompt in batch]
     )

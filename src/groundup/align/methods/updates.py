@@ -6,13 +6,13 @@ import time
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from groundup.align.alarms import KL
 from groundup.align.context import Context, Metrics
 from groundup.align.controllers import LengthControl
-from groundup.core.training.runtime import NonFiniteLossError, num_bytes, trl_runtime
-from groundup.core.training.trl_callbacks import KeepCheckpoints, named, run_trainer
+from groundup.core.training.runtime import NonFiniteLossError, trl_runtime
+from groundup.core.training.trl_callbacks import fit, named
 from groundup.runner.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -147,12 +147,6 @@ def common_config(context: Context, learning_rate: float, beta: float) -> dict[s
 
 def train(trainer: Trainer, updates: Updates, checkpoints: Checkpoints) -> Metrics:
     """Continue to the end; nothing if that was reached, or training had stopped."""
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(updates)
-    trainer.add_callback(KeepCheckpoints(checkpoints))
-    model_bytes = num_bytes(trainer.model.parameters())
-    trained = num_bytes(weight for weight in trainer.model.parameters() if weight.requires_grad)
-    checkpoints.require_space(4 * trained, model_bytes)  # with two moments, and the best policy so far
     if not updates.stopped_early:
-        run_trainer(trainer, checkpoints)
+        fit(trainer, updates, checkpoints, num_copies=4)  # with two moments, and the best policy so far
     return {"stopped_early": updates.stopped_early or "no"}

@@ -22,7 +22,7 @@ def feedback_file(root: Path) -> Path:
 
 
 def say_wrong(message: str) -> None:
-    # Whole lines, so that a command can be copied; brackets in it are no markup.
+    # Whole lines, so that a command can be copied; brackets in it are not markup.
     console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -116,7 +116,7 @@ def allowed_hosts(host: str) -> list[str]:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        fail(f"--host {host} is no address: give an IP address, such as 127.0.0.1")
+        fail(f"--host {host} is not an address: give an IP address, such as 127.0.0.1")
     if not address.is_loopback:
         return []
     return [f"[{host}]" if address.version == 6 else host, "localhost"]

@@ -51,7 +51,7 @@ class Panel:
 
 
 def read_columns(path: Path) -> dict[str, list[float]]:
-    """Column -> values, NaN where a metric was not measured; ValueError names the line that is no row of numbers."""
+    """Column -> values, NaN where a metric was not measured; ValueError names a line of other things than numbers."""
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file)) or [[]]
     columns: dict[str, list[float]] = {name: [] for name in header}

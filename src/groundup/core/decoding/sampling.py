@@ -74,7 +74,7 @@ def extend(
     uniforms: Tensor,
     decoding: Decoding,
 ) -> list[list[int]]:
-    """A longer reply for each of `starts`, the numbers of the partial replies that they go on from.
+    """A longer reply for each of `starts`, the numbers of the partial replies that they continue from.
 
     One grows until `stops` holds for it, or by as many tokens as it has numbers in `uniforms` [N, T], on the CPU.
     """

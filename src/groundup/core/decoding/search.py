@@ -45,7 +45,7 @@ class Search:
         most_tokens: int,
         stops: Callable[[list[int]], bool],
     ) -> list[list[int]]:
-        """At most `num_samples` replies that go on from the states in turn, within a budget of tokens.
+        """At most `num_samples` replies that continue from the states in turn, within a budget of tokens.
 
         As many at a time as the budget is sure to last for, until it is too small for one more.
         """

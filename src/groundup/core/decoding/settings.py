@@ -50,7 +50,7 @@ def parse_decoding(text: str, numbers: DecodingNumbers) -> Decoding:
     method, *rest = text.split() or [""]
     pairs = [word.partition("=") for word in rest]
     if odd := [word for word, (_, sign, value) in zip(rest, pairs, strict=True) if not (sign and value)]:
-        raise ValueError(f"{' '.join(odd)!r} is no setting: write name=value, such as temperature=0.8")
+        raise ValueError(f"{' '.join(odd)!r} is not a setting: write name=value, such as temperature=0.8")
     return make_decoding(method, numbers, {name: value for name, _, value in pairs})
 
 

@@ -24,7 +24,7 @@ Chat = Sequence[Message]
 Floats = NDArray[np.float64]
 
 WORD = re.compile(r"\w+|[!?]+")
-NEAR = 30  # a wrong reply is one of so many of nearly the same length, on either side
+NEAR = 30  # a wrong reply is one of this many of nearly the same length, on either side
 PAIRS_PER_FOLD = 10  # fewer give no agreement worth the name
 SMALLEST_SCALE = 0.01  # of the largest: what hardly varies would get a weight beyond all measure
 TINY = 1e-9

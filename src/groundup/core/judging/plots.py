@@ -14,7 +14,7 @@ BLUE, ORANGE, TEAL = "#3b82f6", "#e8713c", "#14a38b"
 
 
 def to_png(paint: Callable[[Figure], None], width: float, height: float) -> bytes:
-    """PNG of what `paint` draws on an empty figure of so many inches."""
+    """PNG of what `paint` draws on an empty figure of that size in inches."""
     # A matplotlibrc of the user's must not change the bytes.
     with mpl.rc_context({key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}):
         figure = Figure(figsize=(width, height), dpi=160, layout="constrained")

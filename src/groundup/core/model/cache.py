@@ -104,7 +104,7 @@ class KeyValueCache:
         self.num_columns = self.end + max_new_tokens
         columns = torch.arange(self.num_columns, device=device)
         visible = (columns >= self.end) | (columns <= self.positions[:, None])
-        # [B, 1, 1, num_columns], added to the scores: of a mask of booleans every layer would make this anew.
+        # [B, 1, 1, num_columns], added to the scores: of a mask of booleans every layer would make this again.
         self.bias = torch.zeros(visible.shape, device=device).masked_fill(~visible, -torch.inf)[:, None, None]
         self.keys: list[Tensor] = []  # of each layer, [B, heads, num_columns, D]
         self.values: list[Tensor] = []

@@ -79,7 +79,7 @@ def _side_by_side(*projections: nn.Module) -> tuple[Tensor, Tensor | None]:
 
 
 def _affine(projection: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """Weight [out, in] and bias. What is no plain linear layer, an adapter, says what it does to unit vectors."""
+    """Weight [out, in] and bias. What is not a plain linear layer, an adapter, says what it does to unit vectors."""
     if isinstance(projection, nn.Linear):
         return projection.weight, projection.bias
     weight = next(projection.parameters())

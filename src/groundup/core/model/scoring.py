@@ -32,7 +32,7 @@ class RewardScorer:
 
     @torch.no_grad()
     def hidden(self, sequences: Sequence[Sequence[int]], num_last: Sequence[int]) -> list[Tensor]:
-        """Final hidden states of so many last tokens of each sequence, [num_last, H] each, on the CPU.
+        """Final hidden states of the last tokens of each sequence, [num_last, H] each, on the CPU.
 
         Sequences are batched by length, which changes no score.
         """
@@ -61,7 +61,7 @@ class RewardScorer:
         scores = self.model.score(last.to(self.model.device)).float().cpu()
         if broken := int((~scores.isfinite().all(dim=1)).sum()):
             raise ValueError(
-                f"the reward model scores {broken} of {len(hidden)} chats as NaN or infinite: train it anew with a "
+                f"the reward model scores {broken} of {len(hidden)} chats as NaN or infinite: train it again with a "
                 "lower reward.learning_rate"
             )
         mean = scores[:, variational.MEAN]

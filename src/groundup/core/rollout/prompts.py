@@ -1,7 +1,7 @@
 """Prompts of a split, as token ids that end on the assistant marker."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,9 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Prompt:
     conversation_id: str
-    messages: Sequence[Message]
+    messages: list[Message]
     ids: list[int]
+    human_reply: str | None = None  # what a person answered, where one did
 
 
 def load_prompts(path: Path, tokenizer: PreTrainedTokenizerFast, max_prompt_tokens: int) -> list[Prompt]:

@@ -10,7 +10,7 @@ KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----"
     # To its end; where that was cut off, over all lines of base64 (in JSON their ends are written out).
     r"(?:.{0,10000}?-----END [A-Z ]{0,30}PRIVATE KEY-----|(?:(?:\\[rn]|\s){1,4}[A-Za-z0-9+/=]{8,}(?![^\s\\]))*)"
-    r"|\b(?:"  # once: most places in a text are no start of a word
+    r"|\b(?:"  # once: most places in a text are not the start of a word
     r"(?:sk|pk|rk)[-_](?:live[-_]|test[-_]|proj[-_]|ant[-_])?[A-Za-z0-9_-]{20,}"
     r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}"
     r"|pypi-[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{16}\b"
@@ -36,7 +36,7 @@ PHONE = re.compile(
     r"|\(?0[1-9]\d{0,3}\)?[ -]\d{3,4}[ -]?\d{3,4}|0[1-9](?:[ .]\d\d){4}"  # trunk prefix
     r")(?![\w]|[.-]\d)"
 )
-# What stands right before it says that it is no address, or no secret.
+# What stands right before it says that it is not an address, or not a secret.
 NUMBERED = re.compile(r"(?i)\b(?:version|release|firmware|build|section|chapter)s?\W{1,2}$")
 DIGEST = re.compile(r"(?i)\b(?:commit|revision|sha-?\d*|md5|hash|checksum|digest)\W{1,2}(?:(?:is|was|of)\W)?$")
 CONTEXT = 24  # characters

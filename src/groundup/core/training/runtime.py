@@ -22,7 +22,7 @@ LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 class NonFiniteLossError(ValueError):
-    """Training cannot go on; the message names the step."""
+    """Training cannot continue; the message names the step."""
 
 
 class Log(Protocol):

@@ -10,11 +10,11 @@ from groundup.core.judging.judge import Judge
 from groundup.core.model.generation import Sampler
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
+from groundup.core.rollout.prompts import Prompt
 from groundup.core.training.runtime import draw
 from groundup.evaluate.gold import Absent, chats
 from groundup.evaluate.intervals import Metrics, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.measures.measure import Measure
-from groundup.evaluate.replies import Prompt
 from groundup.evaluate.shown import Shown, number, number_with_interval
 from groundup.runner.params.evaluate import EvaluateParams
 

@@ -19,7 +19,7 @@ from groundup.evaluate.harness.tasks import BITS_PER_BYTE
 from groundup.evaluate.measures.measure import Data, Measure
 from groundup.evaluate.shown import Shown, percent
 
-Item = Sequence[str]  # texts of which none goes on in the next
+Item = Sequence[str]  # texts of which none continues in the next
 BATCH_TEXTS = 256
 BETWEEN = np.zeros(1, dtype=np.uint64)
 Shares = dict[str, dict[str, float]]  # by task and training set

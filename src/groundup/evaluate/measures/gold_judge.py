@@ -10,20 +10,18 @@ from groundup.evaluate.shown import (
     Row,
     Section,
     Shown,
-    Tile,
     models_table,
-    number,
     number_cell,
     number_with_interval,
-    percent,
-    percent_interval,
-    percent_with_interval,
-    verdict,
     win_bars,
 )
 
 CHANCE = 0.5  # to find the given reply among two
 WIN_RATE, HUMAN = "win_rate_vs_sft_gold", "win_rate_human_vs_sft_gold"
+CAUTION = (
+    "The gold judge also rewards replies that fit any conversation, so a win under it is not evidence of better "
+    "replies; it is being replaced."
+)
 BARS = {
     WIN_RATE: "Aligned against SFT, gold judge",
     f"{WIN_RATE}_length_controlled": "Aligned against SFT, gold judge, equal length",
@@ -48,21 +46,10 @@ class GoldJudge(Measure):
                 sentences=[f"There is no gold judge ({reason}): figures of reward are the reward model's own view."]
             )
         agreement = number_with_interval(metrics, "judge_agreement")
-        tiles = [
-            Tile(
-                "Win rate, gold judge",
-                percent(metrics[WIN_RATE]),
-                f"{percent_interval(metrics, WIN_RATE)}; judge's agreement {number(metrics['judge_agreement'])}",
-            )
-        ]
-        if HUMAN in metrics:
-            note = f"{percent_interval(metrics, HUMAN)}; against SFT"
-            tiles.append(Tile("People's win rate, gold judge", percent(metrics[HUMAN]), note))
         golds = [number_cell(metrics, f"gold_reward_{when}") for when in ("before", "after")]
         table = models_table([Row("Gold score", f"judge's agreement {agreement}", [Cell(""), *golds])])
         return Shown(
-            tiles=tiles,
-            sentences=[_verdict(metrics), _trust(metrics, agreement), *_human(metrics)],
+            sentences=[CAUTION, _trust(metrics, agreement)],
             sections=[
                 Section("Gold judge", "A judge that no training stage has seen.", [table], win_bars(metrics, BARS))
             ],
@@ -70,30 +57,11 @@ class GoldJudge(Measure):
         )
 
 
-def _verdict(metrics: Mapping[str, Any]) -> str:
-    said = verdict(metrics, WIN_RATE, 0.5, "beats", "loses to", "cannot be told apart from")
-    return (
-        f"Under the gold judge the aligned model {said} the SFT model: {percent_with_interval(metrics, WIN_RATE)} of "
-        f"its replies are preferred, {percent_with_interval(metrics, f'{WIN_RATE}_length_controlled')} at equal "
-        f"length, and the mean gold score moves by {number_with_interval(metrics, 'gold_reward_difference')}."
-    )
-
-
 def _trust(metrics: Mapping[str, Any], agreement: str) -> str:
     known = f"The judge finds the reply that a person gave with an accuracy of {agreement} in held-out pairs"
     if metrics["judge_agreement_ci_low"] > CHANCE:
         return f"{known}; chance is {CHANCE}."
     return f"{known}: not better than chance as far as the interval tells, so its verdicts prove nothing either way."
-
-
-def _human(metrics: Mapping[str, Any]) -> list[str]:
-    if HUMAN not in metrics:
-        return []
-    return [
-        f"What people answered to {metrics['num_human_replies']} of these prompts has a gold score of "
-        f"{number_with_interval(metrics, 'gold_reward_human')} and is preferred to the SFT model's reply in "
-        f"{percent_with_interval(metrics, HUMAN)}: the reference for all models."
-    ]
 
 
 def _method(metrics: Mapping[str, Any]) -> str:

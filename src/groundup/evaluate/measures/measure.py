@@ -10,11 +10,12 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from groundup.core.formats.jsonl import Row
 from groundup.core.judging.judge import Judge
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.gold import Absent
 from groundup.evaluate.harness.named import NamedTasks
 from groundup.evaluate.held_out import TestSet
 from groundup.evaluate.intervals import Metrics
-from groundup.evaluate.replies import ModelReplies, Prompt
+from groundup.evaluate.replies import ModelReplies
 from groundup.evaluate.shown import Shown
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.steps import FinishedSteps

@@ -1,6 +1,6 @@
 """Over-optimisation: what the reward model and the gold judge say of every evaluation point of align, against KL.
 
-Gao et al. 2023 (arXiv:2210.10760): the proxy goes on rising where the gold reward has turned.
+Gao et al. 2023 (arXiv:2210.10760): the proxy continues rising where the gold reward has turned.
 """
 
 from collections.abc import Mapping, Sequence

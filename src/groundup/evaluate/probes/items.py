@@ -44,7 +44,7 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Stereotype:
-    """Two contexts and two ways to go on: first with first and second with second is the stereotype."""
+    """Two contexts and two ways to continue: first with first and second with second is the stereotype."""
 
     category: str
     contexts: list[str]

@@ -97,7 +97,7 @@ def cross_section_problems(p: Params) -> list[str]:
             (
                 section.checkpoint_every % section.log_every == 0,
                 f"{name}.checkpoint_every {section.checkpoint_every} must be a multiple of {name}.log_every "
-                f"{section.log_every}: a run goes on exactly only from a step that is logged",
+                f"{section.log_every}: a run continues exactly only from a step that is logged",
             )
             for name, section in (("sft", p.sft), ("reward", p.reward))
         ),

@@ -41,7 +41,7 @@ def _load(source: Path) -> dict[str, Any]:
 
 
 def _import_what_it_needs(source: Path) -> None:
-    """The type of a model that is no plain Llama ends on the module that makes it known to transformers."""
+    """The type of a model that is not a plain Llama ends on the module that makes it known to transformers."""
     module = read_object(source / "config.json")["model_type"].partition("_needs_import_")[2]
     if module:
         importlib.import_module(module)

@@ -70,7 +70,7 @@ def main(work: Path, root: Path, parent: int) -> None:
                 if first_line(error) != said:
                     said = first_line(error)
                     logger.warning("%s; trying again", said)
-                client, deliverer = None, None  # ask anew what has arrived
+                client, deliverer = None, None  # ask again what has arrived
                 time.sleep(RETRY_SECONDS)
             time.sleep(POLL_SECONDS)
 

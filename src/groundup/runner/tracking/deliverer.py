@@ -123,7 +123,7 @@ class Deliverer:
         return self.run_id
 
     def _start(self, event: Event) -> None:
-        """Create the run, or go on with it after a resume."""
+        """Create the run, or continue with it after a resume."""
         if self.run_id is None:
             self._find_or_create(event)
         else:

@@ -31,7 +31,7 @@ def open_store(uri: str) -> MlflowClient:
 
 
 def _create(path: Path) -> None:
-    """MLflow makes its tables in hundreds of steps and cannot go on after a kill between them: make them beside."""
+    """MLflow makes its tables in hundreds of steps and cannot continue after a kill between them: make them beside."""
     with _alone_in(path.parent), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         if not path.exists():
             beside = Path(folder) / path.name

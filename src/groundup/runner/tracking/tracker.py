@@ -28,7 +28,7 @@ class Tracker:
         self.spool = Spool(work)
         if problem:
             logger.warning(
-                "MLflow at %s takes no runs now (%s): training goes on, its points wait in %s",
+                "MLflow at %s takes no runs now (%s): training continues, its points wait in %s",
                 redact(tracking_store(root)[0]),
                 problem,
                 self.spool.path,

@@ -9,7 +9,8 @@ from groundup.align.methods.ppo.module import Ppo
 from groundup.align.methods.ppo.schedule import Schedule
 from groundup.align.policy import SharedTrunkValue, ValueModel
 from groundup.core.rollout.prompts import PromptBatches
-from groundup.core.training.runtime import LIGHTNING_PRECISION, num_bytes
+from groundup.core.training.callbacks import lightning_settings
+from groundup.core.training.runtime import num_bytes
 
 
 def train_ppo(context: Context) -> Metrics:
@@ -41,16 +42,10 @@ def train_ppo(context: Context) -> Metrics:
 
 def _fit(ppo: Ppo, schedule: Schedule, batches: PromptBatches, context: Context) -> None:
     trainer = L.Trainer(
-        accelerator=context.device.type,
-        devices=1,
+        **lightning_settings(context.runtime, context.device.type),
         max_epochs=1,
-        precision=LIGHTNING_PRECISION[context.runtime.precision],
         callbacks=[schedule],
         default_root_dir=context.checkpoints.folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     with warnings.catch_warnings(), context.checkpoints.training():
         warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the policy is, on purpose
