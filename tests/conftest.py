@@ -42,6 +42,7 @@ SLOW = (
     "tests/runner/tracking/test_deliverer.py",
     "tests/runner/test_interruption.py",
     "tests/chaos/test_events.py",
+    "tests/docs",
 )
 GIT_IDENTITY = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
