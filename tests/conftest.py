@@ -46,6 +46,7 @@ SLOW = (
     "tests/runner/test_stage.py",
     "tests/runner/tracking/test_register.py",
     "tests/chaos/test_events.py",
+    "tests/docs",
 )
 GIT_IDENTITY = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 

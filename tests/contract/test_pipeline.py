@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterable
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -11,10 +12,9 @@ from ruamel.yaml import YAML
 from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.runner.files import IGNORED
 from groundup.runner.params import Params
-from groundup.runner.params.align import AlignParams
+from groundup.runner.params.align import AlignParams, Method
 from groundup.runner.params.evaluate import EvaluateParams
-from groundup.runner.params.methods import DpoParams, GroupParams, PpoParams
-from groundup.runner.params.prepare import FilesSource, HubSource, PackageSource
+from groundup.runner.params.prepare import Source
 from groundup.runner.params.rewards import PenaltyTerm, ScoreTerm
 from groundup.runner.params.section import Section
 from groundup.runner.pipeline import producer, read_pipeline
@@ -23,11 +23,13 @@ from tests.contract.imports import ROOT, folder_of, reached_files
 PIPELINE = read_pipeline(ROOT)
 STAGES = list(PIPELINE)
 # What code has at hand without its name: a name that it has instead -> the sections behind it.
+SOURCES = get_args(get_args(Source)[0])
 STANDS_FOR = {
-    "Source": (PackageSource, FilesSource, HubSource),
+    "Source": SOURCES,
+    "Reader": SOURCES,  # has one
     "RewardTerm": (ScoreTerm, PenaltyTerm),
     "Measure": (EvaluateParams,),  # has them in its context
-    "Context": (AlignParams, PpoParams, GroupParams, DpoParams),
+    "Context": (AlignParams, *{AlignParams.model_fields[method].annotation for method in get_args(Method)}),
 }
 
 
