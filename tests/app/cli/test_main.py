@@ -103,8 +103,9 @@ def test_ui_binds_to_this_machine_and_names_its_hosts(
     started: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda path, arguments: started.append(arguments))
     os.environ["MLFLOW_TRACKING_URI"] = mlflow_store
-    result, _ = run("ui", "--port", "5001")
+    result, output = run("ui", "--port", "5001")
     assert result.exit_code == 0
+    assert "http://127.0.0.1:5001/#/experiments/1/runs?workflowType=machine_learning (Ctrl-C" in output
     (arguments,) = started
     assert arguments[1:6] == ["-m", "mlflow", "server", "--host", "127.0.0.1"]
     assert arguments[6:] == ["--port", "5001", "--allowed-hosts", "127.0.0.1:5001,localhost:5001", "--workers", "1"]

@@ -55,11 +55,14 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
         fail(f"MLFLOW_TRACKING_URI points to {redact(uri)}: open that address in a browser")
     if problem := reach_store(root):
         console.print(f"MLflow: {problem}", style="yellow", highlight=False)
+    from groundup.runner.tracking.check import EXPERIMENT
     from groundup.runner.tracking.store import open_store
 
     with store_errors():
-        open_store(uri)
-    console.print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+        experiment = open_store(uri).get_experiment_by_name(EXPERIMENT)
+    # Without the parameter MLflow's pages open among traces of agents, whatever the kind of the experiment.
+    runs = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning" if experiment else ""
+    console.print(f"MLflow UI on http://127.0.0.1:{port}/{runs} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
     os.environ[BACKEND_STORE_URI] = uri  # every user of the machine can read arguments
     hosts = f"127.0.0.1:{port},localhost:{port}"  # no page of another site may ask through the browser
     arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts, "--workers", "1"]

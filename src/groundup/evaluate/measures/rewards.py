@@ -54,7 +54,7 @@ class Rewards(Measure):
         return Shown(
             tiles=[
                 Tile(
-                    "Win rate against SFT",
+                    "Win rate against SFT, reward model",
                     percent(metrics["win_rate_vs_sft"]),
                     f"{percent_interval(metrics, 'win_rate_vs_sft')}; a tie is {percent(0.5)}",
                 ),
