@@ -77,7 +77,7 @@ class Store:
             points = sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
             measured = key.endswith(OF_THIS_MACHINE)
             found[f"metric {key}"] = [(step, None if measured else value) for step, value in points]
-        ids = ("model.", "mlflow.", "spool")  # drawn again in every run
+        ids = ("model.", "mlflow.", "spool", "parent.")  # drawn again in every run
         found["tags"] = {key: value for key, value in run.data.tags.items() if not key.startswith(ids)}
         found["datasets"] = sorted((d.dataset.name, d.dataset.digest) for d in run.inputs.dataset_inputs)
         found["input models"] = sorted(model.model_id for model in run.inputs.model_inputs)

@@ -21,7 +21,7 @@ def test_the_runs_of_the_present_results_in_pipeline_order(tmp_path: Path) -> No
         note_run(tmp_path, fingerprint(stage, "aa"), {"loss": 1.5, "train_seconds": 12.5, "work_seconds": 13}, "run-1")
     runs = present_runs(tmp_path)
     assert list(runs) == ["prepare", "sft"]  # reward's result came from elsewhere
-    assert 0 < runs["sft"].pop("stage_seconds") < 600
+    assert runs["sft"].pop("stage_seconds") > 0
     assert runs["sft"] == {"train_seconds": 12.5, "work_seconds": 13, "mlflow_run_id": "run-1"}
     assert list(stage_seconds(tmp_path)) == ["prepare", "sft"]
 
