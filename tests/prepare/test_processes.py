@@ -132,15 +132,18 @@ if __name__ == "__main__":
 def test_no_worker_outlives_its_parent(tmp_path: Path, how: signal.Signals, code: int) -> None:
     (tmp_path / "long.py").write_text(LONG)
     with subprocess.Popen(
-        [sys.executable, str(tmp_path / "long.py")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(tmp_path / "long.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as parent:
         assert parent.stdout is not None
         assert parent.stderr is not None
         assert parent.stdout.readline() == "at work\n"
         children = psutil.Process(parent.pid).children(recursive=True)
         assert len(children) >= 2
-        for process in [parent, *(children if how == signal.SIGINT else [])]:  # Ctrl-C goes to all of them
-            process.send_signal(how)
+        (os.killpg if how == signal.SIGINT else os.kill)(parent.pid, how)  # Ctrl-C goes to the whole group
         assert parent.wait(SECONDS) == code
         _, alive = psutil.wait_procs(children, timeout=SECONDS)
         assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)  # not yet noticed by init

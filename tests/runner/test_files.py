@@ -93,3 +93,16 @@ def test_folders_reach_the_disk_after_what_is_in_them(tmp_path: Path, monkeypatc
     synced.clear()
     write_text(tmp_path / "folder/file", "x")
     assert synced == ["folder"]
+
+
+def test_a_write_that_is_interrupted_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "notes.txt"
+    write_text(path, "old")
+
+    def interrupt(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(path, "new")
+    assert path.read_text(encoding="utf-8") == "old"

@@ -36,8 +36,11 @@ def test_a_chat_that_fits_stays_whole(tiny_tokenizer: PreTrainedTokenizerFast) -
     assert split_chat(tiny_tokenizer, chat(2), 1000) == ([chat(2)], 0)
 
 
-def test_a_long_chat_is_split_at_turn_borders_and_keeps_its_topic(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    limit = len(tokenize_chat(tiny_tokenizer, chat(2)).input_ids) + 1
+@pytest.mark.parametrize("missing", [1, 5])  # tokens for a third exchange; the topic counts in every piece
+def test_a_long_chat_is_split_at_turn_borders_and_keeps_its_topic(
+    missing: int, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    limit = len(tokenize_chat(tiny_tokenizer, chat(3)).input_ids) - missing
     pieces, dropped = split_chat(tiny_tokenizer, chat(5), limit)
     assert dropped == 0
     assert [len(piece) for piece in pieces] == [5, 5, 3]
