@@ -9,7 +9,8 @@ from groundup.prepare.clean.pii_quality import QUALITY_HEAD, measure_pii, plante
 # Block -> (the file its figures are in, what writes that file).
 MEASURED = {
     "kills": ("docs/reliability.json", "`make test-chaos`"),
-    "bad-input": ("docs/bad_input.json", "`GROUNDUP_BAD_INPUT_FIGURES=docs/bad_input.json pytest tests/bad_input`"),
+    "bad-input": ("docs/tried.json", "`make test-chaos`"),
+    "mlflow": ("docs/tried.json", "`make test-chaos`"),
 }
 
 
@@ -21,7 +22,7 @@ def blocks(root: Path, times: dict[str, Any] | None) -> tuple[dict[str, str], li
     if times:
         found["checkpoints"] = checkpoints(times["stages"])
     missing = []
-    for (name, (path, command)), render in zip(MEASURED.items(), (kills, bad_input), strict=True):
+    for (name, (path, command)), render in zip(MEASURED.items(), (kills, bad_input, mlflow), strict=True):
         if (root / path).exists():
             found[name] = render(json.loads((root / path).read_text(encoding="utf-8")))
         else:
@@ -66,5 +67,14 @@ def checkpoints(stages: dict[str, dict[str, float]]) -> str:
 
 
 def bad_input(results: dict[str, Any]) -> str:
-    rows = [(kind, counts["tried"], counts["clear"]) for kind, counts in results["kinds"].items()]
-    return table(("bad input", "tried", "clear error"), [*rows, ("all", results["tried"], results["clear"])])
+    return counted("bad input", "clear error", results["bad input"])
+
+
+def mlflow(results: dict[str, Any]) -> str:
+    return counted("fault", "survived", results["MLflow"])
+
+
+def counted(what: str, good: str, rows: dict[str, dict[str, int]]) -> str:
+    counts = [(row, count["tried"], count["passed"]) for row, count in rows.items()]
+    together = [sum(count[key] for count in rows.values()) for key in ("tried", "passed")]
+    return table((what, "tried", good), [*counts, ("all", *together)])

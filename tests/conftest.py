@@ -20,6 +20,7 @@ from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
 from tests.llamas import tiny_llama
 from tests.smoke_run import SmokeRun, run_stages
 
+pytest_plugins = ["tests.tried"]
 ROOT = Path(__file__).resolve().parents[1]
 WITH_SMOKE_RUN = ("tests/end_to_end", "tests/chaos/test_chaos.py")  # one worker makes the run for all of them
 # What runs stages, trains or starts servers, the longest first. `make check` leaves it out.

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +22,6 @@ from tests.bad_input.spoil import Spoil
 from tests.delivery import deliver_here
 
 Body = runner.Body
-FIGURES = "GROUNDUP_BAD_INPUT_FIGURES"  # where to write how many cases were tried and how many were clear
-KINDS = {
-    "test_cli": "commands", "test_models": "models", "test_params": "params", "test_rows": "data",
-    "test_runner": "runner", "test_sources": "data", "test_stage_data": "data", "test_training": "training",
-}  # fmt: skip
-TRIED: Counter[str] = Counter()
-CLEAR: Counter[str] = Counter()
 
 
 @dataclass(frozen=True)
@@ -159,17 +151,3 @@ def each_fails_clearly(cases: list[Case]) -> Callable[..., None]:
         assert set(checkout.new_statuses(case.stage)) <= {"FAILED"}
 
     return test
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    kind = KINDS.get(Path(report.nodeid.split("::")[0]).stem)
-    if kind and report.when == "call":
-        TRIED[kind] += 1
-        CLEAR[kind] += report.passed
-
-
-def pytest_sessionfinish() -> None:
-    if path := os.environ.get(FIGURES):
-        kinds = {kind: {"tried": TRIED[kind], "clear": CLEAR[kind]} for kind in sorted(TRIED)}
-        figures = {"tried": TRIED.total(), "clear": CLEAR.total(), "kinds": kinds}
-        Path(path).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -22,6 +22,8 @@ from tests.bad_input.spoil import (
     write,
 )
 
+pytestmark = pytest.mark.tried("bad input", "commands")
+
 FORCE = "`dvc checkout --force"
 AGAIN = "`dvc repro` writes it again"
 WORK = f".work/sft/{EARLIER}"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tests.bad_input.conftest import Case, each_fails_clearly
@@ -20,6 +21,8 @@ from tests.bad_input.spoil import (
     truncate,
     write,
 )
+
+pytestmark = pytest.mark.tried("bad input", "models")
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 

@@ -9,6 +9,8 @@ from tests.bad_input.checkout import snapshot
 from tests.bad_input.conftest import Case, Checkout, assert_clear, case_id, run_here, unreached
 from tests.bad_input.spoil import Spoil, an_empty_folder, append, both, delete, drop_param, replace, set_param, write
 
+pytestmark = pytest.mark.tried("bad input", "params")
+
 P = "params.yaml"
 ADD, UNKNOWN, CHANGE = "missing; add it", "unknown key; remove it or correct its spelling", "change the value"
 NUMBER, SYNTAX = "write the number without quotes", "correct that line"

@@ -14,6 +14,8 @@ from tests.bad_input.sources import FIX, SENTENCE, prepare
 from tests.bad_input.spoil import both, files, own, own_rows, rows, set_param, set_params, write
 from tests.prepare.made_up import sentence
 
+pytestmark = pytest.mark.tried("bad input", "data")
+
 RUSSIAN = "\u0424\u0438\u043b\u043e\u0441\u043e\u0444\u0438\u044f"
 CASES = [
     prepare("an empty .txt", own("a.txt", ""), "there is no row | source own | put data there"),

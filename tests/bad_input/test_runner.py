@@ -27,6 +27,8 @@ from tests.bad_input.spoil import (
 )
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.tried("bad input", "runner")
+
 COMMITTED = "`git checkout HEAD -- dvc.yaml`"
 LOCK = "`git checkout HEAD -- dvc.lock`"
 AGAIN = "delete it, then `dvc repro` writes it again"

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import pytest
+
 from tests.bad_input.checkout import conversations
 from tests.bad_input.conftest import each_fails_clearly
 from tests.bad_input.sources import FIX, SOURCES, hub, link_outside, prepare
 from tests.bad_input.spoil import Spoil, both, files, own, package, set_param, write
+
+pytestmark = pytest.mark.tried("bad input", "data")
 
 
 def rated(rating: Any) -> Spoil:

@@ -1,5 +1,7 @@
 """Data that a later stage cannot use: empty, damaged, or too long for its params."""
 
+import pytest
+
 from tests.bad_input.checkout import chat, preference
 from tests.bad_input.conftest import Case, each_fails_clearly
 from tests.bad_input.spoil import (
@@ -14,6 +16,8 @@ from tests.bad_input.spoil import (
     truncate,
     write,
 )
+
+pytestmark = pytest.mark.tried("bad input", "data")
 
 FORCE = "`dvc checkout --force"
 

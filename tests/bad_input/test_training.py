@@ -9,6 +9,8 @@ import torch
 from tests.bad_input.conftest import Case, Checkout, each_fails_clearly, run_here
 from tests.bad_input.spoil import edit_weights, rows, set_param, set_params
 
+pytestmark = pytest.mark.tried("bad input", "training")
+
 
 def huge_scores(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: weight.sign() * 3e38 if "score" in name else weight for name, weight in weights.items()}

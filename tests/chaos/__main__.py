@@ -1,6 +1,7 @@
-"""`make test-chaos`: every planned kill, told as it goes, its outcomes in docs/reliability.json.
+"""`make test-chaos`: play every planned kill, report each, and write the outcomes to docs/reliability.json.
 
-With --only NUMBERS those of the plan alone, to look into one; nothing is written then.
+--in FOLDER keeps the uninterrupted run and each outcome: after an interruption the same command plays the rest.
+--only NUMBERS plays these kills of the plan again and writes nothing.
 """
 
 import argparse
@@ -8,7 +9,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -31,15 +32,26 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def play(run: SmokeRun, kills: Iterable[tuple[int, Kill]]) -> list[Outcome]:
-    """The numbered kills, one after the other."""
+def play(run: SmokeRun, kills: Iterable[tuple[int, Kill]]) -> Iterator[tuple[int, Outcome]]:
+    """Each numbered kill and its outcome, one after the other."""
     wanted = histories(run)
-    outcomes = []
     for number, kill in kills:
         start = time.monotonic()
-        outcomes.append(strike(run, kill, wanted[kill.stage]))
-        say(f"{number:3} {time.monotonic() - start:4.0f} s  {outcomes[-1].line()}")
-    return outcomes
+        outcome = strike(run, kill, wanted[kill.stage])
+        say(f"{number:3} {time.monotonic() - start:4.0f} s  {outcome.line()}")
+        yield number, outcome
+
+
+def play_the_rest(run: SmokeRun, kills: list[tuple[int, Kill]]) -> list[Outcome]:
+    """The outcomes of all kills; those that an earlier start has played are read from the folder of the run."""
+    record = run.folder / "outcomes.jsonl"
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    done = {number: Outcome(**fields) for number, fields in map(json.loads, lines)}
+    for number, outcome in play(run, [(number, kill) for number, kill in kills if number not in done]):
+        with record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([number, asdict(outcome)]) + "\n")
+        done[number] = outcome
+    return [done[number] for number, _ in kills]
 
 
 def totals(outcomes: list[Outcome]) -> dict[str, int | float]:
@@ -100,7 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", type=int, metavar="NUMBER", help="these kills of the plan alone")
     parser.add_argument(
-        "--in", dest="folder", type=Path, help="a folder to work in, and to keep; an old run of this code is reused"
+        "--in", dest="folder", type=Path, help="a folder to keep: what an earlier start of this code played counts"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="groundup-chaos-") as temporary:
@@ -111,12 +123,14 @@ def main() -> int:
             copy_working_tree(run.root)
             run_stages(run)
         elif changed := changed_since(run):
-            parser.error(f"the run in {folder} is of other code, {', '.join(changed)}: name another folder")
+            parser.error(f"the run in {folder} is of other code, {', '.join(changed)}: delete it or name another")
         events = read_events(run.log)
         kills = list(enumerate(plan({stage: windows(events, stage) for stage in STAGES}, SEED)))
-        chosen = [pair for pair in kills if arguments.only is None or pair[0] in arguments.only]
-        say(f"{len(chosen)} kills, seed {SEED}")
-        outcomes = play(run, chosen)
+        say(f"{len(kills)} kills, seed {SEED}")
+        if arguments.only is None:
+            outcomes = play_the_rest(run, kills)
+        else:
+            outcomes = [outcome for _, outcome in play(run, [kills[number] for number in arguments.only])]
     say(json.dumps(totals(outcomes), indent=2))
     if arguments.only is None:
         write_results(outcomes)

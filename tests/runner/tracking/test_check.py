@@ -113,6 +113,10 @@ def check(monkeypatch: pytest.MonkeyPatch, root: Path, uri: str) -> str | None:
         ("sqlite:////nowhere/at/all/mlflow.db", "does not exist: create it .`mkdir -p /nowhere/at/all`"),
     ],
 )
+@pytest.mark.tried(
+    "MLflow",
+    "an address that cannot be right: the stage ends at once with the remedy",
+)
 def test_a_wrong_uri(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str, message: str) -> None:
     with pytest.raises(TrackingError, match=f"MLFLOW_TRACKING_URI={re.escape(uri)} .*({message}).* or unset it"):
         check(monkeypatch, tmp_path, uri)
@@ -132,6 +136,10 @@ def test_a_wrong_uri(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str, 
         ("auth", "answers 401"),
         ("moved", r"only redirects to http://\*\*\*@127.0.0.1"),
     ],
+)
+@pytest.mark.tried(
+    "MLflow",
+    "an address that cannot be right: the stage ends at once with the remedy",
 )
 def test_a_server_that_will_never_take_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str, path: str, message: str
@@ -154,12 +162,14 @@ def test_a_server_that_takes_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         ("deleted", "its experiment groundup was deleted: .* mlflow experiments restore --experiment-id 7"),
     ],
 )
+@pytest.mark.tried("MLflow", "a server that is away or cannot answer now: a warning, training continues")
 def test_a_server_that_may_take_runs_later(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str, path: str, reason: str
 ) -> None:
     assert re.match(reason, check(monkeypatch, tmp_path, f"{server}/{path}") or "")
 
 
+@pytest.mark.tried("MLflow", "a server that is away or cannot answer now: a warning, training continues")
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "refused" in (check(monkeypatch, tmp_path, "http://127.0.0.1:9") or "")
     assert check(monkeypatch, tmp_path, "http://no-such-host.invalid")
@@ -184,6 +194,10 @@ def test_a_server_that_does_not_answer_or_is_no_web_server(monkeypatch: pytest.M
         thread.join()
 
 
+@pytest.mark.tried(
+    "MLflow",
+    "an address that cannot be right: the stage ends at once with the remedy",
+)
 def test_https_where_http_is_spoken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str) -> None:
     with pytest.raises(TrackingError, match="speaks no TLS: write http://"):
         check(monkeypatch, tmp_path, server.replace("http", "https"))

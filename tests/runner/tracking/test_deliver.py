@@ -17,6 +17,7 @@ from tests.runner.tracking.events import assert_whole, write_run
 from tests.small_disk import fill, small_disk
 
 
+@pytest.mark.tried("MLflow", "requests fail: connection refused, store locked, disk full")
 def test_trouble_passes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mlflow_store: str, tmp_path: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_it_ends_with_its_stage(mlflow_store: str, monkeypatch: pytest.MonkeyPat
     assert not is_delivered(tmp_path / "work")
 
 
+@pytest.mark.tried("MLflow", "the disk under the database is full")
 def test_a_full_disk_under_the_store(migrated_store: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     write_run(work)

@@ -68,6 +68,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, number: int, done: bool)
         ("set_terminated", 1, True),
     ],
 )
+@pytest.mark.tried("MLflow", "the delivering process is killed before or after a request, before it noted it")
 def test_a_kill_between_sending_and_noting(
     monkeypatch: pytest.MonkeyPatch, client: MlflowClient, tmp_path: Path, name: str, number: int, done: bool
 ) -> None:
@@ -85,6 +86,7 @@ def test_a_kill_between_sending_and_noting(
     assert not client.search_runs([experiment.experiment_id], run_view_type=ViewType.DELETED_ONLY)
 
 
+@pytest.mark.tried("MLflow", "the delivering process is killed before or after a request, before it noted it")
 def test_a_kill_while_the_model_is_made(monkeypatch: pytest.MonkeyPatch, client: MlflowClient, tmp_path: Path) -> None:
     work = tmp_path / "work"
     write_run(work)
@@ -102,6 +104,7 @@ def test_a_kill_while_the_model_is_made(monkeypatch: pytest.MonkeyPatch, client:
     assert_whole(client)
 
 
+@pytest.mark.tried("MLflow", "its notes are lost, and it sends everything again")
 def test_everything_sent_again_changes_nothing(client: MlflowClient, tmp_path: Path) -> None:
     work = tmp_path / "work"
     write_run(work)
@@ -112,6 +115,7 @@ def test_everything_sent_again_changes_nothing(client: MlflowClient, tmp_path: P
     assert_whole(client)
 
 
+@pytest.mark.tried("MLflow", "the stage is killed and resumed, then publishes again")
 def test_a_stage_that_was_killed_and_resumed(client: MlflowClient, tmp_path: Path) -> None:
     """Its second start logs again from its last checkpoint, step 11; its third only publishes again."""
     work = tmp_path / "work"
@@ -127,6 +131,7 @@ def test_a_stage_that_was_killed_and_resumed(client: MlflowClient, tmp_path: Pat
     assert_whole(client)
 
 
+@pytest.mark.tried("MLflow", "the server creates a run after its client gave up waiting")
 def test_a_run_that_came_into_being_twice(client: MlflowClient, tmp_path: Path) -> None:
     """A server that hangs may carry out a create_run whose answer nobody waited for."""
     work = tmp_path / "work"
@@ -140,6 +145,7 @@ def test_a_run_that_came_into_being_twice(client: MlflowClient, tmp_path: Path) 
     assert_whole(client)
 
 
+@pytest.mark.tried("MLflow", "experiment or run deleted: nothing is recreated, the message names the remedy")
 def test_a_deleted_experiment_and_a_deleted_run_name_the_remedy(client: MlflowClient, tmp_path: Path) -> None:
     work = tmp_path / "work"
     experiment_id = client.get_experiment_by_name("groundup").experiment_id
@@ -163,6 +169,7 @@ def test_a_deleted_experiment_and_a_deleted_run_name_the_remedy(client: MlflowCl
     assert_whole(client)
 
 
+@pytest.mark.tried("MLflow", "another server or a new database: the run is sent there whole")
 def test_a_run_that_the_store_does_not_have_is_sent_whole(
     client: MlflowClient, migrated_store: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +186,7 @@ def test_a_run_that_the_store_does_not_have_is_sent_whole(
     assert_whole(client)
 
 
+@pytest.mark.tried("MLflow", "notes about another run's spool")
 def test_what_is_noted_about_another_spool_counts_for_nothing(tmp_path: Path) -> None:
     write_run(tmp_path / "old", stage="sft")
     write_run(tmp_path / "new", stage="reward")
@@ -238,6 +246,7 @@ class HalfMade:
         raise Killed
 
 
+@pytest.mark.tried("MLflow", "killed while MLflow creates its database")
 def test_a_store_is_there_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     with monkeypatch.context() as context:

@@ -135,6 +135,7 @@ class Killed(BaseException):
         (MlflowClient, "set_tag", True),
     ],
 )
+@pytest.mark.tried("MLflow", "the delivering process is killed while it registers or promotes a model")
 def test_a_kill_on_the_way(
     monkeypatch: pytest.MonkeyPatch, client: MlflowClient, tmp_path: Path, owner: Any, name: str, done: bool
 ) -> None:

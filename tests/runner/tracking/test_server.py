@@ -118,6 +118,7 @@ def deliverers() -> list[psutil.Process]:
     return [p for p in psutil.Process().children() if "groundup.runner.tracking.deliver" in p.cmdline()]
 
 
+@pytest.mark.tried("MLflow", "a real server is absent at the start, killed in the middle and started again")
 def test_a_server_that_comes_and_goes(
     root: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
