@@ -13,6 +13,8 @@ from tests.smoke_run import SmokeRun
 
 SEED = 3
 
+pytestmark = pytest.mark.services
+
 
 @pytest.fixture(scope="module")
 def wanted(smoke_run: SmokeRun) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import GIT_IDENTITY, copy_working_tree
 from tests.docs.recipes import Block, apply, changed, edited, read_recipe, ruff_problems
 
 METRIC = """
@@ -153,50 +154,19 @@ def test_another_encoding_is_an_error_with_a_remedy(tmp_path) -> None:
 """
 
 
-def follow(heading: str, root: Path) -> dict[str, str]:
-    """What the recipe changes; its code keeps the house's style."""
-    apply(read_recipe(heading), root)
-    files = changed(root)
-    assert ruff_problems(root, [file for file in files if file.endswith(".py")]) == ""
-    return files
-
-
-def run_tests(root: Path, tests: dict[str, str], *selected: str) -> None:
-    """New test files of the copy, and some that it has, on the copy's code."""
-    for path, text in tests.items():
-        (root / path).write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *tests, *selected]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-
-
-def test_a_metric_takes_two_files_and_a_row(working_copy: Path) -> None:
-    assert follow("Add a metric to the report", working_copy) == {
+RECIPES = {
+    "Add a metric to the report": {
         "src/groundup/evaluate/measures/questions.py": "??",
         "src/groundup/evaluate/measures/__init__.py": "M",
         "docs/metrics.md": "M",
-    }
-    run_tests(working_copy, {"tests/evaluate/measures/test_questions.py": METRIC})
-
-
-def test_a_method_takes_four_files(working_copy: Path) -> None:
-    assert follow("Add a method of alignment", working_copy) == {
+    },
+    "Add a method of alignment": {
         "src/groundup/align/methods/raft.py": "??",
         "src/groundup/align/methods/__init__.py": "M",
         "src/groundup/runner/params/align.py": "M",
         "params.yaml": "M",
-    }
-    run_tests(
-        working_copy,
-        {"tests/align/methods/test_raft.py": METHOD, "tests/runner/params/test_raft.py": UNKNOWN_KEY},
-        "tests/contract/test_pipeline.py",
-        "tests/align/methods/test_methods.py::test_every_method_of_the_schema_is_listed_and_has_a_section",
-    )
-
-
-def test_a_stage_takes_six_places(working_copy: Path) -> None:
-    assert follow("Add a stage", working_copy) == {
+    },
+    "Add a stage": {
         "dvc.yaml": "M",
         "stages/wordlist.py": "??",
         "src/groundup/wordlist/__init__.py": "??",
@@ -204,35 +174,67 @@ def test_a_stage_takes_six_places(working_copy: Path) -> None:
         "src/groundup/runner/params/load.py": "M",
         "params.yaml": "M",
         "docs/metrics.md": "M",
-    }
+    },
+    "Add a kind of source": {
+        "src/groundup/prepare/sources/tables.py": "??",
+        "src/groundup/prepare/sources/sources.py": "M",
+        "src/groundup/runner/params/prepare.py": "M",
+    },
+}
+TESTS = {
+    "tests/evaluate/measures/test_questions.py": METRIC,
+    "tests/align/methods/test_raft.py": METHOD,
+    "tests/runner/params/test_raft.py": UNKNOWN_KEY,
+    "tests/core/test_wordlist.py": STAGE,
+    "tests/prepare/sources/test_tables.py": SOURCE,
+}
+STAYS_TRUE = (
+    "tests/contract/test_pipeline.py",
+    "tests/contract/test_imports.py",
+    "tests/contract/test_metrics_page.py",
+    "tests/align/methods/test_methods.py::test_every_method_of_the_schema_is_listed_and_has_a_section",
+    "tests/prepare/sources/test_sources.py::test_every_kind_of_the_schema_has_a_reader",
+)
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, str]]]:
+    """A copy of the tree after all recipes, and the files that each changed."""
+    root = copy_working_tree(tmp_path_factory.mktemp("extended") / "copy")
+    files = {}
+    for heading in RECIPES:
+        apply(read_recipe(heading), root)
+        files[heading] = changed(root)
+        for command in (["add", "-A"], ["commit", "-q", "-m", heading]):
+            subprocess.run(["git", *command], cwd=root, check=True, env=os.environ | GIT_IDENTITY)
+    return root, files
+
+
+@pytest.mark.parametrize("heading", RECIPES)
+def test_a_recipe_takes_the_files_that_it_names(
+    extended: tuple[Path, dict[str, dict[str, str]]], heading: str
+) -> None:
+    root, files = extended
+    assert files[heading] == RECIPES[heading]
+    assert ruff_problems(root, [file for file in files[heading] if file.endswith(".py")]) == ""
+
+
+def test_what_the_recipes_add_works(extended: tuple[Path, dict[str, dict[str, str]]]) -> None:
+    """New test files of the copy, and those of the tree that hold for any pipeline, on the copy's code."""
+    root, _ = extended
     for path, stages in (
         ("tests/contract/imports.py", 'STAGES = {"prepare", '),
         ("tests/contract/test_pipeline.py", 'STAGES == ["prepare", '),
     ):
-        text = (working_copy / path).read_text(encoding="utf-8")
+        text = (root / path).read_text(encoding="utf-8")
         assert text.count(stages) == 1
-        (working_copy / path).write_text(text.replace(stages, f'{stages}"wordlist", '), encoding="utf-8")
-    run_tests(
-        working_copy,
-        {"tests/core/test_wordlist.py": STAGE},
-        "tests/contract/test_pipeline.py",
-        "tests/contract/test_imports.py",
-        "tests/contract/test_metrics_page.py",
-    )
-
-
-def test_a_kind_of_source_takes_three_files(working_copy: Path) -> None:
-    assert follow("Add a kind of source", working_copy) == {
-        "src/groundup/prepare/sources/tables.py": "??",
-        "src/groundup/prepare/sources/sources.py": "M",
-        "src/groundup/runner/params/prepare.py": "M",
-    }
-    run_tests(
-        working_copy,
-        {"tests/prepare/sources/test_tables.py": SOURCE},
-        "tests/prepare/sources/test_sources.py::test_every_kind_of_the_schema_has_a_reader",
-        "tests/contract/test_pipeline.py",
-    )
+        (root / path).write_text(text.replace(stages, f'{stages}"wordlist", '), encoding="utf-8")
+    for path, text in TESTS.items():
+        (root / path).write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *TESTS, *STAYS_TRUE]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
 PAGE = """

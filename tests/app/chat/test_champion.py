@@ -197,6 +197,7 @@ def ask(url: str, body: dict[str, Any]) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
+@pytest.mark.services
 def test_mlflow_serves_the_champion(served: str, client: MlflowClient, registered: Registered) -> None:
     messages = [{"role": "user", "content": "How are you?"}]
     status, answer = ask(served, {"messages": messages, "max_tokens": 8, "top_k": 1})

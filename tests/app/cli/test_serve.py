@@ -50,6 +50,7 @@ def refused(*arguments: str) -> str:
     return " ".join(result.output.split())
 
 
+@pytest.mark.services
 def test_a_server_from_start_to_sigterm(checkout: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "groundup.app.cli.main", "serve", "--port", "0"],

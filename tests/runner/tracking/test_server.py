@@ -45,6 +45,8 @@ stages:
 """
 PATIENCE = 90.0
 
+pytestmark = pytest.mark.services
+
 
 def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
