@@ -23,6 +23,7 @@ DATA = Data(
     num_train_characters=9_807_342,
     num_val_characters=1_939_902,
     num_chats=8384,
+    num_train_pairs=15_048,
     num_val_pairs=1708,
     num_test_pairs=5621,
     num_train_prompts=5117,
@@ -67,6 +68,25 @@ def test_no_more_chats_and_prompts_than_there_are() -> None:
     everything = count_work(changed(small(), "sft", max_chats=None), DATA)
     assert everything.sft_tokens == 8384 * 242
     assert count_work(changed(small(), "sft", max_chats=10**6), DATA) == everything
+
+
+def test_without_a_limit_all_pairs_count() -> None:
+    limited = count_work(changed(small(), "reward", max_pairs=400), DATA)
+    everything = count_work(changed(small(), "reward", max_pairs=None), DATA)
+    assert everything.num_pairs - limited.num_pairs == round(small().reward.num_epochs * (15_048 - 400))
+    both = changed(small(), "reward", max_pairs=None, max_relevance_pairs=None, relevance_weight=1.0)
+    assert count_work(both, DATA) == everything  # relevance pairs are among them
+
+
+def test_a_method_takes_the_time_that_it_took_for_ppo() -> None:
+    def seconds(method: str, num_iterations: int) -> float:
+        params = changed(small(), "align", method=method, num_iterations=num_iterations)
+        return work_seconds(params, DATA, count_work(params, DATA), RATES)["align"]
+
+    training = {method: seconds(method, 30) - seconds(method, 20) for method in ("ppo", "rloo", "grpo", "dpo")}
+    validation = 2 * small().align.validation.num_prompts * (3e-3 + 70 * 6e-5)  # once in five iterations
+    shares = [(training[method] - validation) / (training["ppo"] - validation) for method in ("rloo", "grpo", "dpo")]
+    assert shares == pytest.approx([4.3, 4.5, 2.0])
 
 
 def test_seconds_of_pretraining() -> None:
@@ -150,7 +170,7 @@ def test_the_remedy_is_the_largest_batch_that_fits() -> None:
 def counted(tmp_path: Path) -> Path:
     counts = {f"num_characters_{split}": n for split, n in (("train", 900), ("val", 50), ("test", 50))}
     counts |= {"num_chats_train": 9, "num_prompts_train": 8}
-    counts |= {"num_preference_pairs_val": 2, "num_preference_pairs_test": 3}
+    counts |= {"num_preference_pairs_train": 7, "num_preference_pairs_val": 2, "num_preference_pairs_test": 3}
     write_json(tmp_path / "metrics/prepare.json", counts)
     write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 2.5})
     return tmp_path
