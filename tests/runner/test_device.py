@@ -1,15 +1,26 @@
 """Who decides on the device: the environment, then the launch file, then what is there."""
 
 import logging
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from groundup.runner.device import resolve_device
+from groundup.runner.environment import NO_COMPILATION, VISIBLE_GPUS
+
+LINES = "write lines such as `device: cuda` and `compile: false`"
 
 
-def devices(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
+def devices(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, num_gpus: int = 1) -> None:
+    for variable in (VISIBLE_GPUS, NO_COMPILATION):  # set here and deleted again, so that they are put back afterwards
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus if cuda else 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
@@ -76,11 +87,12 @@ def test_the_launch_file_decides_where_the_environment_says_nothing(
         ("device: gpu\n", "launch.yaml: device: gpu: use auto, cpu, cuda or mps"),
         ("device: mps\n", "launch.yaml: device: mps, but torch finds no such device"),
         ("device: [cpu]\n", "use auto, cpu, cuda or mps"),
-        ("devices: cpu\n", "write one line, such as `device: cpu`"),
-        ("device: cpu\nprecision: bf16\n", "write one line, such as `device: cpu`"),
-        ("cpu\n", "write one line, such as `device: cpu`"),
-        ("", "write one line, such as `device: cpu`"),
-        ("device: {cpu\n", "is not valid YAML .*; write one line, such as `device: cpu`"),
+        ("devices: cpu\n", LINES),
+        ("device: cpu\nprecision: bf16\n", LINES),
+        ("cpu\n", LINES),
+        ("", LINES),
+        ("device: {cpu\n", f"is not valid YAML .*; {LINES}"),
+        ("compile: no way\n", "launch.yaml: compile: no way: use true or false"),
     ],
 )
 def test_a_wrong_launch_file_is_refused(
@@ -90,3 +102,70 @@ def test_a_wrong_launch_file_is_refused(
     (tmp_path / "launch.yaml").write_text(text)
     with pytest.raises(ValueError, match=problem):
         resolve_device(tmp_path)
+
+
+@pytest.mark.usefixtures("no_variable")
+@pytest.mark.parametrize(
+    ("visible", "seen"), [(None, "0"), ("1,0", "1"), ("2", "2"), ("GPU-8f2a,GPU-77b1", "GPU-8f2a"), ("", "")]
+)
+def test_a_process_sees_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str | None, seen: str
+) -> None:
+    devices(monkeypatch, cuda=True, mps=False)
+    if visible is not None:
+        monkeypatch.setenv(VISIBLE_GPUS, visible)
+    resolve_device(tmp_path)
+    assert os.environ[VISIBLE_GPUS] == seen
+
+
+@pytest.mark.usefixtures("no_variable")
+def test_several_gpus_that_cuda_sees_already_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    devices(monkeypatch, cuda=True, mps=False, num_gpus=8)
+    with pytest.raises(ValueError, match=r"8 GPUs are visible.* start again with CUDA_VISIBLE_DEVICES=0"):
+        resolve_device(tmp_path)
+
+
+@pytest.mark.usefixtures("no_variable")
+@pytest.mark.parametrize(
+    ("launch", "compiler", "header", "is_off", "warning"),
+    [
+        ("", "/usr/bin/cc", True, False, None),
+        ("compile: true\n", "/usr/bin/cc", True, False, None),
+        ("compile: false\n", "/usr/bin/cc", True, True, None),
+        ("", None, True, True, "device: a C compiler missing"),
+        ("", "/usr/bin/cc", False, True, "device: Python.h missing"),
+        ("", None, False, True, "device: a C compiler and Python.h missing.*apt install gcc python3-dev"),
+        ("compile: false\n", None, False, True, None),
+    ],
+)
+def test_compilation_is_off_where_it_cannot_work_or_is_not_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    launch: str,
+    compiler: str | None,
+    header: bool,
+    is_off: bool,
+    warning: str | None,
+) -> None:
+    devices(monkeypatch, cuda=True, mps=False)
+    if launch:
+        (tmp_path / "launch.yaml").write_text(launch)
+    if header:
+        (tmp_path / "Python.h").touch()
+    monkeypatch.setattr("shutil.which", lambda name: compiler)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    resolve_device(tmp_path)
+    assert (os.environ.get(NO_COMPILATION) == "1") == is_off
+    assert [bool(re.match(warning or "", message)) for message in caplog.messages] == [True] * (warning is not None)
+
+
+def test_torch_obeys_that_variable() -> None:
+    script = (
+        "import torch\ndef backend(graph, inputs): raise SystemExit('compiled')\n"
+        "assert torch.compile(lambda x: x + 1, backend=backend)(torch.ones(2)).tolist() == [2, 2]"
+    )
+    for value, status in (("1", 0), ("0", 1)):
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=os.environ | {NO_COMPILATION: value}, capture_output=True, check=False)
+        assert done.returncode == status, done.stderr
