@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
-STAGES = {"prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate"}
+STAGES = {path.stem for path in ROOT.glob("stages/[a-z]*.py")}
 
 
 def imported_modules(path: Path) -> set[str]:
