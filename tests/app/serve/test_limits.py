@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import httpx2
 import pytest
 from openai import APIStatusError, AuthenticationError, OpenAI, RateLimitError
 
+from groundup.app.serve.plan import Plan, plan_chat
 from groundup.app.serve.search import Found
 from tests.app.serve.conftest import Running
 
@@ -88,6 +90,55 @@ def test_replies_that_take_too_long_are_given_up(slow_server: Start) -> None:
     assert len(events) > 3
     assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "timeout"
     assert server.wait_for("groundup_running_replies", 0)
+    assert ask(server, max_tokens=2).status_code == 200
+
+
+@pytest.fixture
+def slow_planning(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Prompts take half a second each; the times at which one was begun."""
+    begun: list[float] = []
+
+    def slow(*arguments: Any) -> Plan:
+        begun.append(time.monotonic())
+        time.sleep(0.5)
+        return plan_chat(*arguments)
+
+    monkeypatch.setattr("groundup.app.serve.endpoints.plan_chat", slow)
+    return begun
+
+
+def test_requests_wait_in_the_queue_while_their_prompts_are_made(
+    slow_server: Start, slow_planning: list[float]
+) -> None:
+    """One prompt after the other: long texts, however many, take one core and find the queue full."""
+    server = slow_server(max_batch=1, max_queue=2, max_choices=2)
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda _: ask(server, max_tokens=2), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 5
+    assert len(slow_planning) == 3
+    assert all(later - earlier > 0.45 for earlier, later in pairwise(slow_planning))
+    assert server.metric("groundup_waiting_replies") == 0
+
+
+def test_the_time_of_a_request_runs_while_its_prompt_is_made(slow_server: Start, slow_planning: list[float]) -> None:
+    server = slow_server(request_timeout=0.8)
+    with ThreadPoolExecutor(3) as clients:
+        answers = list(clients.map(lambda _: ask(server, max_tokens=5), range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 504, 504]
+    assert len(slow_planning) == 2  # the third was given up before its turn
+    assert server.wait_for("groundup_waiting_replies", 0)
+
+
+def test_a_client_that_leaves_before_its_prompt_is_made_leaves_the_queue(
+    slow_server: Start, slow_planning: list[float]
+) -> None:
+    server = slow_server(max_batch=1, max_queue=3)
+    clients = [begin(server) for _ in range(3)]
+    assert server.wait_for("groundup_waiting_replies", 3)
+    for client in clients:
+        client.close()
+    assert server.wait_for("groundup_waiting_replies", 0)
+    assert len(slow_planning) < 3
     assert ask(server, max_tokens=2).status_code == 200
 
 

@@ -55,7 +55,10 @@ class Choice:
 class Choices:
     """The replies to one request; `inbox` gets what the engine made of them."""
 
-    def __init__(self, generations: Sequence[Generation], stops: Sequence[str], token_bytes: TokenBytes) -> None:
+    def __init__(
+        self, generations: Sequence[Generation], stops: Sequence[str], token_bytes: TokenBytes, start: float
+    ) -> None:
+        self.start = start  # when the request came, by the clock of the event loop
         self.choices = [Choice(i, generation, TextStream(stops)) for i, generation in enumerate(generations)]
         self.inbox: asyncio.Queue[Event] = asyncio.Queue()
         self._token_bytes = token_bytes

@@ -102,6 +102,14 @@ class Request(Body):
     def num_choices(self) -> int:
         return self.n or 1
 
+    @property
+    def num_prompts(self) -> int:
+        return 1
+
+    @property
+    def num_replies(self) -> int:
+        return self.num_choices * self.num_prompts
+
 
 class ChatRequest(Request):
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
@@ -160,6 +168,10 @@ class CompletionRequest(Request):
     @property
     def prompts(self) -> list[str]:
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    @property
+    def num_prompts(self) -> int:
+        return len(self.prompts)
 
     @property
     def num_top(self) -> int:

@@ -54,7 +54,7 @@ class Searches:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
 
     async def find(
-        self, model: str, prompt: Sequence[int], method: str, numbers: Mapping[str, Any], timeout: float
+        self, model: str, prompt: Sequence[int], method: str, numbers: Mapping[str, Any], deadline: float
     ) -> Found:
         """Whoever is cancelled leaves the queue; a search that has begun ends before its next forward pass."""
         if self._num_pending > self._max_queue:
@@ -62,7 +62,7 @@ class Searches:
         self._num_pending += 1
         abandoned = threading.Event()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 work = self._executor.submit(self._run, abandoned, model, prompt, method, numbers)
                 return await asyncio.wrap_future(work)
         finally:

@@ -19,8 +19,8 @@ class FittedPrompt:
 def fit_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], max_tokens: int) -> FittedPrompt:
     """The prompt for a reply to `messages` in at most max_tokens: oldest turns go first, two at a time.
 
-    Two at a time, since a conversation starts on a user turn: question and answer leave together. The template puts bos
-    first and then renders turn by turn, so the tokens of turns add up: they are counted from the end, each turn once.
+    Two at a time, since a conversation starts on a user turn: question and answer leave together. The template puts
+    bos first and then renders turn by turn, so the tokens of turns add up: from the end, each turn is rendered once.
     """
     if not messages or messages[-1]["role"] != "user":
         raise ValueError("a prompt ends on a user message: add one after the last reply")
