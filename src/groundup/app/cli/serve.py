@@ -93,7 +93,7 @@ def run(listener: socket.socket, root: Path, names: list[str], settings: Setting
     try:
         numbers = load_params(root / "params.yaml").evaluate.decoding
         models = Models(root, torch.device(resolve_device(root)))
-        app = create_app(load_models(models, names), settings, make_find(models, numbers))
+        app = create_app(load_models(models, names), settings, make_find(models, numbers, settings.max_search_tokens))
     except (FileNotFoundError, ValueError) as error:
         fail(str(error))
     logging.getLogger("groundup.app.serve").setLevel(logging.INFO)

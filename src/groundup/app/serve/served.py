@@ -51,14 +51,14 @@ def _serve(name: str, assistant: Assistant, path: Path) -> ServedModel:
     )
 
 
-def make_find(models: Models, numbers: DecodingNumbers) -> Find:
-    """Replies by search, with `numbers` where a request gives none."""
+def make_find(models: Models, numbers: DecodingNumbers, max_search_tokens: int) -> Find:
+    """Replies by search, with `numbers` where a request gives none; none spends more than `max_search_tokens`."""
 
     def find(model: str, prompt: Sequence[int], method: str, given: Mapping[str, Any]) -> Found:
         changes = dict(given)
         if "budget_tokens" not in changes:  # a reply of twice the length has twice the tokens to spend
             share = changes["max_new_tokens"] / numbers.max_new_tokens
-            changes["budget_tokens"] = ceil(numbers.budget_tokens * share)
+            changes["budget_tokens"] = min(ceil(numbers.budget_tokens * share), max_search_tokens)
         decoding = make_decoding(method, numbers, changes)
         reply = reply_to_prompt(models.assistant(model, rewarded=decoding.method in REWARDED), prompt, decoding)
         return Found(reply.token_ids, reply.finish_reason, reply.log_prob, reply.reward)
