@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from groundup.core.formats.records import role_of
+
 MAX_TOP_LOGPROBS = 20
 MAX_MESSAGES = 256
 
@@ -35,7 +37,7 @@ class TextPart(Body):
 
 
 class ChatMessage(Body):
-    role: Literal["system", "user", "assistant"]
+    role: Annotated[Literal["system", "user", "assistant", "developer"], AfterValidator(role_of)]
     content: Text | list[TextPart]
 
     @property
