@@ -95,6 +95,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         api_key=None,
         allowed_hosts=["127.0.0.1", "localhost"],
         feedback_file=tmp_path_factory.mktemp("feedback") / "feedback.jsonl",
+        max_feedback_bytes=1_000_000,
     )
 
 

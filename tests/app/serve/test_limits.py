@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -220,6 +221,21 @@ def test_searches_wait_in_a_bounded_queue(slow_server: Start) -> None:
     assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429]
     late = slow_server(search, request_timeout=0.1)
     assert ask(late, decoding={"method": "tree"}).status_code == 504
+
+
+def test_the_feedback_file_has_a_limit(slow_server: Start, tmp_path: Path) -> None:
+    log = tmp_path / "feedback.jsonl"
+    server = slow_server(feedback_file=log, max_feedback_bytes=1400)
+    thumb = {"model": "aligned", "decoding": "sample", "messages": HELLO, "reply": "x" * 300, "rating": "up"}
+    answers = [server.http.post("/feedback", json=thumb) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [204, 204, 507, 507]
+    told = answers[-1].json()["error"]
+    assert told["code"] == "feedback_full"
+    assert "feedback.jsonl would have more than 1400 bytes" in told["message"]
+    assert [json.loads(line)["reply"] for line in log.read_text(encoding="utf-8").splitlines()] == ["x" * 300] * 2
+    assert server.http.post("/feedback", json=thumb | {"reply": "short"}).status_code == 204
+    log.unlink()
+    assert server.http.post("/feedback", json=thumb).status_code == 204
 
 
 def test_many_clients_that_leave_at_any_moment_leave_nothing_behind(slow_server: Start) -> None:

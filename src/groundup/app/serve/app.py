@@ -33,7 +33,7 @@ def create_app(models: dict[str, ServedModel], settings: Settings, find: Find | 
     """`find` makes replies by search; without it beam, best_of_n and tree are refused."""
     service = Service(models, settings)
     searches = None if find is None else Searches(find, settings.max_queue)
-    feedback = FeedbackFile(settings.feedback_file)
+    feedback = FeedbackFile(settings.feedback_file, settings.max_feedback_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

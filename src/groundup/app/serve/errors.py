@@ -56,6 +56,15 @@ def late(request_timeout: float) -> ApiError:
     )
 
 
+def feedback_full(name: str, max_bytes: int) -> ApiError:
+    return ApiError(
+        507,
+        f"the thumb was not saved: {name} would have more than {max_bytes} bytes; whoever runs the server can make "
+        "pairs of it by `groundup feedback import`, then delete it",
+        "feedback_full",
+    )
+
+
 def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     """All problems that pydantic found with a body, in one sentence each."""
     if errors and errors[0]["type"] == "json_invalid":
