@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.app.chat.loading import Models, model_path
 from groundup.app.serve.search import Find, Found, end_when_abandoned
-from groundup.app.serve.text import TokenBytes
+from groundup.app.serve.text import bytes_of_tokens
 from groundup.core.decoding import make_decoding, reply_to_prompt
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.decoding.settings import REWARDED
@@ -23,7 +23,7 @@ class ServedModel:
     name: str
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
-    token_bytes: TokenBytes
+    token_bytes: Sequence[bytes]
     fingerprint: str  # of its files: a request and seed that give one reply give another where this differs
     modified: int  # seconds since 1970
 
@@ -45,7 +45,7 @@ def _serve(name: str, assistant: Assistant, path: Path) -> ServedModel:
         name,
         assistant.model,
         assistant.tokenizer,
-        TokenBytes(assistant.tokenizer),
+        bytes_of_tokens(assistant.tokenizer),
         f"fp_{digest_path(path)[:12]}",
         int((path / "config.json").stat().st_mtime),
     )
