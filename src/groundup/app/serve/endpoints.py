@@ -9,8 +9,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from groundup.app.serve.choices import Choices, ShownToken
-from groundup.app.serve.engine import QueueFullError
-from groundup.app.serve.errors import ApiError, busy, invalid, late
+from groundup.app.serve.errors import ApiError, invalid, late
 from groundup.app.serve.plan import Plan, plan_chat, plan_completion
 from groundup.app.serve.requests import ChatRequest, CompletionRequest, DecodingChoice
 from groundup.app.serve.responses import DONE, Answer, event, usage
@@ -124,8 +123,6 @@ async def search(
         found = await searches.find(plan.model.name, generation.prompt, decoding.method, numbers, deadline)
     except TimeoutError:
         raise late(settings.request_timeout) from None
-    except QueueFullError as error:
-        raise busy(error) from None
     except ValueError as error:
         raise invalid(str(error), "decoding") from None
     return found_response(request, plan, answer, found)

@@ -6,16 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from groundup.app.serve.batch import Batch, Event, Generation
+from groundup.app.serve.errors import busy, closing
 
 log = logging.getLogger(__name__)
-
-
-class QueueFullError(Exception):
-    """As many replies wait as may wait."""
-
-
-class ClosedError(Exception):
-    """The server is shutting down."""
 
 
 class Engine:
@@ -54,7 +47,7 @@ class Engine:
         return sum(len(batch.running) for batch in self.batches.values())
 
     def submit(self, model: str, generations: Sequence[Generation]) -> None:
-        """All of them or QueueFullError: a request is never half accepted."""
+        """All of them or ApiError: a request is never half accepted."""
         with self._wake:
             self._check_room(model, len(generations))
             self.batches[model].waiting.extend(generations)
@@ -74,13 +67,13 @@ class Engine:
 
     def _check_room(self, model: str, num_replies: int) -> None:
         if self._closed:
-            raise ClosedError("the server is shutting down")
+            raise closing()
         room = self.max_queue
         for name, batch in self.batches.items():
             free = batch.num_free - len(batch.waiting) - self._num_reserved[name]
             room += free if name == model else min(free, 0)
         if num_replies > room:
-            raise QueueFullError(f"{self.num_waiting} replies wait already and {self.max_queue} may")
+            raise busy(f"{self.num_waiting} replies wait already and {self.max_queue} may")
 
     def cancel(self, generations: Sequence[Generation]) -> None:
         """Their slots are free before the next step."""
@@ -90,14 +83,14 @@ class Engine:
             self._wake.notify()
 
     def close(self) -> None:
-        """Ends the thread; whoever still waits gets ClosedError."""
+        """Ends the thread; whoever still waits is told."""
         with self._wake:
             self._closed = True
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
         left = [generation for batch in self.batches.values() for generation in [*batch.stop(), *batch.waiting]]
-        self._deliver([(generation, ClosedError("the server is shutting down")) for generation in left])
+        self._deliver([(generation, closing()) for generation in left])
 
     def _run(self) -> None:
         while True:

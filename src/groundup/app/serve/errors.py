@@ -42,12 +42,12 @@ def too_long(message: str, param: str) -> ApiError:
     return invalid(message, param, code="context_length_exceeded")
 
 
-def busy(error: Exception) -> ApiError:
-    return ApiError(429, f"the server is busy: {error}; try again", "server_busy", headers={"Retry-After": "1"})
+def busy(reason: str) -> ApiError:
+    return ApiError(429, f"the server is busy: {reason}; try again", "server_busy", headers={"Retry-After": "1"})
 
 
-def closing(error: Exception) -> ApiError:
-    return ApiError(503, f"{error}: try again later", "shutting_down")
+def closing() -> ApiError:
+    return ApiError(503, "the server is shutting down: try again later", "shutting_down")
 
 
 def late(request_timeout: float) -> ApiError:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
-from groundup.app.serve.engine import QueueFullError
+from groundup.app.serve.errors import busy
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Searches:
     ) -> Found:
         """Whoever is cancelled leaves the queue; a search that has begun ends before its next forward pass."""
         if self._num_pending > self._max_queue:
-            raise QueueFullError(f"{self._num_pending - 1} searches wait already and {self._max_queue} may")
+            raise busy(f"{self._num_pending - 1} searches wait already and {self._max_queue} may")
         self._num_pending += 1
         abandoned = threading.Event()
         try:

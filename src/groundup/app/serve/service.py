@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from groundup.app.serve.batch import Batch, Event, Generation
 from groundup.app.serve.choices import Choices, Piece
-from groundup.app.serve.engine import ClosedError, Engine, QueueFullError
-from groundup.app.serve.errors import ApiError, busy, closing, invalid, late
+from groundup.app.serve.engine import Engine
+from groundup.app.serve.errors import ApiError, invalid, late
 from groundup.app.serve.metrics import Metrics
 from groundup.app.serve.plan import Plan, check_limits, find_model
 from groundup.app.serve.requests import ChatRequest, CompletionRequest
@@ -39,7 +39,7 @@ class Service:
         self.engine.start()
 
     async def close(self) -> None:
-        """What is still in the making fails with ClosedError."""
+        """What is still in the making fails."""
         self._planner.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.engine.close)
 
@@ -60,24 +60,13 @@ class Service:
             raise invalid(str(error)) from None
         except TimeoutError:
             raise late(self.settings.request_timeout) from None
-        except QueueFullError as error:
-            raise busy(error) from None
-        except ClosedError as error:
-            raise closing(error) from None
 
     def submit(self, plan: Plan, stops: list[str], start: float) -> Choices:
         """Puts the replies into the queue; 429 where they find no room. `release` must follow."""
         choices = Choices(plan.generations, stops, plan.model.token_bytes, start)
-        for generation in plan.generations:
+        self.engine.submit(plan.model.name, plan.generations)
+        for generation in plan.generations:  # what is made of them comes later, through the event loop
             self._inboxes[generation] = choices
-        try:
-            self.engine.submit(plan.model.name, plan.generations)
-        except QueueFullError as error:
-            self.release(choices)
-            raise busy(error) from None
-        except ClosedError as error:
-            self.release(choices)
-            raise closing(error) from None
         self.metrics.prompt_tokens.labels(plan.model.name).inc(plan.num_prompt_tokens)
         return choices
 
@@ -96,8 +85,6 @@ class Service:
                 yield piece
         except TimeoutError:
             raise late(self.settings.request_timeout) from None
-        except ClosedError as error:
-            raise closing(error) from None
         except ValueError as error:  # of a model that gives no finite probabilities
             raise ApiError(500, f"the model failed: {error}", "model_failed") from None
 
