@@ -19,7 +19,7 @@ from groundup.app.serve.app import create_app
 from groundup.app.serve.search import Find
 from groundup.app.serve.served import ServedModel
 from groundup.app.serve.settings import Settings
-from groundup.app.serve.text import TokenBytes
+from groundup.app.serve.text import bytes_of_tokens
 from groundup.core.formats.chat_format import END, SPECIAL_TOKENS
 from tests.llamas import tiny_shape
 
@@ -73,7 +73,7 @@ def random_llama(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausa
 
 
 def served(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str = "aligned") -> ServedModel:
-    return ServedModel(name, model, tokenizer, TokenBytes(tokenizer), "fp_test", 0)
+    return ServedModel(name, model, tokenizer, bytes_of_tokens(tokenizer), "fp_test", 0)
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +95,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         api_key=None,
         allowed_hosts=["127.0.0.1", "localhost"],
         feedback_file=tmp_path_factory.mktemp("feedback") / "feedback.jsonl",
+        max_feedback_bytes=1_000_000,
     )
 
 

@@ -24,7 +24,10 @@ BAD = [
     (chat(messages=[]), "messages: List should have at least 1 item"),
     (chat(messages="Hello"), "messages: Input should be a valid list"),
     (chat(messages=[{"role": "user", "content": " \n"}]), "messages[0]: the user message is empty"),
-    (chat(messages=[{"role": "pirate", "content": "Arr"}]), "messages[0].role: Input should be 'system', 'user' or"),
+    (
+        chat(messages=[{"role": "pirate", "content": "Arr"}]),
+        "messages[0].role: Input should be 'system', 'user', 'assistant' or",
+    ),
     (chat(messages=[{"role": "user"}]), "messages[0].content is missing"),
     (chat(messages=[{"role": "user", "content": None}]), "messages[0].content: Input should be a valid string"),
     (chat(messages=[USER, {"role": "assistant", "content": "Hi"}]), "the last message must be the user's"),

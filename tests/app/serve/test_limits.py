@@ -7,12 +7,15 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from openai import APIStatusError, AuthenticationError, OpenAI, RateLimitError
 
+from groundup.app.serve.plan import Plan, plan_chat
 from groundup.app.serve.search import Found
 from tests.app.serve.conftest import Running
 
@@ -88,6 +91,55 @@ def test_replies_that_take_too_long_are_given_up(slow_server: Start) -> None:
     assert len(events) > 3
     assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "timeout"
     assert server.wait_for("groundup_running_replies", 0)
+    assert ask(server, max_tokens=2).status_code == 200
+
+
+@pytest.fixture
+def slow_planning(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Prompts take half a second each; the times at which one was begun."""
+    begun: list[float] = []
+
+    def slow(*arguments: Any) -> Plan:
+        begun.append(time.monotonic())
+        time.sleep(0.5)
+        return plan_chat(*arguments)
+
+    monkeypatch.setattr("groundup.app.serve.endpoints.plan_chat", slow)
+    return begun
+
+
+def test_requests_wait_in_the_queue_while_their_prompts_are_made(
+    slow_server: Start, slow_planning: list[float]
+) -> None:
+    """One prompt after the other: long texts, however many, take one core and find the queue full."""
+    server = slow_server(max_batch=1, max_queue=2, max_choices=2)
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda _: ask(server, max_tokens=2), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 5
+    assert len(slow_planning) == 3
+    assert all(later - earlier > 0.45 for earlier, later in pairwise(slow_planning))
+    assert server.metric("groundup_waiting_replies") == 0
+
+
+def test_the_time_of_a_request_runs_while_its_prompt_is_made(slow_server: Start, slow_planning: list[float]) -> None:
+    server = slow_server(request_timeout=0.8)
+    with ThreadPoolExecutor(3) as clients:
+        answers = list(clients.map(lambda _: ask(server, max_tokens=5), range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 504, 504]
+    assert len(slow_planning) == 2  # the third was given up before its turn
+    assert server.wait_for("groundup_waiting_replies", 0)
+
+
+def test_a_client_that_leaves_before_its_prompt_is_made_leaves_the_queue(
+    slow_server: Start, slow_planning: list[float]
+) -> None:
+    server = slow_server(max_batch=1, max_queue=3)
+    clients = [begin(server) for _ in range(3)]
+    assert server.wait_for("groundup_waiting_replies", 3)
+    for client in clients:
+        client.close()
+    assert server.wait_for("groundup_waiting_replies", 0)
+    assert len(slow_planning) < 3
     assert ask(server, max_tokens=2).status_code == 200
 
 
@@ -169,6 +221,21 @@ def test_searches_wait_in_a_bounded_queue(slow_server: Start) -> None:
     assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429]
     late = slow_server(search, request_timeout=0.1)
     assert ask(late, decoding={"method": "tree"}).status_code == 504
+
+
+def test_the_feedback_file_has_a_limit(slow_server: Start, tmp_path: Path) -> None:
+    log = tmp_path / "feedback.jsonl"
+    server = slow_server(feedback_file=log, max_feedback_bytes=1400)
+    thumb = {"model": "aligned", "decoding": "sample", "messages": HELLO, "reply": "x" * 300, "rating": "up"}
+    answers = [server.http.post("/feedback", json=thumb) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [204, 204, 507, 507]
+    told = answers[-1].json()["error"]
+    assert told["code"] == "feedback_full"
+    assert "feedback.jsonl would have more than 1400 bytes" in told["message"]
+    assert [json.loads(line)["reply"] for line in log.read_text(encoding="utf-8").splitlines()] == ["x" * 300] * 2
+    assert server.http.post("/feedback", json=thumb | {"reply": "short"}).status_code == 204
+    log.unlink()
+    assert server.http.post("/feedback", json=thumb).status_code == 204
 
 
 def test_many_clients_that_leave_at_any_moment_leave_nothing_behind(slow_server: Start) -> None:

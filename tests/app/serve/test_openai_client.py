@@ -42,6 +42,17 @@ def test_a_reply_is_that_of_its_seed(
     assert answer.choices[0].logprobs is None
 
 
+def test_a_developer_is_the_system_under_its_newer_name(server: Running) -> None:
+    topic = {"role": "system", "content": "the sea"}
+    replies = [
+        ask(server, messages=[{**topic, "role": role}, *HELLO], seed=7, max_tokens=20)
+        for role in ("system", "developer")
+    ]
+    assert replies[0].choices == replies[1].choices
+    assert replies[0].usage == replies[1].usage
+    assert replies[0].usage.prompt_tokens > ask(server, max_tokens=1).usage.prompt_tokens
+
+
 def test_a_stream_has_the_same_text_as_a_whole_answer(server: Running) -> None:
     whole = ask(server, seed=4, max_tokens=30, n=3)
     parts = list(ask(server, seed=4, max_tokens=30, n=3, stream=True, stream_options={"include_usage": True}))

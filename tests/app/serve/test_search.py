@@ -31,8 +31,9 @@ def test_an_abandoned_search_ends_before_its_next_step(counted: LlamaForCausalLM
         return FOUND
 
     async def leave(searches: Searches) -> None:
-        timeout = 0.5 if late else 60.0
-        task = asyncio.create_task(searches.find("sft", [5, 6], "long", {"steps": MANY}, timeout))
+        now = asyncio.get_running_loop().time()
+        deadline = now + (0.5 if late else 60.0)
+        task = asyncio.create_task(searches.find("sft", [5, 6], "long", {"steps": MANY}, deadline))
         while not steps:
             await asyncio.sleep(0.01)
         if not late:
@@ -40,7 +41,7 @@ def test_an_abandoned_search_ends_before_its_next_step(counted: LlamaForCausalLM
         with pytest.raises(TimeoutError if late else asyncio.CancelledError):
             await task
         # The one thread is free for the next, whose passes are its own; others may use the model all the time.
-        assert await searches.find("sft", [5, 6], "short", {"steps": 3}, 60.0) == FOUND
+        assert await searches.find("sft", [5, 6], "short", {"steps": 3}, now + 60) == FOUND
 
     searches = Searches(find, max_queue=2)
     try:

@@ -3,12 +3,12 @@ import random
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from groundup.app.serve.text import TextStream, TokenBytes
+from groundup.app.serve.text import TextStream, bytes_of_tokens
 
 
 @pytest.fixture(scope="module")
-def token_bytes(tiny_tokenizer: PreTrainedTokenizerFast) -> TokenBytes:
-    return TokenBytes(tiny_tokenizer)
+def token_bytes(tiny_tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
+    return bytes_of_tokens(tiny_tokenizer)
 
 
 def shown(stream: TextStream, pieces: list[bytes]) -> list[str]:
@@ -16,7 +16,7 @@ def shown(stream: TextStream, pieces: list[bytes]) -> list[str]:
 
 
 def test_a_stream_is_what_the_tokenizer_decodes(
-    tiny_tokenizer: PreTrainedTokenizerFast, token_bytes: TokenBytes
+    tiny_tokenizer: PreTrainedTokenizerFast, token_bytes: list[bytes]
 ) -> None:
     """Random tokens are mostly not UTF-8: what is broken must be shown as broken in the same places."""
     drawn = random.Random(0)
@@ -31,7 +31,7 @@ def test_a_character_is_shown_once_it_is_whole() -> None:
     assert shown(TextStream([]), [b"a", snowman[:1], snowman[1:2], snowman[2:] + b"b"]) == ["a", "", "", "\u2603b", ""]
 
 
-def test_special_tokens_have_no_text(tiny_tokenizer: PreTrainedTokenizerFast, token_bytes: TokenBytes) -> None:
+def test_special_tokens_have_no_text(tiny_tokenizer: PreTrainedTokenizerFast, token_bytes: list[bytes]) -> None:
     assert {token_bytes[token] for token in tiny_tokenizer.all_special_ids} == {b""}
 
 

@@ -1,8 +1,11 @@
+import random
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.chat_format import render
+from groundup.core.formats.records import Message
 
 TOPIC = {"role": "system", "content": "the sea"}
 TURNS = [
@@ -50,3 +53,57 @@ def test_a_prompt_ends_on_a_user_message(
 ) -> None:
     with pytest.raises(ValueError, match="ends on a user message"):
         fit_prompt(tiny_tokenizer, messages, 100)
+
+
+def fitted_by_rendering(
+    tokenizer: PreTrainedTokenizerFast, messages: list[Message], max_tokens: int
+) -> tuple[list[int], int, bool]:
+    """What `fit_prompt` promises, as directly as it can be written: the whole conversation for every attempt."""
+    first = int(messages[0]["role"] == "system")
+    attempts = [messages[:first] + messages[start:] for start in range(first, len(messages), 2)]
+    attempts += [attempts[-1][first:]]
+    for kept in attempts:
+        ids = render(tokenizer, kept, reply_next=True)
+        if len(ids) <= max_tokens:
+            return ids, len(messages) - len(kept), False
+    return ids[:2] + ids[2 - max_tokens :], len(messages) - len(kept), True
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_conversation_is_fitted_as_by_rendering_every_attempt(
+    tiny_tokenizer: PreTrainedTokenizerFast, seed: int
+) -> None:
+    drawn = random.Random(seed)
+    pieces = ["the river ", "<|end|>", " ", "\n", "caf\u00e9", "42", "<|user|>", "."]
+    turns = [
+        {"role": ("user", "assistant")[i % 2], "content": "".join(drawn.choices(pieces, k=drawn.randint(1, 9)))}
+        for i in reversed(range(drawn.randint(1, 10)))  # the user speaks last
+    ]
+    for messages in (turns, [TOPIC, *turns]):
+        for max_tokens in range(4, 200, 7):
+            fitted = fit_prompt(tiny_tokenizer, messages, max_tokens)
+            expected = fitted_by_rendering(tiny_tokenizer, messages, max_tokens)
+            assert (fitted.ids, fitted.num_dropped, fitted.cut) == expected
+
+
+def test_no_turn_is_tokenized_twice(tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request of 1 MiB in 255 messages kept a core busy for a minute."""
+    rendered = []
+    template = type(tiny_tokenizer).apply_chat_template
+
+    def counting(self: PreTrainedTokenizerFast, messages: list[Message], **settings: object) -> object:
+        rendered.extend(messages)
+        return template(self, messages, **settings)
+
+    monkeypatch.setattr(type(tiny_tokenizer), "apply_chat_template", counting)
+    many = [TOPIC, *TURNS[:2] * 120, TURNS[0]]
+    assert fit_prompt(tiny_tokenizer, many, 120).num_dropped > 200
+    assert len(rendered) < 20
+    rendered.clear()
+    assert fit_prompt(tiny_tokenizer, many, 100_000).num_dropped == 0
+    assert len(rendered) == len(many)
+
+
+def test_a_message_that_is_left_out_is_checked_too(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(ValueError, match=r"message 1 \(user\) has half a surrogate pair"):
+        fit_prompt(tiny_tokenizer, [{"role": "user", "content": "\ud83d"}, *TURNS[1:]], 30)

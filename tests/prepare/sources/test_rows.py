@@ -67,6 +67,17 @@ def test_a_bad_row_is_named(yields: str, row: dict[str, object], reason: str, wo
     assert words in bad.problem
 
 
+def test_a_developer_is_the_system_under_its_newer_name() -> None:
+    topic = {"role": "system", "content": "be brief"}
+    for yields, row in (("chats", {"messages": [USER, ASSISTANT]}), ("prompts", {"messages": [USER]})):
+        first, second = (
+            read({"messages": [{**topic, "role": role}, *row["messages"]], "id": 1}, yields)
+            for role in ("system", "developer")
+        )
+        assert not isinstance(first, BadRow)
+        assert first == second
+
+
 def test_the_limit_counts_bytes_in_tables_too() -> None:
     text = "\u00e9" * 50
     assert isinstance(read_row(files_source_of("text"), "a", 1, {"text": text}, 100), Text)

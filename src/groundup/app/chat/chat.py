@@ -43,10 +43,6 @@ class Chat:
         fitted = self.assistant.fit(messages, self.decoding.max_new_tokens)
         return fitted.ids, fitted.num_dropped > 0 or fitted.cut
 
-    @property
-    def streams(self) -> bool:
-        return self.decoding.method in STREAMED
-
     def reply(self, prompt: Sequence[int], turn: int) -> str:
         """A whole reply, never empty and never broken off.
 
@@ -70,7 +66,7 @@ class Chat:
         seed = self.decoding.seed + turn * MAX_ATTEMPTS + attempt
         decoding = self.decoding.model_copy(update={"seed": seed})
         self.ended = False
-        if not self.streams:
+        if self.decoding.method not in STREAMED:
             found = reply_to_prompt(self.assistant, prompt, decoding)
             self.ended = found.finish_reason == "stop"
             if found.text:

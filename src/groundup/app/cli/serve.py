@@ -17,6 +17,7 @@ from groundup.runner.environment import API_KEY
 MODELS = ("aligned", "sft", "base")  # the first one that is there is what the page begins with
 MAX_BODY_BYTES = 1 << 20
 BODY_TIMEOUT = 10.0  # seconds
+MAX_FEEDBACK_BYTES = 1 << 26
 
 
 def serve(
@@ -61,6 +62,7 @@ def serve(
         api_key=api_key,
         allowed_hosts=hosts,
         feedback_file=feedback_file(root),
+        max_feedback_bytes=MAX_FEEDBACK_BYTES,
     )
     if problems := settings.problems():
         fail("; ".join(problems))
@@ -93,7 +95,7 @@ def run(listener: socket.socket, root: Path, names: list[str], settings: Setting
     try:
         numbers = load_params(root / "params.yaml").evaluate.decoding
         models = Models(root, torch.device(resolve_device(root)))
-        app = create_app(load_models(models, names), settings, make_find(models, numbers))
+        app = create_app(load_models(models, names), settings, make_find(models, numbers, settings.max_search_tokens))
     except (FileNotFoundError, ValueError) as error:
         fail(str(error))
     logging.getLogger("groundup.app.serve").setLevel(logging.INFO)

@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from groundup.app.serve import endpoints
+from groundup.app.serve.endpoints import chat, completion, unless_gone
 from groundup.app.serve.errors import ApiError, of_validation
 from groundup.app.serve.feedback import FeedbackFile
 from groundup.app.serve.guard import Guard
@@ -33,7 +33,7 @@ def create_app(models: dict[str, ServedModel], settings: Settings, find: Find | 
     """`find` makes replies by search; without it beam, best_of_n and tree are refused."""
     service = Service(models, settings)
     searches = None if find is None else Searches(find, settings.max_queue)
-    feedback = FeedbackFile(settings.feedback_file)
+    feedback = FeedbackFile(settings.feedback_file, settings.max_feedback_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -50,11 +50,11 @@ def create_app(models: dict[str, ServedModel], settings: Settings, find: Find | 
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: ChatRequest, http: Request) -> Response:
-        return await endpoints.chat(request, http, service, searches)
+        return await unless_gone(http, chat(request, service, searches))
 
     @app.post("/v1/completions")
     async def completions(request: CompletionRequest, http: Request) -> Response:
-        return await endpoints.completion(request, http, service)
+        return await unless_gone(http, completion(request, service))
 
     @app.get("/v1/models")
     async def list_models() -> Response:

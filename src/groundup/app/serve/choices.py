@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from groundup.app.serve.batch import Event, Generation, Token
-from groundup.app.serve.text import TextStream, TokenBytes
+from groundup.app.serve.text import TextStream
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Choice:
     finish_reason: str | None = None
     _held: list[ShownToken] = field(default_factory=list)  # their text may still become a stop string
 
-    def add(self, token: Token, token_bytes: TokenBytes) -> Piece | None:
+    def add(self, token: Token, token_bytes: Sequence[bytes]) -> Piece | None:
         """None where there is nothing to show yet."""
         self.num_tokens += 1
         piece = token_bytes[token.id]
@@ -55,7 +55,10 @@ class Choice:
 class Choices:
     """The replies to one request; `inbox` gets what the engine made of them."""
 
-    def __init__(self, generations: Sequence[Generation], stops: Sequence[str], token_bytes: TokenBytes) -> None:
+    def __init__(
+        self, generations: Sequence[Generation], stops: Sequence[str], token_bytes: Sequence[bytes], start: float
+    ) -> None:
+        self.start = start  # when the request came, by the clock of the event loop
         self.choices = [Choice(i, generation, TextStream(stops)) for i, generation in enumerate(generations)]
         self.inbox: asyncio.Queue[Event] = asyncio.Queue()
         self._token_bytes = token_bytes

@@ -1,8 +1,7 @@
 """From a checked request to its answer, whole or streamed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable
 
 from fastapi import Request as HttpRequest
 from fastapi import Response
@@ -10,19 +9,14 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from groundup.app.serve.choices import Choices, ShownToken
-from groundup.app.serve.engine import QueueFullError
-from groundup.app.serve.errors import ApiError, busy, invalid, late
-from groundup.app.serve.plan import Plan, find_model, plan_chat, plan_completion
+from groundup.app.serve.errors import ApiError, invalid, late
+from groundup.app.serve.plan import Plan, plan_chat, plan_completion
 from groundup.app.serve.requests import ChatRequest, CompletionRequest, DecodingChoice
 from groundup.app.serve.responses import DONE, Answer, event, usage
 from groundup.app.serve.search import Found, Searches
-from groundup.app.serve.served import ServedModel
 from groundup.app.serve.service import Service
-from groundup.app.serve.settings import Settings
 from groundup.app.serve.text import TextStream
 
-T = TypeVar("T")
-R = TypeVar("R", ChatRequest, CompletionRequest)
 SAMPLING_FIELDS = {"seed", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"}  # that a search reads
 CLIENT_LEFT = 499  # what nginx logs; nobody reads it
 
@@ -42,39 +36,32 @@ class ReplyStream(StreamingResponse):
             self.service.release(self.choices)
 
 
-async def chat(request: ChatRequest, http: HttpRequest, service: Service, searches: Searches | None) -> Response:
-    plan = await planned(plan_chat, request, service)
+async def chat(request: ChatRequest, service: Service, searches: Searches | None) -> Response:
+    start = asyncio.get_running_loop().time()
+    plan = await service.plan(plan_chat, request, start)
     extra = {"num_dropped_messages": plan.num_dropped} if request.truncation == "auto" else {}
     answer = Answer("chat.completion", plan.model, request.wants_logprobs, extra)
     if request.search is not None:
-        return await search(request, request.search, plan, answer, http, service, searches)
-    return await respond(request, plan, answer, http, service)
+        return await search(request, request.search, plan, answer, service, searches, start)
+    return await respond(request, plan, answer, service, start)
 
 
-async def completion(request: CompletionRequest, http: HttpRequest, service: Service) -> Response:
-    plan = await planned(plan_completion, request, service)
+async def completion(request: CompletionRequest, service: Service) -> Response:
+    start = asyncio.get_running_loop().time()
+    plan = await service.plan(plan_completion, request, start)
     answer = Answer("text_completion", plan.model, request.wants_logprobs, {})
-    return await respond(request, plan, answer, http, service)
-
-
-async def planned(make: Callable[[R, ServedModel, Settings], Plan], request: R, service: Service) -> Plan:
-    """On a thread: a long text takes its time to tokenize, and others wait for the event loop."""
-    model = find_model(request.model, service.models)
-    try:
-        return await asyncio.to_thread(make, request, model, service.settings)
-    except ValueError as error:
-        raise invalid(str(error)) from None
+    return await respond(request, plan, answer, service, start)
 
 
 async def respond(
-    request: ChatRequest | CompletionRequest, plan: Plan, answer: Answer, http: HttpRequest, service: Service
+    request: ChatRequest | CompletionRequest, plan: Plan, answer: Answer, service: Service, start: float
 ) -> Response:
-    choices = service.submit(plan, request.stops)
+    choices = service.submit(plan, request.stops, start)
     if request.stream:
         include_usage = request.stream_options is not None and request.stream_options.include_usage
         return ReplyStream(service, choices, events(service, choices, plan, answer, include_usage))
     try:
-        return await unless_gone(http, whole(service, choices, plan, answer))
+        return await whole(service, choices, plan, answer)
     finally:
         service.release(choices)
 
@@ -113,9 +100,9 @@ async def search(
     decoding: DecodingChoice,
     plan: Plan,
     answer: Answer,
-    http: HttpRequest,
     service: Service,
     searches: Searches | None,
+    start: float,
 ) -> Response:
     """One reply by a search; a stream of it has a single piece."""
     if searches is None:
@@ -131,20 +118,14 @@ async def search(
             f"{settings.max_search_tokens}",
             "decoding",
         )
-    found = searches.find(
-        plan.model.name, generation.prompt, decoding.method, numbers, timeout=settings.request_timeout
-    )
+    deadline = start + settings.request_timeout
     try:
-        result = await unless_gone(http, found)
+        found = await searches.find(plan.model.name, generation.prompt, decoding.method, numbers, deadline)
     except TimeoutError:
         raise late(settings.request_timeout) from None
-    except QueueFullError as error:
-        raise busy(error) from None
     except ValueError as error:
         raise invalid(str(error), "decoding") from None
-    if isinstance(result, Response):
-        return result
-    return found_response(request, plan, answer, result)
+    return found_response(request, plan, answer, found)
 
 
 def found_response(request: ChatRequest, plan: Plan, answer: Answer, found: Found) -> Response:
@@ -161,8 +142,8 @@ def found_response(request: ChatRequest, plan: Plan, answer: Answer, found: Foun
     return Response(b"".join([*parts, DONE]), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def unless_gone(http: HttpRequest, work: Awaitable[T]) -> T | Response:
-    """The work's result; it is cancelled when the client leaves."""
+async def unless_gone(http: HttpRequest, work: Awaitable[Response]) -> Response:
+    """The work's answer; it is cancelled when the client leaves."""
     doing = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(http))
     try:

@@ -2,19 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from groundup.app.serve.batch import Batch, Event, Generation
+from groundup.app.serve.errors import busy, closing
 
 log = logging.getLogger(__name__)
-
-
-class QueueFullError(Exception):
-    """As many replies wait as may wait."""
-
-
-class ClosedError(Exception):
-    """The server is shutting down."""
 
 
 class Engine:
@@ -33,6 +27,7 @@ class Engine:
         self._observe = observe
         self._wake = threading.Condition()
         self._closed = False
+        self._num_reserved = dict.fromkeys(batches, 0)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -44,23 +39,41 @@ class Engine:
 
     @property
     def num_waiting(self) -> int:
-        return sum(len(batch.waiting) for batch in self.batches.values())
+        """Those whose prompts are not ready yet wait too."""
+        return sum(len(batch.waiting) + self._num_reserved[name] for name, batch in self.batches.items())
 
     @property
     def num_running(self) -> int:
         return sum(len(batch.running) for batch in self.batches.values())
 
     def submit(self, model: str, generations: Sequence[Generation]) -> None:
-        """All of them or QueueFullError: a request is never half accepted."""
-        batch = self.batches[model]
+        """All of them or ApiError: a request is never half accepted."""
         with self._wake:
-            if self._closed:
-                raise ClosedError("the server is shutting down")
-            room = self.max_queue + max(0, batch.num_free - len(batch.waiting)) - self.num_waiting
-            if len(generations) > room:
-                raise QueueFullError(f"{self.num_waiting} replies wait already and {self.max_queue} may")
-            batch.waiting.extend(generations)
+            self._check_room(model, len(generations))
+            self.batches[model].waiting.extend(generations)
             self._wake.notify()
+
+    @contextmanager
+    def reserved(self, model: str, num_replies: int) -> Iterator[None]:
+        """Within, that many places in the queue are taken, as if the replies waited already."""
+        with self._wake:
+            self._check_room(model, num_replies)
+            self._num_reserved[model] += num_replies
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._num_reserved[model] -= num_replies
+
+    def _check_room(self, model: str, num_replies: int) -> None:
+        if self._closed:
+            raise closing()
+        room = self.max_queue
+        for name, batch in self.batches.items():
+            free = batch.num_free - len(batch.waiting) - self._num_reserved[name]
+            room += free if name == model else min(free, 0)
+        if num_replies > room:
+            raise busy(f"{self.num_waiting} replies wait already and {self.max_queue} may")
 
     def cancel(self, generations: Sequence[Generation]) -> None:
         """Their slots are free before the next step."""
@@ -70,14 +83,14 @@ class Engine:
             self._wake.notify()
 
     def close(self) -> None:
-        """Ends the thread; whoever still waits gets ClosedError."""
+        """Ends the thread; whoever still waits is told."""
         with self._wake:
             self._closed = True
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
         left = [generation for batch in self.batches.values() for generation in [*batch.stop(), *batch.waiting]]
-        self._deliver([(generation, ClosedError("the server is shutting down")) for generation in left])
+        self._deliver([(generation, closing()) for generation in left])
 
     def _run(self) -> None:
         while True:

@@ -42,17 +42,26 @@ def too_long(message: str, param: str) -> ApiError:
     return invalid(message, param, code="context_length_exceeded")
 
 
-def busy(error: Exception) -> ApiError:
-    return ApiError(429, f"the server is busy: {error}; try again", "server_busy", headers={"Retry-After": "1"})
+def busy(reason: str) -> ApiError:
+    return ApiError(429, f"the server is busy: {reason}; try again", "server_busy", headers={"Retry-After": "1"})
 
 
-def closing(error: Exception) -> ApiError:
-    return ApiError(503, f"{error}: try again later", "shutting_down")
+def closing() -> ApiError:
+    return ApiError(503, "the server is shutting down: try again later", "shutting_down")
 
 
 def late(request_timeout: float) -> ApiError:
     return ApiError(
         504, f"not ready within {request_timeout:g} seconds: ask for fewer or shorter replies, or later", "timeout"
+    )
+
+
+def feedback_full(name: str, max_bytes: int) -> ApiError:
+    return ApiError(
+        507,
+        f"the thumb was not saved: {name} would have more than {max_bytes} bytes; whoever runs the server can make "
+        "pairs of it by `groundup feedback import`, then delete it",
+        "feedback_full",
     )
 
 

@@ -6,14 +6,16 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from groundup.app.serve.errors import feedback_full
 from groundup.app.serve.requests import Feedback
 
 
 class FeedbackFile:
-    """Appended to under a lock; a line is whole or the last one."""
+    """Appended to under a lock; a line is whole or the last one. It never has more than `max_bytes`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
+        self.max_bytes = max_bytes
         self._lock = asyncio.Lock()
 
     async def append(self, given: Feedback, fingerprint: str) -> None:
@@ -30,6 +32,8 @@ class FeedbackFile:
     def _write(self, line: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
+            if file.tell() + len(line) > self.max_bytes:
+                raise feedback_full(self.path.name, self.max_bytes)
             file.write(line)
             file.flush()
             os.fsync(file.fileno())

@@ -25,7 +25,6 @@ class Plan:
 
 
 def plan_chat(request: ChatRequest, model: ServedModel, settings: Settings) -> Plan:
-    _check_limits(request, 1, model, settings)
     messages = [{"role": message.role, "content": message.text} for message in request.messages]
     num_dropped = 0
     if request.truncation == "auto":
@@ -39,17 +38,15 @@ def plan_chat(request: ChatRequest, model: ServedModel, settings: Settings) -> P
 
 
 def plan_completion(request: CompletionRequest, model: ServedModel, settings: Settings) -> Plan:
-    _check_limits(request, len(request.prompts), model, settings)
     prompts = [[model.tokenizer.bos_token_id, *encode_text(model.tokenizer, text)] for text in request.prompts]
     rooms = [_room(prompt, "prompt", request, model, settings) for prompt in prompts]
     return Plan(model, _generations(request, prompts, rooms), sum(map(len, prompts)), 0)
 
 
-def _check_limits(
-    request: ChatRequest | CompletionRequest, num_prompts: int, model: ServedModel, settings: Settings
-) -> None:
-    num_choices = request.num_choices * num_prompts
-    if num_choices > settings.max_choices:
+def check_limits(request: ChatRequest | CompletionRequest, model: ServedModel, settings: Settings) -> None:
+    """What can be refused without a look at the text."""
+    if request.num_replies > settings.max_choices:
+        num_prompts = request.num_prompts
         asked = f"n is {request.n}" if num_prompts == 1 else f"{num_prompts} prompts with n {request.num_choices}"
         raise invalid(f"{asked}: this server gives at most {settings.max_choices} replies to a request", "n")
     wanted = request.wanted_tokens

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from groundup.core.formats.records import role_of
+
 MAX_TOP_LOGPROBS = 20
 MAX_MESSAGES = 256
 
@@ -35,7 +37,7 @@ class TextPart(Body):
 
 
 class ChatMessage(Body):
-    role: Literal["system", "user", "assistant"]
+    role: Annotated[Literal["system", "user", "assistant", "developer"], AfterValidator(role_of)]
     content: Text | list[TextPart]
 
     @property
@@ -102,6 +104,14 @@ class Request(Body):
     def num_choices(self) -> int:
         return self.n or 1
 
+    @property
+    def num_prompts(self) -> int:
+        return 1
+
+    @property
+    def num_replies(self) -> int:
+        return self.num_choices * self.num_prompts
+
 
 class ChatRequest(Request):
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
@@ -160,6 +170,10 @@ class CompletionRequest(Request):
     @property
     def prompts(self) -> list[str]:
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    @property
+    def num_prompts(self) -> int:
+        return len(self.prompts)
 
     @property
     def num_top(self) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 from groundup.app.serve.batch import Token
 from groundup.app.serve.choices import ShownToken
 from groundup.app.serve.served import ServedModel
-from groundup.app.serve.text import TokenBytes
 
 Json = dict[str, Any]
 
@@ -78,7 +77,7 @@ def usage(num_prompt_tokens: int, num_completion_tokens: int) -> Json:
     }
 
 
-def chat_logprobs(tokens: Sequence[ShownToken], token_bytes: TokenBytes) -> Json:
+def chat_logprobs(tokens: Sequence[ShownToken], token_bytes: Sequence[bytes]) -> Json:
     def entry(token: int, logprob: float) -> Json:
         piece = token_bytes[token]
         return {"token": piece.decode(errors="replace"), "logprob": logprob, "bytes": list(piece)}
@@ -91,7 +90,7 @@ def chat_logprobs(tokens: Sequence[ShownToken], token_bytes: TokenBytes) -> Json
     return {"content": content, "refusal": None}
 
 
-def completion_logprobs(tokens: Sequence[ShownToken], token_bytes: TokenBytes) -> Json:
+def completion_logprobs(tokens: Sequence[ShownToken], token_bytes: Sequence[bytes]) -> Json:
     def text(token: int) -> str:
         return token_bytes[token].decode(errors="replace")
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
-from groundup.app.serve.engine import QueueFullError
+from groundup.app.serve.errors import busy
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,15 @@ class Searches:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
 
     async def find(
-        self, model: str, prompt: Sequence[int], method: str, numbers: Mapping[str, Any], timeout: float
+        self, model: str, prompt: Sequence[int], method: str, numbers: Mapping[str, Any], deadline: float
     ) -> Found:
         """Whoever is cancelled leaves the queue; a search that has begun ends before its next forward pass."""
         if self._num_pending > self._max_queue:
-            raise QueueFullError(f"{self._num_pending - 1} searches wait already and {self._max_queue} may")
+            raise busy(f"{self._num_pending - 1} searches wait already and {self._max_queue} may")
         self._num_pending += 1
         abandoned = threading.Event()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 work = self._executor.submit(self._run, abandoned, model, prompt, method, numbers)
                 return await asyncio.wrap_future(work)
         finally:

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.app.chat.loading import Models, model_path
 from groundup.app.serve.search import Find, Found, end_when_abandoned
-from groundup.app.serve.text import TokenBytes
+from groundup.app.serve.text import bytes_of_tokens
 from groundup.core.decoding import make_decoding, reply_to_prompt
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.decoding.settings import REWARDED
@@ -23,7 +23,7 @@ class ServedModel:
     name: str
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
-    token_bytes: TokenBytes
+    token_bytes: Sequence[bytes]
     fingerprint: str  # of its files: a request and seed that give one reply give another where this differs
     modified: int  # seconds since 1970
 
@@ -45,20 +45,20 @@ def _serve(name: str, assistant: Assistant, path: Path) -> ServedModel:
         name,
         assistant.model,
         assistant.tokenizer,
-        TokenBytes(assistant.tokenizer),
+        bytes_of_tokens(assistant.tokenizer),
         f"fp_{digest_path(path)[:12]}",
         int((path / "config.json").stat().st_mtime),
     )
 
 
-def make_find(models: Models, numbers: DecodingNumbers) -> Find:
-    """Replies by search, with `numbers` where a request gives none."""
+def make_find(models: Models, numbers: DecodingNumbers, max_search_tokens: int) -> Find:
+    """Replies by search, with `numbers` where a request gives none; none spends more than `max_search_tokens`."""
 
     def find(model: str, prompt: Sequence[int], method: str, given: Mapping[str, Any]) -> Found:
         changes = dict(given)
         if "budget_tokens" not in changes:  # a reply of twice the length has twice the tokens to spend
             share = changes["max_new_tokens"] / numbers.max_new_tokens
-            changes["budget_tokens"] = ceil(numbers.budget_tokens * share)
+            changes["budget_tokens"] = min(ceil(numbers.budget_tokens * share), max_search_tokens)
         decoding = make_decoding(method, numbers, changes)
         reply = reply_to_prompt(models.assistant(model, rewarded=decoding.method in REWARDED), prompt, decoding)
         return Found(reply.token_ids, reply.finish_reason, reply.log_prob, reply.reward)

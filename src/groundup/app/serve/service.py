@@ -1,16 +1,21 @@
 """The engine as asyncio sees it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from groundup.app.serve.batch import Batch, Event, Generation
 from groundup.app.serve.choices import Choices, Piece
-from groundup.app.serve.engine import ClosedError, Engine, QueueFullError
-from groundup.app.serve.errors import ApiError, busy, closing, late
+from groundup.app.serve.engine import Engine
+from groundup.app.serve.errors import ApiError, invalid, late
 from groundup.app.serve.metrics import Metrics
-from groundup.app.serve.plan import Plan
+from groundup.app.serve.plan import Plan, check_limits, find_model
+from groundup.app.serve.requests import ChatRequest, CompletionRequest
 from groundup.app.serve.served import ServedModel
 from groundup.app.serve.settings import Settings
+
+R = TypeVar("R", ChatRequest, CompletionRequest)
 
 
 class Service:
@@ -27,40 +32,52 @@ class Service:
         self.metrics.waiting.set_function(lambda: self.engine.num_waiting)
         self._inboxes: dict[Generation, Choices] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._planner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan")
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.engine.start()
 
     async def close(self) -> None:
-        """What is still in the making fails with ClosedError."""
+        """What is still in the making fails."""
+        self._planner.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.engine.close)
 
-    def submit(self, plan: Plan, stops: list[str]) -> Choices:
-        """Puts the replies into the queue; 429 where they find no room. `release` must follow."""
-        choices = Choices(plan.generations, stops, plan.model.token_bytes)
-        for generation in plan.generations:
-            self._inboxes[generation] = choices
+    async def plan(self, make: Callable[[R, ServedModel, Settings], Plan], request: R, start: float) -> Plan:
+        """What to compute for a request that came at `start`.
+
+        A long text takes its time to tokenize. One thread does it, so that such requests never take more than one
+        core; meanwhile they hold their places in the queue, and their time runs.
+        """
+        model = find_model(request.model, self.models)
+        check_limits(request, model, self.settings)
+        loop = asyncio.get_running_loop()
         try:
-            self.engine.submit(plan.model.name, plan.generations)
-        except QueueFullError as error:
-            self.release(choices)
-            raise busy(error) from None
-        except ClosedError as error:
-            self.release(choices)
-            raise closing(error) from None
+            with self.engine.reserved(model.name, request.num_replies):
+                async with asyncio.timeout_at(start + self.settings.request_timeout):
+                    return await loop.run_in_executor(self._planner, make, request, model, self.settings)
+        except ValueError as error:
+            raise invalid(str(error)) from None
+        except TimeoutError:
+            raise late(self.settings.request_timeout) from None
+
+    def submit(self, plan: Plan, stops: list[str], start: float) -> Choices:
+        """Puts the replies into the queue; 429 where they find no room. `release` must follow."""
+        choices = Choices(plan.generations, stops, plan.model.token_bytes, start)
+        self.engine.submit(plan.model.name, plan.generations)
+        for generation in plan.generations:  # what is made of them comes later, through the event loop
+            self._inboxes[generation] = choices
         self.metrics.prompt_tokens.labels(plan.model.name).inc(plan.num_prompt_tokens)
         return choices
 
     async def pieces(self, choices: Choices) -> AsyncIterator[Piece]:
         """Every piece of every reply; ApiError where they cannot be had."""
         loop = asyncio.get_running_loop()
-        start = loop.time()
         is_first = True
         try:
-            async for piece in choices.pieces(start + self.settings.request_timeout):
+            async for piece in choices.pieces(choices.start + self.settings.request_timeout):
                 if is_first:
-                    self.metrics.first_token.observe(loop.time() - start)
+                    self.metrics.first_token.observe(loop.time() - choices.start)
                     is_first = False
                 choice = choices.choices[piece.index]
                 if choice.stream.stopped:
@@ -68,8 +85,6 @@ class Service:
                 yield piece
         except TimeoutError:
             raise late(self.settings.request_timeout) from None
-        except ClosedError as error:
-            raise closing(error) from None
         except ValueError as error:  # of a model that gives no finite probabilities
             raise ApiError(500, f"the model failed: {error}", "model_failed") from None
 

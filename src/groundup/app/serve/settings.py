@@ -17,6 +17,7 @@ class Settings:
     api_key: str | None
     allowed_hosts: list[str]  # that a request may call this server by: no page of another site may ask through a name
     feedback_file: Path
+    max_feedback_bytes: int  # of that file; a thumb beyond them is refused
 
     def problems(self) -> list[str]:
         """Everything that cannot work."""

@@ -2,30 +2,20 @@
 
 import codecs
 from collections.abc import Sequence
-from functools import cached_property
 
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 
-class TokenBytes:
-    """The bytes each token stands for: of a byte-level tokenizer a character can be spread over several tokens."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._tokenizer = tokenizer
-
-    def __getitem__(self, token: int) -> bytes:
-        return self._bytes[token]
-
-    @cached_property
-    def _bytes(self) -> list[bytes]:
-        byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
-        special = set(self._tokenizer.all_special_ids)
-        names = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
-        return [
-            b"" if token in special else bytes(byte_of[character] for character in name)
-            for token, name in enumerate(names)
-        ]
+def bytes_of_tokens(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
+    """What each token stands for: of a byte-level tokenizer a character can be spread over several tokens."""
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    special = set(tokenizer.all_special_ids)
+    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return [
+        b"" if token in special else bytes(byte_of[character] for character in name)
+        for token, name in enumerate(names)
+    ]
 
 
 class TextStream:

@@ -1,9 +1,9 @@
 """How a reply is found: the method and its numbers."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from groundup.runner.params.decoding import DecodingNumbers, budget_problems
 
@@ -23,6 +23,7 @@ READS: dict[Method, tuple[str, ...]] = {  # beside max_new_tokens and repetition
 
 class Decoding(DecodingNumbers):
     method: Method
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]  # as clients of the server may give, not only as params do
 
     @model_validator(mode="after")
     def _check_budget(self) -> "Decoding":

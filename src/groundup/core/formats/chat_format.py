@@ -47,7 +47,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
 
 def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], reply_next: bool) -> list[int]:
     """Token ids of a chat; with `reply_next` they end on the assistant marker, ready for a reply."""
-    _check_text(messages)
+    check_text(messages)
     try:
         ids: Any = tokenizer.apply_chat_template(
             list(messages), tokenize=True, add_generation_prompt=reply_next, return_dict=False
@@ -59,7 +59,7 @@ def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], repl
 
 def render_trained(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
     """Token ids of a whole chat, and a 1 for each that is trained: the replies with their end-of-turn tokens."""
-    _check_text(messages)
+    check_text(messages)
     encoded = tokenizer.apply_chat_template(
         list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
@@ -71,7 +71,7 @@ def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
-def _check_text(messages: Sequence[Message]) -> None:
+def check_text(messages: Sequence[Message]) -> None:
     """ValueError naming the messages that no UTF-8 can hold; the tokenizer would only say TypeError."""
     problems = []
     for number, message in enumerate(messages, start=1):

@@ -138,6 +138,11 @@ def is_dialogue(conversation: Conversation) -> bool:
     return {speaker for speaker, _ in conversation.turns} == {0, 1}
 
 
+def role_of(name: str) -> str:
+    """OpenAI's newer name of the system is developer."""
+    return "system" if name == "developer" else name
+
+
 def to_messages(conversation: Conversation, num_turns: int) -> list[Message]:
     """The first `num_turns` turns of a dialogue; the opening is the system message, who speaks first is the user."""
     opening = [] if conversation.opening is None else [{"role": "system", "content": conversation.opening}]

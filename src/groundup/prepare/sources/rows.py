@@ -7,10 +7,10 @@ from typing import Any
 
 from groundup.core.formats.hashing import content_id
 from groundup.core.formats.jsonl import Row
-from groundup.core.formats.records import Conversation, Message, Preference, Prompt, Record, Text, body
+from groundup.core.formats.records import Conversation, Message, Preference, Prompt, Record, Text, body, role_of
 from groundup.runner.params.prepare import FilesSource, HubSource
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "developer")
 SAMPLE_CHARACTERS = 2000  # of a bad row or its problem; the quarantine shortens it after personal data is replaced
 
 
@@ -146,7 +146,7 @@ def _messages(row: Row, column: str, role_of_text: str) -> list[Message]:
             )
         if not message["content"].strip():
             raise RowError("empty", f"{column!r}: a message of the {message['role']} is empty")
-    return [{"role": message["role"], "content": message["content"]} for message in value]
+    return [{"role": role_of(message["role"]), "content": message["content"]} for message in value]
 
 
 def _check_turns(messages: list[Message], column: str, last: str | None) -> None:

@@ -37,7 +37,8 @@ def budget_problems(numbers: DecodingNumbers) -> dict[str, str]:
         "tree": ("one reply of max_new_tokens", numbers.max_new_tokens),
     }
     return {
-        method: f"budget_tokens {numbers.budget_tokens} is below {what} ({tokens}), which {method} may need: raise it"
+        method: f"budget_tokens {numbers.budget_tokens} is below {what} ({tokens}), which {method} may need: raise it "
+        "or lower max_new_tokens"
         for method, (what, tokens) in needed.items()
         if tokens > numbers.budget_tokens
     }

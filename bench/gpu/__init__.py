@@ -1,0 +1,1 @@
+"""What a GPU computes of groundup, how fast, and whether twice the same: python -m bench.gpu."""
