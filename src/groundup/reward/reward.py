@@ -15,8 +15,8 @@ from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import VariationalHead, fold, save_head
 from groundup.core.training.cost import Cost, write_cost
-from groundup.core.training.runtime import Log, draw, set_up, trl_runtime
-from groundup.core.training.trl_callbacks import Curves, fit
+from groundup.core.training.runtime import Log, draw, set_up
+from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
 from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import (
     PREFERENCE,
@@ -88,22 +88,10 @@ def train_reward(
         pairs=pairs["train"],
         weights=[weights[pair.group] for pair in pairs["train"]],
         config=RewardConfig(
-            output_dir=str(checkpoints.folder),
-            seed=params.seed,
-            num_train_epochs=params.num_epochs,
-            per_device_train_batch_size=params.batch_size,
-            max_length=params.max_length,
-            learning_rate=params.learning_rate,
-            weight_decay=params.weight_decay,
-            warmup_steps=params.warmup_fraction,
-            lr_scheduler_type="linear",
-            max_grad_norm=params.max_gradient_norm,
+            **epoch_settings(params, checkpoints, runtime, torch_device),
             center_rewards_coefficient=params.center_coefficient,
             disable_dropout=params.dropout == 0,
-            logging_steps=params.log_every,
-            save_steps=params.checkpoint_every,
             train_sampling_strategy="sequential",  # draw_pairs has put the pairs into their order
-            **trl_runtime(runtime, torch_device),
         ),
         variational=params.variational,
     )
