@@ -96,7 +96,7 @@ def train_reward(
         variational=params.variational,
     )
     curves = Curves("reward", log, params.validate_every, lambda trained: accuracies(trained, "val", pairs["val"]))
-    seconds = fit(trainer, curves, checkpoints, num_copies=3)
+    seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="reward.learning_rate")
     export(trainer.model, tokenizer, pairs["train"], out, params)
     scorer = RewardScorer.load(out, torch_device)
     scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}

@@ -89,7 +89,7 @@ def train_sft(
         params.validate_every,
         lambda trained: {"val_loss": assistant_loss(trained, val.examples, tokenizer.pad_token_id)},
     )
-    seconds = fit(trainer, curves, checkpoints, num_copies=3)
+    seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="sft.learning_rate")
     save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
     # The trainer's model keeps TRL's patched forward, so figures and samples come from what was saved.
     model = AutoModelForCausalLM.from_pretrained(out, use_safetensors=True).to(torch_device).eval()

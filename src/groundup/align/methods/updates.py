@@ -137,5 +137,6 @@ def common_settings(context: Context, learning_rate: float) -> dict[str, Any]:
 def train(trainer: Trainer, updates: Updates, checkpoints: Checkpoints) -> Metrics:
     """Continue to the end; nothing if that was reached, or training had stopped."""
     if not updates.stopped_early:
-        fit(trainer, updates, checkpoints, num_copies=4)  # with two moments, and the best policy so far
+        # Copies: with two moments, and the best policy so far.
+        fit(trainer, updates, checkpoints, num_copies=4, learning_rate=f"align.{updates.params.method}.learning_rate")
     return {"stopped_early": updates.stopped_early or "no"}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch.nn.utils import get_total_norm
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -19,7 +20,7 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 
 from groundup.core.training.progress import ProgressReport
-from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, trl_runtime
+from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, require_finite_gradients, trl_runtime
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.training import RewardParams, RuntimeParams, SftParams
 
@@ -113,6 +114,20 @@ class Curves(TrainerCallback):
             logger.info("%s %d/%d  %s", self.stage, state.global_step, state.max_steps, described)
 
 
+class FiniteGradients(TrainerCallback):
+    """Stops before a step whose gradients are not finite: clipped by such a norm they would make the weights NaN."""
+
+    def __init__(self, rate: str) -> None:
+        self.rate = rate
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
+        gradients = [weight.grad for weight in objects["model"].parameters() if weight.grad is not None]
+        where = f"{self.rate.partition('.')[0]}: step {state.global_step + 1}"
+        require_finite_gradients(get_total_norm(gradients).item(), where, self.rate)
+
+
 class KeepCheckpoints(TrainerCallback):
     """Seals what the trainer saves. Comes after Curves: the curve up to a checkpoint has then been logged.
 
@@ -137,12 +152,15 @@ class KeepCheckpoints(TrainerCallback):
         self.checkpoints.seal(state.global_step, self._start)
 
 
-def fit(trainer: Trainer, callback: TrainerCallback, checkpoints: Checkpoints, num_copies: int) -> float:
+def fit(
+    trainer: Trainer, callback: TrainerCallback, checkpoints: Checkpoints, num_copies: int, learning_rate: str
+) -> float:
     """Train as `run_trainer` does where there is room for the checkpoints; the seconds it took.
 
-    A checkpoint has `num_copies` of the trained weights: 3 with AdamW's two moments.
+    A checkpoint has `num_copies` of the trained weights: 3 with AdamW's two moments. `learning_rate`: its param.
     """
     trainer.remove_callback(PrinterCallback)  # `callback` speaks for it
+    trainer.add_callback(FiniteGradients(learning_rate))
     trainer.add_callback(callback)
     trainer.add_callback(KeepCheckpoints(checkpoints))
     trained = num_bytes(weight for weight in trainer.model.parameters() if weight.requires_grad)
