@@ -148,7 +148,7 @@ def pretrain(
     context = model_params.context_length
     documents = list(read_jsonl(text / "val.jsonl", ("text", "source")))
     rows = TokenShards(shards, context)
-    check_inputs(tok, rows, shards, documents, text)
+    check_inputs(tok, rows, shards)
     data = ShardDataModule(rows, params)
     logger.info(
         "pretrain: %s parameters, %s tokens on %s (%s, %d threads)",
@@ -186,18 +186,12 @@ def pretrain(
     }
 
 
-def check_inputs(
-    tok: PreTrainedTokenizerFast, tokens: TokenShards, shards: Path, documents: list[Row], text: Path
-) -> None:
+def check_inputs(tok: PreTrainedTokenizerFast, tokens: TokenShards, shards: Path) -> None:
     """ValueError for what would else come out in the middle of training."""
     if tokens.largest_token >= len(tok):
         raise ValueError(
             f"{shards} holds the token {tokens.largest_token}, but the tokenizer has {len(tok)}: they come from two "
             "runs; `dvc repro tokenizer` makes both again"
-        )
-    if not documents:
-        raise ValueError(
-            f"{text / 'val.jsonl'} is empty, so there is nothing to validate on: raise prepare.splits.val or add text"
         )
 
 

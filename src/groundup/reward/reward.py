@@ -161,6 +161,11 @@ def say_what_there_is(pairs: Mapping[str, Sequence[Pair]], num_too_long: int) ->
             "reward: %d train, %d val, %d test %s pairs", *(len(of_group(pairs[s], group)) for s in SPLITS), group
         )
     logger.info("reward: %d pairs left out as too long", num_too_long)
+    if empty := [split for split in SPLITS if not pairs[split]]:
+        raise ValueError(
+            f"reward: no pair of {' and '.join(empty)} can be used: raise reward.sampled.weight, reward.max_length or "
+            "prepare.splits, or add a source that yields chats or preferences"
+        )
     if lacking := [split for split in SPLITS if not of_group(pairs[split], PREFERENCE)]:
         logger.warning(
             "there are no rated or given pairs in %s: the report, heldout_accuracy too, is of all pairs, so of which "
