@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from groundup.core.formats.needs import require_data
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
@@ -9,6 +10,7 @@ HEADLINES = ("val_reward", "val_kl", "val_reply_length", "alarms", "monitor_agre
 
 
 def main(stage: StageContext) -> dict[str, Any]:
+    require_data("align", {"prompts": stage.dep("artifacts/data/prompts")})
     from groundup.align.align import align
 
     return align(

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from groundup.core.formats.needs import require_data
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
@@ -11,6 +12,7 @@ HEADLINES = ("gates_passed", "judge_agreement", "num_prompts", "num_documents")
 
 
 def main(stage: StageContext) -> dict[str, Any]:
+    require_data("evaluate", {name: stage.dep(f"artifacts/data/{name}") for name in ("text", "prompts")})
     from groundup.evaluate.evaluate import evaluate
     from groundup.evaluate.measures.measure import Data
 

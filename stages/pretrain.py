@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from groundup.core.formats.needs import require_data
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
@@ -9,6 +10,7 @@ HEADLINES = ("val_bits_per_byte", "num_parameters", "num_tokens")
 
 
 def main(stage: StageContext) -> dict[str, Any]:
+    require_data("pretrain", {"text": stage.dep("artifacts/data/text")})
     from groundup.pretrain.pretrain import pretrain
 
     return pretrain(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from groundup.core.formats.needs import require_data
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
@@ -9,6 +10,10 @@ HEADLINES = ("val_accuracy", "val_sampled_accuracy", "val_relevance_accuracy", "
 
 
 def main(stage: StageContext) -> dict[str, Any]:
+    require_data(
+        "reward",
+        {"preferences": stage.dep("artifacts/data/preferences"), "prompts": stage.dep("artifacts/data/prompts")},
+    )
     from groundup.reward.reward import train_reward
 
     return train_reward(

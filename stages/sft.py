@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from groundup.core.formats.needs import require_data
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
@@ -9,6 +10,7 @@ HEADLINES = ("val_loss", "val_loss_before", "num_trained_tokens")
 
 
 def main(stage: StageContext) -> dict[str, Any]:
+    require_data("sft", {"chats": stage.dep("artifacts/data/chats")})
     from groundup.sft.sft import train_sft
 
     return train_sft(

@@ -29,6 +29,7 @@ SLOW = (
     "tests/align/methods/test_methods.py",
     "tests/align/test_align.py",
     "tests/bad_input",
+    "tests/own_data",
     "tests/runner/tracking/test_server.py",
     "tests/app/chat",
     "tests/app/export",

@@ -23,7 +23,7 @@ CASES = [
          set_params({"model.context_length": 4096, "pretrain.seed": 2}),
          "fewer than 4096 tokens in every shard | artifacts/shards | add text or lower the context length"),
     Case("no val text", "pretrain", rows("artifacts/data/text/val.jsonl", []),
-         "is empty | artifacts/data/text/val.jsonl | raise prepare.splits.val"),
+         "pretrain has no text for val | raise prepare.splits.val | `dvc repro tokenizer`"),
     Case("cuda where there is none", "sft", lambda root: os.environ.update(GROUNDUP_DEVICE="mps"),
          "no such device | GROUNDUP_DEVICE=mps | use cpu or auto"),
     Case("pretrain diverges in its last step", "pretrain", set_params({

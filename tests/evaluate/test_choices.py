@@ -43,11 +43,6 @@ def test_all_bad_items_are_named_at_once() -> None:
         assert expected in text
 
 
-def test_an_empty_task_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no items"):
-        check_items([], "topic")
-
-
 @pytest.mark.parametrize(
     "wrong", [{"query": "Hello?"}, {"query": ["Hello?"]}, {"choices": "ab"}, {"choices": [1, 2]}, {"gold": "0"}]
 )

@@ -257,12 +257,6 @@ def test_models_of_different_tokenizers_are_refused(project: Path) -> None:
         run(project, "out", Points())
 
 
-def test_an_empty_split_is_named(project: Path) -> None:
-    (project / "prompts/test.jsonl").write_text("", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"prompts/test\.jsonl is empty: raise prepare\.splits\.test"):
-        run(project, "out", Points())
-
-
 def test_draw_evenly_keeps_order_and_takes_all_when_few() -> None:
     rows = [{"id": i} for i in range(100)]
     drawn = [row["id"] for row in draw(rows, 10, seed=1)]

@@ -188,6 +188,20 @@ def test_a_non_finite_loss_stops_and_names_the_step(tiny_model: LlamaForCausalLM
         module.training_step(batch, 0)
 
 
+def test_gradients_that_are_not_finite_stop_before_the_step(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(module: PretrainModule) -> None:
+        if module.global_step == 3:
+            next(weight.grad for weight in module.parameters() if weight.grad is not None).view(-1)[0] = float("nan")
+
+    monkeypatch.setattr(PretrainModule, "on_after_backward", spoil)
+    log = Curve()
+    with pytest.raises(NonFiniteLossError, match=r"pretrain: step 3: the norm of the gradients is nan.*precision"):
+        run(inputs, tmp_path, log)
+    assert max(log.rows) == 3
+
+
 def test_a_new_model_is_the_identity_in_every_block(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     torch.manual_seed(0)
     model = build_llama(MODEL, tiny_tokenizer)

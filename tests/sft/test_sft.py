@@ -14,6 +14,7 @@ from trl import SFTTrainer
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.model.llama import save_model
 from groundup.core.training.cost import read_cost
+from groundup.core.training.runtime import NonFiniteLossError
 from groundup.runner.checkpoints import SEAL
 from groundup.runner.disk import DiskError
 from groundup.runner.interruption import Terminated
@@ -231,6 +232,23 @@ def test_lora_publishes_the_adapter_and_the_merged_model(inputs: dict[str, Path]
     with torch.no_grad():
         torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, atol=1e-4, rtol=1e-4)
     assert str(tmp_path) not in (tmp_path / "out/adapter/adapter_config.json").read_text()
+
+
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_gradients_that_are_not_finite_stop_before_the_step(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_every: int
+) -> None:
+    step = SFTTrainer.training_step
+
+    def spoiled(trainer: SFTTrainer, model: torch.nn.Module, *rest: Any) -> torch.Tensor:
+        loss = step(trainer, model, *rest)
+        if trainer.state.global_step == 2:
+            next(weight.grad for weight in model.parameters() if weight.grad is not None).view(-1)[0] = float("nan")
+        return loss
+
+    monkeypatch.setattr(SFTTrainer, "training_step", spoiled)
+    with pytest.raises(NonFiniteLossError, match=r"sft: step 3: the norm of the gradients is nan.*sft\.learning_rate"):
+        run(inputs, tmp_path, Curve(), SFT.model_copy(update={"log_every": log_every}))
 
 
 def test_assistant_loss_is_the_mean_over_tokens(

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from groundup.align.tokens import TokenBatch
 from groundup.core.model.forward import hidden_states
-from groundup.core.training.adapters import add_adapter
+from groundup.core.training.adapters import add_adapter, merged
 from groundup.runner.params.training import LoraParams
 
 Weights = dict[str, Tensor]
@@ -70,7 +70,7 @@ class Policy(nn.Module):
         """The plain model that `model` is, without adapters."""
         if not self._adapter:
             return self.model
-        return copy.deepcopy(self._adapter[0]).merge_and_unload()
+        return merged(copy.deepcopy(self._adapter[0]))
 
     def save_adapter(self, out: Path) -> None:
         """Nothing to save without LoRA."""

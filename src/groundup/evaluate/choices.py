@@ -14,11 +14,12 @@ from groundup.evaluate.reply_likelihood import Branches
 def check_items(items: Sequence[Mapping[str, Any]], name: str) -> None:
     """ValueError that lists every item which cannot be scored."""
     problems = [f"item {i}: {problem}" for i, item in enumerate(items) for problem in _problems(item)]
-    if not items:
-        problems = ["no items"]
     if problems:
         shown = problems[:10] + [f"and {len(problems) - 10} more"] * (len(problems) > 10)
-        raise ValueError(f"evaluation task {name} cannot be scored:\n  " + "\n  ".join(shown) + "\nCorrect its file.")
+        listed = "\n  ".join(shown)
+        raise ValueError(
+            f"evaluation task {name} cannot be scored:\n  {listed}\n`dvc repro -f prepare` writes its items again"
+        )
 
 
 def _problems(item: Mapping[str, Any]) -> list[str]:

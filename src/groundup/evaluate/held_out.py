@@ -16,23 +16,21 @@ class TestSet:
     documents: list[Row]
     num_documents_in_split: int
     tasks: dict[str, list[Row]]
+    empty_tasks: list[str]  # for which the data hold nothing
     prompts: list[Row]
 
 
 def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateParams) -> TestSet:
-    """ValueError names the file that is empty or holds what cannot be scored."""
-    text, prompts = text / "test.jsonl", prompts / "test.jsonl"
-    documents = list(read_jsonl(text, ("text", "source")))
+    """ValueError names what cannot be scored."""
+    documents = list(read_jsonl(text / "test.jsonl", ("text", "source")))
     tasks = {path.stem: list(read_jsonl(path)) for path in sorted(evaluation.glob("*.jsonl"))}
     for name, items in tasks.items():
         check_items(items, name)
-    prompt_rows = list(read_jsonl(prompts, ("conversation_id", "messages", "reply")))
-    for path, rows in ((text, documents), (prompts, prompt_rows)):
-        if not rows:
-            raise ValueError(f"{path} is empty: raise prepare.splits.test or add data, then run prepare again")
+    prompt_rows = list(read_jsonl(prompts / "test.jsonl", ("conversation_id", "messages", "reply")))
     return TestSet(
         documents=draw(documents, params.num_documents, params.seed),
         num_documents_in_split=len(documents),
-        tasks=tasks,
+        tasks={name: items for name, items in tasks.items() if items},
+        empty_tasks=[name for name, items in tasks.items() if not items],
         prompts=draw(prompt_rows, params.num_prompts, params.seed),
     )

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from groundup.core.formats.needs import warnings
 from groundup.core.formats.records import body, read_records
 from groundup.prepare.card import write_card
 from groundup.prepare.clean.decontaminate import decontaminate
@@ -67,6 +68,8 @@ def prepare(
     write_quarantine(folders.values(), report / QUARANTINE_FILE)
     write_card(report, params, described, bad_rows, drops, pii, outputs)
     check_outputs(outputs, described, drops.counts)
+    for warning in warnings(outs):
+        logger.warning("prepare: %s", warning)
     return metrics(cleaned, bad_rows, drops.counts, pii.counts, outputs)
 
 
@@ -115,7 +118,7 @@ def check_outputs(outputs: Mapping[str, Sizes], sources: Iterable[StepResult], d
         )
     empty = [f"{name}/{stem}" for name, sizes in outputs.items() for stem, size in sizes.items() if not size["rows"]]
     if empty:
-        logger.warning("prepare: no rows for %s; the stages that need them will say so", ", ".join(empty))
+        logger.warning("prepare: no rows for %s: the stages leave out what they can do without", ", ".join(empty))
 
 
 def in_words(counts: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch.nn.functional import pad
+from torch.nn.utils import clip_grad_norm_
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import load_tokenizer
@@ -20,7 +21,7 @@ from groundup.core.model.llama import build_llama, num_parameters, save_model
 from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due, lightning_settings
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
-from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, set_up
+from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, require_finite_gradients, set_up
 from groundup.pretrain.cross_entropy import linear_cross_entropy
 from groundup.pretrain.data import ShardDataModule
 from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
@@ -31,6 +32,7 @@ from groundup.runner.params.training import ModelParams, PretrainParams, Runtime
 logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 16
+RATES = "pretrain.learning_rate or pretrain.muon_learning_rate"
 
 
 def places_that_predict(position_ids: torch.Tensor) -> torch.Tensor:
@@ -63,10 +65,21 @@ class PretrainModule(L.LightningModule):
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(
                 f"pretrain: the loss is {loss.item()} at step {self.global_step}, so training stopped before the "
-                "weights took it; lower pretrain.learning_rate or pretrain.muon_learning_rate"
+                f"weights took it; lower {RATES}"
             )
         self.log("loss", loss.detach())
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning clips by the norm, and stops where that is not finite."""
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        norm = clip_grad_norm_(weights, self.params.max_gradient_norm)
+        require_finite_gradients(norm.item(), f"pretrain: step {self.global_step}", RATES)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.log("learning_rate", optimizer.param_groups[0]["lr"])
@@ -135,7 +148,7 @@ def pretrain(
     context = model_params.context_length
     documents = list(read_jsonl(text / "val.jsonl", ("text", "source")))
     rows = TokenShards(shards, context)
-    check_inputs(tok, rows, shards, documents, text)
+    check_inputs(tok, rows, shards)
     data = ShardDataModule(rows, params)
     logger.info(
         "pretrain: %s parameters, %s tokens on %s (%s, %d threads)",
@@ -154,8 +167,7 @@ def pretrain(
     final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
     if not math.isfinite(final.overall):
         raise NonFiniteLossError(
-            f"pretrain: val_bits_per_byte is {final.overall} at the end: the last steps diverged; lower "
-            "pretrain.learning_rate or pretrain.muon_learning_rate"
+            f"pretrain: val_bits_per_byte is {final.overall} at the end: the last steps diverged; lower {RATES}"
         )
     save_model(model, tok, out, CARD)
     write_samples(model, tok, documents, report, params)
@@ -174,18 +186,12 @@ def pretrain(
     }
 
 
-def check_inputs(
-    tok: PreTrainedTokenizerFast, tokens: TokenShards, shards: Path, documents: list[Row], text: Path
-) -> None:
+def check_inputs(tok: PreTrainedTokenizerFast, tokens: TokenShards, shards: Path) -> None:
     """ValueError for what would else come out in the middle of training."""
     if tokens.largest_token >= len(tok):
         raise ValueError(
             f"{shards} holds the token {tokens.largest_token}, but the tokenizer has {len(tok)}: they come from two "
             "runs; `dvc repro tokenizer` makes both again"
-        )
-    if not documents:
-        raise ValueError(
-            f"{text / 'val.jsonl'} is empty, so there is nothing to validate on: raise prepare.splits.val or add text"
         )
 
 
@@ -212,7 +218,6 @@ def trainer_settings(params: PretrainParams, runtime: RuntimeParams, device: str
     return lightning_settings(runtime, device) | {
         "max_steps": params.num_steps,
         "accumulate_grad_batches": params.accumulate,
-        "gradient_clip_val": params.max_gradient_norm,
     }
 
 

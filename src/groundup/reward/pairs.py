@@ -47,7 +47,7 @@ def load_pairs(
     path: Path, tokenizer: PreTrainedTokenizerFast, max_length: int, groups: Collection[str]
 ) -> tuple[list[Pair], int]:
     """(pairs of these groups, how many of them were left out because a side is over max_length)."""
-    pairs, num_others = [], 0
+    pairs = []
     for number, row in enumerate(read_jsonl(path, COLUMNS), start=1):
         if row["kind"] not in GROUP_OF_KIND:
             raise ValueError(
@@ -55,12 +55,11 @@ def load_pairs(
                 f"{restore(path.parent)}"
             )
         if GROUP_OF_KIND[row["kind"]] not in groups:
-            num_others += 1
             continue
         chosen, rejected = (render(tokenizer, row[side], reply_next=False) for side in ("chosen", "rejected"))
         pairs.append(Pair(chosen, rejected, row))
     kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= max_length]
-    if not kept and (pairs or not num_others):
+    if pairs and not kept:
         raise ValueError(
             f"{path.name}: none of {len(pairs)} preference pairs fits reward.max_length {max_length}; raise it, or "
             "lower prepare.preferences.excerpt_turns or min_rating_gap"

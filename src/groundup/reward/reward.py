@@ -15,8 +15,8 @@ from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import VariationalHead, fold, save_head
 from groundup.core.training.cost import Cost, write_cost
-from groundup.core.training.runtime import Log, draw, set_up, trl_runtime
-from groundup.core.training.trl_callbacks import Curves, fit
+from groundup.core.training.runtime import Log, draw, set_up
+from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
 from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import (
     PREFERENCE,
@@ -88,27 +88,15 @@ def train_reward(
         pairs=pairs["train"],
         weights=[weights[pair.group] for pair in pairs["train"]],
         config=RewardConfig(
-            output_dir=str(checkpoints.folder),
-            seed=params.seed,
-            num_train_epochs=params.num_epochs,
-            per_device_train_batch_size=params.batch_size,
-            max_length=params.max_length,
-            learning_rate=params.learning_rate,
-            weight_decay=params.weight_decay,
-            warmup_steps=params.warmup_fraction,
-            lr_scheduler_type="linear",
-            max_grad_norm=params.max_gradient_norm,
+            **epoch_settings(params, checkpoints, runtime, torch_device),
             center_rewards_coefficient=params.center_coefficient,
             disable_dropout=params.dropout == 0,
-            logging_steps=params.log_every,
-            save_steps=params.checkpoint_every,
             train_sampling_strategy="sequential",  # draw_pairs has put the pairs into their order
-            **trl_runtime(runtime, torch_device),
         ),
         variational=params.variational,
     )
     curves = Curves("reward", log, params.validate_every, lambda trained: accuracies(trained, "val", pairs["val"]))
-    seconds = fit(trainer, curves, checkpoints, num_copies=3)
+    seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="reward.learning_rate")
     export(trainer.model, tokenizer, pairs["train"], out, params)
     scorer = RewardScorer.load(out, torch_device)
     scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}
@@ -173,6 +161,11 @@ def say_what_there_is(pairs: Mapping[str, Sequence[Pair]], num_too_long: int) ->
             "reward: %d train, %d val, %d test %s pairs", *(len(of_group(pairs[s], group)) for s in SPLITS), group
         )
     logger.info("reward: %d pairs left out as too long", num_too_long)
+    if empty := [split for split in SPLITS if not pairs[split]]:
+        raise ValueError(
+            f"reward: no pair of {' and '.join(empty)} can be used: raise reward.sampled.weight, reward.max_length or "
+            "prepare.splits, or add a source that yields chats or preferences"
+        )
     if lacking := [split for split in SPLITS if not of_group(pairs[split], PREFERENCE)]:
         logger.warning(
             "there are no rated or given pairs in %s: the report, heldout_accuracy too, is of all pairs, so of which "

@@ -17,8 +17,8 @@ from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import num_parameters, save_model
 from groundup.core.training.adapters import add_adapter, merge_adapter
 from groundup.core.training.cost import Cost, write_cost
-from groundup.core.training.runtime import Log, draw, set_up, trl_runtime
-from groundup.core.training.trl_callbacks import Curves, fit
+from groundup.core.training.runtime import Log, draw, set_up
+from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.training import RuntimeParams, SftParams
 from groundup.sft.chat_examples import ChatExample, check_chats, tokenize_chats
@@ -78,21 +78,9 @@ def train_sft(
         processing_class=tokenizer,
         train_dataset=Dataset.from_list([asdict(example) for example in train.examples]),
         args=SFTConfig(
-            output_dir=str(checkpoints.folder),
-            seed=params.seed,
-            num_train_epochs=params.num_epochs,
-            per_device_train_batch_size=params.batch_size,
+            **epoch_settings(params, checkpoints, runtime, torch_device),
             gradient_accumulation_steps=params.accumulate,
-            max_length=params.max_length,
             packing=True,  # the loss is on the assistant's tokens only: the examples bring assistant_masks
-            learning_rate=params.learning_rate,
-            weight_decay=params.weight_decay,
-            warmup_steps=params.warmup_fraction,
-            lr_scheduler_type="linear",
-            max_grad_norm=params.max_gradient_norm,
-            logging_steps=params.log_every,
-            save_steps=params.checkpoint_every,
-            **trl_runtime(runtime, torch_device),
         ),
     )
     curves = Curves(
@@ -101,7 +89,7 @@ def train_sft(
         params.validate_every,
         lambda trained: {"val_loss": assistant_loss(trained, val.examples, tokenizer.pad_token_id)},
     )
-    seconds = fit(trainer, curves, checkpoints, num_copies=3)
+    seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="sft.learning_rate")
     save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
     # The trainer's model keeps TRL's patched forward, so figures and samples come from what was saved.
     model = AutoModelForCausalLM.from_pretrained(out, use_safetensors=True).to(torch_device).eval()

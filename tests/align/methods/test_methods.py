@@ -6,11 +6,12 @@ from typing import Any, get_args
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Trainer
 
 from groundup.align.methods import METHODS as REGISTERED
 from groundup.align.methods.dpo import make_pairs
 from groundup.align.methods.grpo import GroupReward
+from groundup.align.methods.ppo.module import Ppo
 from groundup.core.training.runtime import NonFiniteLossError
 from groundup.runner.interruption import Terminated
 from groundup.runner.params.align import AlignParams, Method
@@ -161,6 +162,32 @@ def test_a_loss_that_is_not_finite_names_its_iteration(run_align: AlignRun, meth
     diverging[method] |= {"learning_rate": 1e30}
     with pytest.raises((NonFiniteLossError, ValueError), match=r"learning_rate|lower the learning rate"):
         run_align("run", **diverging)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "ppo"])
+def test_gradients_that_are_not_finite_stop_before_the_step(
+    run_align: AlignRun, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def spoil(model: torch.nn.Module) -> None:
+        next(weight.grad for weight in model.parameters() if weight.grad is not None).view(-1)[0] = float("nan")
+
+    step, backward = Trainer.training_step, Ppo.manual_backward
+
+    def spoiled_step(trainer: Trainer, model: torch.nn.Module, *rest: Any) -> torch.Tensor:
+        loss = step(trainer, model, *rest)
+        spoil(model)
+        return loss
+
+    def spoiled_backward(ppo: Ppo, loss: torch.Tensor) -> None:
+        backward(ppo, loss)
+        spoil(ppo.value_model)
+
+    monkeypatch.setattr(Trainer, "training_step", spoiled_step)
+    monkeypatch.setattr(Ppo, "manual_backward", spoiled_backward)
+    where = "value model, iteration 1" if method == "ppo" else "step 1"
+    match = rf"align: {where}: the norm of the gradients is nan.*lower align\.{method}\.learning_rate"
+    with pytest.raises(NonFiniteLossError, match=match):
+        run_align("run", **({} if method == "ppo" else settings(method)))
 
 
 @pytest.mark.parametrize("method", ["rloo", "grpo"])

@@ -4,8 +4,13 @@ import json
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
-from groundup.core.training.runtime import draw
+import torch
+
+from groundup.app.chat.loading import Models
+from groundup.core.training.runtime import draw, set_up
+from groundup.runner.params.training import RuntimeParams
 
 
 def test_the_seed_decides_what_is_drawn() -> None:
@@ -14,6 +19,16 @@ def test_the_seed_decides_what_is_drawn() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
     assert all(part == sorted(set(part)) and len(part) == 10 for part in drawn)
     assert draw(rows, 100, seed=1) == draw(rows, None, seed=1) == rows
+
+
+def test_no_process_takes_attention_of_cudnn(tmp_path: Path) -> None:
+    for start in (
+        lambda: set_up(RuntimeParams(num_threads=1, precision="fp32"), "cpu", seed=1),
+        lambda: Models(tmp_path, torch.device("cpu")),  # chat, page and server
+    ):
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        start()
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 FAULTS = """

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -168,6 +169,30 @@ def test_one_that_stays_busy_stops_the_stage_and_keeps_what_it_said(stub: Stub, 
     with pytest.raises(ValueError, match=r"answered 503 .*set evaluate\.judge to builtin"):
         referee(stub, tmp_path).judge(BATCH)
     assert len(referee(stub, tmp_path).known) == 1
+
+
+def test_what_is_in_flight_when_a_request_fails_is_kept_and_paid_once(stub: Stub, tmp_path: Path) -> None:
+    failed = Event()
+
+    def answer(case: dict[str, Any]) -> Answer:
+        if case["reply_b"] == "fails":
+            failed.set()
+            return 400, {"error": {"message": "no"}}
+        failed.wait(5)
+        time.sleep(0.2)  # the failure is known by then
+        return completion("A", prompt_tokens=1000)
+
+    batch = [Comparison(CHAT, "lovely", name) for name in ("fails", "paid", "never sent")]
+    stub.answer = answer
+    judge = referee(stub, tmp_path, concurrency=2, max_retries=0)
+    with pytest.raises(ValueError, match="answered 400"):
+        judge.judge(batch)
+    assert sorted(case["reply_b"] for case in stub.cases) == ["fails", "paid"]
+    stub.answer = lambda _: completion("B", prompt_tokens=1000)
+    again = referee(stub, tmp_path)
+    assert outcomes(again.judge(batch)) == [0.0, 1.0, 0.0]
+    assert again.num_asked == 2
+    assert again.cost == pytest.approx(3 * (1000 * 1.0 + 2.0) / 1e6)  # the first one's counts as well
 
 
 def test_one_that_hangs_is_given_up(stub: Stub, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from groundup.align.context import Context, Metrics
-from groundup.align.methods.updates import Updates, common_config, train
+from groundup.align.methods.updates import Updates, common_settings, train
 from groundup.align.seeds import PAIRS, derived_seed
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
@@ -52,7 +52,9 @@ def train_dpo(context: Context) -> Metrics:
     trainer = TokenPairsTrainer(
         model=worker.policy.trained,
         args=DPOConfig(
-            **common_config(context, params.dpo.learning_rate, params.dpo.beta),
+            **common_settings(context, params.dpo.learning_rate),
+            beta=params.dpo.beta,
+            disable_dropout=True,
             num_train_epochs=params.num_epochs,
             max_length=None,
         ),

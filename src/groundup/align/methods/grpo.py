@@ -11,7 +11,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from groundup.align.context import Context, Metrics
 from groundup.align.controllers import LengthControl
-from groundup.align.methods.updates import Updates, common_config, train
+from groundup.align.methods.updates import Updates, common_settings, train
 from groundup.core.model.generation import distinct_2
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
@@ -62,7 +62,9 @@ def train_grpo(context: Context) -> Metrics:
     updates = Updates(context, length_control)
     updates.start()
     config = (RLOOConfig if is_rloo else GRPOConfig)(
-        **common_config(context, method.learning_rate, method.beta),
+        **common_settings(context, method.learning_rate),
+        beta=method.beta,
+        disable_dropout=True,
         num_train_epochs=1,  # of rows that hold the prompts of all iterations in their order
         shuffle_dataset=False,
         generation_batch_size=params.rollout.batch_size,

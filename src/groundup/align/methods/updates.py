@@ -1,7 +1,6 @@
 """Between the updates of a TRL trainer: iterations as PPO counts them, curves, validation, checkpoints."""
 
 import logging
-import math
 import time
 from typing import Any
 
@@ -11,8 +10,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from groundup.align.alarms import KL
 from groundup.align.context import Context, Metrics
 from groundup.align.controllers import LengthControl
-from groundup.core.training.runtime import NonFiniteLossError, trl_runtime
-from groundup.core.training.trl_callbacks import fit, named
+from groundup.core.training.runtime import trl_runtime
+from groundup.core.training.trl_callbacks import fit, named, require_finite
 from groundup.runner.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -98,23 +97,15 @@ class Updates(TrainerCallback):
         self.validation.validate(iteration, lambda: {"policy": self.policy.weights()})
         self.policy.trained.train()
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **unused: Any,
-    ) -> None:
-        values = named(logs, NAMES)
-        if not values:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any) -> None:
+        if not (values := named(objects["logs"], NAMES)):
             return
         iteration = self._iteration(state.global_step, state)
-        if bad := [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]:
-            raise NonFiniteLossError(
-                f"align: {', '.join(bad)} in iteration {iteration}; lower align.{self.params.method}.learning_rate, "
-                "or look for non-finite weights in the SFT or reward model"
-            )
+        require_finite(
+            values,
+            f"align: {{}} in iteration {iteration}; lower align.{self.params.method}.learning_rate, or look for "
+            "non-finite weights in the SFT or reward model",
+        )
         self.log(iteration, **self.sampled, **values)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any) -> None:
@@ -127,8 +118,8 @@ class Updates(TrainerCallback):
         torch.save(state_dict, self.checkpoints.folder / f"checkpoint-{state.global_step}" / STATE)
 
 
-def common_config(context: Context, learning_rate: float, beta: float) -> dict[str, Any]:
-    """What the configs of all methods share."""
+def common_settings(context: Context, learning_rate: float) -> dict[str, Any]:
+    """Training arguments that all methods have in common."""
     params = context.params
     return {
         "output_dir": str(context.checkpoints.folder),
@@ -139,8 +130,6 @@ def common_config(context: Context, learning_rate: float, beta: float) -> dict[s
         # As a share of all updates; 0 is none.
         "warmup_steps": params.warmup_iterations / params.num_iterations,
         "max_grad_norm": params.max_gradient_norm,
-        "beta": beta,
-        "disable_dropout": True,
         **trl_runtime(context.runtime, context.device),
     }
 
@@ -148,5 +137,6 @@ def common_config(context: Context, learning_rate: float, beta: float) -> dict[s
 def train(trainer: Trainer, updates: Updates, checkpoints: Checkpoints) -> Metrics:
     """Continue to the end; nothing if that was reached, or training had stopped."""
     if not updates.stopped_early:
-        fit(trainer, updates, checkpoints, num_copies=4)  # with two moments, and the best policy so far
+        # Copies: with two moments, and the best policy so far.
+        fit(trainer, updates, checkpoints, num_copies=4, learning_rate=f"align.{updates.params.method}.learning_rate")
     return {"stopped_early": updates.stopped_early or "no"}

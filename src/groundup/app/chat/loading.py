@@ -8,6 +8,7 @@ import torch
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.formats.chat_format import END, SPECIAL_TOKENS, load_tokenizer
 from groundup.core.model.check import CAUSAL, REWARD, check_model
+from groundup.core.model.kernels import avoid_cudnn_attention
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
 from groundup.runner.environment import main_root, tracking_store
@@ -20,6 +21,7 @@ class Models:
     """Each is loaded when it is first asked for, and kept."""
 
     def __init__(self, root: Path, device: torch.device) -> None:
+        avoid_cudnn_attention()
         self.root = root
         self.device = device
         self._assistants: dict[str, Assistant] = {}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -29,9 +30,23 @@ def add_adapter(model: PreTrainedModel, lora: LoraParams) -> PeftModel:
     )
 
 
+def merged(model: PeftModel) -> PreTrainedModel:
+    """The plain model with the adapter in its weights, made of `model` itself.
+
+    An adapter of lm_head unties it from the input embeddings: in a shared weight it would change those as well.
+    """
+    plain = model.get_base_model()
+    head = plain.get_output_embeddings()
+    if isinstance(head, BaseTunerLayer) and plain.config.tie_word_embeddings:
+        weight = head.get_base_layer().weight
+        head.get_base_layer().weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+        plain.config.tie_word_embeddings = False
+    return model.merge_and_unload()
+
+
 def merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     """Save a LoRA model's adapter and return the model with it merged; a plain model is returned as it is."""
     if isinstance(model, PeftModel):
         model.save_pretrained(adapter)
-        return model.merge_and_unload()
+        return merged(model)
     return model

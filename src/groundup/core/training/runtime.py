@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import math
 import os
 import random
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from groundup.core.model.kernels import avoid_cudnn_attention
 from groundup.runner.params.training import RuntimeParams
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,16 @@ LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 class NonFiniteLossError(ValueError):
     """Training cannot continue; the message names the step."""
+
+
+def require_finite_gradients(norm: float, where: str, rates: str) -> None:
+    """Before the optimizer's step. `where`: stage and step; `rates`: the params of the learning rates."""
+    if not math.isfinite(norm):
+        raise NonFiniteLossError(
+            f"{where}: the norm of the gradients is {norm}, so training stopped before the weights took them. The "
+            "loss was finite: if it was small and steady, suspect a kernel (attention in bf16 on a GPU above all) and "
+            f"set runtime.precision to fp32; if it rose, lower {rates}"
+        )
 
 
 class Log(Protocol):
@@ -39,6 +51,7 @@ def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.set_num_threads(runtime.num_threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    avoid_cudnn_attention()
     # Nothing here reads memory that it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()

@@ -1,4 +1,4 @@
-"""What the TRL stages share: curves into the stage's log, checkpoints to resume from, one way to train."""
+"""What the TRL stages share: settings, curves into the stage's log, checkpoints to resume from, one way to train."""
 
 import logging
 import math
@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+from torch.nn.utils import get_total_norm
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -18,8 +20,9 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 
 from groundup.core.training.progress import ProgressReport
-from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes
+from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, require_finite_gradients, trl_runtime
 from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.params.training import RewardParams, RuntimeParams, SftParams
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +39,36 @@ NAMES = {
 }
 
 
-def named(logs: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, float]:
+def named(logs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
     """Of what a trainer logs, what has a name of ours."""
-    return {names[name]: float(value) for name, value in (logs or {}).items() if name in names}
+    return {names[name]: float(value) for name, value in logs.items() if name in names}
+
+
+def require_finite(values: Mapping[str, float], message: str) -> None:
+    """`{}` in the message stands for what is not finite."""
+    if bad := [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]:
+        raise NonFiniteLossError(message.format(", ".join(bad)))
+
+
+def epoch_settings(
+    params: SftParams | RewardParams, checkpoints: Checkpoints, runtime: RuntimeParams, device: torch.device
+) -> dict[str, Any]:
+    """What sft and reward set alike: the rate rises, then falls to zero over all epochs."""
+    return {
+        "output_dir": str(checkpoints.folder),
+        "seed": params.seed,
+        "num_train_epochs": params.num_epochs,
+        "per_device_train_batch_size": params.batch_size,
+        "max_length": params.max_length,
+        "learning_rate": params.learning_rate,
+        "weight_decay": params.weight_decay,
+        "warmup_steps": params.warmup_fraction,
+        "lr_scheduler_type": "linear",
+        "max_grad_norm": params.max_gradient_norm,
+        "logging_steps": params.log_every,
+        "save_steps": params.checkpoint_every,
+        **trl_runtime(runtime, device),
+    }
 
 
 class Curves(TrainerCallback):
@@ -54,28 +84,18 @@ class Curves(TrainerCallback):
         self._progress: ProgressReport | None = None
         self._loss = math.nan
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **unused: Any,
-    ) -> None:
-        values = named(logs, NAMES)
-        if not values:
-            return
-        self._check_finite(state.global_step, values)
-        self.log(state.global_step, **values)
-        self._loss = values.get("loss", self._loss)
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any) -> None:
+        if values := named(objects["logs"], NAMES):
+            self._write(state.global_step, values)
+            self._loss = values.get("loss", self._loss)
 
-    def _check_finite(self, step: int, values: dict[str, float]) -> None:
-        bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            raise NonFiniteLossError(
-                f"{self.stage}: {', '.join(bad)} at step {step}, or up to {self.stage}.log_every steps before it; "
-                f"lower {self.stage}.learning_rate, or look for non-finite weights in the model it started from"
-            )
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        require_finite(
+            values,
+            f"{self.stage}: {{}} at step {step}, or up to {self.stage}.log_every steps before it; "
+            f"lower {self.stage}.learning_rate, or look for non-finite weights in the model it started from",
+        )
+        self.log(step, **values)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
@@ -89,10 +109,23 @@ class Curves(TrainerCallback):
             model.eval()
             values = self.validate(model)
             model.train()
-            self._check_finite(state.global_step, values)
-            self.log(state.global_step, **values)
+            self._write(state.global_step, values)
             described = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
             logger.info("%s %d/%d  %s", self.stage, state.global_step, state.max_steps, described)
+
+
+class FiniteGradients(TrainerCallback):
+    """Stops before a step whose gradients are not finite: clipped by such a norm they would make the weights NaN."""
+
+    def __init__(self, rate: str) -> None:
+        self.rate = rate
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
+        gradients = [weight.grad for weight in objects["model"].parameters() if weight.grad is not None]
+        where = f"{self.rate.partition('.')[0]}: step {state.global_step + 1}"
+        require_finite_gradients(get_total_norm(gradients).item(), where, self.rate)
 
 
 class KeepCheckpoints(TrainerCallback):
@@ -119,12 +152,15 @@ class KeepCheckpoints(TrainerCallback):
         self.checkpoints.seal(state.global_step, self._start)
 
 
-def fit(trainer: Trainer, callback: TrainerCallback, checkpoints: Checkpoints, num_copies: int) -> float:
+def fit(
+    trainer: Trainer, callback: TrainerCallback, checkpoints: Checkpoints, num_copies: int, learning_rate: str
+) -> float:
     """Train as `run_trainer` does where there is room for the checkpoints; the seconds it took.
 
-    A checkpoint has `num_copies` of the trained weights: 3 with AdamW's two moments.
+    A checkpoint has `num_copies` of the trained weights: 3 with AdamW's two moments. `learning_rate`: its param.
     """
     trainer.remove_callback(PrinterCallback)  # `callback` speaks for it
+    trainer.add_callback(FiniteGradients(learning_rate))
     trainer.add_callback(callback)
     trainer.add_callback(KeepCheckpoints(checkpoints))
     trained = num_bytes(weight for weight in trainer.model.parameters() if weight.requires_grad)

@@ -5,6 +5,7 @@ from typing import Any
 
 from groundup.evaluate.gold import Absent
 from groundup.evaluate.measures.measure import Context, Measure
+from groundup.evaluate.pairwise.server import judge_server
 from groundup.evaluate.pairwise.tournament import Standings, gold_standings, make_entrants
 from groundup.evaluate.shown import MODELS, Cell, Row, Section, Shown, Table
 from groundup.runner.files import write_json
@@ -18,6 +19,8 @@ class Ratings(Measure):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.standings: list[Standings] = []
+        if context.params.judge == "openai":
+            judge_server(context.params.openai)
 
     def of_all(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         context, params = self.context, self.context.params

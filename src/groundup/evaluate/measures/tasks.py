@@ -64,7 +64,7 @@ class Tasks(Measure):
         )
         return Shown(
             tiles=[Tile("Bits per byte, base", number(base[BITS_PER_BYTE]), compared)],
-            sentences=[_bits(metrics), *task_sentences(aligned, list(self.sizes))],
+            sentences=[_bits(metrics), *task_sentences(aligned, list(self.sizes)), *self._left_out()],
             sections=[Section("Tasks", hint, [self._table(metrics, ngram)])],
             method=[
                 f"Bits per byte: {metrics['num_documents']} of the {self.context.test_set.num_documents_in_split} "
@@ -78,6 +78,10 @@ class Tasks(Measure):
                 "Chance of a byte is 1 in 256.",
             ],
         )
+
+    def _left_out(self) -> list[str]:
+        names = ", ".join(name.replace("_", " ") for name in self.context.test_set.empty_tasks)
+        return [f"Left out, since the test split of the data has no item for them: {names}."] if names else []
 
     def _table(self, metrics: Mapping[str, Any], ngram: str) -> Table:
         baselines = {"unigram": "Unigram", "ngram": ngram, "untrained": "Untrained"}

@@ -11,9 +11,9 @@ import numpy as np
 from groundup.core.training.runtime import draw
 from groundup.evaluate.intervals import Metrics
 from groundup.evaluate.pairwise.games import Games
+from groundup.evaluate.pairwise.server import judge_server
 from groundup.evaluate.pairwise.tournament import Entrants, Standings, standings
 from groundup.evaluate.pairwise.verdicts import Comparison, Referee
-from groundup.runner.environment import judge_access
 from groundup.runner.params.evaluate import EvaluateParams
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,7 @@ class Tally:
 
 def openai_standings(params: EvaluateParams, kept: Path, entrants: Entrants) -> Standings:
     """As openai_games has them played; kept: the file that keeps them."""
-    url, key = judge_access()
-    referee = Referee(params.openai, params.openai.base_url or url, key, kept)
+    referee = Referee(params.openai, *judge_server(params.openai), kept)
     games, tally = openai_games(referee, entrants, params)
     found = standings("openai", games, ["sft", "base"], entrants, params)
     return replace(found, metrics=found.metrics | tally.figures(referee.cost))

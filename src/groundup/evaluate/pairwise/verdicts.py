@@ -8,10 +8,11 @@ import json
 import logging
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from threading import Event, Lock
+from typing import Any, TextIO
 
 from openai import APIConnectionError, APIStatusError, OpenAI
 
@@ -68,6 +69,8 @@ class Referee:
         self.cost = 0.0  # dollars
         self.num_asked = 0  # of this process
         self.is_spent = False
+        self.lock = Lock()  # of the file and of what is known
+        self.has_ended = Event()  # the present batch: all is answered, or a request failed
 
     def judge(self, batch: Sequence[Comparison]) -> list[Verdict] | None:
         """None once the budget is spent; what was kept counts like what is asked now, so a rerun ends there too."""
@@ -78,19 +81,36 @@ class Referee:
             self.is_spent = True
             return None
         unknown = {key: request for key, request in requests.items() if key not in self.known}
-        with ThreadPoolExecutor(self.params.concurrency) as pool, self._opened() as file:
-            for key, verdict in zip(unknown, pool.map(self._ask, unknown.values()), strict=True):
-                self.known[key] = verdict
-                file.write("\n" + json.dumps({"key": key, **asdict(verdict)}))
-                file.flush()
-                self.num_asked += 1
+        self.has_ended.clear()
+        with self._opened() as file, ThreadPoolExecutor(self.params.concurrency) as pool:
+            asked = [pool.submit(self._ask_and_keep, key, request, file) for key, request in unknown.items()]
+            try:
+                for answered in as_completed(asked):
+                    answered.result()
+            finally:
+                self.has_ended.set()  # what is in flight is paid for: it is waited for, and kept
         self.cost += sum(
             self._price(self.known[key].prompt_tokens, self.known[key].completion_tokens) for key in sorted(unpaid)
         )
         self.paid |= unpaid
         return [self.known[self._key(self._request(comparison))] for comparison in batch]
 
-    def _opened(self) -> Any:
+    def _ask_and_keep(self, key: str, request: list[Message], file: TextIO) -> None:
+        """Writes the verdict as soon as it is there, whatever becomes of the others; after a failure asks no more."""
+        if self.has_ended.is_set():
+            return
+        try:
+            verdict = self._ask(request)
+        except ValueError:
+            self.has_ended.set()
+            raise
+        with self.lock:
+            self.known[key] = verdict
+            file.write("\n" + json.dumps({"key": key, **asdict(verdict)}))
+            file.flush()
+            self.num_asked += 1
+
+    def _opened(self) -> TextIO:
         self.kept.parent.mkdir(parents=True, exist_ok=True)
         return self.kept.open("a", encoding="utf-8", newline="\n")
 

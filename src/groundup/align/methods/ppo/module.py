@@ -25,8 +25,11 @@ from groundup.align.rollout import Rollout, RolloutWorker
 from groundup.align.seeds import derived_seed
 from groundup.align.tokens import TokenBatch, token_logprobs, token_values
 from groundup.core.rollout.rewards.shaping import shaped_rewards
-from groundup.core.training.runtime import NonFiniteLossError, seed_everything
+from groundup.core.training.runtime import NonFiniteLossError, require_finite_gradients, seed_everything
 from groundup.runner.params.align import AlignParams
+
+MODELS = ("policy", "value model")  # as the optimizer's groups
+RATES = "align.ppo.learning_rate or align.ppo.value_learning_rate"
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,10 @@ class Ppo(L.LightningModule):
                 for batch_rows, batch in batches:
                     for name, total in self.accumulate_gradients(experience, batch_rows, batch, num_tokens).items():
                         totals[name] += total
-                for group in self.optimizer.param_groups:  # apart: the value model's gradients are far larger
-                    clip_grad_norm_(group["params"], params.max_gradient_norm)
+                for model, group in zip(MODELS, self.optimizer.param_groups, strict=True):
+                    # Apart: the value model's gradients are far larger.
+                    norm = clip_grad_norm_(group["params"], params.max_gradient_norm)
+                    require_finite_gradients(norm.item(), f"align: {model}, iteration {self.iteration}", RATES)
                 optimizer.step()
         return {name: total / (params.num_epochs * int(mask.sum())) for name, total in totals.items()}
 
@@ -181,9 +186,8 @@ class Ppo(L.LightningModule):
         if not loss.isfinite():
             raise NonFiniteLossError(
                 f"align: the loss of iteration {self.iteration} is {loss.item()} (policy "
-                f"{totals['policy_loss'].item()}, value {totals['value_loss'].item()}); lower "
-                "align.ppo.learning_rate or align.ppo.value_learning_rate, or look for non-finite weights in the SFT "
-                "or reward model"
+                f"{totals['policy_loss'].item()}, value {totals['value_loss'].item()}); lower {RATES}, or look for "
+                "non-finite weights in the SFT or reward model"
             )
         self.manual_backward(loss / num_tokens)
         return {name: total.item() for name, total in totals.items()}
