@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.runner.files import dvc_md5, files_below, publish
+from groundup.runner.files import dvc_md5, files_below, publishing
 from tests.conftest import ROOT
 
 ELSEWHERE = {
@@ -58,7 +58,8 @@ def test_what_is_published_stays_readable_and_never_executable(tmp_path: Path, u
         staged = tmp_path / "staged"
         staged.mkdir()
         (staged / "model.json").write_text("{}", encoding="utf-8")
-        publish([(staged, tmp_path / "out")])
+        with publishing([(staged, tmp_path / "out")]):
+            pass
     finally:
         os.umask(old)
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o777 & ~umask

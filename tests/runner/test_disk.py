@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.disk import DiskError, free_bytes, writing
-from groundup.runner.files import files_below, publish
+from groundup.runner.files import files_below, publishing
 from groundup.runner.interruption import Interruption
 from tests.small_disk import fill, make_read_only, make_writable, small_disk
 
@@ -111,13 +111,14 @@ def test_a_publication_that_does_not_fit_changes_no_target(disk: Path, tmp_path:
     ballast = fill(disk, leave_bytes=1_000_000)
     if read_only:
         make_read_only(disk)
-    with pytest.raises(DiskError, match=r"could not be written to .*disk: the disk is"):
-        publish(copies)
+    with pytest.raises(DiskError, match=r"could not be written to .*disk: the disk is"), publishing(copies):
+        pytest.fail("it was written")
     if read_only:
         make_writable(disk)
     assert [path.relative_to(disk).as_posix() for path in files_below(disk)] == ["a/old", "b/old", "ballast"]
     ballast.unlink()
-    publish(copies)
+    with publishing(copies):
+        pass
     assert [path.relative_to(disk).as_posix() for path in files_below(disk)] == ["a/new", "b/new"]
     assert (staged[0] / "new").exists()
 

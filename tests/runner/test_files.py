@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from groundup.runner import files
-from groundup.runner.files import digest_path, dvc_md5, files_below, publish, write_json, write_text
+from groundup.runner.files import digest_path, dvc_md5, files_below, publishing, write_json, write_text
 from tests.conftest import ROOT
 
 
@@ -59,7 +59,8 @@ def test_dvc_md5_of_a_folder_is_what_dvc_records(tmp_path: Path) -> None:
 def test_publish_replaces_a_folder_and_keeps_the_staged_copy(tmp_path: Path) -> None:
     staged = make_tree(tmp_path / "staged", {"new.txt": "new"})
     target = make_tree(tmp_path / "artifacts/model", {"old.txt": "old"})
-    publish([(staged, target)])
+    with publishing([(staged, target)]):
+        pass
     assert [path.name for path in files_below(target)] == ["new.txt"]
     assert (staged / "new.txt").exists()
     assert [path.name for path in target.parent.iterdir()] == ["model"]
@@ -68,7 +69,8 @@ def test_publish_replaces_a_folder_and_keeps_the_staged_copy(tmp_path: Path) -> 
 def test_publish_clears_what_a_killed_publish_left(tmp_path: Path) -> None:
     staged = make_tree(tmp_path / "staged", {"new.txt": "new"})
     make_tree(tmp_path / "artifacts", {".model.publishing/half.txt": "h", ".model.old/old.txt": "o"})
-    publish([(staged, tmp_path / "artifacts/model")])
+    with publishing([(staged, tmp_path / "artifacts/model")]):
+        pass
     assert sorted(path.name for path in (tmp_path / "artifacts").iterdir()) == ["model"]
 
 

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from groundup.runner import stage as runner
 from groundup.runner.context import StageContext
+from groundup.runner.files import files_below
 from groundup.runner.fingerprint import InputsChangedError, take_fingerprint
 from groundup.runner.lock import locked
 from groundup.runner.pipeline import PipelineError, read_pipeline
@@ -183,6 +184,10 @@ def test_an_edit_while_the_stage_waits_for_mlflow_is_not_recorded(
     root: Path, monkeypatch: pytest.MonkeyPatch, edit: str
 ) -> None:
     path = root / ("params.yaml" if edit == "params.yaml" else "data/a.txt")
+    earlier = ("artifacts/text/train.txt", "metrics/prepare.csv", "metrics/prepare.json")
+    for name in earlier:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("earlier")
     before = path.read_text()
     finish = Tracker.finish
 
@@ -195,12 +200,15 @@ def test_an_edit_while_the_stage_waits_for_mlflow_is_not_recorded(
 
     with monkeypatch.context() as patched:
         patched.setattr(Tracker, "finish", edit_and_finish)
-        with pytest.raises(InputsChangedError, match=KEPT):
-            runner._run(root, "prepare", write_outs)
-    assert not (root / "metrics/prepare.json").exists()
-    path.write_text(before)
+        for body in (write_outs, never_called):  # the second time the finished result waits to be published
+            with pytest.raises(InputsChangedError, match=KEPT):
+                runner._run(root, "prepare", body)
+            path.write_text(before)
+            assert [(root / name).read_text() for name in earlier] == ["earlier"] * 3
+            assert [file.name for file in files_below(root / "artifacts")] == ["train.txt"]
     runner._run(root, "prepare", never_called)
-    assert (root / "metrics/prepare.json").exists()
+    assert (root / "artifacts/text/train.txt").read_text() == "hello"
+    assert "num_documents" not in json.loads((root / "metrics/prepare.json").read_text())
 
 
 def test_undeclared_paths_and_params_are_refused(root: Path) -> None:

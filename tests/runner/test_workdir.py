@@ -95,7 +95,7 @@ WINDOWS = {
     "before the first out": (os, "replace", 2, 0),
     "between the outs": (os, "replace", 3, 1),
     "before the curve": (os, "replace", 4, 2),
-    "before the record of the run": (runner, "describe_outs", 1, 3),
+    "before the record of the run": (runner, "describe_outs", 1, 0),
     "before the metrics file": (runner, "note_run", 1, 3),
 }
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -163,15 +164,17 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def publish(copies: Sequence[tuple[Path, Path]]) -> None:
+@contextmanager
+def publishing(copies: Sequence[tuple[Path, Path]]) -> Iterator[None]:
     """Put a copy of each staged path at its target; what is staged stays, for the case that DVC's commit fails.
 
-    No target changes before all copies are made, so a full disk changes none.
+    The copies are made before the block and renamed after it: a full disk or an error in the block changes no target.
     """
     try:
         for staged, target in copies:
             with writing(target.name, target.parent):
                 _copy(staged, _beside(target))
+        yield
     except BaseException:
         for _, target in copies:
             remove(_beside(target))

@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from groundup.runner.device import resolve_device
 from groundup.runner.disk import DiskError, writing
 from groundup.runner.environment import DVC_STAGE, main_root, set_environment
 from groundup.runner.figures import REPORTED, Record, check_finite, choose, numbers, reproducible, write_record
-from groundup.runner.files import publish, remove, write_json, write_text
+from groundup.runner.files import publishing, remove, write_json, write_text
 from groundup.runner.fingerprint import InputsChangedError, changed_deps, take_fingerprint
 from groundup.runner.interruption import Interruption, Terminated, end_with_dvc, listening
 from groundup.runner.lock import locked
@@ -125,18 +126,20 @@ def _run_tracked(
 ) -> None:
     tracker = Tracker(stage.root, stage.folder, start, problem)
     status = "FAILED"
-    try:
-        metrics = read_finished(stage.folder) or _train(stage, body)
-        _check_kept(stage, _changed_params(stage))
-        _publish(stage, tracker, metrics)
-        status = "FINISHED"
-    except Terminated:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.finish(status)
-    # It may have waited for MLflow; DVC hashes deps after the command and would record an edit as what was read.
-    _check_kept(stage, changed_deps(stage.root, stage.fingerprint) + _changed_params(stage))
+    with ExitStack() as outs:
+        try:
+            metrics = read_finished(stage.folder) or _train(stage, body)
+            _check_kept(stage, _changed_params(stage))
+            outs.enter_context(publishing(_copies(stage, tracker)))
+            _report(stage, tracker, metrics)
+            status = "FINISHED"
+        except Terminated:
+            status = "KILLED"
+            raise
+        finally:
+            tracker.finish(status)
+        # It may have waited for MLflow; DVC hashes deps after the command and would record an edit as what was read.
+        _check_kept(stage, changed_deps(stage.root, stage.fingerprint) + _changed_params(stage))
     note_run(stage.root, stage.fingerprint, metrics, tracker.run_id)
     record = Record(stage.fingerprint.value, choose(metrics, headlines))
     write_record(stage.root, stage.spec.name, record)
@@ -161,8 +164,8 @@ def _check_kept(stage: StageContext, changed: list[str]) -> None:
     """A result that is whole stays that of its fingerprint, whatever was edited since."""
     if changed:
         raise InputsChangedError(
-            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so its result is not recorded, but "
-            "kept: undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts from scratch"
+            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so its result is not published, "
+            "but kept: undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts from scratch"
         )
 
 
@@ -185,15 +188,19 @@ def _train(stage: StageContext, body: Body) -> dict[str, Any]:
     return metrics
 
 
-def _publish(stage: StageContext, tracker: Tracker, metrics: dict[str, Any]) -> None:
-    """Outs and the curve, then the record of the run; the metrics file is written last, by the caller."""
+def _copies(stage: StageContext, tracker: Tracker) -> list[tuple[Path, Path]]:
+    """Staged outs and curves, each with its target."""
+    for path in stage.spec.plots:
+        write_text(stage.export / path, curve_csv(read_curve(tracker.work)))
+    return [(stage.export / path, stage.root / path) for path in (*stage.spec.outs, *stage.spec.plots)]
+
+
+def _report(stage: StageContext, tracker: Tracker, metrics: dict[str, Any]) -> None:
+    """The record of the run, for MLflow."""
     registered = None
     if stage.spec.name == candidate.STAGE:
         report, digest = stage.export / candidate.REPORT, stage.fingerprint.digests[candidate.MODEL]
         registered = candidate.register_event(stage.root, tracker.work, report, metrics, digest)
-    for path in stage.spec.plots:
-        write_text(stage.export / path, curve_csv(read_curve(tracker.work)))
-    publish([(stage.export / path, stage.root / path) for path in (*stage.spec.outs, *stage.spec.plots)])
     # MLflow shows the value of the highest step, so final figures come after the curve.
     step = 1 + max((int(row["step"]) for row in read_curve(tracker.work)), default=0)
     tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs))
