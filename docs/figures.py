@@ -12,60 +12,85 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
+import pipeline_picture  # noqa: E402
 import reliability_figures  # noqa: E402
+from reliability_figures import table  # noqa: E402
 
 from groundup.runner.files import hash_file, read_object, write_json  # noqa: E402
 from groundup.runner.params import load_params  # noqa: E402
 from groundup.runner.params.selection import select  # noqa: E402
 from groundup.runner.pipeline import read_pipeline  # noqa: E402
 
-RESULTS = ROOT / "docs/results.json"  # every figure of the committed run
+RESULTS = ROOT / "docs/results.json"  # every figure of the committed run, and some of its replies
 TIMES = ROOT / "bench/pipeline/result.json"
 MODELS = ("base", "sft", "aligned")
-NUM_SAMPLES = 2
+NUM_SAMPLES = 1
+BLOCK = re.compile(r"(<!-- (\S+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something does not agree")
     check = parser.parse_args().check
-    missing = [] if check else write_results()
-    metrics = json.loads(RESULTS.read_text(encoding="utf-8"))
-    times = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else None
-    if times is None:
-        missing.append(f"{TIMES.relative_to(ROOT)} is missing: `python -m bench.pipeline` after `dvc repro` writes it")
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    fresh = replace_block(text, "figures", figures(metrics, times))
-    reliability = ROOT / "docs/reliability.md"
-    fresh_tested = tested = reliability.read_text(encoding="utf-8")
-    blocks, not_there = reliability_figures.blocks(ROOT, times)
-    missing += not_there
-    for name, content in blocks.items():
-        fresh_tested = replace_block(fresh_tested, name, content)
-    if not check:
-        replies = ROOT / "artifacts/reports/evaluate/replies.jsonl"
-        if replies.exists():
-            fresh = replace_block(fresh, "samples", samples(replies))
+    problems = lock_problems() if check else write_results()
+    contents, missing = blocks()
+    problems += missing
+    pages = {page: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+    fresh = {page: filled(text, contents) for page, text in pages.items()}
+    found = {name for text in pages.values() for _, name, _ in BLOCK.findall(text)}
+    problems += [f"no page has a block <!-- {name} --> ... <!-- /{name} -->" for name in contents.keys() - found]
+    problems += [f"nothing fills <!-- {name} -->" for name in found - contents.keys() if not (ROOT / name).is_file()]
+    fresh[ROOT / "docs/images/pipeline.svg"] = pipeline_picture.draw(read_pipeline(ROOT))
+    for path, text in fresh.items():
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        if check:
+            name = path.relative_to(ROOT).as_posix()
+            problems.append(f"{name} does not show the committed results: run `make figures`")
         else:
-            missing.append("artifacts/reports/evaluate/replies.jsonl is missing: run `dvc repro`")
-        readme.write_text(fresh, encoding="utf-8")
-        reliability.write_text(fresh_tested, encoding="utf-8")
-        return tell(missing)
-    problems = lock_problems() + missing
-    if fresh != text:
-        problems.append("README.md's figures are not those of docs/results.json: run `make figures`")
-    if fresh_tested != tested:
-        problems.append("docs/reliability.md's figures are not those that were measured: run `make figures`")
-    return tell(problems)
+            path.write_text(text, encoding="utf-8")
+    for problem in problems:
+        sys.stderr.write(problem + "\n")
+    return 1 if problems else 0
+
+
+def blocks() -> tuple[dict[str, str], list[str]]:
+    """The text of each block by its name, and what is missing for the others."""
+    results, times = read_object(RESULTS), read_object(TIMES)
+    reliability, missing = reliability_figures.blocks(ROOT, times)
+    options = read_object(ROOT / "bench/model_options.json")["options"]
+    contents = {
+        "figures": figures(results),
+        "samples": "\n\n".join(map(sample, results["samples"])),
+        "times": summary(results["pretrain"], times),
+        "model-options": model_options(options),
+    }
+    return contents | reliability, missing
+
+
+def filled(page: str, contents: dict[str, str]) -> str:
+    """The page with its blocks <!-- name --> ... <!-- /name --> refreshed; one named after a file holds it."""
+
+    def fill(match: re.Match[str]) -> str:
+        start, name, end = match.groups()
+        if name in contents:
+            return f"{start}{contents[name]}\n{end}"
+        path = ROOT / name
+        return f"{start}{path.read_text(encoding='utf-8')}{end}" if path.is_file() else match[0]
+
+    return BLOCK.sub(fill, page)
 
 
 def write_results() -> list[str]:
     """Take over the figures of the run whose artifacts are here; what is missing for that."""
     files = {stage: ROOT / f"{spec.report}/metrics.json" for stage, spec in read_pipeline(ROOT).items()}
-    if missing := [path.relative_to(ROOT).as_posix() for path in files.values() if not path.exists()]:
+    replies = files["evaluate"].with_name("replies.jsonl")
+    if missing := [path.relative_to(ROOT).as_posix() for path in (*files.values(), replies) if not path.exists()]:
         return [f"{', '.join(missing)} missing: run `dvc repro`; {RESULTS.name} stays as it is"]
-    write_json(RESULTS, {stage: without_gold(read_object(path)) for stage, path in files.items()})
+    results: dict[str, Any] = {stage: without_gold(read_object(path)) for stage, path in files.items()}
+    rows = map(json.loads, replies.read_text(encoding="utf-8").splitlines()[:NUM_SAMPLES])
+    results["samples"] = [{"messages": row["messages"]} | {m: row[m]["text"] for m in MODELS} for row in rows]
+    write_json(RESULTS, results)
     return []
 
 
@@ -78,23 +103,8 @@ def without_gold(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def tell(problems: list[str]) -> int:
-    """The exit status."""
-    for problem in problems:
-        sys.stderr.write(problem + "\n")
-    return 1 if problems else 0
-
-
-def replace_block(text: str, name: str, content: str) -> str:
-    """Text between <!-- name --> and <!-- /name -->."""
-    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-    if not re.search(pattern, text, re.DOTALL):
-        raise SystemExit(f"the page has no block <!-- {name} --> ... <!-- /{name} -->")
-    return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
-
-
-def figures(m: dict[str, dict[str, Any]], times: dict[str, Any] | None) -> str:
-    """One row a result, each with what to compare it with; then the times if they were measured."""
+def figures(m: dict[str, dict[str, Any]]) -> str:
+    """One row a result, each with what to compare it with."""
     reward, align, evaluate = m["reward"], m["align"], m["evaluate"]
     base, sft, ngram, untrained = (evaluate[name] for name in ("base", "sft", "ngram", "untrained"))
 
@@ -119,28 +129,36 @@ def figures(m: dict[str, dict[str, Any]], times: dict[str, Any] | None) -> str:
         ("KL of the aligned model to the SFT model, nats per reply", f"{align['kl_to_reference']:.2f}",
          f"budget {align['kl_budget']:.1f}"),
     ]  # fmt: skip
-    lines = ["| result | value | compare with |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    if times:
-        each = ", ".join(f"{stage} {run['stage_seconds']:.0f}" for stage, run in times["stages"].items())
-        together, memory = times["together"]["seconds"] / 60, times["together"]["peak_memory_mb"]
-        lines += [
-            "",
-            f"{m['pretrain']['num_parameters']:,} parameters. Seconds on {times['machine']['cores']} cores: {each}; "
-            f"together {together:.1f} minutes, at most {memory:,.0f} MB.",
-        ]
-    return "\n".join(lines)
+    return table(("result", "value", "compare with"), rows)
 
 
-def samples(path: Path) -> str:
-    """The first prompts of the report, with each model's reply as it came."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:NUM_SAMPLES]]
-    return "\n\n".join(sample(row) for row in rows)
+def summary(pretrain: dict[str, Any], times: dict[str, Any]) -> str:
+    together, cores = times["together"], times["machine"]["cores"]
+    return (
+        f"The stages take {together['seconds'] / 60:.1f} minutes on {cores} idle CPU cores and at most "
+        f"{together['peak_memory_mb']:,.0f} MB of memory; the model has {pretrain['num_parameters']:,} parameters."
+    )
 
 
 def sample(row: dict[str, Any]) -> str:
+    """A prompt and each model's reply."""
     lines = [f"> **{message['role']}** {message['content']}" for message in row["messages"]]
-    lines += [f"> *{model}:* {' '.join(row[model]['text'].split())}" for model in MODELS]
+    lines += [f"> *{model}:* {' '.join(row[model].split())}" for model in MODELS]
     return "  \n".join(lines)
+
+
+def model_options(options: dict[str, dict[str, float]]) -> str:
+    head = ("option", "parameters", "training speed, default = 1", "rollout speed, default = 1", "val bits per byte")
+    rows = [
+        (
+            name,
+            f"{row['num_parameters']:,}",
+            *(f"{row[f'{work}_relative']:.2f}" for work in ("training", "rollout")),
+            f"{row['val_bits_per_byte']:.3f}",
+        )
+        for name, row in options.items()
+    ]
+    return table(head, rows)
 
 
 def lock_problems() -> list[str]:
