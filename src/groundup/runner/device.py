@@ -1,4 +1,4 @@
-"""Which device models run on. Decided here alone, once a process; Lightning, TRL and our own loops are told."""
+"""The device that models run on. Decided only here, once per process, and passed to Lightning, TRL and our loops."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ EXAMPLE = "one line, such as `device: cpu`"
 
 
 def resolve_device(root: Path) -> str:
-    """cpu, cuda or mps: what the environment wants, else the launch file of the checkout, else cuda or cpu."""
+    """cpu, cuda or mps: from the environment, else from the checkout's launch file, else cuda if present, else cpu."""
     wanted, said_by = _wanted(root)
     if wanted not in ("auto", *DEVICES):
         raise ValueError(f"{said_by}{wanted}: use auto, cpu, cuda or mps")
@@ -24,7 +24,7 @@ def resolve_device(root: Path) -> str:
 
 
 def _wanted(root: Path) -> tuple[str, str]:
-    """(auto, cpu, cuda, mps or a mistake, who says so)"""
+    """(the requested device, not validated; where the request comes from)"""
     if DEVICE in os.environ:
         return os.environ[DEVICE], f"{DEVICE}="
     path = main_root(root) / LAUNCH_FILE
@@ -37,11 +37,11 @@ def _wanted(root: Path) -> tuple[str, str]:
 
 
 def _present(wanted: str, said_by: str) -> str:
-    import torch  # 2 s, so only where a device is looked for
+    import torch  # takes 2 s, so it is imported only where needed
 
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
-        return "cuda" if present["cuda"] else "cpu"  # mps, where nothing has been tried, must be asked for
+        return "cuda" if present["cuda"] else "cpu"  # mps is untested, so it must be requested
     if not present[wanted]:
         raise ValueError(f"{said_by}{wanted}, but torch finds no such device here: use cpu or auto")
     return wanted
