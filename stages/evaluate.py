@@ -7,7 +7,7 @@ from groundup.core.formats.needs import require_data
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
-# Its other figures are of the test split, and nobody should choose by those.
+# All other figures come from the test split, which must not guide choices.
 HEADLINES = ("gates_passed", "judge_agreement", "num_prompts", "num_documents")
 
 

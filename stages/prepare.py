@@ -5,7 +5,7 @@ from typing import Any
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
-# Counts from which `groundup plan` tells, in a fresh clone too, what the other stages have to do.
+# `groundup plan` derives the workload of the other stages from these counts, also in a fresh clone.
 HEADLINES = (
     "num_characters_train",
     "num_characters_val",

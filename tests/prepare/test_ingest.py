@@ -35,7 +35,7 @@ def test_bad_rows_below_the_share_are_counted_and_the_rest_is_used(
     assert kept == 40
     samples = [json.loads(line) for line in (tmp_path / "target/quarantine.jsonl").read_text().splitlines()]
     assert [(row["line"], row["sample"]) for row in samples] == [(11, "{"), (12, '{"content": "x"}')]
-    assert "2 bad rows of own left out" in caplog.text
+    assert "2 bad rows of own dropped" in caplog.text
 
 
 def test_the_file_holds_as_many_rows_of_a_reason_as_the_params_say(tmp_path: Path) -> None:
@@ -66,5 +66,5 @@ def test_with_all_shares_allowed_nothing_is_given_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "content"), [("a.jsonl", ""), ("a.txt", ""), ("a.jsonl", "\n \n\n")])
 def test_a_source_without_a_row_is_an_error(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=r"source own: there is no row in data/\*\.\*: put data there, or take"):
+    with pytest.raises(ValueError, match=r"source own: data/\*\.\* has no rows: put data there, or remove"):
         ingest(tmp_path, "*.*")

@@ -171,7 +171,7 @@ def test_only_text_leaves_the_other_outputs_empty_and_says_so(
 def test_duplicates_only_leave_nothing_to_train_on(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(text_rows(1) * 50))
     params = make_params([files_source("own", ["a.jsonl"], "text")], splits=HELD_OUT)
-    nothing = r"no document is left to train on \(dropped: 49 exact_duplicate; val 1, test 0"
+    nothing = r"no document remains for training \(dropped: 49 exact_duplicate; val 1, test 0"
     with pytest.raises(ValueError, match=nothing):
         run(params, tmp_path, tmp_path / "out")
 
@@ -181,7 +181,7 @@ def test_a_source_of_duplicates_of_another_is_named(tmp_path: Path, caplog: pyte
     (tmp_path / "b.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes())
     sources = [files_source(name, [f"{name}.jsonl"], "text") for name in ("a", "b")]
     run(make_params(sources, splits=dict.fromkeys(HELD_OUT, 0.001)), tmp_path, tmp_path / "out")
-    assert "of 40 rows of b none is kept (40 exact_duplicate)" in caplog.text
+    assert "none of the 40 rows of b was kept (40 exact_duplicate)" in caplog.text
 
 
 def test_no_pair_is_left_and_prepare_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -190,7 +190,7 @@ def test_no_pair_is_left_and_prepare_says_so(tmp_path: Path, caplog: pytest.LogC
     (tmp_path / "p.jsonl").write_text(json.dumps(empty))
     params = make_params([files_source("a", ["a.jsonl"], "text"), files_source("p", ["p.jsonl"], "preferences")])
     run(params, tmp_path, tmp_path / "out")
-    assert "of 1 rows of p none is kept (1 empty_message)" in caplog.text
+    assert "none of the 1 rows of p was kept (1 empty_message)" in caplog.text
     assert "no rows for chats/train" in caplog.text
     assert "preferences/train" in caplog.text
 

@@ -52,7 +52,10 @@ def test_a_kind_that_lacks_or_that_nobody_knows_is_an_error(
     tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     lacking = {key: value for key, value in pair(0).items() if key != "kind"}
-    for row, what in ((lacking, "line 2 lacks kind"), (pair(0) | {"kind": "x"}, "line 2: kind 'x' is none of rating")):
+    for row, what in (
+        (lacking, "line 2 lacks kind"),
+        (pair(0) | {"kind": "x"}, "line 2: kind 'x' is not one of rating"),
+    ):
         write_jsonl(tmp_path / "pairs.jsonl", [pair(0), row])
         with pytest.raises(ValueError, match=what):
             load_pairs(tmp_path / "pairs.jsonl", tiny_tokenizer, 64, PREFIX)

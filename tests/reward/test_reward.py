@@ -200,7 +200,7 @@ def test_a_weight_of_zero_leaves_relevance_pairs_out_of_training() -> None:
     assert kinds(pairs, max_relevance_pairs=1) == ["given", "rating", "relevance"]
     assert kinds(pairs, max_pairs=1)[1:] == ["relevance", "relevance"]
     with pytest.raises(
-        ValueError, match=r"no training pairs but relevance pairs, and reward\.relevance_weight is 0: raise it"
+        ValueError, match=r"all training pairs are relevance pairs, but reward\.relevance_weight is 0: raise it"
     ):
         kinds(pairs[1::2], relevance_weight=0.0)
 

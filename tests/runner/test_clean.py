@@ -86,14 +86,10 @@ def test_only_what_is_stale_goes(root: Path) -> None:
         found = verdicts(root)
     assert {name for name, (stale, _) in found.items() if stale} == {"other", "done", "waits", "any"}
     assert found["done"][1] == "dvc.lock records its result"
-    assert found["other"][1] == "its inputs are not the present ones"
-    assert (
-        found[here]
-        == found[gpu]
-        == (False, "its inputs are the present ones: `dvc repro prepare` continues from here")
-    )
+    assert found["other"][1] == "its inputs have changed since"
+    assert found[here] == found[gpu] == (False, "its inputs are current: `dvc repro prepare` continues from here")
     assert "already works on" in found["held"][1]
-    assert "tokenizer lacks an input" in found["unknown"][1]
+    assert "an input of tokenizer is missing" in found["unknown"][1]
     left = {path.name for path in (root / ".work").glob("*/*") if path.is_dir()}
     assert left == {here, gpu, "held", "unknown"}
 
@@ -117,7 +113,7 @@ def test_what_mlflow_has_not_taken_stays_unless_asked(root: Path) -> None:
     work = make(root, "prepare/old-undelivered-17", delivered=False)
     (stale, reason) = verdicts(root)[work.name]
     assert not stale
-    assert "`groundup deliver` sends it, --undelivered gives it up" in reason
+    assert "`groundup deliver` sends it, --undelivered discards it" in reason
     assert verdicts(root, undelivered=True)[work.name][0]
     assert not list((root / ".work/prepare").iterdir())
 

@@ -181,4 +181,4 @@ def test_a_dvc_that_ended_while_the_stage_was_starting(
     with pytest.raises(Terminated) as ended:
         end_with_dvc(Interruption())
     assert ended.value.code == 143
-    assert "is gone already, so this stage does not start; the next `dvc repro` runs it" in caplog.text
+    assert "is set, but dvc has ended, so this stage does not start; the next `dvc repro` runs it" in caplog.text

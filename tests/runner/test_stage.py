@@ -159,7 +159,9 @@ def never_called(stage: StageContext) -> dict[str, Any]:
     raise AssertionError("it trained again")
 
 
-KEPT = "but kept: undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts from scratch$"
+KEPT = (
+    "kept but not recorded. Undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts from scratch$"
+)
 
 
 def test_params_edited_during_the_run_cost_no_training(root: Path) -> None:

@@ -87,5 +87,5 @@ def test_a_changed_or_missing_source_runs(root: Path) -> None:
 def test_a_broken_pipeline_is_a_sentence(root: Path) -> None:
     pipeline = read_pipeline(root)
     (root / "dvc.yaml").write_text("stages: [")
-    with pytest.raises(PipelineError, match=r"DVC cannot say what would run: .*dvc\.yaml"):
+    with pytest.raises(PipelineError, match=r"`dvc status --json` failed: .*dvc\.yaml"):
         stages_to_run(root, pipeline)

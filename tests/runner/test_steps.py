@@ -71,7 +71,7 @@ def test_files_that_are_not_as_the_step_left_them_are_made_again(
     assert steps.fill("a", write_whole) == {"done": 1}
     assert [file.name for file in files_below(tmp_path / "a")] == ["whole"]
     assert path.read_text() == "four"
-    assert "a: its files are not as it left them; it is done again" in caplog.text
+    assert "a: its files have changed, so the step runs again" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_step_whose_record_cannot_be_read_is_done_again(
         (tmp_path / f"{name}.json").write_bytes(torn)
     assert steps.fill("a", write_whole) == {"done": 1}
     assert steps.get("b", dict, {"x": 2.0}) == {"x": 2.0}
-    assert "a: its record cannot be read; it is done again" in caplog.text
+    assert "a: its record cannot be read, so the step runs again" in caplog.text
     assert steps.fill("a", write_half_then_fail) == {"done": 1}
 
 

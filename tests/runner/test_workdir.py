@@ -35,7 +35,7 @@ def test_going_on_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "prepare:" not in caplog.text
     start(root)
     (line,) = [message for message in caplog.messages if message.startswith("prepare:")]
-    assert line == f"prepare: continuing with the unfinished work in {work_dirs(root)[0]}"
+    assert line == f"prepare: resuming the unfinished work in {work_dirs(root)[0]}"
 
 
 def test_starting_afresh_names_what_changed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,7 +141,7 @@ def test_a_finished_result_that_is_not_whole_is_made_again(tmp_path: Path, caplo
     assert read_finished(tmp_path) == {"loss": 1.0}
     (tmp_path / "export/artifacts/b").write_text("")
     assert read_finished(tmp_path) is None
-    assert re.search(r"not whole \(artifacts/b\): making it again", caplog.text)
+    assert re.search(r"is damaged \(artifacts/b\), so the stage runs again", caplog.text)
     assert read_finished(tmp_path) is None
 
 

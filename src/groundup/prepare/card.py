@@ -1,4 +1,4 @@
-"""The data card: where every document came from, what was dropped and why, what came out."""
+"""The data card: the origin of every document, what was dropped and why, and the outputs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict

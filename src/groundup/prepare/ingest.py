@@ -1,4 +1,4 @@
-"""One source, read, cleaned, signed and split."""
+"""Read, clean, sign and split one source."""
 
 import logging
 from collections import defaultdict
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 def clean_source(
     reader: Reader[Any], permutations: Permutations, processes: Processes, target: Path
 ) -> dict[str, Any]:
-    """<split>.jsonl of cleaned records, <split>.signatures and the quarantine; ValueError for a source of no use."""
+    """Write cleaned <split>.jsonl, <split>.signatures and the quarantine; ValueError for an unusable source."""
     params, name = reader.params, reader.source.name
     drops, pii = Ledger(params.card_examples), Ledger(params.card_examples)
     quarantine = Quarantine(name, target / QUARANTINE_FILE, params.max_bad_row_fraction, params.quarantine_rows)
@@ -60,18 +60,17 @@ def clean_source(
     num_bad = quarantine.counts.total()
     if not size["rows"] + num_bad:
         raise reader.error(
-            f"there is no row in {reader.place}: put data there, or take the source out of prepare.sources in "
-            "params.yaml"
+            f"{reader.place} has no rows: put data there, or remove the source from prepare.sources in params.yaml"
         )
     if num_bad:
-        logger.warning("prepare: %d bad rows of %s left out; the data card names them", num_bad, name)
+        logger.warning("prepare: %d bad rows of %s dropped; the data card counts them", num_bad, name)
     logger.info("prepare: read %d rows of %s", size["rows"], name)
     return {"read": size, "bad_rows": quarantine.to_json(), "dropped": drops.to_json(), "placeholders": pii.to_json()}
 
 
 @dataclass(frozen=True)
 class CleanedChunk:
-    files: dict[str, bytes]  # what is to be written, by the name of the file
+    files: dict[str, bytes]  # content to write, by file name
     drops: Ledger
     pii: Ledger
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-EXAMPLE_CHARACTERS = 160  # enough to recognise a document in the data card
+EXAMPLE_CHARACTERS = 160  # enough to recognize a document in the data card
 Counts = Mapping[str, Mapping[str, int]]  # by source and reason
 
 
@@ -19,7 +19,7 @@ class Ledger:
         self.merge(Ledger(1, {source: {reason: count}}, {source: {reason: [shorten(example)]}}))
 
     def merge(self, other: "Ledger") -> None:
-        """The examples of another ledger come after those that are here."""
+        """Add another ledger; its examples come after the present ones."""
         for source, reasons in other.counts.items():
             of_source = self.counts.setdefault(source, {})
             for reason, count in reasons.items():
@@ -42,7 +42,7 @@ def merge_ledgers(num_examples: int, parts: Iterable[dict[str, Any]]) -> Ledger:
 
 
 def totals(counts: Counts) -> Counter[str]:
-    """By reason, of all sources."""
+    """Sum over all sources, by reason."""
     return sum((Counter(of_source) for of_source in counts.values()), Counter())
 
 

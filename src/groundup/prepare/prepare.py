@@ -1,8 +1,8 @@
-"""Raw sources to everything the later stages learn from and are judged on.
+"""Turn raw sources into everything that the later stages learn from and are evaluated on.
 
     read + clean + sign + split each source -> deduplicate -> decontaminate -> write each output
 
-Each step reads files and writes files in `work`, so a crash costs at most the step it hit.
+Each step reads and writes files in `work`, so a crash loses at most the step in progress.
 """
 
 import logging
@@ -36,7 +36,7 @@ StepResult = dict[str, Any]
 def prepare(
     params: PrepareParams, data_dir: Path, outs: Mapping[str, Path], report: Path, work: Path, num_processes: int
 ) -> dict[str, int]:
-    """Fill the folder of each of OUTPUTS; the counts that the data card explains. `num_processes` changes no byte."""
+    """Fill the folder of each output; returns the counts of the data card. `num_processes` changes no byte."""
     sources = open_sources(params, data_dir, work / "hub")
     check_sources(sources)
     steps = FinishedSteps(work / "steps")
@@ -95,7 +95,7 @@ def count_kept(sources: Iterable[str], records: Records) -> dict[str, dict[str, 
 
 
 def write_quarantine(sources: Iterable[Path], path: Path) -> None:
-    """The samples of all sources in one file, empty where no row was bad."""
+    """The quarantine samples of all sources in one file; empty if there was no bad row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for folder in sources:
@@ -104,15 +104,15 @@ def write_quarantine(sources: Iterable[Path], path: Path) -> None:
 
 
 def check_outputs(outputs: Mapping[str, Sizes], sources: Iterable[StepResult], drops: Counts) -> None:
-    """Own data need not feed every stage, but text there must be; an empty file or source is worth a word."""
+    """Warn about empty sources and outputs; ValueError if there is no text to train on."""
     for source in sources:
         if not source["documents_kept"]:
             reasons = in_words(drops.get(source["name"], {}))
-            logger.warning("prepare: of %d rows of %s none is kept (%s)", source["rows"], source["name"], reasons)
+            logger.warning("prepare: none of the %d rows of %s was kept (%s)", source["rows"], source["name"], reasons)
     text = outputs["text"]
     if not text["train"]["rows"]:
         raise ValueError(
-            f"prepare: no document is left to train on (dropped: {in_words(totals(drops))}; "
+            f"prepare: no document remains for training (dropped: {in_words(totals(drops))}; "
             f"val {text['val']['rows']}, test {text['test']['rows']}): add text to prepare.sources, or loosen "
             "prepare.clean or prepare.splits in params.yaml"
         )

@@ -1,4 +1,4 @@
-"""Pure functions of chunks on all cores, results in the order of the chunks."""
+"""Apply pure functions to chunks on all cores; results come in the order of the chunks."""
 
 import os
 import signal
@@ -18,24 +18,24 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-CHUNK_CHARACTERS = 1 << 17  # some hundredths of a second of work
-CHUNKS_ALONE = 8  # up to this number this process is done before a worker has started
-CHUNKS_PER_WORKER = 4  # submitted and not yet used: the bound of memory
-MAX_WORKERS = 8  # more wait for this process, which reads and writes
+CHUNK_CHARACTERS = 1 << 17  # takes some hundredths of a second
+CHUNKS_ALONE = 8  # this process has finished this number before a worker has started
+CHUNKS_PER_WORKER = 4  # submitted and not yet used: bounds the memory
+MAX_WORKERS = 8  # more would wait for this process, which reads and writes
 
 
 def available_cores() -> int:
-    """os.cpu_count also counts those that are not for this process."""
+    """The cores that this process may use; os.cpu_count counts all."""
     return os.cpu_count() or 1 if sys.platform == "darwin" else len(os.sched_getaffinity(0))
 
 
 def worker_count(num_cores: int) -> int:
-    """On a single core this process does all."""
+    """0 on a single core, where this process does all the work."""
     return min(num_cores, MAX_WORKERS) if num_cores > 1 else 0
 
 
 def chunks_of(items: Iterable[T], length: Callable[[T], int]) -> Iterator[list[T]]:
-    """Of about CHUNK_CHARACTERS."""
+    """Chunks of about CHUNK_CHARACTERS."""
     chunk, size = list[T](), 0
     for item in items:
         chunk.append(item)
@@ -48,7 +48,7 @@ def chunks_of(items: Iterable[T], length: Callable[[T], int]) -> Iterator[list[T
 
 
 class Processes:
-    """Worker processes. Their number changes no byte of what is made, so it is not a param.
+    """Worker processes. Their number changes no byte of the results, so it is not a param.
 
     Workers are spawned, not forked: that is safe beside threads, and the same on Linux and macOS.
     """
@@ -65,13 +65,13 @@ class Processes:
     ) -> None:
         if self._pool is None:
             return
-        if kind is not None:  # a worker's chunk may take minutes
+        if kind is not None:  # do not wait for a worker's chunk, which may take minutes
             for worker in active_children():
                 worker.terminate()
         self._pool.shutdown(cancel_futures=True)
 
     def map(self, function: Callable[[T], R], chunks: Iterable[T]) -> Iterator[R]:
-        """Results in the order of the chunks. Workers start where there are more than CHUNKS_ALONE chunks."""
+        """Results in the order of the chunks. Workers start only for more than CHUNKS_ALONE chunks."""
         with explained():
             chunks = iter(chunks)
             first = list(islice(chunks, CHUNKS_ALONE + 1))
@@ -90,12 +90,12 @@ class Processes:
 
 
 def begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first of them ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent ends the others
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def end_with_parent() -> None:
-    """A parent that was killed closes no pool, and its workers would wait for chunks for ever."""
+    """Exit with the parent: a killed parent closes no pool, and its workers would wait for chunks forever."""
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -104,7 +104,7 @@ def end_with_parent() -> None:
 
 def result_of(future: Future[R]) -> R:
     if error := future.exception():
-        raise error  # from here: `future.result` would raise it inside the library
+        raise error  # raised here, because `future.result` would raise it inside the library
     return future.result()
 
 
@@ -114,9 +114,9 @@ def explained() -> Iterator[None]:
         yield
     except BrokenProcessPool:
         raise ChildProcessError(
-            "a worker process of prepare has ended early. If nothing above says why, the system killed it, as it does "
-            "where memory runs out: free some, then start again, and the stage resumes where it was (on Linux, with "
-            "`taskset -c 0` before the command, it takes one core and no worker)"
+            "a worker process of prepare ended early. If nothing above says why, the system probably killed it for "
+            "lack of memory: free some, then start again, and the stage resumes where it was (on Linux, with "
+            "`taskset -c 0` before the command, it uses one core and no worker)"
         ) from None
     except MemoryError:
         raise OSError(

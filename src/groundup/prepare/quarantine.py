@@ -1,4 +1,4 @@
-"""Rows that cannot be used: counted by reason, sampled into a file, and too many of them an error."""
+"""Bad rows: counted by reason and sampled into a file; too many are an error."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ from groundup.prepare.ledger import shorten
 from groundup.prepare.sources.rows import BadRow
 
 QUARANTINE_FILE = "quarantine.jsonl"
-HOPELESS = 1000  # rows without a good one: the source is not what params.yaml says
+HOPELESS = 1000  # bad rows without a good one: the source does not match params.yaml
 
 REASONS = {
     "empty": "a message, or a list of messages, is empty",
@@ -26,7 +26,7 @@ REASONS = {
 
 
 class Quarantine:
-    """The bad rows of one source, the first `num_samples` of each reason in the file."""
+    """The bad rows of one source; the file gets the first `num_samples` of each reason."""
 
     def __init__(self, source: str, path: Path, max_fraction: float, num_samples: int) -> None:
         self.source = source
@@ -52,7 +52,7 @@ class Quarantine:
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def check(self, num_good: int) -> None:
-        """ValueError where more than the allowed share is bad."""
+        """ValueError if more than the allowed share is bad."""
         num_bad = self.counts.total()
         num_rows = num_bad + num_good
         if num_bad <= self.max_fraction * num_rows:
@@ -69,7 +69,7 @@ class Quarantine:
         )
 
     def is_hopeless(self, num_good: int) -> bool:
-        """Reading on would only cost time."""
+        """Whether to stop reading: there are only bad rows, and many of them."""
         return num_good == 0 and self.counts.total() >= HOPELESS and self.max_fraction < 1
 
     def to_json(self) -> dict[str, Any]:
@@ -77,5 +77,5 @@ class Quarantine:
 
 
 def redacted(text: str) -> str:
-    """Short, and without personal data: shortened last, so that none is cut in two and missed."""
+    """A short sample without personal data; shortened last, so that no item is cut in two and missed."""
     return shorten(replace_pii(text)[0])

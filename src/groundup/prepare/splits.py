@@ -1,4 +1,4 @@
-"""Which split a record belongs to: a pure function of its id, so it stays when the corpus grows."""
+"""Which split a record belongs to: a pure function of its id, so it stays the same when the corpus grows."""
 
 from groundup.core.formats.hashing import hash_fraction
 from groundup.core.formats.records import Conversation, Record, is_dialogue
@@ -24,5 +24,5 @@ def split_of(record: Record, params: SplitParams, seed: int) -> str:
 
 
 def can_judge(record: Record) -> bool:
-    """Judges learn from who replied what to whom: other records are worth more in train."""
+    """Judges learn from who replied what to whom; other records are more useful in train."""
     return isinstance(record, Conversation) and is_dialogue(record)

@@ -1,6 +1,6 @@
-"""Cross-entropy of a language model's head in blocks of tokens, so that the logits of a batch never exist as a whole.
+"""Cross-entropy of a language model's head in blocks of tokens, so that all logits of a batch are never in memory.
 
-At a vocabulary of 4096 they are the largest tensor of a step by far; a block of them stays in the CPU's cache.
+At a vocabulary of 4096 they are by far the largest tensor of a step; a block of them fits into the CPU's cache.
 """
 
 from typing import Any
@@ -12,16 +12,16 @@ BLOCK_TOKENS = 512
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of softmax(hidden weight^T) and the labels; of none NaN.
+    """Mean cross-entropy of softmax(hidden weight^T) and the labels; NaN without labels.
 
-    hidden: [N, D], weight: [V, D], labels: [N]. Products in autocast's precision where it is on, the rest in fp32.
+    hidden: [N, D], weight: [V, D], labels: [N]. Products use autocast's precision if it is on, the rest fp32.
     """
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, labels)
     return loss
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Both gradients are made in the forward pass, while a block's logits are at hand."""
+    """Computes both gradients in the forward pass, while a block's logits are in memory."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             block = slice(start, start + BLOCK_TOKENS)
             logits = (states[block] @ head.T).float()
             probabilities = logits.softmax(-1)
-            # log sum exp from the largest of each, whose probability cannot underflow.
+            # log sum exp from the largest probability of each row, which cannot underflow.
             largest, its_log = logits.amax(-1), probabilities.amax(-1).log()
             total += (largest - its_log - logits.gather(1, targets[block])[:, 0]).sum()
             difference = probabilities.scatter_add_(

@@ -68,7 +68,7 @@ class ShardDataModule(L.LightningDataModule):
         return self.loader
 
     def on_before_batch_transfer(self, batch: dict[str, torch.Tensor], dataloader_idx: int) -> dict[str, torch.Tensor]:
-        """Into memory from which a GPU copies while it computes."""
+        """Pin the batch, so that it is copied to the GPU while the GPU computes."""
         if self.trainer.strategy.root_device.type != "cuda":
             return batch
         return {name: tensor.pin_memory() for name, tensor in batch.items()}

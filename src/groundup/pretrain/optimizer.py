@@ -9,7 +9,7 @@ from torch.optim.adamw import adamw
 
 from groundup.runner.params.training import PretrainParams
 
-# Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024, "Muon"): fast to the neighbourhood of 1,
+# Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024, "Muon"): fast convergence towards 1,
 # where singular values then stay between about 0.7 and 1.2.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
@@ -17,10 +17,10 @@ ADAM_EPSILON = 1e-8
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """About the nearest semi-orthogonal matrices of [N, rows, columns], by Newton-Schulz.
+    """Approximately the nearest semi-orthogonal matrices of [N, rows, columns], by Newton-Schulz.
 
-    In bf16 on cuda, as the authors do it and torch.optim.Muon everywhere; elsewhere in the input's precision, because
-    bf16 crawls on CPUs without it.
+    In bf16 on cuda, as in the paper and torch.optim.Muon; elsewhere in the input's precision, because bf16 is very
+    slow on CPUs without support for it.
     """
     a, b, c = NEWTON_SCHULZ
     if matrices.is_cuda:
@@ -59,7 +59,7 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _muon(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        """Weights of one shape are orthogonalized in one batch."""
+        """Orthogonalize weights of the same shape in one batch."""
         by_shape: dict[torch.Size, list[nn.Parameter]] = {}
         for parameter in parameters:
             by_shape.setdefault(parameter.shape, []).append(parameter)
@@ -79,7 +79,7 @@ class MuonAdamW(torch.optim.Optimizer):
         return parameter.grad.lerp(state["momentum"], momentum)
 
     def _adamw(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        """By torch's fused kernel, which decays the weights too."""
+        """torch's fused kernel, which applies the weight decay too."""
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] |= {
@@ -123,7 +123,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def build_optimizer(model: nn.Module, params: PretrainParams) -> MuonAdamW:
     """AdamW for everything, or Muon for the 2-D hidden weights and AdamW for the rest; norms are never decayed."""
     hidden, embeddings, rest = split_parameters(model)
-    # For torch `fused` means that the steps of a loaded state belong on the parameters' device.
+    # `fused` makes torch put the step counts of a loaded state on the parameters' device.
     plain = {"orthogonalize": False, "fused": True, "lr": params.learning_rate, "betas": (params.beta1, params.beta2)}
     muon = {"orthogonalize": True, "lr": params.muon_learning_rate, "momentum": params.muon_momentum}
     return MuonAdamW(
@@ -136,7 +136,7 @@ def build_optimizer(model: nn.Module, params: PretrainParams) -> MuonAdamW:
 
 
 def warmup_stable_decay(step: int, num_steps: int, warmup_steps: int, decay_fraction: float) -> float:
-    """Learning-rate factor at a step counted from 0: linear up, flat, linear down to 0 (Hu et al. 2024, MiniCPM)."""
+    """Learning-rate factor at a step, from 0: linear warmup, constant, linear decay to 0 (Hu et al. 2024, MiniCPM)."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     decay_steps = decay_fraction * num_steps

@@ -36,15 +36,15 @@ RATES = "pretrain.learning_rate or pretrain.muon_learning_rate"
 
 
 def places_that_predict(position_ids: torch.Tensor) -> torch.Tensor:
-    """[W] in the rows [B, T] one behind another; the first token of a document is not predicted from the last one."""
+    """[W] positions in the flattened rows [B, T]; the last token of a document does not predict the next document."""
     return pad(position_ids[:, 1:] != 0, (0, 1)).flatten().nonzero()[:, 0]
 
 
 class PretrainModule(L.LightningModule):
-    """`compiled`: transformers' layers by torch.compile, whose kernels for the CPU win nothing at small sizes.
+    """`compiled`: run transformers' layers by torch.compile, whose CPU kernels are no faster at small sizes.
 
-    The function is compiled and not the module, which evaluation calls too: its batches have other shapes, and each
-    would be compiled again. Without it our own forward pass is a few percent faster.
+    Only the function is compiled, not the module: evaluation calls the module with other batch shapes, and each
+    would be compiled again. Without compilation, our own forward pass is a few percent faster.
     """
 
     def __init__(self, model: LlamaForCausalLM, params: PretrainParams, *, compiled: bool) -> None:
@@ -141,7 +141,7 @@ def pretrain(
     checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, Any]:
-    """Train the base model, from the newest checkpoint if there is one; figures on the whole val split."""
+    """Train the base model, from the newest checkpoint if there is one; the figures are on the whole val split."""
     torch_device = set_up(runtime, device, params.seed)
     tok = load_tokenizer(str(tokenizer))
     model = build_llama(model_params, tok)
@@ -159,7 +159,7 @@ def pretrain(
         runtime.num_threads,
     )
     model_bytes = num_bytes(model.parameters())
-    checkpoints.require_space(3 * model_bytes, model_bytes)  # a checkpoint has two moments of each weight
+    checkpoints.require_space(3 * model_bytes, model_bytes)  # a checkpoint also has two moments per weight
     callbacks = _callbacks(tok, documents, data, params, checkpoints, log)
     module = PretrainModule(model, params, compiled=device == "cuda")
     seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
@@ -203,7 +203,7 @@ def _callbacks(
     checkpoints: Checkpoints,
     log: Log,
 ) -> list[L.Callback]:
-    """In the order in which they run; KeepCheckpoints is last: the curve up to a checkpoint has then been logged."""
+    """In the order in which they run; KeepCheckpoints is last, so that the curve before a checkpoint is logged."""
     subset = documents[:: max(1, len(documents) // params.num_validation_documents)][: params.num_validation_documents]
     return [
         LogCurves(log, params.log_every),
@@ -229,7 +229,7 @@ def _fit(
     device: str,
     checkpoints: Checkpoints,
 ) -> tuple[float, int]:
-    """(seconds of training, optimizer steps), both of this process."""
+    """(seconds of training, optimizer steps), both of this process only."""
     params = module.params
     settings = trainer_settings(params, runtime, device)
     trainer = L.Trainer(**settings, default_root_dir=checkpoints.folder, callbacks=callbacks)

@@ -23,7 +23,7 @@ It continues text; it has not been taught to answer. It knows very little, and w
 
 
 def first_words(text: str, num_words: int) -> str:
-    """The text up to the end of its num_words-th word, line breaks kept."""
+    """The text up to the end of its num_words-th word, with its line breaks."""
     words = list(re.finditer(r"\S+", text))[:num_words]
     return text[: words[-1].end()] if words else text
 

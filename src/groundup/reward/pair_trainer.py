@@ -1,4 +1,4 @@
-"""TRL's RewardTrainer with what it lacks: a weight for each pair, and the loss of the variational head."""
+"""TRL's RewardTrainer, extended by a weight per pair and the loss of the variational head."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +18,11 @@ from groundup.runner.params.training import VariationalParams
 
 
 def pair_losses(scores: Tensor, margins: Tensor, center: float, variational: VariationalParams) -> Tensor:
-    """Loss of each pair [N]; scores of the chosen sides, then of the rejected ones: [2N, 1] or, variational, [2N, 3].
+    """Loss per pair [N]; scores of the chosen sides, then of the rejected ones: [2N, 1] or, variational, [2N, 3].
 
-    Linear: Bradley-Terry's with a margin, plus center times the squared sum of both scores (Eisenstein et al. 2023).
+    Linear: Bradley-Terry with a margin, plus center times the squared sum of both scores (Eisenstein et al. 2023).
     Variational: the mean over draws of z, plus kl_coefficient times the KL of both sides. w . z is normal, so it is
-    drawn itself instead of z (Kingma et al. 2015).
+    drawn directly instead of z (Kingma et al. 2015).
     """
     mean = scores[:, MEAN]
     chosen, rejected = mean.chunk(2)
@@ -42,7 +42,7 @@ class WeightedPairCollator(DataCollatorForPreference):
 
 
 class PairTrainer(RewardTrainer):
-    """For a model with one linear output or a VariationalHead; with weights of 1 the former's loss is TRL's."""
+    """For one linear output or a VariationalHead; with a linear output and weights of 1, the loss is TRL's."""
 
     def __init__(
         self,

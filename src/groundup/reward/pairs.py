@@ -1,4 +1,4 @@
-"""Preference pairs as the reward model reads them: rendered, of three groups, in the order of training."""
+"""Preference pairs as the reward model reads them: rendered, in three groups, in training order."""
 
 import random
 from collections.abc import Collection, Sequence
@@ -12,10 +12,10 @@ from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.runner.files import restore
 
 BATCHES_PER_STRETCH = 16
-# What people prefer, told by ratings or given as pairs; which reply belongs to the prompt; which one a person wrote.
+# What people prefer (rated or given as pairs); which reply belongs to the prompt; which reply a person wrote.
 PREFERENCE, RELEVANCE, SAMPLED = "preference", "relevance", "sampled"
 GROUP_OF_KIND = {"rating": PREFERENCE, "given": PREFERENCE, "relevance": RELEVANCE, "sampled": SAMPLED}
-PREFIX = {PREFERENCE: "", RELEVANCE: "relevance_", SAMPLED: "sampled_"}  # of a group, in the names of figures
+PREFIX = {PREFERENCE: "", RELEVANCE: "relevance_", SAMPLED: "sampled_"}  # of a group, in names of figures
 COLUMNS = (
     *("source", "kind", "chosen", "rejected", "margin"),
     *("chosen_id", "rejected_id", "chosen_rating", "rejected_rating"),
@@ -24,7 +24,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """Both sides rendered, and the row they come from."""
+    """Both rendered sides, and their row."""
 
     chosen: list[int]
     rejected: list[int]
@@ -51,7 +51,7 @@ def load_pairs(
     for number, row in enumerate(read_jsonl(path, COLUMNS), start=1):
         if row["kind"] not in GROUP_OF_KIND:
             raise ValueError(
-                f"{path}, line {number}: kind {row['kind']!r} is none of {', '.join(GROUP_OF_KIND)}. "
+                f"{path}, line {number}: kind {row['kind']!r} is not one of {', '.join(GROUP_OF_KIND)}. "
                 f"{restore(path.parent)}"
             )
         if GROUP_OF_KIND[row["kind"]] not in groups:
@@ -72,9 +72,9 @@ def of_group(pairs: Sequence[Pair], group: str) -> list[Pair]:
 
 
 def group_by_length(pairs: Sequence[Pair], batch_size: int, seed: int) -> list[Pair]:
-    """Random order in which the pairs of a batch are of like length: padding was half of the work.
+    """Random order in which the pairs of a batch have similar lengths; padding was half of the work before.
 
-    Batches are cut from sorted stretches of a shuffled list and shuffled themselves; a last partial one stays last.
+    Batches are cut from sorted stretches of a shuffled list and then shuffled; a last partial one stays last.
     """
     rng = random.Random(seed)
     shuffled = rng.sample(pairs, len(pairs))

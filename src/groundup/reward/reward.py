@@ -65,13 +65,13 @@ def train_reward(
     checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, Any]:
-    """Train, or continue from the newest checkpoint; heldout_* figures are on test pairs, computed once."""
+    """Train, or resume from the newest checkpoint; heldout_* figures are on test pairs, computed once."""
     torch_device = set_up(runtime, device, params.seed)
     check_model(sft, CAUSAL)
     tokenizer = load_tokenizer(str(sft))
     pairs, num_too_long = {}, {}
     for split in SPLITS:
-        # Rendering takes its time: training relevance pairs that weigh nothing are not.
+        # Rendering takes time, so training relevance pairs with a weight of 0 are not rendered.
         groups = PREFIX if split != "train" or params.relevance_weight > 0 else [PREFERENCE]
         pairs[split], num_too_long[split] = load_pairs(
             preferences / f"{split}.jsonl", tokenizer, params.max_length, groups
@@ -117,7 +117,7 @@ def train_reward(
 def sample_all(
     path: Path, prompts: Path, tokenizer: PreTrainedTokenizerFast, device: torch.device, params: RewardParams
 ) -> dict[str, list[Pair]]:
-    """Pairs of what people replied and what the SFT model in `path` does, for each split."""
+    """Pairs of a person's reply and a reply of the SFT model in `path`, for each split."""
     sft = load_causal_lm(path, device).eval()
     limits = {"train": params.sampled.max_pairs}
     return {
@@ -135,21 +135,21 @@ def sample_all(
 
 
 def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
-    """The pairs to train on, of each group as many as asked, in the order in which they are trained on."""
+    """The training pairs in training order, up to the requested number for each group."""
     drawn = draw(of_group(pairs, PREFERENCE), params.max_pairs, params.seed)
     if params.relevance_weight > 0:
         drawn += draw(of_group(pairs, RELEVANCE), params.max_relevance_pairs, params.seed)
     drawn += of_group(pairs, SAMPLED)
     if not drawn:
         raise ValueError(
-            "there are no training pairs but relevance pairs, and reward.relevance_weight is 0: raise it or "
+            "all training pairs are relevance pairs, but reward.relevance_weight is 0: raise it or "
             "reward.sampled.weight, or add a source of ratings or of preference pairs"
         )
     return group_by_length(drawn, params.batch_size, params.seed)
 
 
 def reward_cost(model: PreTrainedModel, pairs: Sequence[Pair], params: RewardParams) -> Cost:
-    """Sampled replies are read once, to sample them."""
+    """Sampled replies are also read once when they are sampled."""
     learned = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
     read = sum(len(pair.rejected) for pair in of_group(pairs, SAMPLED))
     return Cost(num_parameters(model), round(params.num_epochs * learned), read)
@@ -168,8 +168,8 @@ def say_what_there_is(pairs: Mapping[str, Sequence[Pair]], num_too_long: int) ->
         )
     if lacking := [split for split in SPLITS if not of_group(pairs[split], PREFERENCE)]:
         logger.warning(
-            "there are no rated or given pairs in %s: the report, heldout_accuracy too, is of all pairs, so of which "
-            "reply belongs to the prompt rather than of what people prefer",
+            "there are no rated or given pairs in %s: the report, heldout_accuracy included, is on all pairs, so it "
+            "shows which reply belongs to the prompt rather than what people prefer",
             " and ".join(lacking),
         )
 
@@ -196,7 +196,7 @@ def export(
     out: Path,
     params: RewardParams,
 ) -> None:
-    """A stock reward model, and a variational head beside it; pairs: those trained on."""
+    """Save a stock reward model, and a variational head beside it; pairs: the training pairs."""
     model.config.attention_dropout = 0.0
     if params.head == "linear":
         save_model(model, tokenizer, out, CARD)

@@ -1,4 +1,4 @@
-"""Pairs of what a person replied and what the SFT model does, as in self-play (Chen et al. 2024, arXiv:2401.01335)."""
+"""Pairs of a person's reply and the SFT model's, as in self-play (Chen et al. 2024, arXiv:2401.01335)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +25,10 @@ def sampled_pairs(
     params: SampledParams,
     seed: int,
 ) -> list[Pair]:
-    """A pair for some of the prompts in `path` that a person replied to; what does not fit max_length is left out.
+    """A pair for some of the prompts in `path` that a person answered; pairs over max_length are left out.
 
-    The sampled reply is read as text, like the person's: the tokens as drawn would give it away, since a tokenizer
-    splits most texts in one way and a model writes them in many.
+    The sampled reply is tokenized from its text, like the person's. The drawn tokens would give it away: a tokenizer
+    splits most texts in one way, but a model generates them in many.
     """
     answered = [row for row in read_jsonl(path, COLUMNS) if row["reply"]]
     prompts = [(row, render(tokenizer, row["messages"], reply_next=True)) for row in answered]

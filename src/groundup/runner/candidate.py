@@ -1,7 +1,7 @@
-"""What evaluate hands to the registry: the model that it judged, the gates' verdict, its report.
+"""What evaluate passes to the registry: the judged model, the gates' verdict and the report.
 
-A model that passed is copied into the work dir: when MLflow takes it, which may be after an outage, the checkout may
-hold another one.
+A model that passed is copied into the work dir: the checkout may hold another one by the time MLflow receives it,
+for example after an outage.
 """
 
 import shutil
@@ -15,14 +15,14 @@ from groundup.runner.fingerprint import InputsChangedError
 STAGE = "evaluate"
 MODEL = "artifacts/aligned"
 REPORT = "artifacts/reports/evaluate"
-VERDICT = "gates_passed"  # of evaluate's metrics: 1 or 0
-GATES = "gates.json"  # of its report: name, metric, value, limit, passed and reason of each gate
+VERDICT = "gates_passed"  # a metric of evaluate: 1 or 0
+GATES = "gates.json"  # in the report: name, metric, value, limit, passed and reason of each gate
 COPY = "candidate"
-ATTACHED = ".json"  # of the report; replies are with the run, and `groundup report` adds its page
+ATTACHED = ".json"  # suffix of the attached report files; replies stay with the run, `groundup report` adds its page
 
 
 def register_event(root: Path, work: Path, report: Path, metrics: dict[str, Any], digest: str) -> dict[str, Any]:
-    """Fields of the spool's register event. `digest`: of the model when the stage began to read it."""
+    """Fields of the spool's register event. `digest`: of the model when the stage started to read it."""
     model = root / MODEL
     passed = metrics.get(VERDICT) == 1  # a model without a verdict has not passed
     remove(work / COPY)
@@ -30,7 +30,7 @@ def register_event(root: Path, work: Path, report: Path, metrics: dict[str, Any]
         shutil.copytree(model, work / COPY)
         if digest_path(work / COPY) != digest:
             raise InputsChangedError(
-                f"{STAGE}: {MODEL} changed while the stage ran, so its result is not recorded, but kept: undo the "
+                f"{STAGE}: {MODEL} changed while the stage ran, so its result is kept but not recorded. Undo the "
                 "change and `dvc repro` publishes it; `dvc repro` with the change starts from scratch"
             )
         fsync_tree(work / COPY)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training loop: written, then sealed; a run resumes from the newest one that is as it was sealed."""
+"""Checkpoints of a training loop, sealed after writing; a run resumes from the newest one that matches its seal."""
 
 import logging
 import re
@@ -28,24 +28,24 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class Checkpoints:
-    """Folders `checkpoint-<step>`. A stage that was asked to end does so when the next one is sealed."""
+    """Folders `checkpoint-<step>`. A stage with a pending request to end stops when the next one is sealed."""
 
     def __init__(
         self, folder: Path, interruption: Interruption, sync_points: Callable[[], None] = lambda: None
     ) -> None:
         self.folder = folder
         self.interruption = interruption
-        self.seconds = 0.0  # that this process has spent on saving
-        self.sync_points = sync_points  # after this, points logged so far outlast a power cut
+        self.seconds = 0.0  # time that this process has spent on saving
+        self.sync_points = sync_points  # after this call, the points logged so far survive a power cut
 
     @property
     def is_end_requested(self) -> bool:
-        """Whether SIGTERM or Ctrl-C waits for a checkpoint: save one at the next step that can be continued from."""
+        """Whether SIGTERM or Ctrl-C is pending: save a checkpoint at the next step from which a run can resume."""
         return self.interruption.signal_number is not None
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Around a training loop: signals wait for a checkpoint, a full disk is explained and loses nothing."""
+        """Wraps a training loop: signals wait for a checkpoint; a full disk is explained and no sealed one is lost."""
         try:
             with writing("a checkpoint", self.folder), self.interruption.deferred():
                 yield
@@ -66,7 +66,7 @@ class Checkpoints:
         self.seal(step, start)
 
     def seal(self, step: int, start: float) -> None:
-        """The checkpoint, whose writing began at `start` (time.monotonic), is whole: say so, drop what it replaces."""
+        """Mark the checkpoint as complete and remove those it replaces; writing began at `start` (time.monotonic)."""
         path = self.folder / f"checkpoint-{step}"
         self.sync_points()
         fsync_tree(path)
@@ -75,7 +75,7 @@ class Checkpoints:
         fsync_path(self.folder)
         oldest = [path for path in self._all() if (path / SEAL).exists()][-NUM_KEPT:][0]
         for old in self._all():
-            if step_of(old) < step_of(oldest):  # sealed or not: a kill may have left half of one
+            if step_of(old) < step_of(oldest):  # sealed or not: a kill may have left a partial one
                 remove(old)
         self.seconds += time.monotonic() - start
         if self.is_end_requested:
@@ -83,7 +83,7 @@ class Checkpoints:
             self.interruption.end_if_asked()
 
     def newest(self) -> Path | None:
-        """The newest one that is what was sealed; newer ones that are not are removed, each with a line."""
+        """The newest checkpoint that matches its seal; newer ones that do not are removed, with a log line each."""
         for path in reversed(self._all()):
             if fault := _fault(path):
                 logger.warning("removing %s: %s", path.name, fault)
@@ -94,7 +94,7 @@ class Checkpoints:
         return None
 
     def require_space(self, checkpoint_bytes: int, model_bytes: int) -> None:
-        """Room for the checkpoints kept and the next one, and for the finished model in the work dir and published."""
+        """Raise DiskError unless the disk holds the kept checkpoints, the next one and two copies of the model."""
         needed = (NUM_KEPT + 1) * checkpoint_bytes + 2 * model_bytes
         present = sum(file.stat().st_size for path in self._all() for file in files_below(path))
         free = free_bytes(self.folder)
@@ -123,11 +123,11 @@ def _digests(path: Path) -> dict[str, str]:
 
 
 def _fault(path: Path) -> str | None:
-    """What is wrong with it, None if nothing."""
+    """Why the checkpoint cannot be used; None if it is intact."""
     try:
         sealed = read_json(path / SEAL)["files"]
     except FileNotFoundError:
-        return "it was not written to its end"
+        return "it is incomplete"
     except (DamagedFileError, KeyError, TypeError):
         return f"its {SEAL} cannot be read"
     present = _digests(path)

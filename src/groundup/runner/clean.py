@@ -1,4 +1,4 @@
-"""Which work dirs nobody needs any more, and their removal."""
+"""Find and remove work dirs that are no longer needed."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -17,16 +17,16 @@ from groundup.runner.workdir import UNDELIVERED, is_recorded
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What becomes of a work dir, and why."""
+    """Whether a work dir is removed, and why."""
 
     work: Path
     num_bytes: int
-    stale: bool  # and so removed, unless this is a dry run
+    stale: bool  # removed unless this is a dry run
     reason: str
 
 
 def clean(root: Path, undelivered: bool, dry_run: bool) -> Iterator[Verdict]:
-    """Judge every work dir and remove what is stale; `undelivered` also gives up what MLflow has not taken."""
+    """Judge every work dir and remove the stale ones; `undelivered` includes those whose run is not in MLflow yet."""
     pipeline = read_pipeline(root)
     for folder in sorted(path for path in (main_root(root) / ".work").glob("*") if path.is_dir()):
         works = sorted(path for path in folder.iterdir() if path.is_dir())
@@ -37,7 +37,7 @@ def clean(root: Path, undelivered: bool, dry_run: bool) -> Iterator[Verdict]:
             stale, reason = _judge(root, spec, work, present)
             if stale and not undelivered and not is_delivered(work):
                 stale = False
-                reason += ", but MLflow has not taken its run: `groundup deliver` sends it, --undelivered gives it up"
+                reason += ", but its run is not in MLflow yet: `groundup deliver` sends it, --undelivered discards it"
             if stale and not dry_run:
                 try:
                     _remove(work)
@@ -47,7 +47,7 @@ def clean(root: Path, undelivered: bool, dry_run: bool) -> Iterator[Verdict]:
 
 
 def _present(root: Path, spec: StageSpec) -> dict[str, Fingerprint] | None:
-    """Fingerprints of the present inputs on each device, by their work dir's name; None if an input is missing."""
+    """Fingerprints of the current inputs on each device, by name of the work dir; None if an input is missing."""
     params = select(load_params(root / "params.yaml"), spec.params)
     try:
         fingerprint = take_fingerprint(root, spec, params, DEVICES[0])
@@ -65,14 +65,14 @@ def _judge(root: Path, spec: StageSpec | None, work: Path, present: dict[str, Fi
     if is_recorded(root, spec, work, (present or {}).get(work.name)):
         return True, "dvc.lock records its result"
     if present is None:
-        return False, f"{name} lacks an input, so whether this is needed cannot be told: `dvc repro` first"
+        return False, f"an input of {name} is missing, so this may still be needed: run `dvc repro` first"
     if work.name in present:
-        return False, f"its inputs are the present ones: `dvc repro {name}` continues from here"
-    return True, "its inputs are not the present ones"
+        return False, f"its inputs are current: `dvc repro {name}` continues from here"
+    return True, "its inputs have changed since"
 
 
 def _remove(work: Path) -> None:
-    """PipelineError names the process that works there."""
+    """Raises PipelineError, which names the process, if one works there."""
     with locked(work):
         remove(work)
     if UNDELIVERED in work.name:  # no stage locks it under this name

@@ -1,4 +1,4 @@
-"""What runs took and where MLflow has them, by stage and fingerprint: in `.work`, since no rerun gives it again."""
+"""Duration and MLflow run id of each run, by stage and fingerprint; in `.work`, since no rerun reproduces them."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ RUN_ID = "mlflow_run_id"
 
 
 def process_seconds() -> float:
-    """Since the interpreter started. On Linux psutil adds to the second of the boot, up to one too many."""
+    """Seconds since the interpreter started. On Linux, psutil rounds the boot time and can be off by a second."""
     if sys.platform == "linux":
         started = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
         seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - int(started) / os.sysconf("SC_CLK_TCK")
@@ -33,13 +33,13 @@ def note_run(root: Path, fingerprint: Fingerprint, figures: Figures, run_id: str
 
 
 def read_run(root: Path, stage: str, fingerprint: str) -> dict[str, Any]:
-    """Empty if no such run was on this machine."""
+    """Empty if this machine has no such run."""
     path = _file(root, stage, fingerprint)
     return read_object(path) if path.is_file() else {}
 
 
 def present_runs(root: Path) -> dict[str, dict[str, Any]]:
-    """The runs that made the present results, by stage in pipeline order; those of another machine are left out."""
+    """The runs that produced the current results, by stage in pipeline order; runs of other machines are left out."""
     records = {name: read_record(root, name) for name in read_pipeline(root)}
     runs = {name: read_run(root, name, record.fingerprint) for name, record in records.items() if record}
     return {name: run for name, run in runs.items() if run}

@@ -13,7 +13,7 @@ from groundup.runner.workdir import EXPORT, SCRATCH
 
 @dataclass(frozen=True)
 class StageContext:
-    """It pickles, so that a body can run in another process than the runner's; that one must listen for signals."""
+    """Picklable, so that a body can run in a process other than the runner's; that process must listen for signals."""
 
     root: Path
     spec: StageSpec
@@ -28,12 +28,12 @@ class StageContext:
 
     @property
     def work(self) -> Path:
-        """For finished sub-steps and scratch files, which the next run of these inputs finds again."""
+        """Finished sub-steps and scratch files, which the next run with the same inputs finds again."""
         return self.folder / SCRATCH
 
     @property
     def kept(self) -> Path:
-        """For files that every run of this stage may use again; clean leaves them."""
+        """Files that every run of this stage may reuse; `groundup clean` keeps them."""
         return self.folder.parent
 
     @property
@@ -54,5 +54,5 @@ class StageContext:
         return staged
 
     def log(self, step: int, **values: float) -> None:
-        """A point of the curves. A step logged again after a resume counts once."""
+        """Log a point of the curves. A step logged again after a resume counts once."""
         Spool(self.folder).write("point", step=step, values=values)

@@ -1,4 +1,4 @@
-"""What MLflow is told about a run: tags, params, inputs, outputs, parent. mlflow/README.md explains each."""
+"""What MLflow receives about a run: tags, params, inputs, outputs, parent. mlflow/README.md explains each."""
 
 import hashlib
 import os
@@ -45,13 +45,13 @@ def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerp
 
 
 def _fingerprint(root: Path, stage: str) -> str:
-    """Of the stage's present outputs; the deliverer finds the run by it."""
+    """Fingerprint of the stage's current outputs, by which the deliverer finds the run."""
     record = read_record(root, stage)
     return record.fingerprint if record else UNKNOWN
 
 
 def _parent(root: Path, pipeline: dict[str, StageSpec], spec: StageSpec, commit: str) -> dict[str, Any] | None:
-    """What the run is part of, and the shown figures of the stages that it is made from, as they stand."""
+    """Key and name of the parent run, and the current shown figures of the upstream stages."""
     part_of = _part_of(commit)
     if part_of is None:
         return None
@@ -61,7 +61,7 @@ def _parent(root: Path, pipeline: dict[str, StageSpec], spec: StageSpec, commit:
 
 
 def _part_of(commit: str) -> dict[str, str] | None:
-    """A `dvc exp run`, else the `dvc repro` above this process; None if started by hand."""
+    """Key and name of the `dvc exp run`, else of the `dvc repro` above this process; None if started by hand."""
     if name := os.environ.get(DVC_EXPERIMENT):
         return {"key": _key(f"{name} of {os.environ.get(DVC_BASELINE, UNKNOWN)}"), "name": name}
     dvc = find_dvc()
@@ -69,12 +69,12 @@ def _part_of(commit: str) -> dict[str, str] | None:
 
 
 def _key(text: str) -> str:
-    """Without the quotes that a name may hold, which no filter of MLflow can."""
+    """A hash, because a name may hold quotes, which MLflow's filters cannot express."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def shown(spec: StageSpec, figures: Figures) -> dict[str, float]:
-    """Those of the tables of all stages, under the stage's name."""
+    """The figures for tables of all stages, prefixed with the stage's name."""
     return {f"{spec.name}/{name}": value for name, value in numbers(figures).items() if name in spec.shown}
 
 
@@ -120,7 +120,7 @@ def describe_outs(export: Path, outs: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def describe_model(folder: Path, path: str) -> dict[str, Any] | None:
-    """What MLflow is told about the model or tokenizer in `folder`, known as `path`; None for anything else."""
+    """What MLflow receives about the model or tokenizer in `folder`, known as `path`; None for anything else."""
     kind = model_type(folder)
     if kind is None:
         return None
@@ -135,7 +135,7 @@ def describe_model(folder: Path, path: str) -> dict[str, Any] | None:
 
 
 def report_files(work: Path, outs: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Files of the reports below `work`, and the folders of the run that they go to."""
+    """(file of a report relative to `work`, its folder among the run's artifacts)"""
     files = []
     for out in outs:
         if out.startswith("artifacts/reports/"):

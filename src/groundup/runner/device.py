@@ -1,4 +1,4 @@
-"""Which device models run on. Decided here alone, once a process; Lightning, TRL and our own loops are told."""
+"""The device that models run on. Decided only here, once per process, and passed to Lightning, TRL and our loops."""
 
 import logging
 import os
@@ -64,7 +64,7 @@ def _present(wanted: str, said_by: str) -> str:
         )
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
-        return "cuda" if present["cuda"] else "cpu"  # mps, where nothing has been tried, must be asked for
+        return "cuda" if present["cuda"] else "cpu"  # mps is untested, so it must be requested
     if not present[wanted]:
         raise ValueError(f"{said_by}{wanted}, but torch finds no such device here: use cpu or auto")
     return wanted

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only, told from other errors and explained, whatever library was writing."""
+"""Recognize and explain errors of a full or read-only disk, whichever library was writing."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ class DiskError(RuntimeError):
 
 @contextmanager
 def writing(what: str, folder: Path) -> Iterator[None]:
-    """An error in here that comes from a full or read-only disk leaves as a DiskError; others pass."""
+    """Turn an error caused by a full or read-only disk into a DiskError; other errors pass unchanged."""
     try:
         yield
     except DiskError:
@@ -36,10 +36,10 @@ def writing(what: str, folder: Path) -> Iterator[None]:
         number = number or probed
         if number is None:
             raise
-        if place is None and number != probed:  # of a disk that nothing names: /tmp, /dev/shm
+        if place is None and number != probed:  # another disk, which the error does not name: /tmp, /dev/shm
             raise DiskError(
-                f"{what} could not be written: {TROUBLE[number]}, and it is not the one of {folder}; make room on the "
-                "others (`df -h` shows them, /tmp and /dev/shm among them), then start again: the stage continues "
+                f"{what} could not be written: {TROUBLE[number]}, but not the disk of {folder}. Make room on the "
+                "other disks (`df -h` lists them, with /tmp and /dev/shm), then start again: the stage continues "
                 "where it was."
             ) from error
         folder = folder if place is None or place.is_relative_to(folder) else place
@@ -53,28 +53,28 @@ def megabytes(num_bytes: float) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """On the disk that holds `folder`, whether it exists already or not."""
+    """Free bytes on the disk that holds `folder`, which may not exist yet."""
     return shutil.disk_usage(_existing(folder)).free
 
 
 def _disk_errno(error: BaseException, folder: Path) -> tuple[int | None, Path | None]:
-    """(number, folder if the error names one). safetensors and copytree have it in their text, torch.save hides it."""
+    """(errno, folder if the error names one). safetensors and copytree put it in their text; torch.save hides it."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in TROUBLE:
-            written = seen.filename2 or seen.filename  # of a copy the second one, the first was read
+            written = seen.filename2 or seen.filename  # a copy reads filename and writes filename2
             return seen.errno, Path(written).absolute().parent if isinstance(written, str) else None
         if isinstance(seen, OSError | SafetensorError):  # shutil.Error is an OSError
             numbers = [int(number) for number in re.findall(r"(?:os error|Errno) (\d+)", str(seen))]
             if found := next((number for number in numbers if number in TROUBLE), None):
-                # safetensors writes nothing but the model, and has removed what was half written
+                # safetensors writes only the model, and has removed the partial file
                 return found, folder if isinstance(seen, SafetensorError) else None
         seen = seen.__cause__ or seen.__context__
     return None, None
 
 
 def _probe(folder: Path) -> int | None:
-    """torch.save to a path says nothing about the cause: try to write there, beside what it left."""
+    """torch.save hides why a write failed, so try a write in the same folder."""
     try:
         with tempfile.TemporaryFile(dir=_existing(folder), buffering=0) as file:
             file.write(b"\0" * PROBE_BYTES)
@@ -85,7 +85,7 @@ def _probe(folder: Path) -> int | None:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or its nearest existing parent."""
     return next(path for path in (folder, *folder.parents) if path.is_dir())
 
 

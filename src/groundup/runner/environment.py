@@ -20,7 +20,7 @@ QUIET = {
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 TRACKING_USERNAME, TRACKING_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 TRACKING_TOKEN = "MLFLOW_TRACKING_TOKEN"
-# Ways to reach a server that only MLflow itself can use.
+# Authentication and TLS options that only MLflow itself can apply.
 TRACKING_BY_PLUGIN = (
     "MLFLOW_TRACKING_AUTH",
     "MLFLOW_TRACKING_AWS_SIGV4",
@@ -33,7 +33,7 @@ DELIVERY = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "HF_HUB_OFFLINE": "1",  # it would look for the licence of a registered model on the hub
+    "HF_HUB_OFFLINE": "1",  # otherwise MLflow looks up the licence of a registered model on the hub
 }
 API_KEY = "GROUNDUP_API_KEY"  # of `groundup serve`
 SECRETS = (
@@ -59,7 +59,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1"}  # every stage but prepare
 
 
 def set_environment(offline: bool) -> None:
-    """Telemetry off, libraries quiet; what the user has set stays."""
+    """Turn telemetry off and library output down; variables that the user has set stay."""
     set_defaults(TELEMETRY_OFF | QUIET | (OFFLINE if offline else {}))
 
 
@@ -69,7 +69,7 @@ def set_defaults(values: dict[str, str]) -> None:
 
 
 def find_checkout() -> Path | None:
-    """The checkout around the current folder."""
+    """The checkout that holds the current folder; None outside one."""
     folders = (Path.cwd(), *Path.cwd().parents)
     return next((f for f in folders if (f / "dvc.yaml").is_file() and (f / "stages").is_dir()), None)
 

@@ -1,7 +1,7 @@
-"""What a stage measured, and which of it goes where.
+"""A stage's figures, and where each is stored.
 
-metrics/NAME.json, in git: the headline figures. `metrics.json` in the stage's report: all that a rerun gives again.
-MLflow and `.work`: everything, also what a clock or the size of memory decides.
+metrics/NAME.json, in git: the headline figures. `metrics.json` in the stage's report: all that a rerun reproduces.
+MLflow and `.work`: everything, also times and memory.
 """
 
 import math
@@ -16,7 +16,7 @@ from groundup.runner.nested import flatten
 Figures = dict[str, Any]
 
 REPORTED = "metrics.json"  # in the stage's report
-OF_THIS_MACHINE = ("_seconds", "_per_second", "_mb")  # ends of names of figures that no rerun gives again
+OF_THIS_MACHINE = ("_seconds", "_per_second", "_mb")  # suffixes of figures that a rerun does not reproduce
 INTERVAL = ("_ci_low", "_ci_high")  # they go with their figure, and count as part of it
 FINGERPRINT = "fingerprint"
 UNKNOWN = "unknown"
@@ -29,7 +29,7 @@ def numbers(figures: Figures) -> dict[str, float]:
 
 
 def check_finite(stage: str, figures: Figures) -> None:
-    """A last step that diverged shows in the figures alone."""
+    """Raise ValueError if a figure is not finite: a divergence in the last step shows nowhere else."""
     if bad := [key for key, value in numbers(figures).items() if not math.isfinite(value)]:
         raise ValueError(
             f"{stage}: {', '.join(bad)} came out as NaN or infinite, so nothing is published; lower {stage}'s "
@@ -38,7 +38,7 @@ def check_finite(stage: str, figures: Figures) -> None:
 
 
 def reproducible(figures: Figures) -> Figures:
-    """Without what a clock or the size of memory decides."""
+    """The figures without times and memory."""
     return {
         key: reproducible(value) if isinstance(value, dict) else value
         for key, value in figures.items()
@@ -47,19 +47,19 @@ def reproducible(figures: Figures) -> Figures:
 
 
 def of_this_machine(figures: Figures) -> dict[str, float]:
-    """The rest, under dotted names."""
+    """The times and memory, under dotted names."""
     return {key: value for key, value in numbers(figures).items() if key.endswith(OF_THIS_MACHINE)}
 
 
 def choose(figures: Figures, names: Sequence[str]) -> Figures:
-    """Those of these names, each with its interval if it has one; what was not measured this time is left out."""
+    """The named figures, each with its interval if it has one; names that were not measured are left out."""
     wanted = [name + end for name in names for end in ("", *INTERVAL)]
     return {name: figures[name] for name in wanted if name in figures}
 
 
 @dataclass(frozen=True)
 class Record:
-    """What metrics/NAME.json says of the present outputs."""
+    """What metrics/NAME.json holds about the current outputs."""
 
     fingerprint: str
     figures: Figures
@@ -70,7 +70,7 @@ def metrics_file(root: Path, stage: str) -> Path:
 
 
 def write_record(root: Path, stage: str, record: Record) -> None:
-    """The fingerprint stands in a list, which DVC leaves out of its tables."""
+    """The fingerprint is stored in a list, because DVC leaves lists out of its tables."""
     write_json(metrics_file(root, stage), record.figures | {FINGERPRINT: [record.fingerprint]})
 
 

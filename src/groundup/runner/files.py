@@ -17,12 +17,12 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from groundup.runner.disk import writing
 
 CHUNK = 1 << 20
-# What tools leave beside one's files; .dvcignore has the same list: DVC and the fingerprint see the same folder.
+# Files that tools leave behind. .dvcignore has the same list, so that DVC and the fingerprint see the same files.
 IGNORED = ("__pycache__", "*.pyc", "*.swp", "*~", ".#*", ".ipynb_checkpoints", ".DS_Store", ".idea", ".vscode")
 
 
 def restore(path: Path | str) -> str:
-    """What to do about a generated file or folder that is damaged; DVC leaves one that was changed without --force."""
+    """How to restore a damaged generated file or folder; without --force, DVC keeps a changed one."""
     return f"`dvc checkout --force {path}` brings back what DVC recorded, `dvc repro` makes it again."
 
 
@@ -40,7 +40,7 @@ def files_below(path: Path) -> Iterator[Path]:
 
 
 def is_ignored(path: Path) -> bool:
-    """Whether a name in the relative path is on the list of what tools leave."""
+    """Whether any part of the relative path matches IGNORED."""
     return any(fnmatchcase(part, pattern) for part in path.parts for pattern in IGNORED)
 
 
@@ -86,7 +86,7 @@ def fsync_path(path: Path) -> None:
 
 
 def fsync_tree(path: Path) -> None:
-    """Every file, then every folder, the deepest first: a folder's entries are its own to lose."""
+    """fsync every file, then every folder, deepest first: the entries of a folder need an fsync of their own."""
     for file in files_below(path):
         fsync_path(file)
     if path.is_dir():
@@ -112,7 +112,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """A generated file: what is wrong with it is put right by making it again."""
+    """Read a generated file; the remedy for a damaged one is to regenerate it."""
     again = "delete it, then `dvc repro` writes it again"
     text = _read_text(path, again)
     try:
@@ -160,7 +160,7 @@ def _read_text(path: Path, remedy: str) -> str:
 def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    elif os.path.lexists(path):  # unlink of what is not there is an error on a read-only disk
+    elif os.path.lexists(path):  # on a read-only disk, unlinking a missing file is an error
         path.unlink()
 
 

@@ -1,4 +1,4 @@
-"""What a run depends on, as one hash: the same inputs resume, other inputs do not."""
+"""A hash of everything that a run depends on: a run resumes only with the same hash."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ LIBRARIES = ("torch", "transformers", "trl", "lightning", "tokenizers", "numpy")
 
 
 class InputsChangedError(RuntimeError):
-    """What the stage read is no longer what it started from."""
+    """Inputs of the stage changed while it ran."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Fingerprint:
 
 
 def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device: str) -> Fingerprint:
-    """Fingerprint of the working tree as it is now; a missing dep is an error that names them all."""
+    """Fingerprint of the working tree as it is now; FileNotFoundError names all missing deps."""
     missing = [dep for dep in spec.deps if not (root / dep).exists()]
     if missing:
         raise FileNotFoundError(
@@ -52,7 +52,7 @@ def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device
 
 
 def changed_deps(root: Path, before: Fingerprint) -> list[str]:
-    """Deps that are no longer what they were when the fingerprint was taken."""
+    """Deps that changed since the fingerprint was taken."""
     return [
         dep for dep, digest in before.digests.items() if not (root / dep).exists() or digest_path(root / dep) != digest
     ]

@@ -25,14 +25,14 @@ class Terminated(SystemExit):
 
 
 class Interruption:
-    """The wish that the stage end. A second signal ends it at once, wherever it is."""
+    """A pending request to end the stage. A second signal ends it at once."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None  # of the first signal
         self._deferring = False
 
     def listen(self) -> None:
-        """Lightning puts a handler of its own in front when it starts; loops of its kind call this again."""
+        """Lightning replaces the handlers when it starts, so its training loops call this again."""
         for number in SIGNALS:
             signal.signal(number, self.receive)
 
@@ -44,11 +44,11 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """In here the first signal only waits; the loop looks at `signal_number`, and calls `end_if_asked` to end."""
+        """Defer the first signal: the loop checks `signal_number`, and calls `end_if_asked` to end."""
         self._deferring = True
         try:
             yield
-        except SystemExit:  # also Lightning's own after a SIGTERM that came before `listen`; its exit code is 0
+        except SystemExit:  # also Lightning's own, with exit code 0, after a SIGTERM that came before `listen`
             self.end_if_asked()
             raise
         finally:
@@ -62,7 +62,7 @@ class Interruption:
 
 @contextmanager
 def listening() -> Iterator[Interruption]:
-    """Signals go to the one given, until the end of the context."""
+    """Deliver signals to the yielded Interruption until the context ends."""
     interruption = Interruption()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     interruption.listen()
@@ -74,16 +74,16 @@ def listening() -> Iterator[Interruption]:
 
 
 def end_with_dvc(interruption: Interruption) -> None:
-    """Under `dvc`, end as on SIGTERM once it is gone: SIGTERM or a crash ends dvc alone and leaves the stage running.
+    """End this stage as on SIGTERM once dvc has ended: SIGTERM or a crash ends dvc alone and leaves the stage running.
 
-    A stage that was started by hand has no dvc above it and is left alone.
+    A stage that was started by hand has no dvc above it and is not affected.
     """
     dvc = find_dvc()
     if dvc is not None:
         threading.Thread(target=_end_after, args=(dvc, interruption), daemon=True).start()
     elif DVC_STAGE in os.environ:
         logger.warning(
-            "dvc set %s and is gone already, so this stage does not start; the next `dvc repro` runs it "
+            "%s is set, but dvc has ended, so this stage does not start; the next `dvc repro` runs it "
             "(to run it by hand, unset %s)",
             DVC_STAGE,
             DVC_STAGE,
@@ -108,12 +108,12 @@ def _end_after(dvc: psutil.Process, interruption: Interruption) -> None:
     while _is_alive(dvc):
         time.sleep(POLL_SECONDS)
     logger.warning("dvc (process %d) is gone, so this stage ends too; the next `dvc repro` continues", dvc.pid)
-    if interruption.signal_number is None:  # else the signal that ended dvc came here too, and a second means: at once
+    if interruption.signal_number is None:  # else this process got dvc's signal too, and a second one ends it at once
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """Another process may get the same number; one that ended may wait for its parent to take notice."""
+    """False also if another process has the same pid by now, or if it is a zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -11,7 +11,7 @@ from groundup.runner.pipeline import StageSpec, read_pipeline, upstream
 
 @dataclass(frozen=True)
 class Made:
-    """A result, by the fingerprint of what it was made from and, where it is known, the run that made it."""
+    """A result, identified by the fingerprint of its inputs and, where known, the run that produced it."""
 
     fingerprint: str
     run_id: str | None
@@ -22,7 +22,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Node:
-    """One stage's present result, also where DVC skipped the stage since."""
+    """One stage's current result, even if DVC has skipped the stage since."""
 
     spec: StageSpec
     made: Made
@@ -30,7 +30,7 @@ class Node:
     figures: Figures
 
     def stale_parents(self, nodes: dict[str, "Node"]) -> list[str]:
-        """Upstream stages that have made another result since; `dvc repro` brings them together."""
+        """Upstream stages whose result has changed since this run; `dvc repro` runs this stage again."""
         return [
             name
             for name, read in self.parents.items()
@@ -49,7 +49,7 @@ class Runs(Protocol):
 
 
 def present_lineage(root: Path, runs: Runs) -> dict[str, Node]:
-    """Stages that have run, in pipeline order. What a run read its tags tell, else the present results."""
+    """Stages that have run, in pipeline order. A run's tags say what it read; without a run, the results do."""
     pipeline = read_pipeline(root)
     records = {name: record for name in pipeline if (record := read_record(root, name))}
     made = {name: Made(record.fingerprint, runs.find(name, record.fingerprint)) for name, record in records.items()}
@@ -69,7 +69,7 @@ def present_lineage(root: Path, runs: Runs) -> dict[str, Node]:
 
 @dataclass(frozen=True)
 class NotedRuns:
-    """Without a store, this machine's own notes tell."""
+    """Runs from this machine's notes in `.work`, used without a tracking store."""
 
     root: Path
 

@@ -1,4 +1,4 @@
-"""One process a work dir."""
+"""One process per work dir."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ from groundup.runner.pipeline import PipelineError
 
 @contextmanager
 def locked(work: Path) -> Iterator[None]:
-    """Hold the work dir; a second holder is told who the first is."""
+    """Lock the work dir; PipelineError names the process that already holds it."""
     work.mkdir(parents=True, exist_ok=True)
     with try_lock(lock_path(work)) as free:
         if not free:
@@ -27,7 +27,7 @@ def lock_path(work: Path) -> Path:
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """False if another process holds the file, which names that one. It is free once that one has ended, however."""
+    """Yields False if another process holds the lock; the file names it. The lock ends with that process."""
     with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

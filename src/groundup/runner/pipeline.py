@@ -11,7 +11,7 @@ from groundup.runner.files import read_yaml
 
 
 class PipelineError(ValueError):
-    """dvc.yaml or the way a stage was started is not as the runner needs it."""
+    """dvc.yaml does not fit the runner, or a stage was started the wrong way."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StageSpec:
 
     @property
     def report(self) -> str | None:
-        """The out for people, which MLflow gets a copy of."""
+        """The report among the outs, of which MLflow gets a copy."""
         return next((out for out in self.outs if out.startswith("artifacts/report")), None)
 
     @property
@@ -96,7 +96,7 @@ def upstream(pipeline: dict[str, StageSpec], stage: str) -> list[str]:
 
 
 def ancestry(pipeline: dict[str, StageSpec], stage: str) -> dict[str, list[str]]:
-    """`stage` and all that it is made from, in pipeline order, each with the stages that it reads from."""
+    """`stage` and all stages upstream of it, in pipeline order, each with the stages that it reads from."""
     found: dict[str, list[str]] = {}
     queue = [stage]
     while queue:
@@ -113,7 +113,7 @@ def stages_to_run(root: Path, pipeline: dict[str, StageSpec]) -> set[str]:
         [sys.executable, "-m", "dvc", "status", "--json"], cwd=root, capture_output=True, text=True, check=False
     )
     if status.returncode:
-        raise PipelineError(f"DVC cannot say what would run: {status.stderr.strip()}")
+        raise PipelineError(f"`dvc status --json` failed: {status.stderr.strip()}")
     changed = json.loads(status.stdout).keys()
     return {name for name in pipeline if ancestry(pipeline, name).keys() & changed}
 
@@ -128,7 +128,7 @@ class Recorded:
 
 
 def recorded_stage(root: Path, stage: str) -> Recorded:
-    """All empty before the stage's first success."""
+    """All fields are empty before the stage's first success."""
     path = root / "dvc.lock"
     lock = (read_yaml(path, FORGET) if path.is_file() else None) or {}
     if not isinstance(lock, dict) or not isinstance(lock.get("stages", {}), dict):

@@ -10,8 +10,8 @@ from urllib.parse import quote, unquote, urlsplit
 from groundup.runner.environment import SECRETS, TRACKING_URI
 
 HIDDEN = "***"
-MIN_LENGTH = 4  # a shorter secret cannot be told from ordinary text
-MIN_LENGTH_INSIDE = 8  # a shorter one may be part of an ordinary word, and is looked for as a word of its own
+MIN_LENGTH = 4  # a shorter secret is indistinguishable from ordinary text
+MIN_LENGTH_INSIDE = 8  # a shorter secret is matched only as a whole word: it may be part of an ordinary one
 USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]+(?=@)")
 PARAMETER = re.compile(
     r"([?&#;][\w.%-]*(?:token|password|passwd|pwd|secret|signature|sig|key|credential)[\w.%-]*=)[^&#;\s'\"]+", re.I
@@ -29,7 +29,7 @@ def redact(text: str) -> str:
 
 
 def _secrets() -> set[str]:
-    """As they are, and as they look inside a URL."""
+    """The secrets, plain and as quoted in a URL."""
     known = {os.environ.get(name, "") for name in SECRETS}
     if password := re.match(r"[^:]+://[^/?#]*?:([^/?#]*)@", os.environ.get(TRACKING_URI, "")):
         known |= {password[1], unquote(password[1])}
@@ -38,7 +38,7 @@ def _secrets() -> set[str]:
 
 
 def redact_all(value: Any) -> Any:
-    """The same for every string inside lists and dicts."""
+    """Redact every string inside lists and dicts."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
@@ -52,7 +52,7 @@ def without_userinfo(url: str) -> str:
 
 
 class RedactedStream(io.TextIOWrapper):
-    """Also takes what libraries print and what a traceback shows."""
+    """Redacts all that is written to it, also by libraries and in tracebacks."""
 
     def write(self, text: str) -> int:
         return super().write(redact(text))

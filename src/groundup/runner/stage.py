@@ -43,16 +43,16 @@ from groundup.runner.workdir import (
 
 logger = logging.getLogger(__name__)
 
-MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB on Linux
 
 Body = Callable[[StageContext], dict[str, Any]]
 USER_ERRORS = (ParamsError, PipelineError, OSError, DiskError, InputsChangedError)
 
 
 def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
-    """Run one stage as a process: `body` is called unless a finished result only waits to be published.
+    """Run one stage as a process. `body` is not called if a finished result only has to be published.
 
-    headlines: which of the figures that it returns stand in metrics/NAME.json.
+    headlines: names of the returned figures that go to metrics/NAME.json.
     """
     redact_streams()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -69,18 +69,18 @@ def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
 
 
 def _tells_all(error: Exception) -> bool:
-    """Whether the message is made for the user; a ValueError from inside a library says little without traceback."""
+    """Whether the message suffices for the user; a ValueError raised inside a library needs its traceback."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     is_ours = frame.f_globals["__name__"].partition(".")[0] in ("groundup", "stages", "__main__")
     return bool(str(error)) and (isinstance(error, USER_ERRORS) or (isinstance(error, ValueError) and is_ours))
 
 
 def _explain(error: Exception) -> str:
-    """The error's own words; what the operating system says lacks a remedy."""
+    """The error's own message; one of the operating system gets a remedy added."""
     if isinstance(error, OSError) and error.filename:
         return (
-            f"{error.filename}: {error.strerror}. Check that it is there, that you may write there, and that no file "
-            "stands in the place of a folder"
+            f"{error.filename}: {error.strerror}. Check that it exists, that you may write there, and that no file "
+            "has the name of a folder"
         )
     return str(error)
 
@@ -146,12 +146,12 @@ def _run_tracked(
 
 
 def _check_deps(stage: StageContext) -> None:
-    """What was made of deps that changed half-way belongs to no fingerprint: remove it, checkpoints included."""
+    """Remove what was made from deps that changed half-way, checkpoints included: it belongs to no fingerprint."""
     if changed := changed_deps(stage.root, stage.fingerprint):
         discard(stage.folder)
         raise InputsChangedError(
-            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so what it made may be of either "
-            "version and was removed, checkpoints included; `dvc repro` starts it from scratch"
+            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so its work may mix both versions "
+            "and was removed, checkpoints included; `dvc repro` starts it from scratch"
         )
 
 
@@ -161,7 +161,7 @@ def _changed_params(stage: StageContext) -> list[str]:
 
 
 def _check_kept(stage: StageContext, changed: list[str]) -> None:
-    """A result that is whole stays that of its fingerprint, whatever was edited since."""
+    """Refuse to record a finished result after a change; it stays in the work dir of its fingerprint."""
     if changed:
         raise InputsChangedError(
             f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so its result is not published, "
@@ -206,7 +206,7 @@ def _report(stage: StageContext, tracker: Tracker, metrics: dict[str, Any]) -> N
     tracker.spool.write("outputs", models=describe_outs(stage.export, stage.spec.outs))
     if registered:
         tracker.spool.write("register", **registered)
-    values = numbers(metrics)  # of the run, of the models that it now has, and some of its parent
+    values = numbers(metrics)  # logged to the run and to its models; some of them to its parent too
     tracker.spool.write("metrics", values=values, step=step, shown=shown(stage.spec, metrics))
     tracker.spool.write("artifacts", files=report_files(tracker.work, stage.spec.outs))
 

@@ -18,15 +18,15 @@ T = TypeVar("T", bound=Mapping[str, Any])  # plain values only: they go through 
 class FinishedSteps:
     """Results by name in a directory that belongs to these inputs and params alone.
 
-    The record of a step, <name>.json, is written last and holds the sha256 of the step's files: where it stands and
-    they are still those, the step is whole.
+    The record of a step, <name>.json, is written last and holds the sha256 of the step's files. A step is complete if
+    its record exists and matches its files.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def get(self, name: str, compute: Callable[[*Arguments], T], *args: *Arguments) -> T:
-        """The saved result, or else compute's, saved. Floats come back from JSON as they went in."""
+        """The saved result; without one, compute and save it. Floats survive the round trip through JSON exactly."""
         record = self._record(name)
         if record is None:
             logger.info("%s", name)
@@ -43,7 +43,7 @@ class FinishedSteps:
         return saved
 
     def fill(self, name: str, write: Callable[[Path], T]) -> T:
-        """As `get`, for a step that leaves files: `write` gets the empty folder(name)."""
+        """Like `get`, for a step that writes files: `write` receives the empty folder(name)."""
 
         def write_afresh() -> T:
             folder = self.folder(name)
@@ -54,7 +54,7 @@ class FinishedSteps:
         return self.get(name, write_afresh)
 
     def copy(self, name: str, target: Path) -> None:
-        """The files of a finished step into the folder `target`, beside what is there."""
+        """Copy the files of a finished step into the folder `target`; files that are there stay."""
         with writing(target.name, target.parent):
             shutil.copytree(self.folder(name), target, dirs_exist_ok=True)
 
@@ -65,7 +65,7 @@ class FinishedSteps:
         return self.directory / f"{name}.json"
 
     def _record(self, name: str) -> dict[str, Any] | None:
-        """None where the step is to be done, also if its files are no longer those it left."""
+        """The record of a complete step; None if the step must run, also because its files have changed."""
         try:
             record = read_object(self._path(name))
         except FileNotFoundError:
@@ -73,9 +73,9 @@ class FinishedSteps:
         except DamagedFileError:
             record = {}
         if not record.keys() >= {"result", "files"}:
-            logger.warning("%s: its record cannot be read; it is done again", name)
+            logger.warning("%s: its record cannot be read, so the step runs again", name)
             return None
         if record["files"] != file_digests(self.folder(name)):
-            logger.warning("%s: its files are not as it left them; it is done again", name)
+            logger.warning("%s: its files have changed, so the step runs again", name)
             return None
         return record

@@ -1,4 +1,4 @@
-"""Work dirs, `.work/<stage>/<fingerprint>`: what of earlier runs is of use, and in one line why the rest is not."""
+"""Work dirs, `.work/<stage>/<fingerprint>`: which results of earlier runs can be used, and why the others cannot."""
 
 import logging
 import re
@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 SCRATCH = "scratch"  # checkpoints and finished sub-steps
 EXPORT = "export"  # staged outs
-FINISHED = "finished.json"  # metrics and md5s of a whole export; written last
-PARTS = "fingerprint.json"  # so that a difference can be named
+FINISHED = "finished.json"  # metrics and md5s of a complete export; written last
+PARTS = "fingerprint.json"  # the parts of the fingerprint, to name differences
 UNDELIVERED = "-undelivered-"
 
 
 def sweep(root: Path, folder: Path, spec: StageSpec, fingerprint: Fingerprint) -> None:
-    """Clear work dirs whose result dvc.lock records: DVC has their bytes, and a forced run trains from scratch.
+    """Clear work dirs whose result dvc.lock records: DVC has the bytes, and a forced run trains from scratch.
 
-    What MLflow has not taken yet stays, for `groundup deliver`.
+    Runs that MLflow has not received yet stay, for `groundup deliver`.
     """
     for work in sorted(path.parent for path in folder.glob(f"[0-9a-f]*/{FINISHED}")):
         if UNDELIVERED in work.name and not is_delivered(work):
@@ -41,7 +41,7 @@ def sweep(root: Path, folder: Path, spec: StageSpec, fingerprint: Fingerprint) -
 
 
 def is_recorded(root: Path, spec: StageSpec, work: Path, fingerprint: Fingerprint | None) -> bool:
-    """Whether dvc.lock records the finished result in `work`. `fingerprint`: of the present inputs, if they exist."""
+    """Whether dvc.lock records the finished result in `work`. `fingerprint`: of the current inputs, if they exist."""
     if not (work / FINISHED).exists():
         return False
     recorded = recorded_stage(root, spec.name)
@@ -49,14 +49,14 @@ def is_recorded(root: Path, spec: StageSpec, work: Path, fingerprint: Fingerprin
         return False
     if fingerprint is None or work.name != fingerprint.value:
         return True
-    # other inputs may have given the same bytes before, and DVC has not taken this run's yet
+    # other inputs may have given the same bytes before; DVC then has not recorded this run yet
     return recorded.params == fingerprint.params and recorded.deps == {dep: dvc_md5(root / dep) for dep in spec.deps}
 
 
 def note_start(folder: Path, work: Path, fingerprint: Fingerprint) -> None:
-    """Say whether unfinished work continues, or what changed since; then note the parts of this fingerprint."""
+    """Log whether unfinished work is resumed, or what changed since; then store the parts of this fingerprint."""
     if _is_unfinished(work):
-        logger.info("%s: continuing with the unfinished work in %s", fingerprint.stage, work)
+        logger.info("%s: resuming the unfinished work in %s", fingerprint.stage, work)
     else:
         others = [path.parent for path in folder.glob(f"*/{PARTS}") if re.fullmatch("[0-9a-f]+", path.parent.name)]
         others = [path for path in others if path != work and _is_unfinished(path)]
@@ -89,7 +89,7 @@ def difference(before: dict[str, Any], now: Fingerprint) -> str:
 
 
 def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(dotted key, old value, new value) wherever two nested dicts differ; None for what one of them lacks."""
+    """(dotted key, old value, new value) wherever two nested dicts differ; None for a missing key."""
     old, new = flatten(before), flatten(after)
     keys = sorted(old.keys() | new.keys())
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
@@ -102,16 +102,16 @@ def record_finished(work: Path, outs: tuple[str, ...], metrics: dict[str, Any]) 
 
 
 def read_finished(work: Path) -> dict[str, Any] | None:
-    """Metrics of a result that was finished but that DVC has not recorded; None if there is none that is whole."""
+    """Metrics of a complete result that DVC has not recorded yet; None if there is none."""
     if not (work / FINISHED).exists():
         return None
     record = read_json(work / FINISHED)
     changed = [out for out, md5 in record["md5s"].items() if _md5(work / EXPORT / out) != md5]
     if changed:
-        logger.warning("the finished result in %s is not whole (%s): making it again", work, ", ".join(changed))
+        logger.warning("the finished result in %s is damaged (%s), so the stage runs again", work, ", ".join(changed))
         remove(work / FINISHED)
         return None
-    logger.info("a finished result of these inputs waits in %s: publishing it again", work)
+    logger.info("publishing the finished result of these inputs from %s", work)
     return dict(record["metrics"])
 
 
@@ -120,6 +120,6 @@ def _md5(path: Path) -> str | None:
 
 
 def discard(work: Path) -> None:
-    """All that was made of the inputs, checkpoints included; the record of the run stays."""
+    """Remove all results and checkpoints; the record of the run stays."""
     for name in (FINISHED, EXPORT, SCRATCH):
         remove(work / name)

@@ -1,4 +1,4 @@
-"""Chats as training examples: split at turn borders, tokenized with the assistant's tokens marked, and checked."""
+"""Chats as training examples: split between turns, tokenized with a mask of the assistant's tokens, and checked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ from groundup.core.formats.records import Message
 @dataclass(frozen=True)
 class ChatExample:
     input_ids: list[int]
-    assistant_masks: list[int]  # 1 on the tokens that are trained: the reply and its end-of-turn token
+    assistant_masks: list[int]  # 1 on the trained tokens: the reply and its end-of-turn token
 
 
 @dataclass
 class ChatExamples:
     examples: list[ChatExample] = field(default_factory=list)
-    num_split: int = 0  # chats that were cut at a turn border
-    num_dropped_exchanges: int = 0  # one exchange alone was over the limit
+    num_split: int = 0  # chats that were split between turns
+    num_dropped_exchanges: int = 0  # exchanges that exceed the limit on their own
 
 
 def tokenize_chats(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], max_length: int) -> ChatExamples:
-    """Every chat as one or more examples of at most max_length tokens; nothing is cut inside a turn."""
+    """Every chat as one or more examples of at most max_length tokens; no turn is cut."""
     result = ChatExamples()
     for row in rows:
         pieces, dropped = split_chat(tokenizer, row["messages"], max_length)
@@ -41,7 +41,7 @@ def tokenize_chat(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message
 def split_chat(
     tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], max_length: int
 ) -> tuple[list[list[Message]], int]:
-    """(pieces that fit, exchanges that do not fit alone). Each piece keeps the topic and starts on a user turn."""
+    """(pieces that fit, number of exchanges that do not). A piece keeps the system message and starts with a user."""
     system = [message for message in messages[:1] if message["role"] == "system"]
     topic_length = len(render(tokenizer, system, reply_next=False)) if system else 1  # bos
     pieces: list[list[Message]] = []
@@ -49,7 +49,7 @@ def split_chat(
     length = topic_length
     dropped = 0
     for exchange in _exchanges(messages[len(system) :]):
-        # The template puts bos first and then renders turn by turn, so the lengths of turns add up.
+        # The template renders bos first and then turn by turn, so the lengths of turns add up.
         added = len(render(tokenizer, [*system, *exchange], reply_next=False)) - topic_length
         if piece and length + added > max_length:
             pieces.append(system + piece)
@@ -65,7 +65,7 @@ def split_chat(
 
 
 def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
-    """Runs of messages that end on an assistant turn; a last user turn without a reply trains nothing."""
+    """Runs of messages that end on an assistant turn; a last user turn without a reply is left out."""
     exchanges: list[list[Message]] = []
     current: list[Message] = []
     for message in messages:
@@ -77,7 +77,7 @@ def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
 
 
 def check_chats(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], examples: ChatExamples) -> None:
-    """ValueError naming every way in which the template or the data would train something else than replies."""
+    """ValueError names every way in which the template or the data would train something other than replies."""
     problems = []
     if not examples.examples:
         problems.append("no chat is left to train on: add chats or raise sft.max_length")
@@ -98,7 +98,7 @@ def check_chats(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], example
 
 
 def ends_are_trained(example: ChatExample, end_id: int) -> bool:
-    """Every run of trained tokens closes with the end-of-turn token."""
+    """Whether every run of trained tokens ends with the end-of-turn token."""
     following = [*example.assistant_masks[1:], 0]
     return all(
         token == end_id
@@ -108,7 +108,7 @@ def ends_are_trained(example: ChatExample, end_id: int) -> bool:
 
 
 def is_prefix_preserving(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> bool:
-    """The prompt of every reply, rendered alone, begins the whole rendered chat."""
+    """Whether the rendered prompt of every reply is a prefix of the rendered chat."""
     whole = render(tokenizer, messages, reply_next=False)
     prompts = [
         render(tokenizer, messages[:i], reply_next=True)

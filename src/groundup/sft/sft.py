@@ -47,7 +47,7 @@ def train_sft(
     checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, Any]:
-    """Fine-tune, from the newest checkpoint if there is one; val_loss is per assistant token."""
+    """Fine-tune, from the newest checkpoint if there is one; val_loss is the mean over assistant tokens."""
     torch_device = set_up(runtime, device, params.seed)
     check_model(base, CAUSAL)
     tokenizer = load_tokenizer(str(base))
@@ -64,7 +64,7 @@ def train_sft(
             "sft.num_validation_chats or sft.max_length"
         )
     logger.info(
-        "sft: %d chats in %d examples, %d split at a turn border, %d exchanges over %d tokens left out",
+        "sft: %d chats in %d examples, %d split between turns, %d exchanges over %d tokens dropped",
         len(rows["train"]),
         len(train.examples),
         train.num_split,
@@ -91,7 +91,7 @@ def train_sft(
     )
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="sft.learning_rate")
     save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
-    # The trainer's model keeps TRL's patched forward, so figures and samples come from what was saved.
+    # TRL patches the forward of the trainer's model, so figures and samples use the saved model.
     model = AutoModelForCausalLM.from_pretrained(out, use_safetensors=True).to(torch_device).eval()
     write_samples(model, tokenizer, rows["val"], report, params)
     num_tokens = sum(len(example.input_ids) for example in train.examples)
@@ -114,7 +114,7 @@ def train_sft(
 
 @torch.no_grad()
 def assistant_loss(model: PreTrainedModel, examples: list[ChatExample], pad_id: int) -> float:
-    """Mean negative log-likelihood of the assistant's tokens, in nats; every token counts once."""
+    """Mean negative log-likelihood per assistant token, in nats."""
     ordered = sorted(examples, key=lambda example: len(example.input_ids))
     total, count = 0.0, 0
     for start in range(0, len(ordered), VALIDATION_BATCH):

@@ -1,4 +1,4 @@
-"""Byte-level BPE: training, the chat template, the report; the stage with its steps."""
+"""Byte-level BPE: training, chat template, report, and the stage with its steps."""
 
 import json
 from collections.abc import Iterator
@@ -30,9 +30,9 @@ BPE_FILE = "bpe.json"
 
 
 def train_bpe(texts: Iterator[str], vocab_size: int, min_frequency: int) -> Tokenizer:
-    """Byte-level BPE with GPT-2's published pre-tokenizer pattern, which GGUF and llama.cpp know by name.
+    """Byte-level BPE with GPT-2's published pre-tokenizer pattern, which GGUF and llama.cpp identify by name.
 
-    Special tokens take the last ids, so that the merges of a smaller vocabulary are a prefix of these.
+    Special tokens have the last ids, so that the merges of a smaller vocabulary are a prefix of these.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -69,7 +69,7 @@ def chat_tokenizer(tokenizer: Tokenizer, context_length: int) -> PreTrainedToken
 
 
 def truncated_bpe(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
-    """The tokenizer that training would have stopped at with a smaller vocabulary: the first merges only."""
+    """The tokenizer that training with a smaller vocabulary would give: only the first merges."""
     model = json.loads(tokenizer.to_str())["model"]
     num_merges = vocab_size - len(SPECIAL_TOKENS) - len(pre_tokenizers.ByteLevel.alphabet())
     num_tokens = vocab_size - len(SPECIAL_TOKENS)
@@ -87,7 +87,7 @@ def truncated_bpe(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
 def train_tokenizer(
     text: Path, out: Path, report: Path, shards: Path, params: TokenizerParams, context_length: int, work: Path
 ) -> dict[str, Any]:
-    """Train on the train split, check and describe on held-out documents, pack the train split."""
+    """Train on the train split, check and describe on held-out documents, write the train split as shards."""
     steps = FinishedSteps(work / "steps")
     steps.fill("merges", partial(save_bpe, text / "train.jsonl", params.scratch))
     tokenizer = Tokenizer.from_file(str(steps.folder("merges") / BPE_FILE))
@@ -131,7 +131,7 @@ def save_report(
 def describe(
     fast: PreTrainedTokenizerFast, tokenizer: Tokenizer, heldout: list[dict[str, Any]], curve_sizes: list[int]
 ) -> dict[str, Any]:
-    """Bytes per token by domain, words per token, unused tokens, exact round trips, the vocab-size curve."""
+    """Bytes per token by domain, words per token, unused tokens, failed round trips, the vocab-size curve."""
     used: set[int] = set()
     num_bytes: dict[str, int] = {}
     num_tokens: dict[str, int] = {}

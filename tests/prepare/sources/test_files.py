@@ -242,7 +242,7 @@ def test_all_paths_that_cannot_be_used_are_listed_at_once(tmp_path: Path) -> Non
         opened(data_dir, "../outside.txt", "/etc/hosts", "none-*.txt", "a.pdf", "b.parquet.gz", "link.txt").check()
     lines = str(error.value).split("\n")
     assert len(lines) == 6
-    for words in ("../outside.txt leads out", "/etc/hosts leads out", "none-*.txt matches no", "a.pdf: this kind"):
+    for words in ("../outside.txt is outside", "/etc/hosts is outside", "none-*.txt matches no", "a.pdf: this kind"):
         assert any(words in line for line in lines)
 
 

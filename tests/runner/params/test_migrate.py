@@ -193,7 +193,7 @@ def test_an_old_key_is_an_error_that_names_its_new_place(old: Path) -> None:
     lines = str(error.value).splitlines()
     assert lines[0] == "13 problems in params.yaml:"
     assert (
-        "  model.num_layers: is model.scratch.num_layers now; `groundup configure --migrate` rewrites the file"
+        "  model.num_layers: moved to model.scratch.num_layers; `groundup configure --migrate` rewrites the file"
         in lines
     )
     assert not any("missing" in line for line in lines)

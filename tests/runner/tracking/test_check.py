@@ -104,9 +104,9 @@ def check(monkeypatch: pytest.MonkeyPatch, root: Path, uri: str) -> str | None:
         ("127.0.0.1:5000", "has no scheme"),
         ("http://", "names no host"),
         ("http:///mlflow", "names no host"),
-        ("http://host:port", "is no URL"),
-        ("http://[::1", "is no URL"),
-        ("http://ho st/", "is not an MLflow server|is no URL"),
+        ("http://host:port", "is not a URL"),
+        ("http://[::1", "is not a URL"),
+        ("http://ho st/", "is not an MLflow server|is not a URL"),
         ("sqlite://mlflow.db", "four slashes"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
@@ -199,7 +199,7 @@ def test_a_server_that_does_not_answer_or_is_no_web_server(monkeypatch: pytest.M
     "an address that cannot be right: the stage ends at once with the remedy",
 )
 def test_https_where_http_is_spoken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str) -> None:
-    with pytest.raises(TrackingError, match="speaks no TLS: write http://"):
+    with pytest.raises(TrackingError, match="does not use TLS: write http://"):
         check(monkeypatch, tmp_path, server.replace("http", "https"))
 
 

@@ -85,7 +85,7 @@ def test_promotion_and_rollback(client: MlflowClient, tmp_path: Path) -> None:
     promote(client, "1")  # again, which changes nothing
     assert rollback(client) == ("1", "2")
     assert rollback(client) == ("2", "1")
-    with pytest.raises(RegistryError, match="was champion before version 1, so there is none to go back to"):
+    with pytest.raises(RegistryError, match="no version that was champion before version 1 still exists"):
         rollback(client)
     assert champion(client) == "1"
 

@@ -1,4 +1,4 @@
-"""Repair text and decide what is not worth learning from."""
+"""Repair text, and decide which records to drop."""
 
 import re
 import unicodedata
@@ -28,7 +28,7 @@ PLAIN = re.compile(r"[\n\t -%'-~]*")
 
 
 def repair(text: str) -> str:
-    """Mojibake, entities, line ends and composed characters put right; nothing invisible left."""
+    """Fix mojibake, entities, line ends and composed characters; remove invisible characters."""
     if PLAIN.fullmatch(text):
         return text
     *lines, last = LINE_ENDS.sub("\n", text).split("\n")
@@ -37,21 +37,21 @@ def repair(text: str) -> str:
 
 
 def fix_lines(lines: list[str]) -> Iterator[str]:
-    """What ftfy makes of them together; it looks at each line by itself, and most are plain."""
+    """What ftfy returns for the whole text, line by line, without calling it for plain lines."""
     unescape: bool | str = "auto"
     for line in lines:
         yield line if PLAIN.fullmatch(line) else ftfy.fix_text(line, unescape_html=unescape)
-        if "<" in line:  # from here on ftfy takes entities for HTML's own
+        if "<" in line:  # from here on, ftfy keeps entities as HTML's own
             unescape = False
 
 
 def clean_line(text: str) -> str:
-    """One line, single spaces: turns, titles, questions."""
+    """One line with single spaces: turns, titles, questions."""
     return SPACES.sub(" ", repair(text)).strip()
 
 
 def clean_document(text: str) -> str:
-    """Lines and indentation kept, at most one blank line between paragraphs."""
+    """Keep lines and indentation; at most one blank line between paragraphs."""
     text = "\n".join(map(str.rstrip, repair(text).split("\n")))
     return BLANK_LINES.sub("\n\n", text).strip("\n") if "\n\n\n" in text else text.strip("\n")
 
@@ -66,7 +66,7 @@ def language_detector() -> LangDetector:
 
 
 class Cleaner:
-    """Cleans the strings of records; `pii` counts the placeholders put in for personal data."""
+    """Cleans the strings of records; `pii` counts the placeholders that replace personal data."""
 
     def __init__(self, params: CleanParams, pii: Ledger) -> None:
         self.params = params
@@ -96,7 +96,7 @@ class Cleaner:
                 return replace(record, messages=self._clean_messages(record.source, record.messages))
 
     def _clean_conversation(self, record: Conversation) -> Conversation:
-        """Consecutive messages of one speaker become one turn; speakers are numbered as they appear."""
+        """Merge consecutive messages of one speaker into one turn; number speakers in order of appearance."""
         lines = [(speaker, clean_line(said)) for speaker, said in record.turns]
         runs = groupby(((speaker, said) for speaker, said in lines if said), key=lambda line: line[0])
         order: dict[int, int] = {}
@@ -117,7 +117,7 @@ class Cleaner:
         return text
 
     def reason_to_drop(self, record: Record, ngrams: Hashes) -> str | None:
-        """Why a cleaned record with these word n-grams is not used, or None."""
+        """Why to drop a cleaned record with these word n-grams, or None."""
         text = body(record)
         if not text:
             return "empty"
@@ -146,7 +146,7 @@ class Cleaner:
 
 
 def repeated_line_fraction(text: str) -> float:
-    """Share of the lines that say again what an earlier line said (Rae et al. 2021, arXiv:2112.11446)."""
+    """Share of lines that repeat an earlier line (Rae et al. 2021, arXiv:2112.11446)."""
     lines = [line for line in text.split("\n") if line]
     return 1 - len(set(lines)) / len(lines) if lines else 0.0
 

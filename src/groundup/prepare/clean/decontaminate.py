@@ -1,4 +1,4 @@
-"""Training records that share a word n-gram with what evaluate uses are dropped (Brown et al. 2020, appendix C)."""
+"""Drop training records that share a word n-gram with what evaluate uses (Brown et al. 2020, appendix C)."""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -12,14 +12,14 @@ from groundup.core.text.words import WORD, Hashes, Words, ngram_hashes, word_has
 from groundup.prepare.ledger import Ledger
 from groundup.prepare.processes import Processes, chunks_of
 
-# The evaluation sets, test documents, prompts and pairs are all written from test; judge and monitor from their own.
+# Evaluation sets, test documents, prompts and pairs come from test; judge and monitor have their own splits.
 EVALUATED_SPLITS = ("test", "judge", "monitor")
 
 
 def decontaminate(sources: Path, target: Path, n: int, ledger: Ledger, processes: Processes) -> None:
-    """train.jsonl in `sources` to train.jsonl in `target`, without what overlaps the evaluated splits in `sources`.
+    """train.jsonl from `sources` to `target`, without records that overlap the evaluated splits in `sources`.
 
-    The n-grams lie sorted in a file that is mapped, not loaded: memory does not grow with them.
+    The sorted n-grams are in a file that is mapped, not loaded, so memory does not grow with them.
     """
     path = target / "evaluated_ngrams.u64"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def decontaminate(sources: Path, target: Path, n: int, ledger: Ledger, processes
 
 
 def evaluated_ngrams(n: int, lines: Sequence[bytes]) -> bytes:
-    """Of what is each record's own: speakers quote their opening line, which is in every split by design."""
+    """N-grams of each record, without those of its opening line: speakers quote it, and it is in every split."""
     records = list(map(from_line, lines))
     parts = []
     for record, ngrams in zip(records, Words(list(map(body, records))).ngrams(n), strict=True):
@@ -50,7 +50,7 @@ def evaluated_ngrams(n: int, lines: Sequence[bytes]) -> bytes:
 
 
 def clean_lines(path: Path, n: int, num_examples: int, lines: Sequence[bytes]) -> tuple[bytes, Ledger]:
-    """The lines whose records hold none of the n-grams in `path`."""
+    """The lines whose records have none of the n-grams in `path`."""
     records = list(map(from_line, lines))
     words = Words(list(map(body, records)))
     evaluated = mapped(path, path.stat().st_mtime_ns)
@@ -66,12 +66,12 @@ def clean_lines(path: Path, n: int, num_examples: int, lines: Sequence[bytes]) -
 
 @lru_cache(maxsize=1)
 def mapped(path: Path, changed: int) -> Hashes:
-    """Once in a process: with a new map for each chunk every page would have to be found again."""
+    """One map per process: a new map for each chunk would fault in every page again."""
     return np.memmap(path, dtype=np.uint64, mode="r")
 
 
 def contains(sorted_hashes: Hashes, queries: Hashes) -> np.ndarray:
-    """[num_queries] bool. Sorted queries find their places several times faster."""
+    """[num_queries] bool. Sorted queries make the search several times faster."""
     order = np.argsort(queries)
     queries = queries[order]
     places = np.searchsorted(sorted_hashes, queries)

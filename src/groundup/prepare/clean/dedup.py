@@ -28,7 +28,7 @@ def empty_sketch(params: DedupParams, seed: int) -> MinHash:
 
 
 def read_signatures(path: Path, params: DedupParams) -> Iterator[tuple[bytes, Signature]]:
-    """Of each record its word_digest and its signature."""
+    """word_digest and signature of each record."""
     num_bytes = params.num_permutations * NOTHING.itemsize
     with path.open("rb") as file:
         while digest := file.read(DIGEST_BYTES):
@@ -36,13 +36,13 @@ def read_signatures(path: Path, params: DedupParams) -> Iterator[tuple[bytes, Si
 
 
 def deduplicate(sources: Sequence[Path], target: Path, params: DedupParams, seed: int, ledger: Ledger) -> None:
-    """<split>.jsonl in `target` of what is new in <split>.jsonl of the sources, whose signatures lie beside it.
+    """Write the new records of <split>.jsonl in `sources`, with signatures beside it, to <split>.jsonl in `target`.
 
-    Held-out splits first: train yields to them.
+    Held-out splits come first, so that a duplicate is dropped from train.
     """
     index = DuplicateIndex(params, seed)
     target.mkdir(parents=True, exist_ok=True)
-    gc.disable()  # the index has no cycles, and the collector would look through all of it again and again
+    gc.disable()  # the index has no cycles, but the collector would scan all of it repeatedly
     try:
         for split in SPLITS:
             with (target / f"{split}.jsonl").open("wb") as file:
@@ -66,23 +66,23 @@ def keep_new(
 
 
 class DuplicateIndex:
-    """Remembers every text it has let through; besides pairing the only part of prepare that grows with the corpus."""
+    """Remembers every text that it accepts; with pairing, the only part of prepare that grows with the corpus."""
 
     def __init__(self, params: DedupParams, seed: int) -> None:
         self.threshold = params.threshold
         self.lsh = MinHashLSH(threshold=params.threshold, num_perm=params.num_permutations)
-        self.sketch = empty_sketch(params, seed)  # takes on each signature: a copy costs more than a query
+        self.sketch = empty_sketch(params, seed)  # reused for each signature: creating one costs more than a query
         self.signatures: dict[int, Signature] = {}
         self.digests: set[bytes] = set()
 
     def add(self, digest: bytes, signature: Signature) -> str | None:
-        """None and remembered, or the reason why it is a duplicate."""
+        """Remember a new record and return None, or return why it is a duplicate."""
         if digest in self.digests:
             return "exact_duplicate"
         if (signature != NOTHING).any():
             self.sketch.hashvalues = signature
             for other in self.lsh.query(self.sketch):
-                # The index proposes, the signatures decide.
+                # The index proposes candidates; the signatures decide.
                 if np.mean(self.signatures[other] == signature) >= self.threshold:
                     return "near_duplicate"
             number = len(self.signatures)
@@ -93,6 +93,6 @@ class DuplicateIndex:
 
 
 def index_bytes_per_document(params: DedupParams) -> int:
-    """Memory that the index takes for each document it keeps."""
+    """Bytes of memory per document in the index."""
     num_bands = MinHashLSH(threshold=params.threshold, num_perm=params.num_permutations).b
     return BYTES_PER_DOCUMENT + BYTES_PER_BAND * num_bands + BYTES_PER_PERMUTATION * params.num_permutations

@@ -1,7 +1,7 @@
 """How well replace_pii finds personal data: precision and recall on a planted set, pii_planted.jsonl.
 
-Every row holds one item or none. An item counts as found if exactly it was replaced, by the placeholder of its kind.
-Rows without an item hold what one is easily mistaken for: dates, versions, ISBNs, prices, times, digests.
+Every row has one item or none. An item counts as found if exactly it was replaced, by the placeholder of its kind.
+Rows without an item hold lookalikes: dates, versions, ISBNs, prices, times, digests.
 """
 
 from collections import Counter
@@ -17,8 +17,8 @@ PLANTED = Path(__file__).with_name("pii_planted.jsonl")
 @dataclass(frozen=True)
 class Quality:
     num_planted: int
-    precision: float  # of the placeholders put in, the share that stands for exactly one planted item
-    recall: float  # of the planted items, the share replaced exactly
+    precision: float  # share of the placeholders that replace exactly one planted item
+    recall: float  # share of the planted items that were replaced exactly
 
 
 def measure_pii(rows: list[Row]) -> dict[str, Quality]:

@@ -10,17 +10,17 @@ from groundup.core.text.words import Hashes
 Signature = NDArray[np.uint32]  # [num_permutations]
 Permutations = NDArray[np.uint32]  # [2, num_permutations]: factors, summands
 DIGEST_BYTES = 16
-NOTHING = np.uint32(0xFFFFFFFF)  # in the signature of a text without a shingle
-BLOCK = 1024  # shingles at once: their products stay in the cache, and a huge text takes no more memory
+NOTHING = np.uint32(0xFFFFFFFF)  # signature values of a text without shingles
+BLOCK = 1024  # shingles per block: their products stay in the CPU cache, and memory does not grow with the text
 
 
 def word_digest(words: Hashes, text: str) -> bytes:
-    """Texts without a word (emoji, say) are compared as they are."""
+    """Texts without a word (for example emoji) are compared as they are."""
     return blake2b(words.tobytes() or text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def premix(shingles: Hashes) -> NDArray[np.uint32]:
-    """The low 32 bits through the murmur3 finalizer (public domain, A. Appleby), which datasketch puts first."""
+    """The low 32 bits after the murmur3 finalizer (public domain, A. Appleby), as in datasketch."""
     mixed = shingles.astype(np.uint32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         mixed = (mixed ^ (mixed >> np.uint32(shift))) * np.uint32(factor)
@@ -28,7 +28,7 @@ def premix(shingles: Hashes) -> NDArray[np.uint32]:
 
 
 def signature(premixed: NDArray[np.uint32], permutations: Permutations) -> Signature:
-    """The least value of each permutation."""
+    """The minimum of each permutation."""
     factors, summands = permutations[:, :, np.newaxis]
     least = np.full(permutations.shape[1], NOTHING)
     for start in range(0, len(premixed), BLOCK):

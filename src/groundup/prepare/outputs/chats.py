@@ -1,4 +1,4 @@
-"""Chats for SFT: dialogues as user and assistant turns, and questions to the encyclopedia."""
+"""Chats for SFT: dialogues as user and assistant turns, and encyclopedia questions with answers."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
 
 
 def chats(records: Iterable[Record], params: ChatParams, seed: int) -> Iterator[Row]:
-    """{id, source, messages}; every chat ends on the assistant, so what a user said last is left out."""
+    """{id, source, messages}; every chat ends on the assistant, so a last user turn is left out."""
     for record in records:
         if isinstance(record, Conversation) and is_dialogue(record):
             num_turns = len(record.turns) // 2 * 2

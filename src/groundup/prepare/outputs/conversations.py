@@ -1,4 +1,4 @@
-"""Whole conversations, for the judge and the monitor to learn from."""
+"""Whole conversations, on which the judge and the monitor are fitted."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,9 +18,9 @@ def write_judge(params: PrepareParams, records: Records, target: Path) -> Sizes:
 
 
 def conversations(records: Iterable[Record]) -> Iterator[Row]:
-    """{id, source, rating, ratings, messages}; nobody need have rated them."""
+    """{id, source, rating, ratings, messages}; ratings may be missing."""
     for record in records:
-        assert isinstance(record, Conversation)  # split_of sees to it
+        assert isinstance(record, Conversation)  # split_of guarantees it
         rating = mean_rating(record)
         yield {
             "id": record.id,

@@ -1,4 +1,4 @@
-"""Questions about an article in several phrasings; evaluation asks in the same words."""
+"""Questions about an article in several phrasings, which evaluation uses too."""
 
 import re
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ DISAMBIGUATION = re.compile(r" \([^()]*\)$")  # "Hoe (tool)"
 
 @dataclass(frozen=True)
 class Question:
-    """A question of one kind with its answer; what is asked is also what evaluation asks."""
+    """A question of one kind with its answer; chats and evaluation use the same ones."""
 
     kind: str
     question: str

@@ -22,7 +22,7 @@ from groundup.prepare.outputs.encyclopedia import ask
 from groundup.prepare.outputs.rows import Records, Sizes, write_rows
 from groundup.runner.params.prepare import EvaluationParams, PrepareParams
 
-# Distractors are drawn from this many times their number of the choices nearest in length: so length does not tell.
+# Distractors come from NEAR times as many choices of the nearest length, so that length does not reveal the gold one.
 NEAR = 4
 
 
@@ -62,7 +62,7 @@ def evaluation_sets(
         def order(candidate: Candidate) -> int:
             return hash_integer(seed, name, candidate.group_id)
 
-        # Holds max_items candidates, however many records there are; distractors come from them too.
+        # Holds max_items candidates, however many records there are; they also supply the distractors.
         chosen = nsmallest(params.max_items, fitting(sources[name](records), params), key=order)
         return list(choices(chosen, params, seed))
 
@@ -76,7 +76,7 @@ def fitting(candidates: Iterable[Candidate], params: EvaluationParams) -> Iterat
 
 
 def next_replies(records: Iterable[Record], params: EvaluationParams, seed: int) -> Iterator[Candidate]:
-    """One assistant reply of each dialogue, after everything said before it."""
+    """One assistant reply of each dialogue, with all turns before it as the query."""
     for record in records:
         if not isinstance(record, Conversation) or not is_dialogue(record):
             continue
@@ -100,7 +100,7 @@ def answers(records: Iterable[Record], kind: str, max_answer: int, seed: int) ->
 
 
 def choices(candidates: list[Candidate], params: EvaluationParams, seed: int) -> Iterator[Row]:
-    """Items whose distractors are other candidates' true continuations; every place is gold equally often."""
+    """Items whose distractors are true continuations of other candidates; each position is gold equally often."""
     pool = sorted({candidate.choice for candidate in candidates}, key=lambda choice: (len(choice), choice))
     num_distractors = params.num_choices - 1
     num_items = 0

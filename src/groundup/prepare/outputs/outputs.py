@@ -1,4 +1,4 @@
-"""What prepare writes for the later stages."""
+"""The outputs of prepare that later stages read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,5 +31,5 @@ OUTPUTS = {
 
 
 def write_output(params: PrepareParams, records: Records, steps: FinishedSteps, name: str) -> Sizes:
-    """The step output-<name>, by whichever process."""
+    """Run the step output-<name>, in whichever process."""
     return steps.fill(f"output-{name}", partial(OUTPUTS[name].write, params, records))

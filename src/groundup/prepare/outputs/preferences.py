@@ -1,4 +1,4 @@
-"""Preference pairs: first turns of two rated conversations about one opening, the better rated one chosen."""
+"""Preference pairs: first turns of two rated conversations about one opening; the better rated one is chosen."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -23,23 +23,23 @@ from groundup.prepare.outputs.relevance import relevance_pairs
 from groundup.prepare.outputs.rows import Records, Sizes, conversation_at, with_offsets, write_splits
 from groundup.runner.params.prepare import PreferenceParams, PrepareParams
 
-# Partners proposed to each conversation, as a multiple of the pairs that it may be in: some are taken when its turn
-# comes. Where there are no more eligible partners than that, the pairs are those of all combinations.
+# Partners proposed per conversation, as a multiple of its maximum of pairs: some are used up when its turn
+# comes. If a conversation has at most that number of eligible partners, all of them are proposed.
 PROPOSALS_PER_PAIR = 2
 # Upper bounds, measured with tracemalloc on CPython 3.11, 64 bits (tests/prepare/outputs/test_preferences.py).
-BYTES_PER_CONVERSATION = 450  # Rated, its id, its place in the list of its opening
-BYTES_PER_PAIR = 75  # proposals and their order, while the largest opening is worked on
-ROUNDING = 1e-9  # a mean of whole numbers that is apart by exactly the gap counts, however floats round it
+BYTES_PER_CONVERSATION = 450  # Rated, its id, its entry in the list of its opening
+BYTES_PER_PAIR = 75  # proposals and their order, during the largest opening
+ROUNDING = 1e-9  # tolerance for a rating difference of exactly the gap, despite float rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """What is held of a rated conversation: its text stays in the file."""
+    """A rated conversation in memory; its text stays in the file."""
 
     id: str
     rating: float
     num_turns: int
-    offset: int  # bytes to its row
+    offset: int  # of its row, in bytes
 
 
 def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
@@ -51,9 +51,9 @@ def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
 
 
 def preferences(path: Path, params: PreferenceParams, seed: int) -> Iterator[Row]:
-    """Pairs that users bring as they come, then the pairs of each opening; `path` holds records.
+    """Pairs from the user's data in their order, then the pairs of each opening; `path` holds records.
 
-    The texts stay in the file: memory is what `pairing_bytes_per_conversation` says.
+    The texts stay in the file: `pairing_bytes_per_conversation` gives the memory.
     """
     openings: dict[bytes, list[Rated]] = {}
     with path.open("rb") as file:
@@ -70,26 +70,26 @@ def preferences(path: Path, params: PreferenceParams, seed: int) -> Iterator[Row
 
 
 def comparable_rating(conversation: Conversation) -> float | None:
-    """None where a rating cannot be set against others: who talked about nothing given, or not in twos."""
+    """None if the rating is not comparable: the conversation has no opening or is not a dialogue."""
     return mean_rating(conversation) if conversation.opening is not None and is_dialogue(conversation) else None
 
 
 def pairing_bytes_per_conversation(params: PreferenceParams) -> int:
-    """The most memory that pairing takes for each rated conversation of a split."""
+    """Upper bound of the memory that pairing takes per rated conversation of a split."""
     return BYTES_PER_CONVERSATION + BYTES_PER_PAIR * params.max_pairs_per_conversation
 
 
 def pairs(
     file: BinaryIO, conversations: list[Rated], num_turns: int, params: PreferenceParams, seed: int
 ) -> Iterator[Row]:
-    """Pairs of excerpts of one length in the order of their hash, each conversation in a limited number."""
+    """Pairs of excerpts of one length in the order of their hash; the number of pairs per conversation is limited."""
     worst_first = sorted(conversations, key=lambda rated: (rated.rating, hash_integer(seed, "rank", rated.id)))
     used: Counter[str] = Counter()
     for better, worse in proposals(worst_first, params, seed):
         if max(used[better.id], used[worse.id]) >= params.max_pairs_per_conversation:
             continue
         conversation = conversation_at(file, better.offset)
-        chosen = to_messages(conversation, num_turns)  # an even number: they end on the assistant
+        chosen = to_messages(conversation, num_turns)  # num_turns is even, so both end on the assistant
         rejected = to_messages(conversation_at(file, worse.offset), num_turns)
         if chosen != rejected:
             used.update((better.id, worse.id))
@@ -108,16 +108,16 @@ def pairs(
 
 
 def proposals(worst_first: list[Rated], params: PreferenceParams, seed: int) -> Iterator[tuple[Rated, Rated]]:
-    """(better, worse) in the order of their hash; a number for each conversation that does not grow with the others.
+    """(better, worse) in the order of their hash; the number per conversation does not grow with the corpus.
 
-    Who can be paired with a conversation, by the rating gap, is the beginning and the end of the list. Of these it
-    gets a systematic sample: evenly spaced from a start that its hash decides, so all ratings are among them.
+    By the rating gap, the eligible partners of a conversation are the beginning and the end of the list. It gets a
+    systematic sample of them: evenly spaced from a start that its hash decides, so that all ratings occur.
     """
     n, most = len(worst_first), PROPOSALS_PER_PAIR * params.max_pairs_per_conversation
     ratings = np.array([rated.rating for rated in worst_first])
     ends_of_worse = np.searchsorted(ratings, ratings - params.min_rating_gap + ROUNDING, side="right")
     starts_of_better = np.searchsorted(ratings, ratings + params.min_rating_gap - ROUNDING, side="left")
-    parts = [np.empty(0, dtype=np.int64)]  # better * n + worse, both by their place in the list
+    parts = [np.empty(0, dtype=np.int64)]  # better * n + worse, both as positions in the list
     for place, (rated, worse, better) in enumerate(
         zip(worst_first, ends_of_worse.tolist(), starts_of_better.tolist(), strict=True)
     ):
@@ -131,20 +131,20 @@ def proposals(worst_first: list[Rated], params: PreferenceParams, seed: int) -> 
 
 
 def systematic_sample(num: int, most: int, start: int) -> NDArray[np.int64]:
-    """At most `most` different numbers below `num`, evenly spaced around the circle from `start`."""
+    """At most `most` different numbers below `num`, evenly spaced on a circle from `start`."""
     size = min(num, most)
     return (start % num + np.arange(size) * num // size) % num if size else np.empty(0, dtype=np.int64)
 
 
 def hashes(pairs: NDArray[np.int64], worst_first: list[Rated], seed: int) -> NDArray[np.uint64]:
-    """[num_pairs]; of the names alone, so that a pair keeps its rank when others come or go."""
+    """[num_pairs]; depends only on the names, so that a pair keeps its rank when other pairs come or go."""
     n = len(worst_first)
     names = (f"{worst_first[pair // n].id}\n{worst_first[pair % n].id}" for pair in pairs)
     return np.fromiter((hash_integer(seed, "pair", name) for name in names), dtype=np.uint64, count=len(pairs))
 
 
 def given_pair(record: Preference) -> Row:
-    """Both sides carry the id of the row: it is the unit of resampling."""
+    """Both sides have the id of the row, which is the unit of resampling."""
     return {
         "id": record.id,
         "kind": "given",

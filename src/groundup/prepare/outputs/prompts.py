@@ -1,4 +1,4 @@
-"""Prompts for alignment: beginnings of dialogues, up to a turn of the user."""
+"""Prompts for alignment: the first turns of dialogues, ending on the user."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,9 +14,9 @@ def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
 
 
 def prompts(records: Iterable[Record], params: PromptParams) -> Iterator[Row]:
-    """{id, conversation_id, source, messages, reply}; odd numbers of turns end on the user.
+    """{id, conversation_id, source, messages, reply}; an odd number of turns ends on the user.
 
-    reply: what a person answered, where one did: what the replies of models can be compared with.
+    reply: the person's reply, or None; replies of models are compared with it.
     """
     for record in records:
         if isinstance(record, Prompt):

@@ -1,4 +1,4 @@
-"""Preference pairs without ratings: the reply that a person gave here, and one that does not belong here."""
+"""Preference pairs without ratings: the person's own reply, and a reply that belongs elsewhere."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from groundup.core.formats.records import Conversation, is_dialogue, to_messages
 from groundup.prepare.outputs.rows import conversation_at, with_offsets
 from groundup.runner.params.prepare import RelevanceParams
 
-# A reply from elsewhere is one of the NEAR next shorter or longer ones: length must not give it away.
+# The wrong reply is one of the NEAR next shorter or longer ones, so that length does not give it away.
 NEAR = 20
 # Upper bound, measured with tracemalloc on CPython 3.11, 64 bits (tests/prepare/outputs/test_relevance.py).
 BYTES_PER_REPLY = 260
@@ -20,12 +20,12 @@ BYTES_PER_REPLY = 260
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is held of a reply: its text stays in the file."""
+    """A reply in memory; its text stays in the file."""
 
     num_words: int
     conversation_id: str
     turn: int  # from 0
-    offset: int  # bytes to the row of its conversation
+    offset: int  # of the row of its conversation, in bytes
 
 
 def relevance_pairs(path: Path, params: RelevanceParams, seed: int) -> Iterator[Row]:
@@ -41,7 +41,7 @@ def relevance_pairs(path: Path, params: RelevanceParams, seed: int) -> Iterator[
 
 
 def relevance_bytes_per_conversation(params: RelevanceParams) -> int:
-    """The most memory that pairing takes for each dialogue of a split."""
+    """Upper bound of the memory that pairing takes per dialogue of a split."""
     return BYTES_PER_REPLY * len(params.turns)
 
 
@@ -61,7 +61,7 @@ def find_replies(file: BinaryIO, params: RelevanceParams) -> Iterator[Reply]:
 
 
 def make_pair(file: BinaryIO, replies: list[Reply], place: int, params: RelevanceParams, seed: int) -> Row | None:
-    """None where there is nothing else to say: all replies near it are of its own conversation or the same words."""
+    """None if all replies nearby are of the same conversation or have the same words."""
     reply = replies[place]
     conversation = conversation_at(file, reply.offset)
     messages = to_messages(conversation, reply.turn + 1)
@@ -96,6 +96,6 @@ def make_pair(file: BinaryIO, replies: list[Reply], place: int, params: Relevanc
 
 
 def earlier_turn(conversation: Conversation, reply: Reply, said: str, seed: int) -> str | None:
-    """Something that was said before in this conversation: on the topic, and still no reply."""
+    """An earlier turn of this conversation: on the topic, but not a reply to the last turn."""
     earlier = [text for _, text in conversation.turns[: reply.turn] if text != said]
     return earlier[hash_integer(seed, "which turn", name(reply)) % len(earlier)] if earlier else None

@@ -1,4 +1,4 @@
-"""Rows of an output, written and counted."""
+"""Write and count the rows of an output."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ Sizes = dict[str, dict[str, int]]  # rows and characters of each file, by its st
 
 
 def write_splits(target: Path, records: Records, rows: Callable[[Path], Iterable[Row]]) -> Sizes:
-    """<split>.jsonl for train, val and test, with what `rows` makes of the records of the split."""
+    """<split>.jsonl for train, val and test, with the rows that `rows` makes from the split's records."""
     return {split: write_rows(target / f"{split}.jsonl", rows(records[split])) for split in DATA_SPLITS}
 
 
@@ -30,7 +30,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> dict[str, int]:
 
 
 def with_offsets(file: BinaryIO) -> Iterator[tuple[int, Record]]:
-    """Each record of a file with the place of its line: where memory is short, that is all that is kept."""
+    """Each record of a file with the offset of its line; callers keep only the offset to save memory."""
     offset = 0
     for line in file:
         yield offset, from_line(line)
@@ -45,6 +45,6 @@ def conversation_at(file: BinaryIO, offset: int) -> Conversation:
 
 
 def characters(row: Row) -> int:
-    """Of what a model reads: texts, messages, choices."""
+    """Number of characters that a model reads: texts, messages, choices."""
     messages = [m for key in ("messages", "query", "chosen", "rejected") for m in row.get(key, [])]
     return len(row.get("text", "")) + sum(len(m["content"]) for m in messages) + sum(map(len, row.get("choices", [])))

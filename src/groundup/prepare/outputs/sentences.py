@@ -1,12 +1,12 @@
-"""Encyclopedia prose in sentences, and with its subject hidden."""
+"""Split encyclopedia prose into sentences, and hide its subject."""
 
 import re
 
 # A full stop with a closing mark, before a capital, a digit or an opening mark.
 SENTENCE_END = re.compile(r"[.!?][\"')]?\s+(?=[A-Z0-9\"'(])")
-# What stands before a full stop that ends no sentence: an initial, a short form.
+# Text before a full stop that does not end a sentence: an initial or an abbreviation.
 NO_END = re.compile(r"(?:\b[A-Z]|\b(?:St|Dr|Mr|Mrs|Ms|Jr|Sr|Lt|Gen|No|vs|c|ca|e\.g|i\.e))\Z")
-LONGEST_SHORT_FORM = 8  # characters in front of the full stop that NO_END needs to see
+LONGEST_SHORT_FORM = 8  # characters before the full stop that NO_END needs to see
 HIDDEN = "___"
 SHORT_WORD = 3  # words of a name up to this length stay ("of", "the")
 
@@ -24,7 +24,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def first_sentences(sentences: list[str], max_characters: int) -> str:
-    """As many whole sentences as fit; the first one cut at a word where even it does not."""
+    """The longest run of whole sentences that fits; if even the first does not fit, it is cut at a word."""
     kept = ""
     for sentence in sentences:
         longer = f"{kept} {sentence}".strip()
@@ -37,7 +37,7 @@ def first_sentences(sentences: list[str], max_characters: int) -> str:
 
 
 def hide_name(name: str, text: str) -> str:
-    """The text without the name, without the longer words of it, and without their plurals."""
+    """The text without the name, its longer words and their plurals."""
     words = [word for word in re.findall(r"\w+", name) if len(word) > SHORT_WORD]
     pattern = "|".join(re.escape(part) for part in (name, *words))
     text = re.sub(rf"(?<!\w)(?:{pattern})\w{{0,2}}(?!\w)", HIDDEN, text, flags=re.IGNORECASE)

@@ -26,7 +26,7 @@ def write(params: PrepareParams, records: Records, target: Path) -> Sizes:
 
 
 def texts(records: Iterable[Record], max_characters: int) -> Iterator[Row]:
-    """{id, source, text}; a document above `max_characters` becomes several, all of the split of the whole."""
+    """{id, source, text}; a document above `max_characters` becomes several, all in the same split."""
     for record in records:
         if (text := document(record)) is None:
             continue
@@ -37,12 +37,12 @@ def texts(records: Iterable[Record], max_characters: int) -> Iterator[Row]:
 
 
 def split_document(text: str, max_characters: int) -> list[str]:
-    """Parts of at most `max_characters`, the white space at their borders removed."""
+    """Parts of at most `max_characters`, stripped of white space."""
     parts, start = list[str](), 0  # no copies of the rest: on one line of 100 MB they took minutes
     while len(text) - start > max_characters:
         end = cut = start + max_characters
         for border in BORDERS:
-            # A border in the first half would leave a crumb: take a lesser border instead.
+            # A border in the first half would leave a short part: use a lesser border instead.
             place = text.rfind(border, start + max_characters // 2, end)
             if place >= 0:
                 cut = place + len(border)

@@ -1,4 +1,4 @@
-"""Local files under data/: .txt .md .jsonl (plain, .gz or .zst) and .parquet, read piece by piece."""
+"""Local files under data/: .txt .md .jsonl (plain, .gz or .zst) and .parquet, read in pieces."""
 
 import codecs
 import gzip
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 TEXT_SUFFIXES = (".txt", ".md")
 PACKED_SUFFIXES = (".gz", ".zst")
 PARQUET_ROWS = 128  # read at once
-WIDE_ENCODINGS = {  # UTF-32 first: its mark begins with that of UTF-16
+WIDE_ENCODINGS = {  # UTF-32 first: its byte order mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
@@ -46,9 +46,7 @@ class Files(Reader[FilesSource]):
         problems = []
         for pattern in self.source.paths:
             if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-                problems.append(
-                    f"{pattern} leads out of data/; give a path relative to data/ and copy the files there"
-                )
+                problems.append(f"{pattern} is outside data/; give a path relative to data/ and copy the files there")
                 continue
             # data/README.md explains the folder and is not data.
             readme = self.data_dir / "README.md"
@@ -80,7 +78,7 @@ class Files(Reader[FilesSource]):
             try:
                 yield from self._read_file(path, name)
             except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
-                if isinstance(error, OSError) and error.errno is not None:  # gzip and pyarrow give theirs no number
+                if isinstance(error, OSError) and error.errno is not None:  # those of gzip and pyarrow have no errno
                     error.filename = str(path)
                     raise
                 raise ValueError(
@@ -107,7 +105,7 @@ class Files(Reader[FilesSource]):
 
 
 def file_kind(path: Path) -> str | None:
-    """.txt, .md, .jsonl or .parquet, compression aside."""
+    """.txt, .md, .jsonl or .parquet, without the suffix of a compression."""
     suffix = path.suffix.lower()
     if suffix in PACKED_SUFFIXES:
         suffix = path.with_suffix("").suffix.lower()
@@ -116,7 +114,7 @@ def file_kind(path: Path) -> str | None:
 
 
 def open_bytes(path: Path) -> io.BufferedReader:
-    """The content, decompressed."""
+    """The content, decompressed if needed."""
     match path.suffix.lower():
         case ".gz":
             return io.BufferedReader(cast(io.RawIOBase, gzip.open(path)))
@@ -138,7 +136,7 @@ def check_encoding(file: io.BufferedReader, name: str) -> None:
 
 
 def read_lines(file: IO[bytes], max_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines that are not blank; of one above `max_bytes` only the beginning, still more than `max_bytes`."""
+    """Numbered lines that are not blank; one above `max_bytes` is cut to slightly more than `max_bytes`."""
     number = 0
     while line := file.readline(max_bytes + 2):
         number += 1
@@ -155,12 +153,12 @@ def read_parquet(path: Path) -> Iterator[Row]:
 
 
 def read_parts(lines: IO[str], max_characters: int) -> Iterator[str]:
-    """A text file in documents of at most `max_characters`, cut at blank lines where there are some, else at lines.
+    """Split a text file into documents of at most `max_characters`, at blank lines if there are some, else at lines.
 
-    So one big file (a book, a dump) is many documents, and a part of it can be held out.
+    One big file (a book, a dump) thus becomes many documents, and a part of it can be held out.
     """
-    part, size, last_blank = list[str](), 0, 0  # last_blank: number of lines up to and with the last blank one
-    while line := lines.readline(max_characters):  # also a single endless line comes in pieces
+    part, size, last_blank = list[str](), 0, 0  # last_blank: number of lines up to the last blank one
+    while line := lines.readline(max_characters):  # a single endless line comes in pieces too
         if part and size + len(line) > max_characters:
             cut = last_blank or len(part)
             yield "".join(part[:cut])

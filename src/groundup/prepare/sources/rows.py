@@ -1,4 +1,4 @@
-"""Rows that users bring, from files or a dataset, checked and turned into records."""
+"""Rows of the user's files or datasets, checked and converted to records."""
 
 import json
 import math
@@ -15,7 +15,7 @@ SAMPLE_CHARACTERS = 2000  # of a bad row or its problem; the quarantine shortens
 
 
 class RowError(ValueError):
-    """What a row lacks; the reader adds where it stands."""
+    """What is wrong with a row; the reader adds the place."""
 
     def __init__(self, reason: str, problem: str) -> None:
         super().__init__(start_of(problem))
@@ -24,7 +24,7 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used; `line` counts from 1, in files without lines it is the row."""
+    """A row that cannot be used; `line` counts from 1; in files without lines it is the row number."""
 
     file: str
     line: int
@@ -65,7 +65,7 @@ def parse_line(line: bytes, max_bytes: int) -> Row:
     if len(line.rstrip(b"\r\n")) > max_bytes:
         raise RowError("too_large", f"more than prepare.max_row_bytes ({max_bytes})")
     try:
-        row = json.loads(line.decode("utf-8-sig"))  # some programs begin a file with a byte order mark
+        row = json.loads(line.decode("utf-8-sig"))  # some programs start a file with a byte order mark
     except UnicodeDecodeError as error:
         raise RowError("not_utf8", f"byte {error.start + 1} is not UTF-8 ({error.reason})") from None
     except ValueError as error:
@@ -76,7 +76,7 @@ def parse_line(line: bytes, max_bytes: int) -> Row:
 
 
 def to_record(source: str, yields: str, row: Row, text_column: str) -> Record:
-    """`yields` of the source decides what the row must hold."""
+    """`yields` of the source decides which columns the row needs."""
     name = str(row["id"]) if row.get("id") is not None else content_id(json.dumps(row, sort_keys=True, default=str))
     identity = f"{source}/{name}".encode(errors="replace").decode()  # JSON can hold half a surrogate pair
     match yields:
@@ -124,7 +124,7 @@ def _string(row: Row, column: str) -> str:
 
 
 def _messages(row: Row, column: str, role_of_text: str) -> list[Message]:
-    """A list of messages as it stands, or a text as one message."""
+    """A list of messages, or a text as a single message."""
     value = _value(row, column)
     if isinstance(value, str):
         value = [{"role": role_of_text, "content": value}]

@@ -1,4 +1,4 @@
-"""The kinds of source, and all sources of a run."""
+"""The kinds of source; open and check all sources of a run."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ def open_sources(params: PrepareParams, data_dir: Path, cache_dir: Path) -> list
 
 
 def check_sources(readers: Iterable[Reader[Any]]) -> None:
-    """ValueError that names every source that cannot be read."""
+    """ValueError names every source that cannot be read."""
     problems = []
     for reader in readers:
         try:

@@ -1,4 +1,4 @@
-"""What words alone tell of a preference: TF-IDF and logistic regression on the difference of the two sides."""
+"""How well words alone predict a preference: TF-IDF and logistic regression on the difference of the two sides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from groundup.core.judging.statistics import wins
 Floats = NDArray[np.float64]
 TextPair = tuple[str, str]  # chosen, rejected
 
-WORDS_AND_MARKS = r"\w+|[^\w\s]"  # any text that is not blank has one, so the vocabulary is never empty
-MAX_STEPS = 1000  # of the solver; far more than it takes
+WORDS_AND_MARKS = r"\w+|[^\w\s]"  # any text that is not blank has a match, so the vocabulary is never empty
+MAX_STEPS = 1000  # of the solver; far more than it needs
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class BagOfWords:
 
     @classmethod
     def fit(cls, train: Sequence[TextPair], val: Sequence[TextPair], strengths: Sequence[float]) -> "BagOfWords":
-        """Fitted on train; of the strengths the one with the best accuracy on val, of equal ones the lowest."""
+        """Fitted on train, with the strength that has the best accuracy on val; of equal ones, the lowest."""
         vectorizer = TfidfVectorizer(token_pattern=WORDS_AND_MARKS, sublinear_tf=True)
         texts = sorted({text for pair in train for text in pair})
         features, index = vectorizer.fit_transform(texts), {text: i for i, text in enumerate(texts)}
         better, worse = ([index[pair[side]] for pair in train] for side in (0, 1))
-        # Each pair both ways round and no intercept: swapping the sides of a pair swaps the verdict.
+        # Each pair in both orders and no intercept, so that swapping the sides of a pair swaps the prediction.
         both = features[better + worse] - features[worse + better]
         labels = np.repeat([1, 0], len(train))
         fitted = []
@@ -40,7 +40,7 @@ class BagOfWords:
         return max(fitted, key=lambda candidate: wins(*candidate.score_pairs(val).T).sum())
 
     def score_pairs(self, pairs: Sequence[TextPair]) -> Floats:
-        """[N, 2]: how much the words of each side speak for it."""
+        """[N, 2]: the score of each side from its words."""
         texts = sorted({text for pair in pairs for text in pair})
         scores = dict(zip(texts, self.vectorizer.transform(texts) @ self.weights, strict=True))
         return np.array([[scores[chosen], scores[rejected]] for chosen, rejected in pairs], dtype=np.float64)

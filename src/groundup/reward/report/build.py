@@ -1,4 +1,4 @@
-"""The reward model's report: report.json, report.md and two pictures."""
+"""The reward model's report: report.json, report.md and two plots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -56,7 +56,7 @@ def reward_report(
     params: RewardParams,
     folder: Path,
 ) -> dict[str, Any]:
-    """Writes the report and returns its figures; everything: all pairs of train (those trained on), val and test."""
+    """Write the report and return its figures; everything: the pairs that were trained on, all of val and test."""
     scored = preference_pairs(everything)
     train, val, test = scored["train"], scored["val"], scored["test"]
     words = BagOfWords.fit(train.texts, val.texts, params.report.bag_of_words_strengths)
@@ -116,7 +116,7 @@ def markdown(
 def calibration(
     val_differences: Floats, test: ScoredPairs, params: RewardParams
 ) -> tuple[dict[str, Any], dict[str, list[Bin]]]:
-    """Figures and bins of the test pairs, with the scores as they are and with the temperature fitted on val."""
+    """Figures and bins of the test pairs, with unscaled scores and with the temperature fitted on val."""
     figures: dict[str, Any] = {"temperature": fit_temperature(val_differences)}
     bins: dict[str, list[Bin]] = {}
     for key, suffix, temperature in (("unscaled", "", 1.0), ("scaled", "_scaled", figures["temperature"])):
@@ -132,7 +132,7 @@ def calibration(
 
 
 def named_buckets(buckets: Mapping[str, Sequence[Bucket]]) -> list[Bucket]:
-    """All of them in one list, named so that each tells what it is a bucket of; what has one bucket is left out."""
+    """All buckets in one list, with the title of their group in the name; groups of one bucket are left out."""
     return [
         replace(bucket, name=f"{BUCKET_TITLES[key]} {bucket.name}")
         for key, group in buckets.items()

@@ -1,6 +1,6 @@
-"""Whether a reward model is right as often as it claims: its probability that the chosen side is the better one.
+"""Calibration of a reward model: how often the chosen side is better, against the model's probability of it.
 
-That probability is sigmoid((reward of chosen - reward of rejected) / temperature), as Bradley-Terry has it.
+That probability is sigmoid((reward of chosen - reward of rejected) / temperature), as in Bradley-Terry.
 """
 
 import math
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Where the likelihood has no maximum the temperature stops here: every val pair right, or no more right than wrong.
+# Limits for likelihoods without a maximum: all val pairs are right, or no more than half are.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
-BISECTIONS = 100  # of the logarithm of that range: to the last bit
+BISECTIONS = 100  # of the logarithm of that range: to full precision
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs whose confidence is from low to below high; the last bin holds 1.0 too."""
+    """Pairs with a confidence from low to below high; the last bin includes 1.0."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ def sigmoid(x: Floats) -> Floats:
 
 
 def fit_temperature(differences: Floats) -> float | None:
-    """The temperature of least negative log-likelihood (Guo et al. 2017); None if the scores tell no pair apart.
+    """The temperature of least negative log-likelihood (Guo et al. 2017); None if all differences are 0.
 
     differences: reward of chosen minus that of rejected, [N].
     """
@@ -40,7 +40,7 @@ def fit_temperature(differences: Floats) -> float | None:
         return None
 
     def slope(inverse: float) -> float:
-        """Of the negative log-likelihood along 1 / temperature, in which it is convex."""
+        """Slope of the negative log-likelihood in 1 / temperature, where it is convex."""
         return float(-(differences * sigmoid(-inverse * differences)).sum())
 
     low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
@@ -55,15 +55,15 @@ def fit_temperature(differences: Floats) -> float | None:
 
 
 def brier_scores(differences: Floats, temperature: float) -> Floats:
-    """Squared distance of each pair's probability from 1, [N]; 0.25 is what saying one half scores."""
+    """Squared distance of each pair's probability from 1, [N]; a probability of one half scores 0.25."""
     return np.square(1 - sigmoid(differences / temperature))
 
 
 def reliability(differences: Floats, temperature: float, num_bins: int) -> list[Bin]:
     """Bins of equal width by confidence, the probability of the side that scores higher: 0.5 to 1.
 
-    Which side of a pair comes first carries nothing, so a pair counts by the confidence of the model's choice and by
-    whether that was right; a tie is half right.
+    The order of a pair's sides carries no information, so a pair counts by the model's confidence in its choice and
+    whether that choice was right; a tie is half right.
     """
     confidence = sigmoid(np.abs(differences) / temperature)
     right = (np.sign(differences) + 1) / 2
@@ -85,7 +85,7 @@ def reliability(differences: Floats, temperature: float, num_bins: int) -> list[
 
 
 def expected_calibration_error(bins: list[Bin]) -> float:
-    """Distance of mean confidence and accuracy, averaged over pairs (Guo et al. 2017)."""
+    """Distance between mean confidence and accuracy, averaged over pairs (Guo et al. 2017)."""
     total = sum(bin.num_pairs for bin in bins)
     filled = ((bin.num_pairs, bin.confidence, bin.accuracy) for bin in bins)
     return sum(n * abs(c - a) for n, c, a in filled if c is not None and a is not None) / total

@@ -1,4 +1,4 @@
-"""What held-out pairs say of a reward model: pure functions of scores, lengths, margins and ratings."""
+"""Figures of a reward model on held-out pairs: pure functions of scores, lengths, margins and ratings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ Figures = dict[str, float | None]
 
 RULES = ("heldout_accuracy", "length_only_accuracy", "bag_of_words_accuracy")
 BASELINES = ("length_only", "bag_of_words")
-MIN_CONVERSATIONS = 10  # a bootstrap of fewer shows less doubt than there is: of one pair, none at all
+MIN_CONVERSATIONS = 10  # with fewer, a bootstrap underestimates the uncertainty: with one pair, it shows none
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Pairs of one kind; an accuracy is None where there are none."""
+    """Pairs of one kind; the accuracies are None without pairs."""
 
     name: str
     num_pairs: int
@@ -35,13 +35,13 @@ class Bucket:
 
 
 def rule_outcomes(scored: ScoredPairs, bag_of_words: Floats) -> dict[str, Floats]:
-    """How right the reward model and both baselines are about each pair, [N]; bag_of_words: its scores [N, 2]."""
+    """Whether the reward model and both baselines are right about each pair, [N]; bag_of_words: its scores [N, 2]."""
     baselines = (wins(*scores.T) for scores in (scored.lengths, bag_of_words))
     return dict(zip(RULES, (scored.right, *baselines), strict=True))
 
 
 def bounded(name: str, value: float, interval: tuple[float, float]) -> Figures:
-    """A figure and the ends of its interval; None for NaN, which JSON does not know."""
+    """A figure and the ends of its interval; None for NaN, which JSON cannot hold."""
     return {name: finite(value), **ends(name, interval)}
 
 
@@ -57,7 +57,7 @@ def finite(value: float) -> float | None:
 def interval_of_mean(
     name: str, values: Floats, conversations: Sequence[tuple[str, str]], params: RewardParams
 ) -> Figures:
-    """The mean and the ends of its interval, which are None with too few conversations."""
+    """The mean and the ends of its interval, which are None for fewer than MIN_CONVERSATIONS."""
     interval = (math.nan, math.nan)
     if num_distinct(conversations) >= MIN_CONVERSATIONS:
         interval = cluster_bootstrap(values, conversations, params.bootstrap_samples, params.seed)
@@ -71,7 +71,7 @@ def num_distinct(conversations: Sequence[Sequence[str]]) -> int:
 def compare_with_baselines(
     outcomes: Mapping[str, Floats], conversations: Sequence[tuple[str, str]], params: RewardParams
 ) -> dict[str, Any]:
-    """Accuracies, what the model's is above each baseline's (paired), and whether it beats them."""
+    """Accuracies, the model's gain over each baseline (paired), and whether it beats them."""
     figures: dict[str, Any] = {}
     for rule in RULES:
         figures |= interval_of_mean(rule, outcomes[rule], conversations, params)
@@ -84,13 +84,13 @@ def compare_with_baselines(
 
 
 def bucket_names(edges: Sequence[float], unit: str) -> list[str]:
-    """From each edge to below the next."""
+    """Names of the buckets between edges; a bucket includes its lower edge."""
     inner = [f"{low:g} to {high:g}{unit}" for low, high in pairwise(edges)]
     return [f"below {edges[0]:g}{unit}", *inner, f"{edges[-1]:g}{unit} or more"]
 
 
 def bucket_of(values: Floats, edges: Sequence[float], names: Sequence[str]) -> list[str]:
-    """The bucket of each value; one that equals an edge is in the bucket above it."""
+    """The bucket of each value; a value equal to an edge is in the bucket above it."""
     return [names[place] for place in np.searchsorted(np.array(edges), values, side="right")]
 
 
@@ -115,7 +115,7 @@ def by_bucket(
 
 
 def all_buckets(scored: ScoredPairs, outcomes: Mapping[str, Floats], params: RewardParams) -> dict[str, list[Bucket]]:
-    """Accuracy by margin, by how much longer the chosen side is, by source and by kind."""
+    """Accuracy by margin, by length difference, by source and by kind."""
     margins = np.array([pair.margin for pair in scored.pairs])
     longer = scored.lengths[:, 0] - scored.lengths[:, 1]
     buckets = {}
@@ -133,7 +133,7 @@ def all_buckets(scored: ScoredPairs, outcomes: Mapping[str, Floats], params: Rew
 
 @dataclass(frozen=True)
 class Excerpts:
-    """What the sides of the pairs are, each once however many pairs it is in."""
+    """The sides of all pairs, each listed once."""
 
     rewards: Floats  # [M]
     lengths: Floats  # [M] tokens
@@ -142,9 +142,9 @@ class Excerpts:
 
 
 def distinct_excerpts(scored: ScoredPairs) -> Excerpts:
-    """The same text of two conversations is two."""
+    """The same text from two conversations counts twice."""
     ratings, conversations = scored.ratings, scored.conversations
-    # The first place of each that carries a rating, else the first: pairs of several kinds may share a side.
+    # The first position with a rating, else the first: pairs of several kinds may share a side.
     every = sorted((bool(np.isnan(rating)), *place) for place, rating in np.ndenumerate(ratings))
     places = {(conversations[i][side], scored.texts[i][side]): (i, side) for _, i, side in reversed(every)}
     ordered = sorted((place, conversation) for (conversation, _), place in places.items())
@@ -177,7 +177,7 @@ def correlations(excerpts: Excerpts, params: RewardParams) -> dict[str, Any]:
 
 
 def reply_figures(scored: Mapping[str, ScoredPairs], params: RewardParams) -> dict[str, Any]:
-    """Accuracy on pairs of replies, by group and split, on test with its interval over conversations."""
+    """Accuracy on relevance and sampled pairs by split; on test with an interval over conversations."""
     figures: dict[str, Any] = {}
     for group in (RELEVANCE, SAMPLED):
         for split, name in (("train", "train"), ("val", "val"), ("test", "heldout")):

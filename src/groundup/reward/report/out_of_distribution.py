@@ -1,4 +1,4 @@
-"""Chats unlike those trained on: the reply's words shuffled, in other languages, or one phrase over and over."""
+"""Chats unlike the training chats: the reply's words shuffled, in other languages, or one phrase repeated."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from groundup.reward.report.scores import ScoredPairs
 from groundup.reward.report.uncertainty import PairErrors, ScoredChats, Uncertainty
 from groundup.runner.params.training import RewardParams
 
-MIN_WORDS = 5  # of a reply that is shuffled, and of a foreign one
+MIN_WORDS = 5  # of a reply to shuffle, and of a foreign reply
 MIN_REPETITIONS = 3
 MAX_PHRASE = 3  # words
 FOREIGN = (
@@ -33,7 +33,7 @@ FOREIGN = (
 
 
 def shuffled(reply: str, rng: random.Random) -> str | None:
-    """The words in another order; None for a reply that is too short to tell, or that has only one."""
+    """The words in another order; None for a reply that is too short or repeats a single word."""
     words = reply.split()
     if len(words) < MIN_WORDS or len(set(words)) == 1:
         return None
@@ -44,7 +44,7 @@ def shuffled(reply: str, rng: random.Random) -> str | None:
 
 
 def foreign(reply: str, rng: random.Random) -> str:
-    """As many words of sentences in other languages."""
+    """The same number of words from sentences in other languages."""
     words: list[str] = []
     length = max(MIN_WORDS, len(reply.split()))
     while len(words) < length:
@@ -53,7 +53,7 @@ def foreign(reply: str, rng: random.Random) -> str:
 
 
 def repeated(reply: str, rng: random.Random) -> str | None:
-    """A phrase of the reply, again and again until it is as long; None for an empty reply."""
+    """A phrase of the reply, repeated to its length; None for an empty reply."""
     words = reply.split()
     if not words:
         return None
@@ -71,7 +71,7 @@ KINDS: dict[str, Callable[[str, random.Random], str | None]] = {
 
 
 def unlike(chats: Sequence[list[Message]], kind: str, seed: int) -> list[list[Message] | None]:
-    """Each chat with its last reply changed so, None where it cannot be."""
+    """Each chat with its last reply changed in this way; None where that is not possible."""
     rng = random.Random(f"{seed} {kind}")
     replies = [KINDS[kind](chat[-1]["content"], rng) for chat in chats]
     return [
@@ -83,8 +83,8 @@ def unlike(chats: Sequence[list[Message]], kind: str, seed: int) -> list[list[Me
 def measure_uncertainty(
     scorer: RewardScorer, scored: ScoredPairs, tokenizer: PreTrainedTokenizerFast, params: RewardParams
 ) -> Uncertainty:
-    """On test pairs, on some of their chats, and on these made unlike; chats over the limit are out."""
-    sides: dict[tuple[int, ...], tuple[list[Message], str]] = {}  # each chat once, and the conversation it comes from
+    """On test pairs, on a sample of their chats, and on changed versions of these; too long chats are left out."""
+    sides: dict[tuple[int, ...], tuple[list[Message], str]] = {}  # each chat once, with its conversation
     for pair in scored.pairs:
         sides[tuple(pair.chosen)] = pair.row["chosen"], pair.row["chosen_id"]
         sides[tuple(pair.rejected)] = pair.row["rejected"], pair.row["rejected_id"]

@@ -1,4 +1,4 @@
-"""Pictures of the reward model's report."""
+"""Plots of the reward model's report."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ ROW_HEIGHT = 0.26  # inches
 
 
 def reliability_png(bins: Mapping[str, Sequence[Bin]]) -> bytes:
-    """Accuracy against confidence, and the number of pairs in each bin; bins: unscaled, and scaled if there is one."""
+    """Accuracy against confidence, and the number of pairs in each bin; bins: unscaled, and scaled if it exists."""
     return to_png(partial(_paint_reliability, bins), 4.4, 4.0)
 
 
@@ -50,7 +50,7 @@ def _paint_accuracy(buckets: Sequence[Bucket], figure: Figure) -> None:
     rows = [(place, bucket) for place, bucket in enumerate(buckets) if bucket.num_pairs]
     places = [place for place, _ in rows]
     ends = [(bucket.heldout_accuracy_ci_low, bucket.heldout_accuracy_ci_high) for _, bucket in rows]
-    lows, highs = np.array(ends, dtype=np.float64).T  # NaN, which draws nothing, for None
+    lows, highs = np.array(ends, dtype=np.float64).T  # None becomes NaN, which draws nothing
     axes.hlines(places, lows, highs, color=BLUE, linewidth=1.9)
     for label, accuracies, marker, size, color in (
         ("prefer the longer side", [bucket.length_only_accuracy for _, bucket in rows], "|", 10, TEAL),

@@ -1,4 +1,4 @@
-"""Pairs with what a reward model says of both sides."""
+"""Pairs with the reward model's scores of both sides."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Of two columns the first is the chosen side's."""
+    """In arrays of two columns, the first is the chosen side."""
 
     pairs: list[Pair]
     means: Floats  # [N, 2]
@@ -38,7 +38,7 @@ class ScoredPairs:
 
     @property
     def right(self) -> Floats:
-        """For each pair 1 if the chosen side scores higher, 0 if lower, a half for a tie."""
+        """For each pair 1 if the chosen side scores higher, 0 if lower, 0.5 for a tie."""
         return wins(self.means[:, 0], self.means[:, 1])
 
     @property
@@ -53,7 +53,7 @@ class ScoredPairs:
 
     @property
     def ratings(self) -> Floats:
-        """[N, 2], NaN where nobody rated that side by itself"""
+        """[N, 2], NaN where nobody rated that side on its own"""
         ratings = [(pair.row["chosen_rating"], pair.row["rejected_rating"]) for pair in self.pairs]
         return np.array(ratings, dtype=np.float64)
 
@@ -70,18 +70,18 @@ class ScoredPairs:
 
 
 def said(messages: Sequence[Message]) -> str:
-    """The turns; both sides of a pair share the system message."""
+    """The turns without the system message, which both sides share."""
     return "\n".join(message["content"] for message in messages if message["role"] != "system")
 
 
 def accuracies(model: PreTrainedModel, split: str, pairs: Sequence[Pair]) -> dict[str, float]:
-    """Share of pairs of each group that are in order; TRL's own figure is the mean of batch means."""
+    """Accuracy for each group of pairs; TRL's own figure is a mean of batch means."""
     scored = ScoredPairs.score(RewardScorer(model), pairs)
     groups = {prefix: scored.of_group(group).right for group, prefix in PREFIX.items()}
     return {f"{split}_{prefix}accuracy": float(right.mean()) for prefix, right in groups.items() if len(right)}
 
 
 def preference_pairs(scored: Mapping[str, ScoredPairs]) -> dict[str, ScoredPairs]:
-    """The pairs of what people prefer; all pairs, if a split has none of these."""
+    """The preference pairs; all pairs, if a split has no preference pairs."""
     chosen = {split: here.of_group(PREFERENCE) for split, here in scored.items()}
     return chosen if all(here.pairs for here in chosen.values()) else dict(scored)

@@ -1,4 +1,4 @@
-"""What a reward model's uncertainty is worth: whether it tells wrong pairs, and chats unlike those trained on.
+"""Whether a reward model's uncertainty identifies its errors, and chats unlike the training chats.
 
 Pure functions of scores. Intervals are 95 %, resampled over conversations.
 """
@@ -20,16 +20,16 @@ COVERAGES = (1.0, 0.8, 0.6, 0.4, 0.2)
 
 @dataclass(frozen=True)
 class ScoredChats:
-    """Chats with the standard deviation of their scores [N], and the conversations that each comes from."""
+    """Standard deviations of the scores of chats [N], and the conversations that each chat comes from."""
 
     std: Floats
     conversations: Clusters
 
 
 def risk_coverage(errors: Floats, weights: Floats) -> Floats:
-    """Mean error of the first 1, 2, ... N pairs, which are in descending order of confidence: [N].
+    """Mean error of the first 1, 2, ... N pairs, given in descending order of confidence: [N].
 
-    A pair counts weights[i] times; 0 before the first that counts.
+    A pair counts weights[i] times; the error is 0 before the first pair with a weight.
     """
     kept = np.cumsum(weights)
     return np.cumsum(weights * errors) / np.maximum(kept, 1)
@@ -42,7 +42,7 @@ def risk_area(errors: Floats, weights: Floats) -> float:
 
 @dataclass(frozen=True)
 class PairErrors:
-    """How wrong the model is about N pairs, and two orders of descending confidence in them."""
+    """The model's errors on N pairs, and two orders of descending confidence."""
 
     errors: Floats  # [N] 1 for a wrong order, a half for a tie
     std: Floats  # [N] of the difference
@@ -51,7 +51,7 @@ class PairErrors:
 
     @classmethod
     def of(cls, means: Floats, stds: Floats) -> "PairErrors":
-        """Scores of the chosen side and of the rejected one, [N, 2]."""
+        """From scores of the chosen and the rejected side, [N, 2]."""
         difference = means[:, 0] - means[:, 1]
         std = np.hypot(stds[:, 0], stds[:, 1])
         errors = np.where(difference == 0, 0.5, (difference < 0).astype(np.float64))
@@ -61,7 +61,7 @@ class PairErrors:
         return cls(errors, std, by_ratio, by_difference)
 
     def at_coverages(self) -> dict[float, tuple[float, float]]:
-        """Share of pairs kept -> error among them by ratio, and by difference."""
+        """Share of pairs kept -> error among them, by ratio and by difference."""
         ones = np.ones_like(self.errors)
         curves = [risk_coverage(self.errors[order], ones) for order in (self.by_ratio, self.by_difference)]
         last = {share: max(1, round(share * len(ones))) - 1 for share in COVERAGES}
@@ -69,11 +69,11 @@ class PairErrors:
 
 
 def pair_figures(pairs: PairErrors, conversations: Clusters, params: RewardParams) -> Figures:
-    """Whether the model is less often wrong about pairs of which it is more certain."""
+    """Whether the model makes fewer errors on pairs of which it is more certain."""
     errors, ones = pairs.errors, np.ones_like(pairs.errors)
 
     def areas(weights: Floats) -> Floats:
-        """In the order of the ratio, in that of the difference, and in none: [3]."""
+        """Areas for the order by ratio, by difference, and without order: [3]."""
         orders = (pairs.by_ratio, pairs.by_difference)
         sorted_areas = [risk_area(errors[order], weights[order]) for order in orders]
         return np.array([*sorted_areas, errors @ weights / weights.sum()])
@@ -109,12 +109,12 @@ def auroc(high: Floats, low: Floats) -> float:
 
 
 def outranks(high: Floats, low: Floats) -> Floats:
-    """[N, M]: 1 where high[i] > low[j], a half for a tie."""
+    """[N, M]: 1 where high[i] > low[j], 0.5 for a tie."""
     return (high[:, None] > low) + 0.5 * (high[:, None] == low)
 
 
 def ood_figures(inside: ScoredChats, outside: Mapping[str, ScoredChats], params: RewardParams) -> Figures:
-    """For each kind of chat out of distribution, how well the standard deviation tells it from the test chats."""
+    """For each kind of changed chats, how well the standard deviation separates them from the test chats."""
     figures: Figures = {}
     for kind, scored in outside.items():
         above = outranks(scored.std, inside.std)
@@ -130,7 +130,7 @@ def ood_figures(inside: ScoredChats, outside: Mapping[str, ScoredChats], params:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """errors: of the test pairs that are judged; inside: some of their chats; outside: by kind, chats unlike them."""
+    """errors: on the test pairs; inside: a sample of their chats; outside: chats unlike them, by kind."""
 
     errors: PairErrors
     inside: ScoredChats

@@ -79,7 +79,7 @@ class AlignParams(Section):
 
 
 def align_checks(p: AlignParams) -> list[tuple[bool, str]]:
-    """Whether values of align agree, and what to say if not; of the methods only the chosen one counts."""
+    """(whether a rule of align holds, the message if not); only the section of the chosen method is checked."""
     batch_size = p.rollout.batch_size
     checks = [
         (

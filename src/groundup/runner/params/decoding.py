@@ -1,4 +1,4 @@
-"""Params of decoding: evaluate.decoding, where chat takes its defaults from too."""
+"""Params of decoding: evaluate.decoding, which also gives chat its defaults."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from groundup.runner.params.section import NonNegativeFloat, Positive, Section, 
 
 
 class DecodingNumbers(Section):
-    """The numbers of all methods, each of which reads its own; the limits keep a request from filling memory."""
+    """Numbers of all methods, each of which reads its own; the limits keep a request from filling memory."""
 
     seed: Seed
     max_new_tokens: Positive
@@ -30,7 +30,7 @@ class DecodingParams(DecodingNumbers):
 
 
 def budget_problems(numbers: DecodingNumbers) -> dict[str, str]:
-    """By method, why its budget is too small for it."""
+    """For each method whose token budget is too small, the reason."""
     needed = {
         "beam": ("num_beams x max_new_tokens", numbers.num_beams * numbers.max_new_tokens),
         "best_of_n": ("one reply of max_new_tokens", numbers.max_new_tokens),

@@ -34,7 +34,7 @@ class ProbesParams(Section):
 
 
 class GateParams(Section):
-    """`metric` may stand inside a group: aligned.kl_to_sft."""
+    """`metric` may be inside a group, as in aligned.kl_to_sft."""
 
     name: str
     metric: str

@@ -18,16 +18,16 @@ PLAIN = "params.yaml cannot be rewritten: write one key per line, without anchor
 
 
 class Layout:
-    """Edits are collected, each of a key by its dotted name, and `text` applies them."""
+    """Collects edits of keys, given by dotted name; `text` applies them."""
 
     def __init__(self, text: str) -> None:
         self._text = text if text.endswith("\n") else text + "\n"
         self._lines = self._text.split("\n")
         self._root: Node = YAML(typ="safe", pure=True).compose(self._text)
-        self._edits: list[tuple[int, int, str]] = []  # from, to, what stands there instead
+        self._edits: list[tuple[int, int, str]] = []  # start, end, replacement
 
     def set(self, key: str, value: Any) -> None:
-        """Another value; comments inside a section or list that it replaces go with it. A missing key is added."""
+        """Replace the value of a key, with any comments inside it; add the key if it is missing."""
         section, _, last = key.rpartition(".")
         if not self._has(key):
             self.add(section, [f"{last}: {as_text(value, as_block=False)}"])
@@ -35,11 +35,11 @@ class Layout:
         name, node = self._find(key)
         start, text = node.start_mark.index, as_text(value, as_block=_is_block(node))
         if "\n" not in text and not self._text[name.end_mark.index + 1 : start].strip():
-            start, text = name.end_mark.index + 1, f" {text}"  # beside its key, below which a block may have stood
+            start, text = name.end_mark.index + 1, f" {text}"  # on the key's line, even if the old value was below it
         self._edits.append((start, self._end(node), text.replace("\n", "\n" + " " * node.start_mark.column)))
 
     def cut(self, key: str) -> list[str]:
-        """The lines of a key, which go: comments directly above it, itself and what is below it, without indent."""
+        """Remove a key with the comments directly above it and all below it; returns its lines, without indent."""
         name, node = self._find(key)
         first, last = name.start_mark.line, self._line(self._end(node))
         while first and self._lines[first - 1].lstrip().startswith("#"):
@@ -49,7 +49,7 @@ class Layout:
         return [line[min(indent, _indent(line)) :] for line in self._lines[first : last + 1]]
 
     def add(self, section: str, lines: list[str]) -> None:
-        """Lines without indent, at the end of a section; it is made if it is not there."""
+        """Append lines, given without indent, to a section, which is created if it is missing."""
         node, indent, missing = self._root, 0, [name for name in section.split(".") if name]
         while missing and missing[0] in (below := _by_name(node)):
             node = below[missing.pop(0)][1]
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def text(self) -> str:
-        """Where sections end on one line, what is added to the inner one comes first."""
+        """The edited text. Where sections end on the same line, additions to the inner section come first."""
         parts, at = [], 0
         for start, end, text in sorted(self._edits, key=lambda edit: (edit[0], -_indent(edit[2]))):
             parts += [self._text[at:start], text]
@@ -88,7 +88,7 @@ class Layout:
         return True
 
     def _end(self, node: Node) -> int:
-        """Behind its last character: ruamel counts the comments below a block to it."""
+        """The index after its last character; ruamel's own end mark includes the comments below a block."""
         if _is_block(node):
             last = node.value[-1]
             return self._end(last[1] if isinstance(node, MappingNode) else last)
@@ -122,12 +122,12 @@ def _is_block(node: Node) -> bool:
 
 
 def as_text(value: Any, *, as_block: bool) -> str:
-    """In one line, or a list of sections as a block of lines; numbers of a loaded file as they stand there."""
+    """YAML on one line, or a block of lines for a list of sections; numbers of a loaded file keep their notation."""
     yaml = YAML()
     yaml.width = 1 << 20
     as_block = as_block and isinstance(value, list) and any(isinstance(item, dict) for item in value)
     yaml.default_flow_style = not as_block
-    # The first look at the representer makes it, with the settings so far.
+    # The first access creates the representer, with the settings so far.
     yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar(NULL, "null"))
     buffer = io.StringIO()
     yaml.dump(value if as_block else [value], buffer)

@@ -52,7 +52,7 @@ class Params(Section):
 
 
 def cross_section_problems(p: Params) -> list[str]:
-    """Contradictions between values that are each fine alone, one line a problem."""
+    """Contradictions between values that are each valid alone, one line per problem."""
     context, llama, vocabulary = p.model.context_length, p.model.scratch, p.tokenizer.scratch
     splits, rollout = p.prepare.splits, p.align.rollout
     names = [source.name for source in p.prepare.sources]
@@ -105,8 +105,8 @@ def cross_section_problems(p: Params) -> list[str]:
             rollout.max_prompt_tokens + rollout.max_new_tokens < context,
             "align.rollout.max_prompt_tokens + align.rollout.max_new_tokens = "
             f"{rollout.max_prompt_tokens + rollout.max_new_tokens} "
-            f"must be below model.context_length {context}, for a reply that did not end is scored with an end token: "
-            "lower one of them",
+            f"must be below model.context_length {context}, because a reply without an end gets an end token before "
+            "it is scored: lower one of them",
         ),
         (
             p.evaluate.max_new_tokens < context,
@@ -171,7 +171,7 @@ def load_params(path: Path) -> Params:
 
 
 def read_sections(path: Path) -> dict[str, Any]:
-    """As the file has them, not validated."""
+    """The sections as the file has them, not validated."""
     if not path.exists():
         raise ParamsError(f"{path} is missing: restore it with `git checkout -- {path.name}`")
     try:
@@ -196,11 +196,11 @@ def parse_params(values: dict[str, Any], origin: str) -> Params:
 
 
 def _where(detail: ErrorDetails) -> str:
-    return ".".join(str(part) for part in detail["loc"])  # the kind of a source is a part of its own
+    return ".".join(str(part) for part in detail["loc"])  # for a source, its kind is a part of the path
 
 
 def _without_consequences(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Not the keys that are missing because they still stand where an older version had them."""
+    """Leave out keys that are missing only because the file has them where an older version had them."""
     moved = [place for detail in details for place in new_places(_where(detail))]
     expected = [*moved, *ADDED] if moved else []
     return [
@@ -222,7 +222,7 @@ def _explain(detail: ErrorDetails) -> list[str]:
             tag, expected = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
             return [f"{where}.kind: {tag!r} is not a kind of this; use {expected}"]
         case "extra_forbidden" if places := new_places(where):
-            return [f"{where}: is {' and '.join(places)} now; `groundup configure --migrate` rewrites the file"]
+            return [f"{where}: moved to {' and '.join(places)}; `groundup configure --migrate` rewrites the file"]
         case "extra_forbidden":
             return [f"{where}: unknown key; remove it or correct its spelling"]
         case "value_error":

@@ -1,4 +1,4 @@
-"""Params of the methods of alignment: what a method reads alone. What all read stands in align itself."""
+"""Params that only one method of alignment reads; those of all methods are in align."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""A params file of an older version with every key in its new place; values and comments stay the user's."""
+"""Migrate a params file of an older version: each key moves to its new place; values and comments stay."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Migration:
 
 
 def migrate(path: Path) -> Migration:
-    """What the file would become; ParamsError names every problem that is left then."""
+    """The migrated file; ParamsError names every remaining problem."""
     values = read_sections(path)
     layout = Layout(path.read_text(encoding="utf-8"))
     added: dict[str, list[str]] = defaultdict(list)  # section -> lines
@@ -79,6 +79,6 @@ def _entry(key: str, value: Any) -> list[str]:
 
 
 def _renamed(lines: list[str], old: str, new: str) -> list[str]:
-    """`lines` as a key's own line among its comments and what is below it."""
+    """The lines of a key, with comments above and values below, under its new name."""
     index = next(i for i, line in enumerate(lines) if not line.startswith("#"))
     return [*lines[:index], lines[index].replace(old, new, 1), *lines[index + 1 :]]

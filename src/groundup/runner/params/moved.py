@@ -1,4 +1,4 @@
-"""Where keys of older versions stand now: for the error that names the new place, and for `configure --migrate`."""
+"""New places of keys of older versions, for the error that names them and for `configure --migrate`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ MODEL = (
     "initializer_range",
 )
 TOKENIZER = ("vocab_size", "min_frequency", "curve_vocab_sizes")
-# Section of align -> its keys, as name now or (name before, name now).
+# Section of align -> its keys: the name, or (old name, new name).
 ALIGN: dict[str, tuple[str | tuple[str, str], ...]] = {
     "rollout": ("max_prompt_tokens", "max_new_tokens", "temperature", ("rollout_batch_size", "batch_size")),
     "budgets": (("kl_budget", "kl"), ("length_budget", "length"), ("diversity_budget", "diversity")),
@@ -48,7 +48,7 @@ ALIGN: dict[str, tuple[str | tuple[str, str], ...]] = {
 }
 OF_EACH_METHOD = ("clip_range", "length_control_gain", "length_control_rate")
 
-# Old key -> its new places; a value that several sections read now goes to each.
+# Old key -> its new places; a value that several sections now read goes to each.
 MOVED: dict[str, tuple[str, ...]] = {
     **{f"model.{name}": (f"model.scratch.{name}",) for name in MODEL},
     **{f"tokenizer.{name}": (f"tokenizer.scratch.{name}",) for name in TOKENIZER},
@@ -62,7 +62,7 @@ MOVED: dict[str, tuple[str, ...]] = {
 
 
 def rewards(pessimism: float, length: float, repetition: float, missing_end: float) -> list[dict[str, Any]]:
-    """The terms that four penalties were."""
+    """The reward terms that replace the four penalties."""
     return [
         {"kind": "reward_model", "weight": 1.0, "pessimism": pessimism},
         {"kind": "length", "weight": length},
@@ -73,12 +73,12 @@ def rewards(pessimism: float, length: float, repetition: float, missing_end: flo
 
 PENALTIES = ("align.pessimism", "align.length_penalty", "align.repetition_penalty", "align.missing_eos_penalty")
 
-# New key -> the old keys that it is made of, and how from their values.
+# New key -> the old keys that it replaces, and the function that computes its value from theirs.
 MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {"align.rewards": (PENALTIES, rewards)}
-# New key -> the value that means what the older version did.
+# New key -> the value with which the older version's behaviour stays.
 ADDED: dict[str, Any] = {"model.base": None}
 
 
 def new_places(key: str) -> tuple[str, ...]:
-    """Empty for a key that is not an old one."""
+    """Empty unless `key` is a key of an older version."""
     return MOVED.get(key) or tuple(made for made, (olds, _) in MADE.items() if key in olds)

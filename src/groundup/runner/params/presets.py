@@ -1,4 +1,4 @@
-"""Presets, overlays of params.yaml in presets/; laptop.yaml, the way back, has the defaults of what they change."""
+"""Presets are overlays of params.yaml in presets/; laptop.yaml restores the default of every key that they change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Rewrite:
     text: str
     changes: list[Change]
     params: Params
-    keeps_sources: bool  # the user's own, which are not the preset's
+    keeps_sources: bool  # whether the user's own sources stay, not the preset's
 
 
 def preset_names(root: Path) -> list[str]:
@@ -41,9 +41,9 @@ def load_preset(root: Path, name: str) -> Params:
 
 
 def with_preset(root: Path, name: str, derived: Mapping[str, Any]) -> Rewrite:
-    """params.yaml with a preset, of which `derived` replaces some values by dotted key.
+    """params.yaml with a preset applied; `derived` overrides values of the preset, by dotted key.
 
-    Keys that no preset changes stay, and so do sources that are of no preset. ParamsError names every problem.
+    Keys that no preset changes stay, and so do sources that no preset has. ParamsError names every problem.
     """
     path = root / "params.yaml"
     values = read_sections(path)
@@ -75,14 +75,14 @@ def _preset(root: Path, name: str) -> dict[str, Any]:
 
 
 def _read_preset(path: Path) -> dict[str, Any]:
-    """With numbers that are written again as they stand there."""
+    """The numbers keep their notation when they are written again."""
     read_sections(path)
     loaded: dict[str, Any] = YAML().load(path.read_text(encoding="utf-8"))
     return loaded
 
 
 def _merge(values: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key, lists and all else are replaced."""
+    """Merge sections key by key; replace all else, lists included."""
     merged = dict(values)
     for key, new in overlay.items():
         old = merged.get(key)
@@ -96,7 +96,7 @@ def _sources(values: Mapping[str, Any]) -> Any:
 
 
 def _merge_sources(defaults: list[dict[str, Any]], overlay: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By name: a preset's own sources come first, and of a default source it names the keys that differ."""
+    """Merge by name: the preset's sources come first, and a default source needs only the keys that differ."""
     rest = {source["name"]: source for source in defaults}
     return [dict(rest.pop(source["name"], {})) | dict(source) for source in overlay] + list(rest.values())
 

@@ -24,7 +24,7 @@ RewardTerm = Annotated[ScoreTerm | PenaltyTerm, Field(discriminator="kind")]
 def _each_kind_once(terms: list[ScoreTerm | PenaltyTerm]) -> list[ScoreTerm | PenaltyTerm]:
     kinds = [term.kind for term in terms]
     if repeated := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-        raise ValueError(f"{', '.join(repeated)} stands more than once; keep one term of each kind")
+        raise ValueError(f"{', '.join(repeated)} appears more than once; keep one term of each kind")
     return terms
 
 

@@ -19,7 +19,7 @@ from groundup.runner.params.section import (
 
 
 class RuntimeParams(Section):
-    """What changes numbers but belongs to the machine."""
+    """Settings of the machine that change results."""
 
     num_threads: Positive
     precision: Literal["fp32", "bf16"]
@@ -62,7 +62,7 @@ class ModelParams(Section):
     @classmethod
     def _from_scratch_alone(cls, base: str | None) -> None:
         if base is not None:
-            raise ValueError(f"got {base!r}, and only null is possible yet: training starts from random weights")
+            raise ValueError(f"got {base!r}, but only null is supported: training starts from random weights")
 
 
 class PretrainParams(Section):
@@ -121,7 +121,7 @@ class SftParams(Section):
 
 def _increasing(edges: list[float]) -> list[float]:
     if any(low >= high for low, high in pairwise(edges)):
-        raise ValueError("edges must increase: from each to below the next is one bucket")
+        raise ValueError("edges must increase: a bucket reaches from one edge to the next")
     return edges
 
 
@@ -136,7 +136,7 @@ class RewardReportParams(Section):
 
 
 class VariationalParams(Section):
-    """Read with reward.head: variational."""
+    """Used with reward.head: variational."""
 
     latent_size: Positive
     kl_coefficient: NonNegativeFloat
@@ -146,7 +146,7 @@ class VariationalParams(Section):
 
 
 class SampledParams(Section):
-    """Pairs of what a person replied and what the SFT model replies."""
+    """Pairs of a person's reply and a reply of the SFT model."""
 
     max_pairs: Positive
     max_heldout_pairs: Positive

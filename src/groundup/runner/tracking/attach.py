@@ -1,4 +1,4 @@
-"""A page beside the figures that it shows: into evaluate's run, and into the version of its model."""
+"""Attach the report's page to evaluate's run and to the registered version of its model."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from mlflow import MlflowClient
 from groundup.runner.tracking import registry
 from groundup.runner.tracking.store import resolve_run
 
-FOLDER = "report"  # of the registered model, where gates.json is too
+FOLDER = "report"  # in the artifacts of the registered model, beside gates.json
 
 
 def attach(client: MlflowClient, fingerprint: str, page: Path) -> list[str]:
-    """What it was attached to, in words. fingerprint: of evaluate's run."""
+    """Attach the page; returns what it was attached to, in words. fingerprint: that of evaluate's run."""
     run_id = resolve_run(client, fingerprint)
     if run_id is None:
         return []

@@ -1,4 +1,4 @@
-"""Whether the tracking URI can be right: asked before a stage trains, without MLflow, whose import takes seconds."""
+"""Check the tracking URI before a stage trains, without importing MLflow, which takes seconds."""
 
 import base64
 import configparser
@@ -38,7 +38,7 @@ class TrackingError(ValueError):
 
 
 def check_store(root: Path) -> str | None:
-    """TrackingError if the tracking URI is wrong; why it cannot take runs just now; None if nothing is the matter."""
+    """Raises TrackingError if the tracking URI is wrong. Returns why the store takes no runs now; None if it does."""
     uri, _ = tracking_store(root)
     if not os.environ.get(TRACKING_URI):
         (main_root(root) / "mlflow").mkdir(exist_ok=True)
@@ -99,7 +99,7 @@ def deleted_experiment(uri: str, experiment_id: str) -> str:
 
 
 class KeepMethod(HTTPRedirectHandler):
-    """MLflow posts, and a post survives 307 and 308 only; the others are shown as what they are."""
+    """Follow only 307 and 308: MLflow sends POST requests, which other redirects turn into GET."""
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         return super().http_error_302(req, fp, code, msg, headers) if code in (307, 308) else None
@@ -108,13 +108,13 @@ class KeepMethod(HTTPRedirectHandler):
 
 
 def _check_server(uri: str) -> str | None:
-    """Ask for the experiment: that needs an MLflow server, and one that lets this user in."""
+    """Request the experiment: this succeeds only on an MLflow server that accepts this user."""
     try:
         if not urlsplit(uri).hostname:
             raise _wrong(uri, f"names no host: use {EXAMPLES}")
         _ = urlsplit(uri).port
     except ValueError as error:
-        raise error if isinstance(error, TrackingError) else _wrong(uri, f"is no URL ({error}): correct it") from None
+        raise error if isinstance(error, TrackingError) else _wrong(uri, f"is not a URL ({error}): fix it") from None
     if any(os.environ.get(name) for name in TRACKING_BY_PLUGIN):
         return None
     query = urlencode({"experiment_name": EXPERIMENT})
@@ -128,7 +128,7 @@ def _check_server(uri: str) -> str | None:
         return _judge(uri, error.code, error.read(MAX_ANSWER), error.headers.get("Location", ""))
     except URLError as error:
         if "WRONG_VERSION_NUMBER" in str(error.reason) or "record layer failure" in str(error.reason):
-            raise _wrong(uri, "speaks no TLS: write http:// in place of https://") from None
+            raise _wrong(uri, "does not use TLS: write http:// in place of https://") from None
         return redact(str(error.reason))
     except OSError as error:
         return redact(str(error) or type(error).__name__)

@@ -1,4 +1,4 @@
-"""The copy of a registered model that MLflow keeps."""
+"""The copy of a registered model among MLflow's artifacts."""
 
 import importlib
 from importlib.metadata import version as installed
@@ -9,12 +9,12 @@ from groundup.runner.files import read_object
 from groundup.runner.tracking.registry import NAME
 
 CHAT = "llm/v1/chat"
-NEEDED = ("mlflow", "torch", "transformers", "accelerate")  # to serve it
+NEEDED = ("mlflow", "torch", "transformers", "accelerate")  # to serve the model
 CARD = "README.md"
 
 
 def log_copy(model_id: str, source: Path) -> None:
-    """Weights, tokenizer and what serving needs, as MLflow lays them out."""
+    """Log weights, tokenizer and what serving needs, in MLflow's layout."""
     import mlflow.transformers
     from huggingface_hub import ModelCard
     from transformers.utils.logging import disable_progress_bar
@@ -35,13 +35,13 @@ def _load(source: Path) -> dict[str, Any]:
     _import_what_it_needs(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(source)
-    # MLflow writes this down: a path of this machine. Given the path alone, it fails with this transformers.
+    # MLflow records this name, otherwise a path of this machine. Given only the path, it fails with this transformers.
     model.name_or_path = model.config.name_or_path = tokenizer.name_or_path = NAME
     return {"model": model, "tokenizer": tokenizer}
 
 
 def _import_what_it_needs(source: Path) -> None:
-    """The type of a model that is not a plain Llama ends on the module that makes it known to transformers."""
+    """The model_type of a variant of Llama ends with the module that registers it with transformers."""
     module = read_object(source / "config.json")["model_type"].partition("_needs_import_")[2]
     if module:
         importlib.import_module(module)

@@ -1,7 +1,7 @@
 """The delivering process: `python -m groundup.runner.tracking.deliver WORK ROOT PARENT` sends spools to MLflow.
 
-It runs beside the stage, so that neither the import of MLflow nor a slow or dead server holds up training, and ends
-when the run has ended or the stage's process is gone. First it sends what earlier stages of the checkout left.
+It runs beside the stage, so that neither MLflow's import nor a slow or dead server delays training, and ends when
+the run or the stage's process has ended. First it sends the runs that earlier stages could not send.
 """
 
 import logging
@@ -24,13 +24,13 @@ from groundup.runner.tracking.store import open_store
 
 logger = logging.getLogger("groundup.deliver")
 
-POLL_SECONDS = 0.1  # a stage waits for the last look
+POLL_SECONDS = 0.1  # a stage waits for the last poll
 RETRY_SECONDS = 2.0
 MLFLOW_ERRORS = (MlflowException, OSError, SQLAlchemyError)  # a later attempt may succeed
 
 
 def deliver_left(folder: Path, own: Path, client: MlflowClient, artifact_location: str | None, parent: int) -> None:
-    """What earlier stages could not deliver; what cannot be delivered now either stays for the next stage."""
+    """Deliver what earlier stages could not; what fails again waits for the next stage."""
     works, damaged = waiting(folder)
     for error in damaged:
         logger.warning("%s", error)
@@ -70,7 +70,7 @@ def main(work: Path, root: Path, parent: int) -> None:
                 if first_line(error) != said:
                     said = first_line(error)
                     logger.warning("%s; trying again", said)
-                client, deliverer = None, None  # ask again what has arrived
+                client, deliverer = None, None  # read again what has arrived
                 time.sleep(RETRY_SECONDS)
             time.sleep(POLL_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Applies the events of one spool to one MLflow run. Each is safe to apply again: a kill before noting is harmless."""
+"""Applies the events of one spool to one MLflow run. Each can be applied twice: a kill before noting is harmless."""
 
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ from groundup.runner.tracking.store import find_run, find_runs, make_model, reso
 
 MAX_BATCH = 1000  # metrics in one log_batch, MLflow's limit
 MAX_PARAM_BATCH = 100
-KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"  # the UI then opens it among runs, not traces
+KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"  # the UI then opens runs, not traces
 MODEL_TAG = "model."  # model.<path>: id of the LoggedModel that stands for a published model directory
 
 
 class Deliverer:
-    """Where a spool's run stands: events delivered, and the last point of each metric."""
+    """The progress of one spool: events delivered, and the last point of each metric."""
 
     def __init__(self, work: Path, client: MlflowClient, artifact_location: str | None) -> None:
         self.work = work
@@ -139,7 +139,7 @@ class Deliverer:
         self._inputs(event, made_by)
 
     def _find_or_create(self, event: Event) -> None:
-        """A run with this spool's tags is what a deliverer made that was killed before it could note the id."""
+        """Reuse a run with this spool's tags: its deliverer was killed before it could note the id."""
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             experiment_id = self.client.create_experiment(EXPERIMENT, self.artifact_location, {KIND: TRAINING})
@@ -147,7 +147,7 @@ class Deliverer:
             raise MlflowException(deleted_experiment(mlflow.get_tracking_uri(), experiment.experiment_id))
         else:
             experiment_id = experiment.experiment_id
-            if "inferred" in experiment.tags.get(KIND, "inferred"):  # no person has chosen
+            if "inferred" in experiment.tags.get(KIND, "inferred"):  # set by MLflow, not by a person
                 self.client.set_experiment_tag(experiment_id, KIND, TRAINING)
         tags = {"fingerprint": event["tags"]["fingerprint"], "spool": self.spool}
         if made := find_runs(self.client, tags):
@@ -158,7 +158,7 @@ class Deliverer:
         self._note(0)
 
     def _delete_strays(self) -> None:
-        """Empty runs of a create_run that the server carried out although its answer never came."""
+        """Delete empty runs: the server executed their create_run, but its answer never arrived."""
         for run in find_runs(self.client, {"spool": self.spool}):
             if run.info.run_id != self.run_id:
                 self.client.delete_run(run.info.run_id)
@@ -185,7 +185,7 @@ class Deliverer:
         return run.data.tags.get(MODEL_TAG + path) if run else None
 
     def _output(self, model: dict[str, Any]) -> None:
-        """A LoggedModel for a published model directory; its bytes stay with DVC. The run's tag, set last, ends it."""
+        """A LoggedModel for a published model directory, whose bytes stay in DVC. The run's tag is set last."""
         run = self.client.get_run(self._run())
         if MODEL_TAG + model["path"] in run.data.tags:
             return
@@ -208,7 +208,7 @@ class Deliverer:
     def _metrics(self, event: Event) -> None:
         """Final figures of the run and of its models, in one point each.
 
-        One that is there already is sent again as it stands there, which MLflow counts once: a deliverer may have been
+        A figure that the run already has is sent again unchanged, which MLflow counts once: a deliverer may have been
         killed between the run's figures and the model's.
         """
         run = self.client.get_run(self._run())

@@ -1,4 +1,4 @@
-"""The champion's files, out of the tracking store."""
+"""Fetch the champion's files from the tracking store."""
 
 import os
 from pathlib import Path
@@ -13,11 +13,11 @@ from groundup.runner.tracking import registry
 from groundup.runner.tracking.deliver import MLFLOW_ERRORS, first_line
 from groundup.runner.tracking.store import open_store
 
-MODEL = "model"  # the directory that from_pretrained loads, in what MLflow keeps
+MODEL = "model"  # the directory for from_pretrained among the version's artifacts
 
 
 def fetch_champion(tracking_uri: str, folder: Path) -> Path:
-    """Its directory: where a store on this machine keeps it, else a copy below `folder`, fetched once."""
+    """The champion's directory: in the store if that is local, else a copy below `folder`, downloaded once."""
     try:
         client = open_store(tracking_uri)
         number = registry.require_champion(client)
@@ -26,7 +26,7 @@ def fetch_champion(tracking_uri: str, folder: Path) -> Path:
         raise registry.RegistryError(f"MLflow: {first_line(error)}") from None
     if not (path / "config.json").is_file():
         raise registry.RegistryError(
-            f"version {number} of {registry.NAME} bears the alias {registry.CHAMPION}, but there is no model in "
+            f"version {number} of {registry.NAME} has the alias {registry.CHAMPION}, but there is no model in "
             f"{path}: `groundup promote --to champion VERSION` names another version"
         )
     return path

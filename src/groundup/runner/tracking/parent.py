@@ -1,6 +1,6 @@
-"""The parent run of a `dvc repro` or experiment: in MLflow's table one row, with the figures of all stages to compare.
+"""The parent run of a `dvc repro` or experiment: one row in MLflow's table, with the figures of all stages.
 
-Stages are processes of their own and DVC starts no other, so whoever delivers the first stage makes the parent.
+DVC starts only stages, each a process of its own, so the deliverer of the first stage creates the parent.
 """
 
 from mlflow import MlflowClient
@@ -11,13 +11,13 @@ from groundup.runner.tracking.store import find_runs
 
 KEY = "parent.key"  # tag of a parent: what it stands for
 CHILD_OF = "mlflow.parentRunId"  # MLflow shows the child below it
-RESUMED = "parent.resumed"  # tag of a child that another `dvc repro` finished: that one's parent
+RESUMED = "parent.resumed"  # tag of a child that a second `dvc repro` finished: the parent of that one
 STAGE = "stage."  # tag of a parent, for each stage: how its run ended, or REUSED
 REUSED = "reused"  # its result is of an earlier run
 
 
 def adopt(client: MlflowClient, run: Run, event: Event) -> dict[str, str]:
-    """Find or make the parent of a start event, with the figures that it reuses; the tags that tie the run to it."""
+    """Find or create the parent of a start event and log the reused figures; returns the tags that link the run."""
     wanted = event["parent"]
     if wanted is None:
         return {}
@@ -43,7 +43,7 @@ def report(client: MlflowClient, run: Run, event: Event) -> None:
 
 
 def finish(client: MlflowClient, run: Run, event: Event) -> None:
-    """The parent ends as its last stage did; the next one starts it again."""
+    """End the parent with the status of this stage; the next stage starts it again."""
     if parent := _parent_of(run):
         client.set_tag(parent, STAGE + run.data.tags["stage"], event["status"])
         client.set_terminated(parent, status=event["status"], end_time=event["time_ms"])

@@ -1,4 +1,4 @@
-"""A run of evaluate becomes a version of the registered model. Safe to do again: a kill on the way is harmless."""
+"""Register a run of evaluate as a version of the model. Safe to repeat: a kill half-way is harmless."""
 
 import json
 import shutil
@@ -16,13 +16,13 @@ from groundup.runner.tracking.spool import Event
 from groundup.runner.tracking.store import find_run, make_model
 
 EVALUATED = "evaluated_time_ms"
-PROMOTION = "promotion"  # tag of a version: what became of it when it was registered; set last
+PROMOTION = "promotion"  # tag of a version: whether it became champion when it was registered; set last
 MAX_TEXT = 5000  # characters of a tag or description, MLflow's limit
 LICENCE = "model/README.md, the model card, names the data that the model comes from, with licences and limits.\n"
 
 
 def register(client: MlflowClient, run: Run, event: Event, work: Path) -> str:
-    """Make the run's version unless it is there, and champion if it passed the gates; the id of its LoggedModel."""
+    """Create the run's version if missing, champion if it passed the gates; returns the id of its LoggedModel."""
     registry.ensure_registered_model(client)
     made = client.search_model_versions(f"name = '{registry.NAME}' and run_id = '{run.info.run_id}'")
     version = made[0] if made else _make(client, run, event, work)
@@ -35,7 +35,7 @@ def register(client: MlflowClient, run: Run, event: Event, work: Path) -> str:
 
 
 def _promote(client: MlflowClient, version: ModelVersion) -> str:
-    """What becomes of a version. One that waited out an outage does not replace a champion evaluated after it."""
+    """The PROMOTION tag. A version that arrives after an outage does not replace a champion evaluated after it."""
     if version.tags[registry.GATES] != registry.PASSED:
         return "none: it failed the gates"
     present = registry.champion(client)
@@ -48,7 +48,7 @@ def _promote(client: MlflowClient, version: ModelVersion) -> str:
 
 
 def _make(client: MlflowClient, run: Run, event: Event, work: Path) -> ModelVersion:
-    """Model first, version last: what stands in the registry is whole."""
+    """Create the model first and the version last, so that every version in the registry is complete."""
     experiment, run_id = run.info.experiment_id, run.info.run_id
     left = f"source_run_id = '{run_id}' AND name = '{registry.NAME}'"
     for stray in client.search_logged_models([experiment], left):  # by a deliverer that was killed half-way
@@ -71,7 +71,7 @@ def _make(client: MlflowClient, run: Run, event: Event, work: Path) -> ModelVers
         registry.NAME,
         source=f"models:/{model_id}",
         run_id=run_id,
-        model_id=model_id,  # a server asks for it
+        model_id=model_id,  # a server requires it
         tags={
             registry.GATES: registry.PASSED if event["copy"] else registry.FAILED,
             **({} if event["copy"] else {registry.FAILED_GATES: said[:MAX_TEXT]}),
@@ -87,13 +87,13 @@ def _make(client: MlflowClient, run: Run, event: Event, work: Path) -> ModelVers
 
 
 def _add_rest(source: Path, folder: Path) -> None:
-    """So that `model/` is the whole directory again; MLflow puts the weights there and the tokenizer elsewhere."""
+    """Complete `model/`: MLflow puts the weights there and the tokenizer elsewhere."""
     shutil.copytree(source, folder / "model", ignore=shutil.ignore_patterns("model*.safetensors"))
     (folder / "LICENSE.txt").write_text(LICENCE, encoding="utf-8")  # MLflow's own points to a hub
 
 
 def ancestors(client: MlflowClient, run: Run) -> list[dict[str, Any]]:
-    """The runs that a run came from, each with its params and inputs, the oldest first and the run itself last."""
+    """The run and all runs upstream of it, each with params and inputs, oldest first."""
     found: dict[str, Run] = {}
     queue = [run]
     while queue:

@@ -1,4 +1,4 @@
-"""The registered model: its versions, and which of them bears the alias champion."""
+"""The registered model: its versions, and which of them has the alias champion."""
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -9,12 +9,12 @@ CHAMPION = "champion"
 GATES = "gates"  # tag of a version: PASSED or FAILED
 PASSED, FAILED = "passed", "failed"
 FAILED_GATES = "gates.failed"  # tag of a version that failed: what the gates said
-HISTORY = "champions"  # tag of the registered model: the versions that bore the alias, the present one last
+HISTORY = "champions"  # tag of the registered model: the versions that had the alias, the current one last
 MAX_HISTORY = 100
 
 
 class RegistryError(ValueError):
-    """What was asked of the registry cannot be done; the message says why, and what to do."""
+    """The registry cannot do what was requested; the message says why, and what to do."""
 
 
 def registered_model(client: MlflowClient) -> RegisteredModel | None:
@@ -34,18 +34,18 @@ def ensure_registered_model(client: MlflowClient) -> None:
 
 
 def versions(client: MlflowClient) -> dict[str, ModelVersion]:
-    """By number, the oldest first."""
+    """Versions by number, oldest first."""
     found = client.search_model_versions(f"name = '{NAME}'")
     return {str(version.version): version for version in sorted(found, key=lambda v: int(v.version))}
 
 
 def model_id(version: ModelVersion) -> str:
-    """Of the LoggedModel that it was made from."""
+    """Id of the LoggedModel behind the version."""
     return str(version.source).removeprefix("models:/")
 
 
 def champion(client: MlflowClient) -> str | None:
-    """The number of the version that bears the alias."""
+    """The number of the version that has the alias."""
     model = registered_model(client)
     return str(model.aliases[CHAMPION]) if model and CHAMPION in model.aliases else None
 
@@ -60,7 +60,7 @@ def require_champion(client: MlflowClient) -> str:
 
 
 def set_champion(client: MlflowClient, number: str) -> None:
-    """Give the alias to a version. Noted first: after a kill between the two the alias still tells who is champion."""
+    """Give the alias to a version. The history is written first; after a kill in between, the alias still decides."""
     history = _history(client)
     if history[-1:] != [number]:
         _note(client, [*history, number])
@@ -75,7 +75,7 @@ def promote(client: MlflowClient, number: str) -> None:
         raise RegistryError(f"{NAME} has no version {number}: {there}")
     tags = known[number].tags
     if tags.get(GATES) != PASSED:
-        said = tags.get(FAILED_GATES) or "it bears no verdict"
+        said = tags.get(FAILED_GATES) or "it has no verdict"
         raise RegistryError(
             f"version {number} has not passed the gates ({said}), and only a version that has can be {CHAMPION}: "
             "change evaluate.gates if they are wrong, and `dvc repro` judges the model again"
@@ -84,7 +84,7 @@ def promote(client: MlflowClient, number: str) -> None:
 
 
 def rollback(client: MlflowClient) -> tuple[str, str]:
-    """Give the alias back to the version that bore it before; the numbers of the present and the former champion."""
+    """Give the alias back to the previous champion; returns the numbers of the current and the previous one."""
     present = require_champion(client)
     known = versions(client)
     history = _history(client)[:-1]
@@ -92,7 +92,7 @@ def rollback(client: MlflowClient) -> tuple[str, str]:
         history.pop()
     if not history:
         raise RegistryError(
-            f"no version that is still there was {CHAMPION} before version {present}, so there is none to go back to: "
+            f"no version that was {CHAMPION} before version {present} still exists: "
             "`groundup promote --to champion VERSION` names one"
         )
     client.set_registered_model_alias(NAME, CHAMPION, history[-1])
@@ -101,7 +101,7 @@ def rollback(client: MlflowClient) -> tuple[str, str]:
 
 
 def _history(client: MlflowClient) -> list[str]:
-    """Up to the version that bears the alias now, which may have been moved in MLflow's pages since."""
+    """The history up to the version that has the alias now, which may have been moved in MLflow's UI."""
     model = registered_model(client)
     history = str(model.tags.get(HISTORY, "")).split() if model else []
     present = champion(client)

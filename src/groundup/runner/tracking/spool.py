@@ -17,14 +17,14 @@ from groundup.runner.redact import redact_all
 
 EVENTS = "spool.jsonl"
 FREE_TEXT = ("params", "tags")  # fields of events that may hold a secret; the others are paths, names and numbers
-RUN = "run.json"  # whose spool, run_id and the number of events delivered, written by the deliverer
+RUN = "run.json"  # {spool, run_id, num_events}: what has been delivered of which spool, written by the deliverer
 
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """How far the deliverer has come."""
+    """How many events of a spool have been delivered, and to which run."""
 
     run_id: str | None
     num_events: int
@@ -37,7 +37,7 @@ def spool_id(work: Path) -> str:
 
 
 def read_delivered(work: Path) -> Delivered:
-    """Nothing, if what is noted is about another spool that stood here before."""
+    """What has been delivered; nothing if the note is about an earlier spool in this folder."""
     try:
         state = _parse((work / RUN).read_bytes(), work / RUN, 1)
         if state.get("spool", spool_id(work)) == spool_id(work):
@@ -58,9 +58,9 @@ def is_delivered(work: Path) -> bool:
 
 
 def waiting(folder: Path) -> tuple[list[Path], list[DamagedFileError]]:
-    """Work dirs with something to deliver, and what is wrong with spools that cannot be.
+    """Work dirs with something to deliver, and the errors of damaged spools.
 
-    The oldest first: a run comes after those it was made from.
+    Oldest first: a run comes after the runs that it depends on.
     """
     since: dict[Path, int] = {}
     damaged = []
@@ -68,7 +68,7 @@ def waiting(folder: Path) -> tuple[list[Path], list[DamagedFileError]]:
         try:
             if not is_delivered(path.parent):
                 since[path.parent] = next(read_events(path, 0))["time_ms"]
-        except DamagedFileError as error:  # no other run waits for it
+        except DamagedFileError as error:  # no other run depends on it
             damaged.append(error)
     return sorted(since, key=lambda work: since[work]), damaged
 
@@ -81,9 +81,9 @@ def claimed(work: Path) -> Iterator[bool]:
 
 
 class Spool:
-    """Writer side. Events: start, point, outputs, register, metrics, artifacts, finish. None holds a secret.
+    """Writer side. Events: start, point, outputs, register, metrics, artifacts, finish. No event holds a secret.
 
-    It keeps no file open: the runner and a process that runs a stage's body write in turns.
+    It keeps no file open, since the runner and the process of a stage's body write in turns.
     """
 
     def __init__(self, work: Path) -> None:
@@ -99,17 +99,17 @@ class Spool:
                 while line:
                     line = line[file.write(line) :]
             except OSError:
-                file.truncate(end)  # what the disk still took of the line
+                file.truncate(end)  # the part of the line that was written
                 raise
 
     def sync(self) -> None:
-        """What was written outlasts a power cut: a checkpoint must not, if its points do not."""
+        """Make all events survive a power cut: called before a checkpoint, which must not outlast its points."""
         fsync_path(self.path)
         fsync_path(self.path.parent)
 
 
 def _cut_half_line(file: FileIO) -> int:
-    """The end of the file, without the half-written line that a killed process left there."""
+    """Remove a half-written last line, left by a killed process; returns the end of the file."""
     end = file.seek(0, os.SEEK_END)
     if end:
         file.seek(end - 1)
@@ -133,7 +133,7 @@ def read_events(path: Path, skip: int) -> Iterator[Event]:
 def _parse(text: bytes, path: Path, line: int) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(text)
-    except ValueError as error:  # no JSON, or no UTF-8
+    except ValueError as error:  # neither JSON nor UTF-8
         raise DamagedFileError(
             f"{path}, line {line} is not valid JSON ({error}); remove the folder {path.parent}: what MLflow has of "
             "its run stays"
@@ -142,13 +142,13 @@ def _parse(text: bytes, path: Path, line: int) -> dict[str, Any]:
 
 
 def offset_of(path: Path, skip: int) -> int:
-    """Where the first event after the first `skip` begins."""
+    """Offset of the first event after the first `skip`."""
     with path.open("rb") as lines:
         return sum(len(line) for line, _ in zip(lines, range(skip), strict=False))
 
 
 def read_from(path: Path, offset: int, skip: int) -> tuple[list[Event], int]:
-    """Whole events from `offset` on, which `skip` events precede, and where the next one will begin."""
+    """Whole events from `offset`, which is behind `skip` events, and the offset of the next one."""
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read()
@@ -158,7 +158,7 @@ def read_from(path: Path, offset: int, skip: int) -> tuple[list[Event], int]:
 
 
 def read_curve(work: Path) -> list[dict[str, float]]:
-    """All points as rows in the order of their steps; a step repeated after a resume counts once, the last time."""
+    """All points as rows ordered by step; for a step repeated after a resume, the last values count."""
     rows: dict[int, dict[str, float]] = {}
     for event in read_events(work / EVENTS, 0):
         if event["kind"] == "point":

@@ -1,4 +1,4 @@
-"""The MLflow store: opened so that a kill leaves it whole, and asked for runs by what made them."""
+"""The MLflow store: opened so that a kill cannot damage it; finds runs by tags and fingerprint."""
 
 import fcntl
 import logging
@@ -16,12 +16,12 @@ from mlflow.exceptions import MlflowException
 
 from groundup.runner.tracking.check import EXPERIMENT
 
-# It logs a stack trace for each exception that it raises, and what it does on the way.
+# MLflow logs a stack trace for each exception that it raises, and its own progress.
 logging.getLogger("mlflow").setLevel(logging.CRITICAL)
 
 
 def open_store(uri: str) -> MlflowClient:
-    """A client of a store that answers; MlflowException or OSError if it does not."""
+    """A client of a store that responds; MlflowException or OSError if it does not."""
     if uri.startswith("sqlite:///") and not (path := Path(uri.removeprefix("sqlite:///"))).exists():
         _create(path)
     mlflow.set_tracking_uri(uri)
@@ -31,7 +31,7 @@ def open_store(uri: str) -> MlflowClient:
 
 
 def _create(path: Path) -> None:
-    """MLflow makes its tables in hundreds of steps and cannot continue after a kill between them: make them beside."""
+    """Create the tables in a temporary file: MLflow needs hundreds of steps and cannot resume after a kill."""
     with _alone_in(path.parent), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         if not path.exists():
             beside = Path(folder) / path.name
@@ -50,7 +50,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def find_runs(client: MlflowClient, tags: dict[str, str]) -> list[Run]:
-    """Runs with all of these tags, the oldest first."""
+    """Runs with all of these tags, oldest first."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         return []
@@ -59,21 +59,21 @@ def find_runs(client: MlflowClient, tags: dict[str, str]) -> list[Run]:
 
 
 def resolve_run(client: MlflowClient, fingerprint: str) -> str | None:
-    """The run that made a result: the last one of the same inputs, finished if there is such."""
+    """The run that produced a result: the last one with this fingerprint, a finished one if there is one."""
     same = find_runs(client, {"fingerprint": fingerprint})
     finished = [run for run in same if run.info.status == "FINISHED"]
     return (finished or same)[-1].info.run_id if same else None
 
 
 def make_model(run: Run, name: str, model: dict[str, Any]) -> str:
-    """Id of a LoggedModel of the run that stands for a model of DVC."""
+    """Create a LoggedModel of the run for a model that DVC stores; returns its id."""
     made = mlflow.create_external_model(
         name=name,
         source_run_id=run.info.run_id,
         tags={
             "dvc.path": model["path"],
             "dvc.md5": model["md5"],
-            # MLflow would put the user's name and this file's path on the machine here
+            # without these, MLflow records the user's name and this file's path
             "mlflow.user": run.info.user_id,
             "mlflow.source.name": f"stages/{run.data.tags['stage']}.py",
         },

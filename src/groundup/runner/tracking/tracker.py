@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 LOG = "deliver.log"
 DELIVERY_SECONDS = 60.0  # how long a finished stage waits for MLflow
-SHORT_SECONDS = 10.0  # the same after SIGTERM or Ctrl-C, or if MLflow was out of reach and has taken nothing since
+SHORT_SECONDS = 10.0  # the same after SIGTERM or Ctrl-C, or if MLflow was unreachable and has received nothing since
 
 
 class Tracker:
-    """One MLflow run, fed through the spool in the work dir. `problem`: why MLflow cannot take it just now."""
+    """One MLflow run, fed through the spool in the work dir. `problem`: why MLflow cannot receive it now."""
 
     def __init__(self, root: Path, work: Path, start: dict[str, Any], problem: str | None) -> None:
         self.root = root
@@ -28,7 +28,7 @@ class Tracker:
         self.spool = Spool(work)
         if problem:
             logger.warning(
-                "MLflow at %s takes no runs now (%s): training continues, its points wait in %s",
+                "MLflow at %s cannot receive runs now (%s): training continues, its points wait in %s",
                 redact(tracking_store(root)[0]),
                 problem,
                 self.spool.path,
@@ -47,17 +47,17 @@ class Tracker:
                     str(self.root),
                     str(os.getpid()),
                 ],
-                # It copies models, for which MLflow would take the GPU that the stage works on.
+                # The deliverer loads models, for which MLflow would use the GPU of the stage.
                 env=DELIVERY | os.environ | {"PYTHONPATH": str(self.root / "src"), "CUDA_VISIBLE_DEVICES": ""},
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the stage, which then tells the deliverer how the run ended
+                start_new_session=True,  # Ctrl-C goes to the stage alone, which tells the deliverer how the run ended
             )
 
     def finish(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED, and wait a while for everything to arrive."""
+        """End the run as FINISHED, FAILED or KILLED, and wait a limited time for the delivery."""
         self.spool.write("finish", status=status)
-        if self._process.poll() is not None:  # it was killed: it never ends by itself before the run does
+        if self._process.poll() is not None:  # it was killed: by itself it does not end before the run
             self._process = self._launch()
         short = status == "KILLED" or (self.problem is not None and self.run_id is None)
         try:
@@ -67,8 +67,8 @@ class Tracker:
             self._process.wait()
         if not is_delivered(self.work):
             logger.warning(
-                "MLflow has not taken all of this run: the rest waits in %s for the next stage or `groundup deliver` "
-                "(last said: %s; more in %s)",
+                "MLflow has not received all of this run: the rest waits in %s for the next stage or "
+                "`groundup deliver` (last message: %s; more in %s)",
                 self.spool.path,
                 self._last_said(),
                 self.work / LOG,
