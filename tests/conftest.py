@@ -42,6 +42,7 @@ SLOW = (
     "tests/determinism/test_surroundings.py",
     "tests/bench/test_compare_alignment.py",
     "tests/bench/test_gpu.py",
+    "tests/device",
     "tests/runner/tracking/test_deliverer.py",
     "tests/runner/test_interruption.py",
     "tests/align/methods/ppo/test_optimum.py",

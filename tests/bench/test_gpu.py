@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -59,6 +60,27 @@ def test_the_sizes_are_those_of_the_preset() -> None:
     )
     assert OF_PRESET.num_scored == params.evaluate.batch_size
     assert sum(PARTS.values()) <= 570
+
+
+def test_a_bare_machine_is_enough_for_most_parts() -> None:
+    """Those that README.md names."""
+    text = (ROOT / "bench/gpu/README.md").read_text(encoding="utf-8")
+    sentence = text[text.index("torch and transformers are enough for") :].split(".")[0]
+    parts = re.findall(r"`(\w+)`", sentence)
+    assert set(parts) < set(PARTS)
+    assert len(parts) >= 6
+    lacking = ["pydantic", "ruamel", "lightning", "trl", "datasets", "peft", "fastapi", "mlflow"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({lacking})); import " + ", ".join(
+        f"bench.gpu.{part}" for part in ("__main__", *parts)
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def fail() -> Figures:

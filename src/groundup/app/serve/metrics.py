@@ -23,7 +23,9 @@ class Metrics:
             "groundup_batch_size", "Replies that shared a step.", ["model"], buckets=ROWS, registry=self.registry
         )
         self.running = Gauge("groundup_running_replies", "Replies in the making.", registry=self.registry)
-        self.waiting = Gauge("groundup_waiting_replies", "Replies that wait for a slot.", registry=self.registry)
+        self.waiting = Gauge(
+            "groundup_waiting_replies", "Replies that wait for a slot or a prompt.", registry=self.registry
+        )
 
     def _counter(self, name: str, says: str, *labels: str) -> Counter:
         return Counter(name, says, labels, registry=self.registry)
