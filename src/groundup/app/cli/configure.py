@@ -19,20 +19,20 @@ MAX_DEPTH = 128
 
 
 def configure(
-    preset: Annotated[str | None, typer.Option(help="laptop, evening, gpu or smoke: a file of presets/.")] = None,
+    preset: Annotated[str | None, typer.Option(help="laptop, evening, gpu or smoke.")] = None,
     depth: Annotated[
         int | None,
         typer.Option(
-            min=1, max=MAX_DEPTH, help="Layers; all that depends on the size follows. Left out: as in the preset."
+            min=1, max=MAX_DEPTH, help="Number of layers; sizes, steps and rates follow. Default: the preset's."
         ),
     ] = None,
     take_over: Annotated[
-        bool, typer.Option("--migrate", help="Move keys of an older version to their new places.")
+        bool, typer.Option("--migrate", help="Rewrite params.yaml of an older version with the keys of today.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes; write nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
-    """Show what a preset changes in params.yaml, at another size with --depth, and write it."""
+    """Show what a preset (with --depth: at another size) changes in params.yaml, ask, and write it."""
     root = find_root()
     path = root / "params.yaml"
     if take_over is (preset is not None) or (take_over and depth is not None):

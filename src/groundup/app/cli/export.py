@@ -23,11 +23,11 @@ class Model(StrEnum):
 
 
 def export(
-    to: Annotated[Format, typer.Option(help="A GGUF file, a Hugging Face directory, or a LoRA adapter alone.")],
-    model: Annotated[Model, typer.Option(help="Which model.")] = Model.aligned,
-    out: Annotated[Path | None, typer.Option(help="Where to; exports/ in the checkout if left out.")] = None,
+    to: Annotated[Format, typer.Option(help="A GGUF file, a Hugging Face directory, or only the LoRA adapter.")],
+    model: Annotated[Model, typer.Option(help="The model to export.")] = Model.aligned,
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: exports/ in the checkout.")] = None,
 ) -> None:
-    """Write a model for other programs."""
+    """Export a model for other programs."""
     root = find_root()
     ending = {Format.gguf: ".gguf", Format.hf: "", Format.adapter: "-adapter"}[to]
     target = out or root / "exports" / f"{model}{ending}"

@@ -4,7 +4,7 @@ import typer
 
 from groundup.app.cli.checkout import console, fail, feedback_file, find_root, say_wrong
 
-app = typer.Typer(help="Thumbs given on the web page.", no_args_is_help=True)
+app = typer.Typer(help="Use the thumbs given on the web page.", no_args_is_help=True)
 
 
 @app.callback()
@@ -14,7 +14,7 @@ def feedback() -> None:
 
 @app.command("import")
 def import_() -> None:
-    """Make preference pairs under data/ of the thumbs; the next `dvc repro` can train on them."""
+    """Write preference pairs from the thumbs into data/, for the next `dvc repro`."""
     from groundup.app.chat.feedback import SOURCE, TARGET, import_feedback
 
     root = find_root()

@@ -25,7 +25,7 @@ from groundup.runner.pipeline import PipelineError
 from groundup.runner.redact import redact
 
 app = typer.Typer(
-    help="Raise a foundation model from the ground up: dvc repro trains it, these commands use it.",
+    help="Build a chat assistant from raw text: dvc repro trains it, these commands use it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,7 +48,7 @@ def prepare_process() -> None:
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
-    """Open the MLflow UI on this checkout's runs."""
+    """Start the MLflow UI for the runs of this checkout."""
     root = find_root()
     uri, _ = tracking_store(root)
     if uri.startswith(("http:", "https:")):
@@ -83,7 +83,9 @@ def lineage() -> None:
         fail("no stage has run yet: `dvc repro` runs them all")
     if problem := reach_store(root):
         console.print(
-            f"MLflow cannot be asked ({problem}): this machine's notes tell", style="yellow", highlight=False
+            f"MLflow does not answer ({problem}): these are the records of this machine",
+            style="yellow",
+            highlight=False,
         )
     else:
         with store_errors():
@@ -114,7 +116,7 @@ def figure(value: float) -> str:
 
 @app.command()
 def deliver() -> None:
-    """Send to MLflow what earlier runs could not deliver."""
+    """Send the waiting data of earlier runs to MLflow."""
     from groundup.runner.tracking.spool import claimed, waiting
 
     root = find_root()
@@ -151,10 +153,10 @@ def deliver() -> None:
 
 @app.command()
 def clean(
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be removed.")] = False,
-    undelivered: Annotated[bool, typer.Option(help="Also remove runs that MLflow has not taken.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show what would be removed; remove nothing.")] = False,
+    undelivered: Annotated[bool, typer.Option(help="Also remove runs that were not uploaded to MLflow.")] = False,
 ) -> None:
-    """Remove work dirs that no stage needs any more."""
+    """Remove work directories that no stage needs."""
     from groundup.runner.clean import clean as clean_work_dirs
 
     root = find_root()
@@ -178,13 +180,13 @@ def clean(
 def chat(
     model: Annotated[str, typer.Option(help="base, sft, aligned or champion.")] = "aligned",
     decode: Annotated[
-        str, typer.Option(help='greedy, sample, beam, best_of_n or tree; with settings: "sample top_p=0.9".')
+        str, typer.Option(help='greedy, sample, beam, best_of_n or tree, settings after it: "sample top_p=0.9".')
     ] = "sample",
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest reply, in tokens.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 always picks the likeliest token.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed and input give the same replies.")] = None,
 ) -> None:
-    """Talk to a model; from a pipe, each line is an opening of its own. What is not set is evaluate.decoding's."""
+    """Talk to a model. From a pipe, each line starts a conversation. Defaults: evaluate.decoding in params.yaml."""
     import torch
 
     from groundup.app.chat.loading import Models

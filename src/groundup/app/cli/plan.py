@@ -26,10 +26,10 @@ USABLE = 0.9  # share of a memory that a stage may take
 
 def plan(
     again: Annotated[
-        bool, typer.Option(help="Measure this machine again, also where it was measured before.")
+        bool, typer.Option(help="Measure this machine again instead of using earlier measurements.")
     ] = False,
 ) -> None:
-    """Say what each stage will take here, which stages run, and what cannot fit."""
+    """Show which stages would run, their time, memory and disk, and what does not fit this machine."""
     root = find_root()
     try:
         params = load_params(root / "params.yaml")

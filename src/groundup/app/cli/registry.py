@@ -20,10 +20,10 @@ class Alias(StrEnum):
 
 
 def promote(
-    version: Annotated[str, typer.Argument(help="Number of a version of groundup-assistant.")],
+    version: Annotated[str, typer.Argument(help="Version number of groundup-assistant.")],
     to: Annotated[Alias, typer.Option(help="The alias to give it.")],
 ) -> None:
-    """Make a version the champion; it must have passed the gates."""
+    """Make a version that passed the gates the champion."""
     with open_registry() as client:
         from groundup.runner.tracking import registry
 
@@ -34,7 +34,7 @@ def promote(
 
 
 def rollback() -> None:
-    """Make the version champion again that was it before."""
+    """Make the previous champion the champion again."""
     with open_registry() as client:
         from groundup.runner.tracking import registry
 

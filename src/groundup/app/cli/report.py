@@ -18,9 +18,9 @@ PAGE = "artifacts/report/report.html"
 
 
 def report(
-    out: Annotated[Path | None, typer.Option(help=f"Where to write the page; {PAGE} if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"Where to write the page; default: {PAGE}.")] = None,
 ) -> None:
-    """Write the report, one HTML page, add it to evaluate's run in MLflow, and show the main figures."""
+    """Write the report as one HTML page, attach it to evaluate's run in MLflow, and show the main figures."""
     from groundup.app.report.build import build_page
 
     root = find_root()

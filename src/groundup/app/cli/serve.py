@@ -23,29 +23,31 @@ MAX_FEEDBACK_BYTES = 1 << 26
 def serve(
     model: Annotated[
         list[str] | None,
-        typer.Option(help="aligned, sft, base or champion; may be repeated. All but champion if left out."),
+        typer.Option(help="aligned, sft, base or champion; repeatable. Default: all except champion."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; other than this machine's own needs a key.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen on; one that others reach needs a key.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
-    max_batch: Annotated[int, typer.Option(help="Replies that share forward passes, for each model.")] = 16,
-    max_queue: Annotated[int, typer.Option(help="Replies that may wait for a place; more are told 429.")] = 64,
-    max_choices: Annotated[int, typer.Option(help="Replies to one request (n).")] = 8,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of one reply.")] = 512,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535)] = 8000,
+    max_batch: Annotated[int, typer.Option(help="Replies that share forward passes, per model.")] = 16,
+    max_queue: Annotated[int, typer.Option(help="Replies that may wait; a request beyond that gets status 429.")] = 64,
+    max_choices: Annotated[int, typer.Option(help="Most replies per request (n).")] = 8,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens per reply.")] = 512,
     max_search_tokens: Annotated[
-        int, typer.Option(help="Tokens that beam, best_of_n and tree may spend on one reply.")
+        int, typer.Option(help="Tokens that beam, best_of_n and tree may spend per reply.")
     ] = 4096,
-    request_timeout: Annotated[float, typer.Option(help="Seconds for one request, waiting included.")] = 60.0,
-    shutdown_timeout: Annotated[int, typer.Option(help="Seconds that replies get to finish when stopped.")] = 30,
+    request_timeout: Annotated[float, typer.Option(help="Seconds per request, waiting included.")] = 60.0,
+    shutdown_timeout: Annotated[int, typer.Option(help="Seconds for replies to finish after a stop signal.")] = 30,
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar=API_KEY, show_envvar=True, help="What clients must send; others can read it in the process list."
+            envvar=API_KEY,
+            show_envvar=True,
+            help="Key that clients must send. Other users can read arguments; prefer the variable.",
         ),
     ] = None,
 ) -> None:
-    """Serve the models: a web page to chat on, and an OpenAI-compatible API."""
+    """Serve the models: a chat page and an OpenAI-compatible API."""
     root = find_root()
     hosts = allowed_hosts(host)
     if not hosts and not api_key:
