@@ -35,7 +35,7 @@ CASES = [
          "no finite probabilities | align failed | lower the learning rate"),
     Case("pretrain diverges", "pretrain",
          set_params({"pretrain.learning_rate": 1e30, "pretrain.muon_learning_rate": 1e30}),
-         "the loss is nan | at step | lower pretrain.learning_rate or pretrain.muon_learning_rate"),
+         "gradients is nan | at step | lower pretrain.learning_rate or pretrain.muon_learning_rate"),
     Case("sft diverges", "sft", set_params({"sft.learning_rate": 1e30, "sft.num_epochs": 8.0}),
          "is nan | at step | lower sft.learning_rate"),
     Case("reward diverges", "reward", set_params({"reward.learning_rate": 1e30, "reward.num_epochs": 8.0}),

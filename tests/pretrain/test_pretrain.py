@@ -197,7 +197,7 @@ def test_gradients_that_are_not_finite_stop_before_the_step(
 
     monkeypatch.setattr(PretrainModule, "on_after_backward", spoil)
     log = Curve()
-    with pytest.raises(NonFiniteLossError, match=r"pretrain: step 3: the norm of the gradients is nan.*precision"):
+    with pytest.raises(NonFiniteLossError, match=r"pretrain: the norm of the gradients is nan at step 3.*precision"):
         run(inputs, tmp_path, log)
     assert max(log.rows) == 3
 

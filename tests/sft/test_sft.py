@@ -247,7 +247,9 @@ def test_gradients_that_are_not_finite_stop_before_the_step(
         return loss
 
     monkeypatch.setattr(SFTTrainer, "training_step", spoiled)
-    with pytest.raises(NonFiniteLossError, match=r"sft: step 3: the norm of the gradients is nan.*sft\.learning_rate"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"sft: the norm of the gradients is nan at step 3.*sft\.learning_rate"
+    ):
         run(inputs, tmp_path, Curve(), SFT.model_copy(update={"log_every": log_every}))
 
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.chat_format import render
-from groundup.core.formats.records import Message
+from groundup.core.formats.records import said
 from groundup.evaluate.reply_likelihood import Branches
 
 
@@ -45,11 +45,6 @@ def _problems(item: Mapping[str, Any]) -> list[str]:
         )
         if not holds
     ]
-
-
-def said(messages: Sequence[Message]) -> str:
-    """The turns of a conversation, without what the speakers were given to talk about."""
-    return "\n".join(message["content"] for message in messages if message["role"] != "system")
 
 
 def item_texts(item: Mapping[str, Any]) -> list[str]:

@@ -79,7 +79,7 @@ class PretrainModule(L.LightningModule):
         """As Lightning clips by the norm, and stops where that is not finite."""
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = clip_grad_norm_(weights, self.params.max_gradient_norm)
-        require_finite_gradients(norm.item(), f"pretrain: step {self.global_step}", RATES)
+        require_finite_gradients(norm.item(), "pretrain", f"step {self.global_step}", RATES)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.log("learning_rate", optimizer.param_groups[0]["lr"])

@@ -184,8 +184,8 @@ def test_gradients_that_are_not_finite_stop_before_the_step(
 
     monkeypatch.setattr(Trainer, "training_step", spoiled_step)
     monkeypatch.setattr(Ppo, "manual_backward", spoiled_backward)
-    where = "value model, iteration 1" if method == "ppo" else "step 1"
-    match = rf"align: {where}: the norm of the gradients is nan.*lower align\.{method}\.learning_rate"
+    when = r"iteration 1 \(value model\)" if method == "ppo" else "step 1"
+    match = rf"align: the norm of the gradients is nan at {when}.*lower align\.{method}\.learning_rate"
     with pytest.raises(NonFiniteLossError, match=match):
         run_align("run", **({} if method == "ppo" else settings(method)))
 

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 from groundup.core.formats.jsonl import write_jsonl
-from groundup.evaluate.choices import item_texts, said
+from groundup.core.formats.records import said
+from groundup.evaluate.choices import item_texts
 from groundup.evaluate.measures.contamination import contamination, openings, training_sets, without_opening
 from groundup.evaluate.measures.measure import Data
 

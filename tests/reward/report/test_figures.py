@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from groundup.core.formats.records import said
 from groundup.reward.pairs import Pair
 from groundup.reward.report.figures import (
     all_buckets,
@@ -15,7 +16,7 @@ from groundup.reward.report.figures import (
     distinct_excerpts,
     rule_outcomes,
 )
-from groundup.reward.report.scores import ScoredPairs, said
+from groundup.reward.report.scores import ScoredPairs
 from tests.presets import preset
 
 PARAMS = preset("smoke").reward

@@ -127,6 +127,11 @@ def document(record: Record) -> str | None:
             return None
 
 
+def said(messages: Iterable[Message]) -> str:
+    """The turns of a chat, without what the speakers were given to talk about."""
+    return "\n".join(message["content"] for message in messages if message["role"] != "system")
+
+
 def mean_rating(conversation: Conversation) -> float | None:
     if conversation.ratings is None:
         return None

@@ -27,13 +27,13 @@ class NonFiniteLossError(ValueError):
     """Training cannot continue; the message names the step."""
 
 
-def require_finite_gradients(norm: float, where: str, rates: str) -> None:
-    """Before the optimizer's step. `where`: stage and step; `rates`: the params of the learning rates."""
+def require_finite_gradients(norm: float, stage: str, when: str, rates: str) -> None:
+    """Before the optimizer's step. `rates`: the params of the learning rates."""
     if not math.isfinite(norm):
         raise NonFiniteLossError(
-            f"{where}: the norm of the gradients is {norm}, so training stopped before the weights took them. The "
-            "loss was finite: if it was small and steady, suspect a kernel (attention in bf16 on a GPU above all) and "
-            f"set runtime.precision to fp32; if it rose, lower {rates}"
+            f"{stage}: the norm of the gradients is {norm} at {when}, so training stopped before the weights took "
+            f"them. If the loss had risen, lower {rates}; if not, look for non-finite weights in the models it "
+            "started from, and in bf16 suspect a kernel, attention above all: try runtime.precision fp32"
         )
 
 

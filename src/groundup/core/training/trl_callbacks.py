@@ -124,8 +124,8 @@ class FiniteGradients(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
     ) -> None:
         gradients = [weight.grad for weight in objects["model"].parameters() if weight.grad is not None]
-        where = f"{self.rate.partition('.')[0]}: step {state.global_step + 1}"
-        require_finite_gradients(get_total_norm(gradients).item(), where, self.rate)
+        stage, when = self.rate.partition(".")[0], f"step {state.global_step + 1}"
+        require_finite_gradients(get_total_norm(gradients).item(), stage, when, self.rate)
 
 
 class KeepCheckpoints(TrainerCallback):

@@ -12,8 +12,9 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from groundup.core.formats.jsonl import Row, read_jsonl
+from groundup.core.formats.records import said
 from groundup.core.text.words import Hashes, ngram_hashes, word_hashes
-from groundup.evaluate.choices import item_texts, said
+from groundup.evaluate.choices import item_texts
 from groundup.evaluate.harness.named import metric_name
 from groundup.evaluate.harness.tasks import BITS_PER_BYTE
 from groundup.evaluate.measures.measure import Data, Measure

@@ -8,15 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from groundup.reward.report.bag_of_words import BagOfWords
-from groundup.reward.report.calibration import (
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
-    Bin,
-    brier_scores,
-    expected_calibration_error,
-    fit_temperature,
-    reliability,
-)
+from groundup.reward.report.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, calibration_figures
 from groundup.reward.report.figures import (
     MIN_CONVERSATIONS,
     Bucket,
@@ -25,12 +17,11 @@ from groundup.reward.report.figures import (
     compare_with_baselines,
     correlations,
     distinct_excerpts,
-    interval_of_mean,
     reply_figures,
     rule_outcomes,
 )
 from groundup.reward.report.plots import accuracy_png, reliability_png
-from groundup.reward.report.scores import Floats, ScoredPairs, preference_pairs
+from groundup.reward.report.scores import ScoredPairs, preference_pairs
 from groundup.reward.report.uncertainty import Uncertainty, ood_figures, pair_figures
 from groundup.runner.files import write_json
 from groundup.runner.params.training import RewardParams
@@ -66,7 +57,7 @@ def reward_report(
     metrics |= {f"num_pairs_{split}": len(scored[split].pairs) for split in scored}
     metrics["num_pairs_too_long"] = num_too_long
     metrics |= correlations(distinct_excerpts(test), params)
-    calibrated, bins = calibration(val.differences, test, params)
+    calibrated, bins = calibration_figures(val.differences, test, params)
     metrics |= calibrated | reply_figures(everything, params) | {"num_steps": num_steps}
     if uncertainty:
         metrics |= pair_figures(uncertainty.errors, test.conversations, params)
@@ -111,24 +102,6 @@ def markdown(
         min_temperature=MIN_TEMPERATURE,
         max_temperature=MAX_TEMPERATURE,
     )
-
-
-def calibration(
-    val_differences: Floats, test: ScoredPairs, params: RewardParams
-) -> tuple[dict[str, Any], dict[str, list[Bin]]]:
-    """Figures and bins of the test pairs, with unscaled scores and with the temperature fitted on val."""
-    figures: dict[str, Any] = {"temperature": fit_temperature(val_differences)}
-    bins: dict[str, list[Bin]] = {}
-    for key, suffix, temperature in (("unscaled", "", 1.0), ("scaled", "_scaled", figures["temperature"])):
-        names = (f"expected_calibration_error{suffix}", f"brier_score{suffix}")
-        if temperature is None:
-            figures |= dict.fromkeys([*names, f"{names[1]}_ci_low", f"{names[1]}_ci_high"])
-            continue
-        bins[key] = reliability(test.differences, temperature, params.report.calibration_bins)
-        figures[names[0]] = expected_calibration_error(bins[key])
-        scores = brier_scores(test.differences, temperature)
-        figures |= interval_of_mean(names[1], scores, test.conversations, params)
-    return figures, bins
 
 
 def named_buckets(buckets: Mapping[str, Sequence[Bucket]]) -> list[Bucket]:

@@ -5,11 +5,13 @@ That probability is sigmoid((reward of chosen - reward of rejected) / temperatur
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from groundup.reward.report.figures import interval_of_mean
+from groundup.reward.report.scores import Floats, ScoredPairs
+from groundup.runner.params.training import RewardParams
 
 # Limits for likelihoods without a maximum: all val pairs are right, or no more than half are.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
@@ -25,6 +27,24 @@ class Bin:
     num_pairs: int
     confidence: float | None  # mean; None without pairs
     accuracy: float | None
+
+
+def calibration_figures(
+    val_differences: Floats, test: ScoredPairs, params: RewardParams
+) -> tuple[dict[str, Any], dict[str, list[Bin]]]:
+    """Figures and bins of the test pairs, with the scores as they are and with the temperature fitted on val."""
+    figures: dict[str, Any] = {"temperature": fit_temperature(val_differences)}
+    bins: dict[str, list[Bin]] = {}
+    for key, suffix, temperature in (("unscaled", "", 1.0), ("scaled", "_scaled", figures["temperature"])):
+        names = (f"expected_calibration_error{suffix}", f"brier_score{suffix}")
+        if temperature is None:
+            figures |= dict.fromkeys([*names, f"{names[1]}_ci_low", f"{names[1]}_ci_high"])
+            continue
+        bins[key] = reliability(test.differences, temperature, params.report.calibration_bins)
+        figures[names[0]] = expected_calibration_error(bins[key])
+        scores = brier_scores(test.differences, temperature)
+        figures |= interval_of_mean(names[1], scores, test.conversations, params)
+    return figures, bins
 
 
 def sigmoid(x: Floats) -> Floats:

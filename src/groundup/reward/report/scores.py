@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from groundup.core.formats.records import Message
+from groundup.core.formats.records import said
 from groundup.core.judging.statistics import wins
 from groundup.core.model.scoring import RewardScorer
 from groundup.reward.pairs import PREFERENCE, PREFIX, Pair
@@ -67,11 +67,6 @@ class ScoredPairs:
 
     def column(self, name: str) -> list[str]:
         return [pair.row[name] for pair in self.pairs]
-
-
-def said(messages: Sequence[Message]) -> str:
-    """The turns without the system message, which both sides share."""
-    return "\n".join(message["content"] for message in messages if message["role"] != "system")
 
 
 def accuracies(model: PreTrainedModel, split: str, pairs: Sequence[Pair]) -> dict[str, float]:

@@ -159,7 +159,7 @@ class Ppo(L.LightningModule):
                 for model, group in zip(MODELS, self.optimizer.param_groups, strict=True):
                     # Apart: the value model's gradients are far larger.
                     norm = clip_grad_norm_(group["params"], params.max_gradient_norm)
-                    require_finite_gradients(norm.item(), f"align: {model}, iteration {self.iteration}", RATES)
+                    require_finite_gradients(norm.item(), "align", f"iteration {self.iteration} ({model})", RATES)
                 optimizer.step()
         return {name: total / (params.num_epochs * int(mask.sum())) for name, total in totals.items()}
 
