@@ -1,6 +1,6 @@
 """Load on a running `groundup serve`: clients that stream replies at the same time, each with the openai client.
 
-python -m bench.serving --url http://127.0.0.1:8000 prints the table of docs/serving.md.
+python -m bench.serving --url http://127.0.0.1:8000 prints a table.
 """
 
 import argparse

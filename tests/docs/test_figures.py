@@ -1,5 +1,6 @@
 """docs/figures.py --check fails where a figure of a page, or the picture, is not that of the committed results."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -72,3 +73,29 @@ def test_a_block_that_nothing_fills_or_that_no_page_has_is_found(copy: Path) -> 
     assert "nothing fills <!-- times-typed-wrong -->" in found
     assert "no page has a block <!-- times --> ... <!-- /times -->" in found
     path.write_text(text, encoding="utf-8")
+
+
+def test_the_figures_and_a_sample_of_a_run_are_taken_over(copy: Path) -> None:
+    pages = ("README.md", "docs/howto.md", "docs/results.json")
+    before = {name: (copy / name).read_text(encoding="utf-8") for name in pages}
+    results = json.loads(before["docs/results.json"])
+    (sample,) = results.pop("samples")
+    results["evaluate"] |= {"win_rate_vs_sft_gold": 0.9}  # which the docs leave out
+    results["pretrain"]["num_parameters"] = 1234
+    for stage, figures in results.items():
+        (copy / f"artifacts/reports/{stage}").mkdir(parents=True)
+        (copy / f"artifacts/reports/{stage}/metrics.json").write_text(json.dumps(figures))
+    replies = {name: {"text": f"{text}\n!"} for name, text in sample.items() if name != "messages"}
+    row = json.dumps({"messages": sample["messages"]} | replies)
+    (copy / "artifacts/reports/evaluate/replies.jsonl").write_text(f"{row}\n{row}\n")
+    try:
+        subprocess.run([sys.executable, "docs/figures.py"], cwd=copy, check=True)
+        after = {name: (copy / name).read_text(encoding="utf-8") for name in pages}
+        assert "the model has 1,234 parameters" in after["README.md"]
+        assert after["docs/howto.md"].count(f"{sample['aligned']} !\n") == 1
+        assert (
+            json.loads(after["docs/results.json"])["evaluate"] == json.loads(before["docs/results.json"])["evaluate"]
+        )
+    finally:
+        for name, text in before.items():
+            (copy / name).write_text(text, encoding="utf-8")
