@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import platform
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from groundup.runner.files import digest_path
 from groundup.runner.pipeline import StageSpec
 
-LIBRARIES = ("torch", "transformers", "trl", "lightning", "tokenizers", "numpy")
+RUNNER = Path(__file__).parent  # is no dep, but what it does to params, steps and checkpoints shapes outputs
 
 
 class InputsChangedError(RuntimeError):
@@ -24,7 +26,7 @@ class Fingerprint:
     stage: str
     params: dict[str, Any]
     digests: dict[str, str]  # each declared dep, code included
-    versions: dict[str, str]
+    versions: dict[str, str]  # as installed() has them
     device: str
 
     @property
@@ -46,9 +48,21 @@ def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device
         stage=spec.name,
         params=params,
         digests={dep: digest_path(root / dep) for dep in spec.deps},
-        versions={library: version(library) for library in LIBRARIES},
+        versions=installed(),
         device=device,
     )
+
+
+@cache
+def installed() -> dict[str, str]:
+    """Versions of Python and of all packages, since any of them may be imported; and the runner's code.
+
+    Left out: the operating system, drivers, the models of processor and GPU, and edits of a package that keep its
+    version.
+    """
+    found = reversed(list(distributions()))  # of two with one name the first on the path is imported
+    packages = {package.name: package.version for package in found if package.name != "groundup"}
+    return {**packages, "python": platform.python_version(), "groundup.runner": digest_path(RUNNER)[:16]}
 
 
 def changed_deps(root: Path, before: Fingerprint) -> list[str]:
