@@ -1,12 +1,15 @@
 """Who decides on the device: the environment, then the launch file, then what is there."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from groundup.runner import stage as runner
 from groundup.runner.device import resolve_device
+from groundup.runner.environment import set_environment
 
 
 def devices(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
@@ -90,3 +93,26 @@ def test_a_wrong_launch_file_is_refused(
     (tmp_path / "launch.yaml").write_text(text)
     with pytest.raises(ValueError, match=problem):
         resolve_device(tmp_path)
+
+
+def test_a_stage_refuses_several_gpus_before_it_trains(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices(monkeypatch, cuda=True, mps=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("GROUNDUP_DEVICE", "cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    pipeline = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(pipeline.replace("[prepare.seed]", "[prepare.seed, runtime]"))
+    with pytest.raises(
+        ValueError, match=r"CUDA_VISIBLE_DEVICES=0,1,2,3 shows 4 GPUs.* such as CUDA_VISIBLE_DEVICES=0"
+    ):
+        runner._run(root, "prepare", lambda stage: pytest.fail("it trained"))
+
+
+@pytest.mark.parametrize(("chosen", "visible"), [(None, "0"), ("3", "3"), ("", "")])
+def test_one_gpu_is_visible_unless_the_user_chose(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, visible: str
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "environ", {} if chosen is None else {"CUDA_VISIBLE_DEVICES": chosen})
+        set_environment(offline=True)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == visible

@@ -23,6 +23,19 @@ def resolve_device(root: Path) -> str:
     return device
 
 
+def check_one_gpu(device: str) -> None:
+    """ValueError if a stage sees several GPUs, before hours go into a stage whose successor would refuse them."""
+    if device != "cuda":
+        return
+    import torch
+
+    if (count := torch.cuda.device_count()) > 1:
+        raise ValueError(
+            f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')} shows {count} GPUs, and a stage trains on "
+            "one: set it to one of them, such as CUDA_VISIBLE_DEVICES=0"
+        )
+
+
 def _wanted(root: Path) -> tuple[str, str]:
     """(auto, cpu, cuda, mps or a mistake, who says so)"""
     if DEVICE in os.environ:

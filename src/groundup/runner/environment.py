@@ -55,10 +55,12 @@ BACKEND_STORE_URI = "MLFLOW_BACKEND_STORE_URI"  # of `mlflow server`
 NO_CHECKOUT = "no groundup checkout here: change into the folder that holds dvc.yaml"
 OFFLINE = {"HF_HUB_OFFLINE": "1"}  # every stage but prepare
 
+ONE_GPU = {"CUDA_VISIBLE_DEVICES": "0"}  # a stage trains on one; TRL refuses to see more
+
 
 def set_environment(offline: bool) -> None:
-    """Telemetry off, libraries quiet; what the user has set stays."""
-    set_defaults(TELEMETRY_OFF | QUIET | (OFFLINE if offline else {}))
+    """Telemetry off, libraries quiet, one GPU visible; what the user has set stays."""
+    set_defaults(TELEMETRY_OFF | QUIET | ONE_GPU | (OFFLINE if offline else {}))
 
 
 def set_defaults(values: dict[str, str]) -> None:
