@@ -23,6 +23,7 @@ DATA = Data(
     num_train_characters=9_807_342,
     num_val_characters=1_939_902,
     num_chats=8384,
+    num_train_pairs=15_048,
     num_val_pairs=1708,
     num_test_pairs=5621,
     num_train_prompts=5117,
@@ -67,6 +68,23 @@ def test_no_more_chats_and_prompts_than_there_are() -> None:
     everything = count_work(changed(small(), "sft", max_chats=None), DATA)
     assert everything.sft_tokens == 8384 * 242
     assert count_work(changed(small(), "sft", max_chats=10**6), DATA) == everything
+
+
+def test_no_limit_of_pairs_is_all_that_there_are() -> None:
+    p = small()
+    p = changed(p, "reward", num_epochs=1, sampled=p.reward.sampled.model_copy(update={"weight": 0.0}))
+    assert count_work(changed(p, "reward", max_pairs=400), DATA).num_pairs == 400
+    for limit in (None, 10**6):
+        assert count_work(changed(p, "reward", max_pairs=limit), DATA).num_pairs == 15_048
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_sampling_in_groups_takes_about_four_times_as_long_as_ppo(method: str) -> None:
+    ppo, other = (
+        work_seconds(p, DATA, count_work(p, DATA), RATES)["align"]
+        for p in (changed(small(), "align", method=name, num_iterations=200) for name in ("ppo", method))
+    )
+    assert 3.5 < other / ppo < 5
 
 
 def test_seconds_of_pretraining() -> None:
@@ -150,7 +168,7 @@ def test_the_remedy_is_the_largest_batch_that_fits() -> None:
 def counted(tmp_path: Path) -> Path:
     counts = {f"num_characters_{split}": n for split, n in (("train", 900), ("val", 50), ("test", 50))}
     counts |= {"num_chats_train": 9, "num_prompts_train": 8}
-    counts |= {"num_preference_pairs_val": 2, "num_preference_pairs_test": 3}
+    counts |= {"num_preference_pairs_train": 9, "num_preference_pairs_val": 2, "num_preference_pairs_test": 3}
     write_json(tmp_path / "metrics/prepare.json", counts)
     write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 2.5})
     return tmp_path

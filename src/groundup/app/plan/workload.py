@@ -29,6 +29,7 @@ class Data:
     num_train_characters: int
     num_val_characters: int
     num_chats: int
+    num_train_pairs: int  # rated, and those of own sources
     num_val_pairs: int
     num_test_pairs: int
     num_train_prompts: int
@@ -70,6 +71,7 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
         num_train_characters=characters["train"],
         num_val_characters=characters["val"],
         num_chats=chats,
+        num_train_pairs=prepare["num_preference_pairs_train"],
         num_val_pairs=prepare["num_preference_pairs_val"],
         num_test_pairs=prepare["num_preference_pairs_test"],
         num_train_prompts=prompts,
@@ -100,7 +102,7 @@ def count_work(params: Params, data: Data) -> Work:
     num_chats = min(s.max_chats or data.num_chats, data.num_chats)
     sft_tokens = round(s.num_epochs * num_chats * MEAN_EXAMPLE)
     sft_batches = math.ceil(sft_tokens / (PACKED_SHARE * s.batch_size * s.max_length))
-    num_pairs = r.max_pairs or 0
+    num_pairs = data.num_train_pairs if r.max_pairs is None else min(r.max_pairs, data.num_train_pairs)
     num_pairs += (r.max_relevance_pairs or 0) if r.relevance_weight > 0 else 0
     num_pairs += min(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
     return Work(
