@@ -13,8 +13,8 @@ RENDERED_CHAT = 6e-3  # tokenized, split, checked that every prompt is a prefix
 RENDERED_PAIR = 1e-3
 TRAINER_BATCH = 0.015  # of TRL's own, with accuracy and entropy, beside forward and backward
 SFT_REST, REWARD_REST, ALIGN_REST, EVALUATE_REST = 4.0, 8.0, 8.0, 40.0  # loading, statistics, figures, judges
-# In PPO's seconds for as many replies: what a comparison of the methods took on two cores. DPO's are not measured.
-TIMES_PPO = {"ppo": 1.0, "rloo": 4.3, "grpo": 4.3, "dpo": 1.0}
+# Seconds of training in PPO's, for as many iterations: 117, 503, 522 and 238 on two cores (bench/compare_alignment).
+TIMES_PPO = {"ppo": 1.0, "rloo": 4.3, "grpo": 4.5, "dpo": 2.0}
 NUM_PROBED_REPLIES = 3 * 400  # of three models, to the value probes
 SFT_VALIDATIONS = 2  # before and after training, besides those that validate_every makes
 
