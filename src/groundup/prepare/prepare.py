@@ -23,6 +23,7 @@ from groundup.prepare.outputs.outputs import OUTPUTS, write_output
 from groundup.prepare.outputs.rows import Records, Sizes
 from groundup.prepare.processes import Processes
 from groundup.prepare.quarantine import QUARANTINE_FILE
+from groundup.prepare.sources.copied import check_copied
 from groundup.prepare.sources.sources import check_sources, open_sources
 from groundup.prepare.splits import SPLITS
 from groundup.runner.params.prepare import PrepareParams
@@ -37,6 +38,7 @@ def prepare(
     params: PrepareParams, data_dir: Path, outs: Mapping[str, Path], report: Path, work: Path, num_processes: int
 ) -> dict[str, int]:
     """Fill the folder of each output; returns the counts of the data card. `num_processes` changes no byte."""
+    check_copied(data_dir)
     sources = open_sources(params, data_dir, work / "hub")
     check_sources(sources)
     steps = FinishedSteps(work / "steps")

@@ -15,6 +15,7 @@ from groundup.runner.nested import flatten
 from groundup.runner.pipeline import StageSpec, ancestry, producer, upstream
 from groundup.runner.workdir import EXPORT
 
+LIBRARIES = ("torch", "transformers", "trl", "lightning", "tokenizers", "numpy")  # whose versions are tags
 MODEL_TYPES = {
     "LlamaForCausalLM": "causal-lm",
     "LlamaForSequenceClassification": "reward-model",
@@ -93,7 +94,7 @@ def _tags(root: Path, spec: StageSpec, fingerprint: Fingerprint, prints: dict[st
         "device": fingerprint.device,
         **{f"input.{path}": fingerprint.digests[path] for path in spec.inputs},
         **{f"upstream_fingerprint.{name}": value for name, value in prints.items()},
-        **{f"version.{library}": value for library, value in fingerprint.versions.items()},
+        **{f"version.{library}": fingerprint.versions[library] for library in LIBRARIES},
     }
 
 

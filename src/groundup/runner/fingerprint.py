@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import platform
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from groundup.runner.files import digest_path
 from groundup.runner.pipeline import StageSpec
-
-LIBRARIES = ("torch", "transformers", "trl", "lightning", "tokenizers", "numpy")
 
 
 class InputsChangedError(RuntimeError):
@@ -24,7 +26,7 @@ class Fingerprint:
     stage: str
     params: dict[str, Any]
     digests: dict[str, str]  # each declared dep, code included
-    versions: dict[str, str]
+    versions: dict[str, str]  # as required_versions() has them
     device: str
 
     @property
@@ -46,9 +48,27 @@ def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device
         stage=spec.name,
         params=params,
         digests={dep: digest_path(root / dep) for dep in spec.deps},
-        versions={library: version(library) for library in LIBRARIES},
+        versions=required_versions(),
         device=device,
     )
+
+
+@cache
+def required_versions() -> dict[str, str]:
+    """Versions of Python and of all packages that groundup requires, directly or through others."""
+    found = {"python": platform.python_version()}
+    names = ["groundup"]
+    while names:
+        name = names.pop()
+        try:
+            package = distribution(name)
+        except PackageNotFoundError:  # for another platform
+            continue
+        if package.name not in found:
+            found[package.name] = package.version
+            names += [Requirement(text).name for text in package.requires or () if "extra ==" not in text]
+    del found["groundup"]  # counts by its code
+    return found
 
 
 def changed_deps(root: Path, before: Fingerprint) -> list[str]:

@@ -21,6 +21,7 @@ EXPORT = "export"  # staged outs
 FINISHED = "finished.json"  # metrics and md5s of a complete export; written last
 PARTS = "fingerprint.json"  # the parts of the fingerprint, to name differences
 UNDELIVERED = "-undelivered-"
+MAX_NAMED = 5  # of the packages whose versions differ
 
 
 def sweep(root: Path, folder: Path, spec: StageSpec, fingerprint: Fingerprint) -> None:
@@ -80,9 +81,10 @@ def difference(before: dict[str, Any], now: Fingerprint) -> str:
     after = asdict(now)
     changes = [f"{key} is {new}, not {old}," for key, old, new in _differing(before["params"], after["params"])]
     changes += [f"{dep} changed" for dep, _, _ in _differing(before["digests"], after["digests"])]
-    changes += [
-        f"{library} is {new}, not {old}," for library, old, new in _differing(before["versions"], after["versions"])
-    ]
+    versions = _differing(before["versions"], after["versions"])
+    changes += [f"{library} is {new}, not {old}," for library, old, new in versions[:MAX_NAMED]]
+    if len(versions) > MAX_NAMED:
+        changes.append(f"{len(versions) - MAX_NAMED} more packages are of other versions,")
     if before["device"] != after["device"]:
         changes.append(f"the device is {after['device']}, not {before['device']}")
     return " and ".join(changes).removesuffix(",")

@@ -27,7 +27,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stages").mkdir()
     counts = {f"num_characters_{split}": n for split, n in (("train", 9_800_000), ("val", 1_900_000), ("test", 0))}
     counts |= {"num_chats_train": 8000, "num_prompts_train": 5000}
-    counts |= {"num_preference_pairs_val": 1700, "num_preference_pairs_test": 5600}
+    counts |= {
+        "num_preference_pairs_train": 15000,
+        "num_preference_pairs_val": 1700,
+        "num_preference_pairs_test": 5600,
+    }
     for stage, figures in {"prepare": counts, "tokenizer": {"bytes_per_token": 3.5}}.items():
         write_record(tmp_path, stage, Record("abc", figures))
         write_json(tmp_path / f".work/{stage}/abc.json", {"stage_seconds": 60.0})
