@@ -17,7 +17,7 @@ from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.clock import note_run, process_seconds
 from groundup.runner.context import StageContext
 from groundup.runner.describe import describe_outs, report_files, shown, start_event
-from groundup.runner.device import check_one_gpu, resolve_device
+from groundup.runner.device import resolve_device
 from groundup.runner.disk import DiskError, writing
 from groundup.runner.environment import DVC_STAGE, main_root, set_environment
 from groundup.runner.figures import REPORTED, Record, check_finite, choose, numbers, reproducible, write_record
@@ -108,7 +108,6 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
     params = load_params(root / "params.yaml")
     problem = check_store(root)
     device = resolve_device(root) if "runtime" in spec.params else "cpu"
-    check_one_gpu(device)
     fingerprint = take_fingerprint(root, spec, select(params, spec.params), device)
     folder = main_root(root) / ".work" / name
     work = folder / fingerprint.value
