@@ -27,7 +27,8 @@ SOURCES = get_args(get_args(Source)[0])
 STANDS_FOR = {
     "Source": SOURCES,
     "Reader": SOURCES,  # has one
-    "HubSource": SOURCES,  # what reads rows of it reads those of other kinds too
+    "SourceSection": SOURCES,
+    "RowsSource": SOURCES,
     "RewardTerm": (ScoreTerm, PenaltyTerm),
     "Measure": (EvaluateParams,),  # has them in its context
     "Context": (AlignParams, *{AlignParams.model_fields[method].annotation for method in get_args(Method)}),

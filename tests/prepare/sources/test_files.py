@@ -66,7 +66,7 @@ def test_every_kind_of_text_file_gives_the_same_text(tmp_path: Path) -> None:
     assert [record.text for record in records if isinstance(record, Text)] == [text] * 8
     assert [record.id for record in records] == [
         f"own/{name}#0" for name in ("a.txt", "b.md", "c.txt.gz", "d.txt.zst")
-    ] + ["own/1"] * 4
+    ] + [f"own/{name}#1" for name in ("e.jsonl", "f.jsonl.gz", "g.jsonl.zst", "h.parquet")]
 
 
 def test_a_zst_file_of_several_frames_is_read_to_its_end(tmp_path: Path) -> None:
@@ -94,12 +94,12 @@ def test_rows_of_the_other_kinds(tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
     user, hello, no = turns[0], turns[1], {"role": "assistant", "content": "No"}
     assert read(tmp_path, "chats.jsonl", yields="chats") == [
-        Conversation("own/7", "own", "Be brief", [(0, "Hi"), (1, "Hello")], None)
+        Conversation("own/chats.jsonl#7", "own", "Be brief", [(0, "Hi"), (1, "Hello")], None)
     ]
     assert read(tmp_path, "preferences.jsonl", yields="preferences") == [
-        Preference("own/7", "own", [user], [hello], [no], 1.0)
+        Preference("own/preferences.jsonl#7", "own", [user], [hello], [no], 1.0)
     ]
-    assert read(tmp_path, "prompts.jsonl", yields="prompts") == [Prompt("own/7", "own", [user])]
+    assert read(tmp_path, "prompts.jsonl", yields="prompts") == [Prompt("own/prompts.jsonl#7", "own", [user])]
 
 
 def test_a_row_without_an_id_is_named_by_its_content(tmp_path: Path) -> None:

@@ -88,20 +88,20 @@ class Files(Reader[FilesSource]):
                 raise ValueError(f"{name} is not UTF-8 ({error}); convert it, for example with iconv") from None
 
     def _read_file(self, path: Path, name: str) -> Iterator[Record | BadRow]:
-        source, max_bytes = self.source, self.max_row_bytes
+        source, max_bytes, file_name = self.source, self.max_row_bytes, name.removeprefix("data/")
         if file_kind(path) == ".parquet":
             for number, row in enumerate(read_parquet(path), start=1):
-                yield read_row(source, name, number, row, max_bytes)
+                yield read_row(source, name, number, row, max_bytes, ids_in=file_name)
             return
         with open_bytes(path) as file:
             check_encoding(file, name)
             if file_kind(path) == ".jsonl":
                 for number, line in read_lines(file, max_bytes):
-                    yield read_row(source, name, number, line, max_bytes)
+                    yield read_row(source, name, number, line, max_bytes, ids_in=file_name)
             else:
                 lines = io.TextIOWrapper(file, encoding="utf-8")
                 for part, text in enumerate(read_parts(lines, self.params.clean.max_characters)):
-                    yield Text(f"{source.name}/{name.removeprefix('data/')}#{part}", source.name, text)
+                    yield Text(f"{source.name}/{file_name}#{part}", source.name, text)
 
 
 def file_kind(path: Path) -> str | None:

@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 from groundup.core.formats.records import Record
 from groundup.prepare.sources.rows import BadRow
 from groundup.runner.files import hash_file
-from groundup.runner.params.prepare import FilesSource, HubSource, PackageSource, PrepareParams
+from groundup.runner.params.prepare import PrepareParams, SourceSection
 
-S = TypeVar("S", PackageSource, FilesSource, HubSource)
+S = TypeVar("S", bound=SourceSection)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from groundup.core.formats.hashing import content_id
 from groundup.core.formats.jsonl import Row
 from groundup.core.formats.records import Conversation, Message, Preference, Prompt, Record, Text, body, role_of
-from groundup.runner.params.prepare import FilesSource, HubSource
+from groundup.runner.params.prepare import RowsSource
 
 ROLES = ("system", "user", "assistant", "developer")
 SAMPLE_CHARACTERS = 2000  # of a bad row or its problem; the quarantine shortens it after personal data is replaced
@@ -34,13 +34,13 @@ class BadRow:
 
 
 def read_row(
-    source: FilesSource | HubSource, file: str, line: int, raw: bytes | Row, max_bytes: int
+    source: RowsSource, file: str, line: int, raw: bytes | Row, max_bytes: int, ids_in: str = ""
 ) -> Record | BadRow:
-    """`raw` is a line of JSON or a row of a table."""
+    """`raw` is a line of JSON or a row of a table; its id is one of the source, or of the file `ids_in` alone."""
     try:
         try:
             row = parse_line(raw, max_bytes) if isinstance(raw, bytes) else raw
-            record = to_record(source.name, source.yields, row, source.text_column)
+            record = to_record(source.name, source.yields, row, source.text_column, ids_in)
         except RecursionError:
             raise RowError("not_json", "brackets are nested too deeply") from None
         if len(body(record).encode(errors="surrogatepass")) > max_bytes:
@@ -75,9 +75,12 @@ def parse_line(line: bytes, max_bytes: int) -> Row:
     return row
 
 
-def to_record(source: str, yields: str, row: Row, text_column: str) -> Record:
+def to_record(source: str, yields: str, row: Row, text_column: str, ids_in: str = "") -> Record:
     """`yields` of the source decides which columns the row needs."""
-    name = str(row["id"]) if row.get("id") is not None else content_id(json.dumps(row, sort_keys=True, default=str))
+    if row.get("id") is None:
+        name = content_id(json.dumps(row, sort_keys=True, default=str))
+    else:
+        name = f"{ids_in}#{row['id']}" if ids_in else str(row["id"])
     identity = f"{source}/{name}".encode(errors="replace").decode()  # JSON can hold half a surrogate pair
     match yields:
         case "text":

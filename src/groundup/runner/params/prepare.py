@@ -19,44 +19,49 @@ SourceName = Annotated[str, Field(pattern="^[a-z0-9_-]+$")]
 Lengths = Annotated[list[Positive], Field(min_length=1)]
 
 
-class PackageSource(Section):
+class SourceSection(Section):
+    """What every kind of source has."""
+
+    kind: str
+    name: SourceName
+    licence: str
+
+
+class RowsSource(SourceSection):
+    """A source whose rows have columns."""
+
+    yields: Literal["text", "chats", "preferences", "prompts"]
+    text_column: str
+
+
+class PackageSource(SourceSection):
     """One file of an installed data package, read through importlib.metadata and never imported."""
 
     kind: Literal["package"]
-    name: SourceName
     package: str
     version: str
     path: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     format: Literal["rated_conversations", "encyclopedia"]
     max_documents: Positive | None
-    licence: str
 
 
-class FilesSource(Section):
+class FilesSource(RowsSource):
     """Local files under data/: .txt .md .jsonl .parquet, plain or .gz or .zst."""
 
     kind: Literal["files"]
-    name: SourceName
     paths: Annotated[list[str], Field(min_length=1)]
-    yields: Literal["text", "chats", "preferences", "prompts"]
-    text_column: str
-    licence: str
 
 
-class HubSource(Section):
+class HubSource(RowsSource):
     """A Hugging Face dataset (hub id or local folder), streamed, its revision pinned."""
 
     kind: Literal["hub"]
-    name: SourceName
     dataset: str
     config: str | None
     split: str
     revision: str
-    yields: Literal["text", "chats", "preferences", "prompts"]
-    text_column: str
     max_rows: Positive | None
-    licence: str
 
 
 Source = Annotated[PackageSource | FilesSource | HubSource, Field(discriminator="kind")]
