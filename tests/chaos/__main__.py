@@ -1,6 +1,6 @@
-"""`make test-chaos`: every planned kill, told as it goes, its outcomes in docs/reliability.json.
+"""`make test-chaos`: runs every planned kill, prints it, and writes the outcomes to docs/reliability.json.
 
-With --only NUMBERS those of the plan alone, to look into one; nothing is written then.
+With --only NUMBERS, run only these kills of the plan, for debugging; nothing is written then.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def say(text: str) -> None:
 
 
 def play(run: SmokeRun, kills: Iterable[tuple[int, Kill]]) -> list[Outcome]:
-    """The numbered kills, one after the other."""
+    """The numbered kills, one at a time."""
     wanted = histories(run)
     outcomes = []
     for number, kill in kills:
@@ -63,7 +63,7 @@ def totals(outcomes: list[Outcome]) -> dict[str, int | float]:
 
 
 def changed_since(run: SmokeRun) -> list[str]:
-    """What now differs of the code and the params that the uninterrupted run was made with."""
+    """Differences of code and params from those of the uninterrupted run."""
     then = run.before(STAGES[0])
     paths = {"dvc.yaml"} | {
         path.relative_to(root).as_posix()

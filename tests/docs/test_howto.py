@@ -1,4 +1,4 @@
-"""The recipes of docs/howto.md that extend the pipeline do what they say, in as many files as they say."""
+"""The recipes of docs/howto.md that extend the pipeline work, in the stated number of files."""
 
 import os
 import subprocess
@@ -154,7 +154,7 @@ def test_another_encoding_is_an_error_with_a_remedy(tmp_path) -> None:
 
 
 def follow(heading: str, root: Path) -> dict[str, str]:
-    """What the recipe changes; its code keeps the house's style."""
+    """The changes of the recipe; its code follows the house style."""
     apply(read_recipe(heading), root)
     files = changed(root)
     assert ruff_problems(root, [file for file in files if file.endswith(".py")]) == ""
@@ -162,7 +162,7 @@ def follow(heading: str, root: Path) -> dict[str, str]:
 
 
 def run_tests(root: Path, tests: dict[str, str], *selected: str) -> None:
-    """New test files of the copy, and some that it has, on the copy's code."""
+    """New tests of the copy and some existing ones, run on the copy's code."""
     for path, text in tests.items():
         (root / path).write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *tests, *selected]
@@ -268,7 +268,7 @@ def test_blocks_are_read_and_applied(tmp_path: Path) -> None:
     apply(read_recipe("Here", PAGE), tmp_path)
     assert (tmp_path / "a/b.py").read_text() == "def f():\n    return 1\n"
     assert (tmp_path / "c.py").read_text() == "x = [\n    1,\n\n]\ny = 0\nz = 0\n"
-    with pytest.raises(ValueError, match=r"a/b\.py is there already"):
+    with pytest.raises(ValueError, match=r"a/b\.py already exists"):
         apply([Block(True, "a/b.py", "")], tmp_path)
 
 

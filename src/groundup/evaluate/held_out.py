@@ -1,4 +1,4 @@
-"""What the models are measured on."""
+"""The held-out data that the models are measured on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from groundup.runner.params.evaluate import EvaluateParams
 
 @dataclass(frozen=True)
 class TestSet:
-    """Drawn from the test split."""
+    """Samples of the test split."""
 
     documents: list[Row]
     num_documents_in_split: int
@@ -20,7 +20,7 @@ class TestSet:
 
 
 def load_test_set(text: Path, prompts: Path, evaluation: Path, params: EvaluateParams) -> TestSet:
-    """ValueError names the file that is empty or holds what cannot be scored."""
+    """ValueError names a file that is empty or has items that cannot be scored."""
     text, prompts = text / "test.jsonl", prompts / "test.jsonl"
     documents = list(read_jsonl(text, ("text", "source")))
     tasks = {path.stem: list(read_jsonl(path)) for path in sorted(evaluation.glob("*.jsonl"))}

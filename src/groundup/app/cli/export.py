@@ -23,11 +23,11 @@ class Model(StrEnum):
 
 
 def export(
-    to: Annotated[Format, typer.Option(help="A GGUF file, a Hugging Face directory, or a LoRA adapter alone.")],
-    model: Annotated[Model, typer.Option(help="Which model.")] = Model.aligned,
-    out: Annotated[Path | None, typer.Option(help="Where to; exports/ in the checkout if left out.")] = None,
+    to: Annotated[Format, typer.Option(help="A GGUF file, a Hugging Face directory, or only a LoRA adapter.")],
+    model: Annotated[Model, typer.Option(help="The model to export.")] = Model.aligned,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; default: exports/ in the checkout.")] = None,
 ) -> None:
-    """Write a model for other programs."""
+    """Export a model for other programs."""
     root = find_root()
     ending = {Format.gguf: ".gguf", Format.hf: "", Format.adapter: "-adapter"}[to]
     target = out or root / "exports" / f"{model}{ending}"
@@ -38,7 +38,7 @@ def export(
     try:
         path = model_path(root, model)
         if not (path / "config.json").is_file():
-            fail(f"there is no model in {path}: raise one with `dvc repro`")
+            fail(f"there is no model in {path}: train one with `dvc repro`")
         if to == Format.gguf:
             export_gguf(path, target)
         elif to == Format.hf:

@@ -1,4 +1,4 @@
-"""The groundup command. Heavy imports stand inside the commands, so that each pays only for its own."""
+"""The groundup command. Heavy imports are inside the commands, so that each command imports only what it needs."""
 
 import logging
 import os
@@ -60,18 +60,18 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
 
     with store_errors():
         experiment = open_store(uri).get_experiment_by_name(EXPERIMENT)
-    # Without the parameter MLflow's pages open among traces of agents, whatever the kind of the experiment.
+    # Without the parameter, MLflow's UI opens on traces of agents, whatever kind the experiment has.
     runs = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning" if experiment else ""
     console.print(f"MLflow UI on http://127.0.0.1:{port}/{runs} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
-    os.environ[BACKEND_STORE_URI] = uri  # every user of the machine can read arguments
-    hosts = f"127.0.0.1:{port},localhost:{port}"  # no page of another site may ask through the browser
+    os.environ[BACKEND_STORE_URI] = uri  # in the environment, because every user of the machine can read arguments
+    hosts = f"127.0.0.1:{port},localhost:{port}"  # pages of other sites must not send requests through the browser
     arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts, "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 
 @app.command()
 def lineage() -> None:
-    """Show which run made each present output, and from which runs."""
+    """Show which run produced each current output, and from which runs."""
     from groundup.runner.lineage import NotedRuns, StoredRuns, present_lineage
 
     root = find_root()
@@ -83,7 +83,7 @@ def lineage() -> None:
         fail("no stage has run yet: `dvc repro` runs them all")
     if problem := reach_store(root):
         console.print(
-            f"MLflow cannot be asked ({problem}): this machine's notes tell", style="yellow", highlight=False
+            f"MLflow cannot be reached ({problem}): showing this machine's notes", style="yellow", highlight=False
         )
     else:
         with store_errors():
@@ -114,7 +114,7 @@ def figure(value: float) -> str:
 
 @app.command()
 def deliver() -> None:
-    """Send to MLflow what earlier runs could not deliver."""
+    """Upload to MLflow the runs that could not be uploaded before."""
     from groundup.runner.tracking.spool import claimed, waiting
 
     root = find_root()
@@ -144,17 +144,17 @@ def deliver() -> None:
             console.print(f"delivered {name}" if free else f"{name} is being delivered by its stage", highlight=False)
         except MLFLOW_ERRORS as error:
             failures += 1
-            say_wrong(f"{name} could not be delivered and stays: {first_line(error)}")
+            say_wrong(f"{name} could not be delivered and stays for another try: {first_line(error)}")
     if failures:
         raise typer.Exit(1)
 
 
 @app.command()
 def clean(
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be removed.")] = False,
-    undelivered: Annotated[bool, typer.Option(help="Also remove runs that MLflow has not taken.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only show what would be removed.")] = False,
+    undelivered: Annotated[bool, typer.Option(help="Also remove runs that are not in MLflow yet.")] = False,
 ) -> None:
-    """Remove work dirs that no stage needs any more."""
+    """Remove work dirs that are no longer needed."""
     from groundup.runner.clean import clean as clean_work_dirs
 
     root = find_root()
@@ -181,10 +181,10 @@ def chat(
         str, typer.Option(help='greedy, sample, beam, best_of_n or tree; with settings: "sample top_p=0.9".')
     ] = "sample",
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest reply, in tokens.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 always chooses the likeliest token.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed and input give the same replies.")] = None,
 ) -> None:
-    """Talk to a model; from a pipe, each line is an opening of its own. What is not set is evaluate.decoding's."""
+    """Talk to a model; from a pipe, each line is a separate conversation. Defaults are those of evaluate.decoding."""
     import torch
 
     from groundup.app.chat.loading import Models

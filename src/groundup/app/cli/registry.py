@@ -34,7 +34,7 @@ def promote(
 
 
 def rollback() -> None:
-    """Make the version champion again that was it before."""
+    """Make the previous champion the champion again."""
     with open_registry() as client:
         from groundup.runner.tracking import registry
 
@@ -46,7 +46,7 @@ def rollback() -> None:
 def open_registry() -> Iterator["MlflowClient"]:
     root = find_root()
     if problem := reach_store(root):
-        fail(f"the versions are with MLflow, which cannot be asked now: {problem}")
+        fail(f"the versions are in MLflow, which cannot be reached now: {problem}")
     from groundup.runner.tracking.registry import RegistryError
     from groundup.runner.tracking.store import open_store
 

@@ -14,7 +14,7 @@ from groundup.app.serve.settings import Settings
 from groundup.runner.device import resolve_device
 from groundup.runner.environment import API_KEY
 
-MODELS = ("aligned", "sft", "base")  # the first one that is there is what the page begins with
+MODELS = ("aligned", "sft", "base")  # the page starts with the first one that exists
 MAX_BODY_BYTES = 1 << 20
 BODY_TIMEOUT = 10.0  # seconds
 
@@ -22,25 +22,27 @@ BODY_TIMEOUT = 10.0  # seconds
 def serve(
     model: Annotated[
         list[str] | None,
-        typer.Option(help="aligned, sft, base or champion; may be repeated. All but champion if left out."),
+        typer.Option(help="aligned, sft, base or champion; may be repeated. Default: all but champion."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; other than this machine's own needs a key.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen on; one that other machines can reach needs a key.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="0 chooses a free port.", min=0, max=65535)] = 8000,
     max_batch: Annotated[int, typer.Option(help="Replies that share forward passes, for each model.")] = 16,
-    max_queue: Annotated[int, typer.Option(help="Replies that may wait for a place; more are told 429.")] = 64,
+    max_queue: Annotated[int, typer.Option(help="Replies that may wait; further requests get status 429.")] = 64,
     max_choices: Annotated[int, typer.Option(help="Replies to one request (n).")] = 8,
     max_tokens: Annotated[int, typer.Option(help="Tokens of one reply.")] = 512,
     max_search_tokens: Annotated[
         int, typer.Option(help="Tokens that beam, best_of_n and tree may spend on one reply.")
     ] = 4096,
-    request_timeout: Annotated[float, typer.Option(help="Seconds for one request, waiting included.")] = 60.0,
-    shutdown_timeout: Annotated[int, typer.Option(help="Seconds that replies get to finish when stopped.")] = 30,
+    request_timeout: Annotated[float, typer.Option(help="Seconds for one request, including waiting.")] = 60.0,
+    shutdown_timeout: Annotated[int, typer.Option(help="Seconds that running replies may take after a stop.")] = 30,
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar=API_KEY, show_envvar=True, help="What clients must send; others can read it in the process list."
+            envvar=API_KEY,
+            show_envvar=True,
+            help="Key that clients must send; other users see it in the process list.",
         ),
     ] = None,
 ) -> None:
@@ -48,7 +50,7 @@ def serve(
     root = find_root()
     hosts = allowed_hosts(host)
     if not hosts and not api_key:
-        fail(f"--host {host} lets others reach this server: give it a key, in {API_KEY}")
+        fail(f"--host {host} lets others reach this server: set a key in {API_KEY}")
     settings = Settings(
         max_batch=max_batch,
         max_queue=max_queue,
@@ -65,7 +67,7 @@ def serve(
     if problems := settings.problems():
         fail("; ".join(problems))
     names = chosen_models(root, model)
-    with listen(host, port) as listener:  # before the models are loaded, which takes its time
+    with listen(host, port) as listener:  # before the models are loaded, which takes time
         run(listener, root, names, settings, shutdown_timeout)
 
 
@@ -76,7 +78,7 @@ def listen(host: str, port: int) -> socket.socket:
         fail(
             f"cannot listen on {host}, port {port} ({os.strerror(error.errno or 0)}): choose another --port or --host"
         )
-    # Connections inherit it. Without it a token waits until the client has acknowledged the one before: 40 ms.
+    # Connections inherit it. Without it, each token waits until the client acknowledges the one before: 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -105,12 +107,12 @@ def run(listener: socket.socket, root: Path, names: list[str], settings: Setting
     )
     try:
         Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down
+    except KeyboardInterrupt:  # uvicorn raises the signal again after shutting down
         raise typer.Exit(130) from None
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """Names that a browser may call this machine's own addresses by; none named where others may come too."""
+    """Host names for this machine's own addresses; empty if other machines can reach the address."""
     if host == "localhost":
         return ["localhost", "127.0.0.1"]
     try:
@@ -125,5 +127,5 @@ def allowed_hosts(host: str) -> list[str]:
 def chosen_models(root: Path, names: list[str] | None) -> list[str]:
     if names is None:
         found = [name for name in MODELS if (root / "artifacts" / name).is_dir()]
-        return found or fail(f"there is no model in {root / 'artifacts'}: raise one with `dvc repro`")
+        return found or fail(f"there is no model in {root / 'artifacts'}: train one with `dvc repro`")
     return list(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""From a checked request to its answer, whole or streamed."""
+"""Answer validated requests, in one response or as a stream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,12 +23,12 @@ from groundup.app.serve.text import TextStream
 
 T = TypeVar("T")
 R = TypeVar("R", ChatRequest, CompletionRequest)
-SAMPLING_FIELDS = {"seed", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"}  # that a search reads
-CLIENT_LEFT = 499  # what nginx logs; nobody reads it
+SAMPLING_FIELDS = {"seed", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"}  # also read by searches
+CLIENT_LEFT = 499  # as in nginx's logs; no client reads it
 
 
 class ReplyStream(StreamingResponse):
-    """Server-sent events; the slots are freed however it ends, also when the client left before it began."""
+    """Server-sent events; the slots are freed however the stream ends, also if the client left before its start."""
 
     def __init__(self, service: Service, choices: Choices, events: AsyncIterator[bytes]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -58,7 +58,7 @@ async def completion(request: CompletionRequest, http: HttpRequest, service: Ser
 
 
 async def planned(make: Callable[[R, ServedModel, Settings], Plan], request: R, service: Service) -> Plan:
-    """On a thread: a long text takes its time to tokenize, and others wait for the event loop."""
+    """Runs on a thread, because tokenizing a long text would block the event loop."""
     model = find_model(request.model, service.models)
     try:
         return await asyncio.to_thread(make, request, model, service.settings)
@@ -100,7 +100,7 @@ async def events(
             begun.add(piece.index)
             delta = answer.delta(piece.index, piece.text, piece.tokens, piece.finish_reason, is_first)
             yield event(answer.chunk([delta]))
-    except ApiError as error:  # the status was sent long ago
+    except ApiError as error:  # the status has already been sent
         yield event(error.body)
         return
     if include_usage:
@@ -117,9 +117,9 @@ async def search(
     service: Service,
     searches: Searches | None,
 ) -> Response:
-    """One reply by a search; a stream of it has a single piece."""
+    """One reply by a search; its stream has a single piece."""
     if searches is None:
-        raise invalid(f"this server has no decoding {decoding.method}: leave decoding out", "decoding")
+        raise invalid(f"this server does not support decoding {decoding.method}: leave decoding out", "decoding")
     settings = service.settings
     numbers = decoding.model_dump(exclude_none=True, exclude={"method"})
     generation = plan.generations[0]
@@ -162,7 +162,7 @@ def found_response(request: ChatRequest, plan: Plan, answer: Answer, found: Foun
 
 
 async def unless_gone(http: HttpRequest, work: Awaitable[T]) -> T | Response:
-    """The work's result; it is cancelled when the client leaves."""
+    """The work's result; if the client disconnects, the work is cancelled."""
     doing = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(http))
     try:

@@ -1,4 +1,4 @@
-"""Thumbs of the web page, one JSON line each."""
+"""Store thumbs from the web page, one JSON line each."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from groundup.app.serve.requests import Feedback
 
 
 class FeedbackFile:
-    """Appended to under a lock; a line is whole or the last one."""
+    """Appends lines under a lock; only the last line can be incomplete."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

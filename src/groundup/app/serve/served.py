@@ -1,4 +1,4 @@
-"""The models a server answers with."""
+"""The models that a server offers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class ServedModel:
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
     token_bytes: TokenBytes
-    fingerprint: str  # of its files: a request and seed that give one reply give another where this differs
+    fingerprint: str  # of its files; the same request and seed may give another reply if it differs
     modified: int  # seconds since 1970
 
     @property
@@ -33,7 +33,7 @@ class ServedModel:
 
 
 def load_models(models: Models, names: Sequence[str]) -> dict[str, ServedModel]:
-    """ValueError names what is wrong with a directory."""
+    """Load the models; ValueError names what is wrong with a directory."""
     return {
         name: _serve(name, models.assistant(name, rewarded=False), model_path(models.root, name)) for name in names
     }
@@ -52,11 +52,11 @@ def _serve(name: str, assistant: Assistant, path: Path) -> ServedModel:
 
 
 def make_find(models: Models, numbers: DecodingNumbers) -> Find:
-    """Replies by search, with `numbers` where a request gives none."""
+    """A function that finds replies by search; `numbers` are the defaults of a request."""
 
     def find(model: str, prompt: Sequence[int], method: str, given: Mapping[str, Any]) -> Found:
         changes = dict(given)
-        if "budget_tokens" not in changes:  # a reply of twice the length has twice the tokens to spend
+        if "budget_tokens" not in changes:  # scale the budget with the length of the reply
             share = changes["max_new_tokens"] / numbers.max_new_tokens
             changes["budget_tokens"] = ceil(numbers.budget_tokens * share)
         decoding = make_decoding(method, numbers, changes)

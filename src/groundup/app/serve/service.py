@@ -1,4 +1,4 @@
-"""The engine as asyncio sees it."""
+"""Connects the engine's thread to asyncio."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,11 +33,11 @@ class Service:
         self.engine.start()
 
     async def close(self) -> None:
-        """What is still in the making fails with ClosedError."""
+        """Stop the engine; unfinished replies fail with ClosedError."""
         await asyncio.to_thread(self.engine.close)
 
     def submit(self, plan: Plan, stops: list[str]) -> Choices:
-        """Puts the replies into the queue; 429 where they find no room. `release` must follow."""
+        """Queue the replies; 429 if the queue is full. `release` must follow."""
         choices = Choices(plan.generations, stops, plan.model.token_bytes)
         for generation in plan.generations:
             self._inboxes[generation] = choices
@@ -53,7 +53,7 @@ class Service:
         return choices
 
     async def pieces(self, choices: Choices) -> AsyncIterator[Piece]:
-        """Every piece of every reply; ApiError where they cannot be had."""
+        """Every piece of every reply; ApiError if they fail."""
         loop = asyncio.get_running_loop()
         start = loop.time()
         is_first = True
@@ -64,17 +64,17 @@ class Service:
                     is_first = False
                 choice = choices.choices[piece.index]
                 if choice.stream.stopped:
-                    self.engine.cancel([choice.generation])  # what would follow the stop string is not wanted
+                    self.engine.cancel([choice.generation])  # the text after the stop string is not needed
                 yield piece
         except TimeoutError:
             raise late(self.settings.request_timeout) from None
         except ClosedError as error:
             raise closing(error) from None
-        except ValueError as error:  # of a model that gives no finite probabilities
+        except ValueError as error:  # the model gave no finite probabilities
             raise ApiError(500, f"the model failed: {error}", "model_failed") from None
 
     def release(self, choices: Choices) -> None:
-        """Frees the slots of what has not ended; does nothing the second time."""
+        """Free the slots of unfinished replies; a second call does nothing."""
         for choice in choices.choices:
             self._inboxes.pop(choice.generation, None)
         if unfinished := choices.unfinished:

@@ -1,4 +1,4 @@
-"""What of a conversation still fits the model's context."""
+"""Fit a conversation into the model's context."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from groundup.core.formats.records import Message
 @dataclass(frozen=True)
 class FittedPrompt:
     ids: list[int]  # ends on the assistant marker
-    num_dropped: int  # messages left out, the oldest first; the topic stays as long as one turn does
-    cut: bool  # the last message alone was too long: only its end was kept
+    num_dropped: int  # messages left out, oldest first; the system message is kept as long as a turn fits
+    cut: bool  # the last message alone was too long, so only its end is kept
 
 
 def fit_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], max_tokens: int) -> FittedPrompt:
-    """The prompt for a reply to `messages` in at most max_tokens: oldest turns go first, two at a time.
+    """The prompt for a reply to `messages` in at most max_tokens; the oldest turns are dropped first, two at a time.
 
-    Two at a time, since a conversation starts on a user turn: question and answer leave together.
+    Two at a time, so that question and answer go together and the conversation still starts on a user turn.
     """
     if not messages or messages[-1]["role"] != "user":
         raise ValueError("a prompt ends on a user message: add one after the last reply")
@@ -34,6 +34,6 @@ def fit_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], 
         ids = render(tokenizer, turns, reply_next=True)
     cut = len(ids) > max_tokens
     if cut:
-        # bos and the user marker stay, so that the model still sees where a user turn starts
+        # keep bos and the user marker, so that the model sees where a user turn starts
         ids = ids[:2] + ids[len(ids) - max_tokens + 2 :]
     return FittedPrompt(ids, len(messages) - len(topic) - len(turns), cut)

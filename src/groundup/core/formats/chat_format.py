@@ -1,9 +1,9 @@
-"""The one way a chat becomes tokens: in SFT, reward, align, evaluate and chat.
+"""The chat format: how every stage turns a chat into tokens.
 
     <|bos|><|system|>topic<|end|><|user|>question<|end|><|assistant|>reply<|end|>
 
-Only the template writes special tokens: their opening `<|` is broken up where content carries it, and raw text is
-encoded with `encode_special_tokens`, so neither data nor users can make one.
+Only the template writes special tokens: their opening `<|` is broken up in content, and raw text is encoded
+with `encode_special_tokens`, so neither data nor users can produce one.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ BOS, END, PAD = "<|bos|>", "<|end|>", "<|pad|>"
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 SPECIAL_TOKENS = [BOS, END, PAD, SYSTEM, USER, ASSISTANT]
 
-# TRL reads {% generation %}: what it encloses is trained, so the end-of-turn token must stand inside.
+# TRL trains what {% generation %} encloses, so the end-of-turn token must be inside.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
     "{% set content = m['content'] | replace('<|', '< |') %}"
@@ -58,7 +58,7 @@ def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], repl
 
 
 def render_trained(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-    """Token ids of a whole chat, and a 1 for each that is trained: the replies with their end-of-turn tokens."""
+    """Token ids of a whole chat, and a mask with 1 for trained tokens: the replies with their end-of-turn tokens."""
     _check_text(messages)
     encoded = tokenizer.apply_chat_template(
         list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
@@ -67,12 +67,12 @@ def render_trained(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Messag
 
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Token ids of raw text, special-token strings in it as ordinary text; no bos, no end token."""
+    """Token ids of raw text, without bos and end token; special-token strings in it are encoded as ordinary text."""
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def _check_text(messages: Sequence[Message]) -> None:
-    """ValueError naming the messages that no UTF-8 can hold; the tokenizer would only say TypeError."""
+    """ValueError names the messages that cannot be encoded as UTF-8; the tokenizer would only raise TypeError."""
     problems = []
     for number, message in enumerate(messages, start=1):
         try:
@@ -83,4 +83,4 @@ def _check_text(messages: Sequence[Message]) -> None:
                 f"{error.object[error.start]!a}, at character {error.start + 1}"
             )
     if problems:
-        raise ValueError(f"not text: {'; '.join(problems)}; read its source with the encoding that it was written in")
+        raise ValueError(f"not text: {'; '.join(problems)}; read the source with the encoding it was written in")

@@ -1,4 +1,4 @@
-"""What the TRL stages share: curves into the stage's log, checkpoints to resume from, one way to train."""
+"""Parts that the TRL stages share: curves in the stage's log, checkpoints, and the training call."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ from groundup.runner.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
 
-# Names of transformers and TRL -> ours (docs/metrics.md). What is not named is not logged.
+# Names of transformers and TRL -> ours (docs/metrics.md). Others are not logged.
 NAMES = {
     "loss": "loss",
     "learning_rate": "learning_rate",
@@ -37,12 +37,12 @@ NAMES = {
 
 
 def named(logs: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, float]:
-    """Of what a trainer logs, what has a name of ours."""
+    """The values that a trainer logs under a name in `names`, by our name."""
     return {names[name]: float(value) for name, value in (logs or {}).items() if name in names}
 
 
 class Curves(TrainerCallback):
-    """Feeds the trainer's log, and every `validate_every` steps `validate()`, to the stage's log."""
+    """Writes the trainer's log, and `validate()` every `validate_every` steps, to the stage's log."""
 
     def __init__(
         self, stage: str, log: Log, validate_every: int, validate: Callable[[PreTrainedModel], dict[str, float]]
@@ -74,7 +74,7 @@ class Curves(TrainerCallback):
         if bad:
             raise NonFiniteLossError(
                 f"{self.stage}: {', '.join(bad)} at step {step}, or up to {self.stage}.log_every steps before it; "
-                f"lower {self.stage}.learning_rate, or look for non-finite weights in the model it started from"
+                f"lower {self.stage}.learning_rate, or look for non-finite weights in the model before training"
             )
 
     def on_step_end(
@@ -96,15 +96,15 @@ class Curves(TrainerCallback):
 
 
 class KeepCheckpoints(TrainerCallback):
-    """Seals what the trainer saves. Comes after Curves: the curve up to a checkpoint has then been logged.
+    """Seals what the trainer saves. Added after Curves, so that the curve up to a checkpoint has been logged.
 
-    Losses and accuracies are means since the row before, and a checkpoint does not hold their sums: a run resumes
-    exactly only from a step that is logged, so the last step is, and a stage that is to end waits for one.
+    Losses and accuracies are means since the previous row, and a checkpoint does not hold their sums. So a run
+    resumes exactly only from a logged step: the last step is logged, and a stage that is to end waits for such a step.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
-        self._start = 0.0  # of the saving that may follow the step, time.monotonic
+        self._start = 0.0  # start of the saving that may follow the step, time.monotonic
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
@@ -120,11 +120,11 @@ class KeepCheckpoints(TrainerCallback):
 
 
 def fit(trainer: Trainer, callback: TrainerCallback, checkpoints: Checkpoints, num_copies: int) -> float:
-    """Train as `run_trainer` does where there is room for the checkpoints; the seconds it took.
+    """Check the disk space for checkpoints, then train; returns the seconds of training.
 
     A checkpoint has `num_copies` of the trained weights: 3 with AdamW's two moments.
     """
-    trainer.remove_callback(PrinterCallback)  # `callback` speaks for it
+    trainer.remove_callback(PrinterCallback)  # `callback` reports instead
     trainer.add_callback(callback)
     trainer.add_callback(KeepCheckpoints(checkpoints))
     trained = num_bytes(weight for weight in trainer.model.parameters() if weight.requires_grad)
@@ -139,7 +139,7 @@ def run_trainer(trainer: Trainer, checkpoints: Checkpoints) -> None:
     newest = checkpoints.newest()
     state = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME)) if newest else None
     with checkpoints.training():
-        if state and state.global_step == state.max_steps:  # train() would take another step if an epoch is not over
+        if state and state.global_step == state.max_steps:  # train() would take another step if an epoch is incomplete
             trainer._load_from_checkpoint(str(newest))
             trainer.state = state
         else:
