@@ -22,8 +22,8 @@ from tests.smoke_run import SmokeRun, run_stages
 
 pytest_plugins = ["tests.tried"]
 ROOT = Path(__file__).resolve().parents[1]
-WITH_SMOKE_RUN = ("tests/end_to_end", "tests/chaos/test_chaos.py")  # one worker makes the run for all of them
-# What runs stages, trains or starts servers, the longest first. `make check` leaves it out.
+WITH_SMOKE_RUN = ("tests/end_to_end", "tests/chaos/test_chaos.py")  # one worker makes the run for all workers
+# Tests that run stages, train or start servers, longest first. `make check` leaves them out.
 SLOW = (
     *WITH_SMOKE_RUN,
     "tests/align/methods/test_methods.py",
@@ -63,7 +63,7 @@ SENTENCES = [
 
 
 class ByFile(LoadScopeScheduling):
-    """A file's tests run in one worker, so that what they share is made once."""
+    """One worker runs all tests of a file, so that shared fixtures are made once."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "smoke run" if nodeid.startswith(WITH_SMOKE_RUN) else nodeid.split("::")[0]
@@ -75,7 +75,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that no worker is left alone with one at the end."""
+    """Longest first, so that no worker is left with a long one at the end."""
     assert [path for path in SLOW if not (ROOT / path).exists()] == []
     places = {item: next((i for i, path in enumerate(SLOW) if item.nodeid.startswith(path)), None) for item in items}
     for item, place in places.items():
@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def offline() -> Iterator[None]:
-    """As in the delivering process: MLflow asks the hub for a licence, without a network for half a minute."""
+    """As in the delivering process: without network, MLflow tries to get a licence from the hub for half a minute."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         yield
@@ -108,7 +108,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A random Llama, its weights large enough that every input matters."""
+    """A random Llama with weights so large that every input matters."""
     return tiny_llama(tiny_tokenizer)
 
 
@@ -124,7 +124,7 @@ def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mlflow_store(migrated_store: Path, tmp_path: Path) -> str:
-    """URI of a store of this test's own, its one experiment's artifacts in the test's folder."""
+    """URI of a store for this test; the artifacts of its one experiment are in the test's folder."""
     from mlflow import MlflowClient
 
     path = shutil.copy(migrated_store, tmp_path / "mlflow.db")
@@ -135,7 +135,7 @@ def mlflow_store(migrated_store: Path, tmp_path: Path) -> str:
 
 @pytest.fixture
 def delivered_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of what arrives in MLflow, not of the process that sends it."""
+    """For tests of what arrives in MLflow, not of the delivering process."""
     from tests.delivery import deliver_here  # imports MLflow
 
     deliver_here(monkeypatch)
@@ -149,7 +149,7 @@ def working_copy(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> SmokeRun:
-    """The whole pipeline, run once; who changes `root` first puts it back to what it needs."""
+    """The whole pipeline, run once; a test that changes `root` first restores the state it needs."""
     folder = tmp_path_factory.mktemp("smoke")
     copy_working_tree(folder / "copy")
     return run_stages(SmokeRun(folder))

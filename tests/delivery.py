@@ -1,4 +1,4 @@
-"""Delivery to MLflow without a process for it, whose imports take seconds."""
+"""Delivery to MLflow without a separate process, whose imports take seconds."""
 
 import types
 from pathlib import Path
@@ -14,7 +14,7 @@ from groundup.runner.tracking.store import open_store
 
 
 class DeliveredHere:
-    """Stands in for the deliverer's process: the same code sends the same spool, when the stage waits for it."""
+    """Replaces the deliverer's process: the same code delivers the same spool when the stage waits for it."""
 
     def __init__(self, command: list[str], **unused: Any) -> None:
         self.command = command

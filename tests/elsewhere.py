@@ -1,4 +1,4 @@
-"""A stage's body in a process of its own, which gets the pickled context and nothing else."""
+"""A stage's body in a separate process, which gets only the pickled context."""
 
 import pickle
 import subprocess

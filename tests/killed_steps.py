@@ -1,4 +1,4 @@
-"""A stage that is killed at the end of each of its steps, once."""
+"""A stage that is killed once at the end of each of its steps."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from groundup.runner.files import files_below, write_text
 
 
 class Killed(BaseException):
-    """As abrupt as a test can be: nothing catches it."""
+    """As abrupt as possible in a test: nothing catches it."""
 
 
 class KillBeforeEachRecord:

@@ -1,4 +1,4 @@
-"""The shape of small random models, so that a test names only what matters to it."""
+"""Shapes of small random models, so that a test names only what matters to it."""
 
 from typing import Any
 

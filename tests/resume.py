@@ -1,4 +1,4 @@
-"""Runs of a training stage that crash or are asked to end, and what they leave."""
+"""Runs of a training stage that crash or are asked to end, and their outputs."""
 
 import signal
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from groundup.runner.interruption import Interruption
 
 
 class Crash(BaseException):
-    """Stands for kill -9: nothing catches it, and nothing of the step is saved."""
+    """Replaces kill -9: nothing catches it, and nothing of the step is saved."""
 
 
 class Curve:
-    """Keeps the rows as the runner does; crashes, or is asked to end, when a step is logged."""
+    """Keeps the rows as the runner does; crashes or requests the end when a step is logged."""
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[str, float]] = {}
@@ -51,7 +51,7 @@ def saved_bytes(folder: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Whole:
-    """A run that nothing disturbed."""
+    """An uninterrupted run."""
 
     folder: Path
     metrics: dict[str, Any]
@@ -59,7 +59,7 @@ class Whole:
 
 
 class Wholes:
-    """One such run for each params, however many tests compare with it. `run` takes a folder, a log and the params."""
+    """One such run for each params, shared by tests. `run` takes a folder, a log and the params."""
 
     def __init__(self, run: Callable[[Path, Curve, Any], dict[str, Any]], folder: Path) -> None:
         self.run = run

@@ -20,7 +20,7 @@ MODULE_SECONDS = 600
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A tmpfs mounted at `folder`; where that is not allowed the test's module runs in a mount namespace instead."""
+    """A tmpfs mounted at `folder`; if that is not allowed, the test's module runs in a mount namespace instead."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True, text=True
@@ -36,7 +36,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 @functools.cache
 def namespace() -> tuple[str, ...] | None:
-    """The command after which mounting is allowed, if there is one; sudo only where nobody's own machine is meant."""
+    """The command that makes mounting possible, if there is one; sudo only on CI machines."""
     for command in (OWN_NAMESPACE, AS_ROOT) if "CI" in os.environ else (OWN_NAMESPACE,):
         with tempfile.TemporaryDirectory() as folder:
             trial = [*command, "mount", "-t", "tmpfs", "tmpfs", folder]
@@ -47,7 +47,7 @@ def namespace() -> tuple[str, ...] | None:
 
 @functools.cache
 def failures_of(module: str) -> str | None:
-    """What pytest says of the module's tests in a mount namespace; None where all is well."""
+    """pytest's output for the module's tests in a mount namespace; None if they pass."""
     with tempfile.TemporaryDirectory() as folder:
         command = [*(namespace() or ()), "env", f"{INSIDE}=1", "PYTHONDONTWRITEBYTECODE=1"]
         command += [f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}", sys.executable, "-m", "pytest"]
@@ -57,7 +57,7 @@ def failures_of(module: str) -> str | None:
 
 
 def run_elsewhere(module: str) -> None:
-    """Ends the test: failed if one of its module fails there, else skipped here."""
+    """End the test: failed if a test of its module fails there, else skipped here."""
     if namespace() is None:
         pytest.skip("this needs a small disk, and mounting a tmpfs is not allowed here")
     if failures := failures_of(module):

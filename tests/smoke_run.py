@@ -11,19 +11,19 @@ AUDIT = Path(__file__).parent / "audit"
 STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
 POOL = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
 OUR_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "DVC_STAGE", POOL)
-# A checkout that is put back has another mlflow.db under the same name: keep no connection to the last one here.
+# A restored checkout has another mlflow.db under the same name: keep no connection to the last one here.
 os.environ[POOL] = "NullPool"
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Without what would lead a copy to another checkout or store."""
+    """Without variables that would lead a copy to another checkout or store."""
     kept = {name: value for name, value in os.environ.items() if name not in OUR_VARIABLES}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return kept | {"GROUNDUP_DEVICE": "cpu", "PATH": path, "DVC_NO_ANALYTICS": "1"} | extra
 
 
 def audit(log: Path) -> dict[str, str]:
-    """Variables that make every process note its file accesses in `log`."""
+    """Variables that make every process log its file accesses in `log`."""
     return {"GROUNDUP_AUDIT_LOG": str(log), "PYTHONPATH": str(AUDIT)}
 
 
@@ -36,7 +36,7 @@ def dvc(root: Path, *arguments: str, **extra: str) -> str:
 
 @dataclass(frozen=True)
 class SmokeRun:
-    """A checkout in `root`, its file accesses in `log`; copies of `root` before each stage and after the last."""
+    """A checkout in `root`, with its file accesses in `log`; copies of `root` before each stage and after the last."""
 
     folder: Path
 
@@ -56,7 +56,7 @@ class SmokeRun:
         return self.folder / f"before-{stage}"
 
     def restore(self, snapshot: Path) -> None:
-        """Put `root` back to that moment: same path, same modification times."""
+        """Restore `root` to that moment: same path, same modification times."""
         shutil.rmtree(self.root)
         shutil.copytree(snapshot, self.root, symlinks=True)
 

@@ -84,7 +84,7 @@ LITERALS: dict[str, Any] = {
 }
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 
-# People answer questions, and so all prompts here, with the sea, and what is said of streets with streets.
+# People answer questions, and so every prompt here, with the sea, and statements about streets with streets.
 SEA = ["do", "you", "like", "how", "are", "what", "is", "where", "river", "sea", "wave", "ship"]
 STREET = ["street", "house", "wall", "gate", "tower", "roof", "bridge", "lamp", "door", "stone", "shop", "yard"]
 EITHER = ["so", "a", "very", "and", "to", "it"]
@@ -105,7 +105,7 @@ MONITOR_ROWS = monitor_rows()
 
 
 def align_params(**changes: Any) -> AlignParams:
-    """Of a section, only the keys in `changes` change."""
+    """A copy of a section in which only the keys in `changes` differ."""
     merged = {
         key: LITERALS[key] | value if isinstance(LITERALS[key], dict) else value for key, value in changes.items()
     }
@@ -117,7 +117,7 @@ class Crash(Exception):
 
 
 class Recorder:
-    """Keeps the curve; raises at the end of an iteration, before anything of it is saved, if told to."""
+    """Keeps the curve; can raise at the end of an iteration, before anything of it is saved."""
 
     def __init__(self, crash_at: int | None = None, crash_with: str = "reward") -> None:
         self.crash_at = crash_at
@@ -136,7 +136,7 @@ def without_clock(metrics: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class AlignRun:
-    """Calls align on the same inputs, each run in folders of its own."""
+    """Run align on the same inputs, each run in its own folders."""
 
     root: Path
     interruption: Interruption = field(default_factory=Interruption)
@@ -171,7 +171,7 @@ class AlignRun:
         broken.crash_at = None
 
     def assert_resumes(self, whole: Recorder, expected: dict[str, Any], broken: Recorder, **changes: Any) -> None:
-        """The run "broken", called again, leaves all that the run "whole" left."""
+        """Resuming the run "broken" leaves the same files as the run "whole"."""
         metrics = self("broken", broken, **changes)
         assert without_clock(metrics) == without_clock(expected)
         assert broken.points == whole.points

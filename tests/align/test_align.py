@@ -1,4 +1,4 @@
-"""The stage as a whole: it learns, resumes to the same bytes, stops where it must, publishes what loads."""
+"""The stage as a whole: it learns, resumes to the same bytes, stops on alarms, and publishes a model that loads."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(
 def test_a_signal_ends_the_run_after_its_iteration_and_nothing_is_lost(
     run_align: AlignRun, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """A real signal in the middle of iteration 3, with Lightning's own handler installed by then."""
+    """A real signal in the middle of iteration 3, after Lightning has installed its own handler."""
     whole, broken = Recorder(), Recorder()
     expected = run_align("whole", whole, num_iterations=5)
     learn = Ppo.learn
@@ -136,7 +136,7 @@ def test_hard_stop(run_align: AlignRun) -> None:
 
 
 def stop_early(run_align: AlignRun, name: str, log: Recorder | None = None) -> dict[str, Any]:
-    """With what training leaves above the KL budget, and no checkpoint of its own before the stop."""
+    """With training above the KL budget, and no checkpoint before the stop."""
     return run_align(name, log, **STOPPED, checkpoint_every=100)
 
 
@@ -182,7 +182,7 @@ def test_no_more_test_prompts_are_measured_than_asked_for(run_align: AlignRun) -
 
 def test_a_loss_that_is_not_finite_names_its_iteration(run_align: AlignRun) -> None:
     with pytest.raises(NonFiniteLossError, match=r"iteration 2 .*align.ppo.learning_rate"):
-        run_align("run", ppo={"value_learning_rate": 1e30}, num_epochs=1, minibatch_size=8)  # one step an iteration
+        run_align("run", ppo={"value_learning_rate": 1e30}, num_epochs=1, minibatch_size=8)  # one step per iteration
 
 
 def test_checkpoints_two_kept_and_plain(run_align: AlignRun) -> None:

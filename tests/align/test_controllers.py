@@ -28,7 +28,7 @@ def test_update(kl: float, expected: float) -> None:
 def test_it_holds_a_plant_on_target() -> None:
     controller = AdaptiveKl(0.01, target=4.0, horizon=200)
     for _ in range(400):
-        controller.update(kl=1 / controller.coefficient, num_replies=64)  # a policy that drifts less the more it costs
+        controller.update(kl=1 / controller.coefficient, num_replies=64)  # a policy whose drift falls with its cost
     assert 1 / controller.coefficient == pytest.approx(4.0, rel=0.01)
 
 
@@ -75,7 +75,7 @@ def test_it_holds_a_policy_that_loses_entropy_near_the_floor() -> None:
     entropy = 4.0
     for _ in range(300):
         control.update(entropy)
-        entropy += 0.2 * (1.0 + 20 * control.coefficient - entropy)  # 1.0 is where it would end without a bonus
+        entropy += 0.2 * (1.0 + 20 * control.coefficient - entropy)  # 1.0 is the length without a bonus
     assert entropy == pytest.approx(2.0, rel=0.01)
 
 

@@ -1,4 +1,4 @@
-"""What the arithmetic of PPO is reckoned from."""
+"""The terms of PPO's arithmetic."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.align.conftest import AlignRun, Recorder, align_params
 
 @pytest.mark.parametrize(("value_trunk", "num_models"), [("separate", 2), ("shared", 1)])
 def test_tokens_are_counted_for_every_model(run_align: AlignRun, value_trunk: str, num_models: int) -> None:
-    """Sampled, scored, compared with the reference, read for values; learned from by the policy and by the values."""
+    """Sampled, scored, compared with the reference, read for values; learned by policy and value model."""
     curve, params = Recorder(), align_params()
     metrics = run_align("run", curve, ppo={"value_trunk": value_trunk})
     cost = read_cost(run_align.root / "run/report")

@@ -1,4 +1,4 @@
-"""The monitor judge: sees what it was taught, knows how little it knows, may be missing."""
+"""The monitor judge: uses what it has learned, knows its uncertainty, and may be absent."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def test_the_same_replies_are_no_change() -> None:
 
 
 def test_a_judge_of_random_replies_is_seldom_sure() -> None:
-    """Where one phrase replaces another everywhere, prompts alone would often call the change certain."""
+    """If one phrase replaces another everywhere, the error over prompts alone would often call the change certain."""
     num_sure = num_sure_by_prompts = 0
     replies = [row["messages"][1] for row in MONITOR_ROWS]
     for seed in range(20):
@@ -70,7 +70,7 @@ def test_with_too_few_replies_there_is_none_and_the_log_says_why(
         caplog.clear()
         write_jsonl(tmp_path / "conversations.jsonl", rows)
         assert load_monitor(tmp_path, PARAMS) is None
-        assert "over-optimisation will go unnoticed" in caplog.text
+        assert "so over-optimization will not be detected" in caplog.text
         assert f"its {held} conversations hold {held}" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""PPO in bf16, at toy size on the CPU: what it computes, not how fast."""
+"""PPO in bf16 at toy size on the CPU: its results, not its speed."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""With a shared trunk the reward model's one pass gives rewards and what the values need."""
+"""With a shared trunk, one pass of the reward model gives the rewards and the features of the value head."""
 
 import pytest
 import torch

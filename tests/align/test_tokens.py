@@ -1,4 +1,4 @@
-"""Replies as tensors: what is said about a token does not depend on what it is batched with."""
+"""Replies as tensors: the figures of a token do not depend on its batch."""
 
 from dataclasses import replace
 

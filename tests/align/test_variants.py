@@ -28,5 +28,5 @@ def test_it_trains_and_stays_what_it_is(run_align: AlignRun, changes: dict[str, 
     assert math.isfinite(curve.points[2]["policy_loss"])
     saved = load_causal_lm(run_align.root / "run/out", torch.device("cpu"))
     assert (saved.config.position, saved.config.attention) == ("sinusoidal", "linear")
-    if "method" not in changes:  # the recurrence draws, the matrices weigh: the policy, still the reference, agrees
+    if "method" not in changes:  # sampling uses the recurrence, scoring the matrices: they agree
         assert curve.points[1]["kl"] == pytest.approx(0, abs=1e-5)

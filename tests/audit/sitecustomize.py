@@ -1,6 +1,6 @@
-"""Put first on PYTHONPATH: every process notes what it does to files below the folder it starts in.
+"""Put first on PYTHONPATH: every process logs its accesses to files below its start folder.
 
-One line an access in GROUNDUP_AUDIT_LOG, tab-separated: time, pid, role, stage, event, mode, path.
+One line per access in GROUNDUP_AUDIT_LOG, tab-separated: time, pid, role, stage, event, mode, path.
 Roles: stage, deliver, dvc, other. Modes: read, write (change or delete), list (a folder's names), make (a folder that
 may exist already); dvc also notes which command it starts (spawn), and the log says when a signal was set off (kill).
 
@@ -45,7 +45,7 @@ def role_of(arguments: list[str]) -> str:
 
 
 class Watch:
-    """Notes accesses, counts those that matter and sets the signal off."""
+    """Logs accesses, counts those that matter and triggers the signal."""
 
     def __init__(self, log: str, kill: str | None) -> None:
         self.descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -78,7 +78,7 @@ class Watch:
                 self.counts_now = True
 
     def access(self, event: str, mode: str, path: object, may_be_relative_to_fd: bool) -> None:
-        """Descriptors are left out, and names relative to one: rmtree's, which has said what it deletes."""
+        """Leaves out descriptors and names relative to one: rmtree has already logged what it deletes."""
         if isinstance(path, os.PathLike):
             path = os.fspath(path)
         if not isinstance(path, str) or (may_be_relative_to_fd and not os.path.isabs(path)):

@@ -26,7 +26,7 @@ Body = runner.Body
 
 @dataclass(frozen=True)
 class Case:
-    """A spoilt checkout and what the stage must say: "what is wrong | where | what to do"."""
+    """A spoilt checkout and the expected message of the stage: "what is wrong | where | what to do"."""
 
     name: str
     stage: str
@@ -36,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended and what it said."""
+    """The exit code and the message of a command."""
 
     code: int
     message: str
@@ -53,13 +53,13 @@ class Checkout:
     earlier_run: str
 
     def earlier(self, stage: str) -> tuple[dict[str, tuple[str, int]], dict[str, Any]]:
-        """All files but the stage's new work dir, and MLflow's earlier run."""
+        """All files except the stage's new work dir, and MLflow's earlier run."""
         names = {path.name for path in (self.root / f".work/{stage}").glob("*")} - {EARLIER}
         new = tuple(f".work/{stage}/{name}" for name in names)
         return snapshot(self.root, new), MlflowClient(self.store).get_run(self.earlier_run).to_dictionary()
 
     def new_statuses(self, stage: str) -> list[str]:
-        """How MLflow says that the stage's new runs ended."""
+        """The status of the stage's new runs in MLflow."""
         records = [path for path in (self.root / f".work/{stage}").glob("*/run.json") if path.parent.name != EARLIER]
         runs = [json.loads(path.read_text(encoding="utf-8"))["run_id"] for path in records]
         return [MlflowClient(self.store).get_run(run).info.status for run in runs]
@@ -87,7 +87,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTraine
 def checkout(
     template: Path, tmp_path: Path, session_store: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Checkout]:
-    """A copy of the template; environment, signals and modules are as before afterwards."""
+    """A copy of the template; environment, signals and modules are restored afterwards."""
     root = shutil.copytree(template, tmp_path / "checkout", symlinks=True)
     before = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -103,7 +103,7 @@ def checkout(
 
 
 def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch, body: Body | None = None) -> Outcome:
-    """run_stage in this process, with the stage's own body or another; what it logs is what a user would read."""
+    """run_stage in this process, with the stage's own body or another; its log is what a user would read."""
     deliver_here(monkeypatch)
     monkeypatch.setattr(runner, "redact_streams", lambda: None)  # pytest has put its own in their place
     monkeypatch.chdir(checkout.root)
@@ -126,12 +126,12 @@ def run_here(checkout: Checkout, stage: str, monkeypatch: pytest.MonkeyPatch, bo
 
 
 def unreached(stage: object) -> dict[str, Any]:
-    """The body of a stage that must fail before: where its imports begin."""
+    """The body of a stage that must fail earlier: it stands for the stage's imports."""
     raise AssertionError("what a stage imports was reached")
 
 
 def assert_clear(case: Case, outcome: Outcome) -> None:
-    """Exit code 1; what, where and remedy in a message that one can read."""
+    """Exit code 1, and a readable message with what, where and remedy."""
     assert "Traceback" not in outcome.message, outcome.message
     assert outcome.code == 1, outcome
     for words in case.says.split(" | "):
@@ -140,7 +140,7 @@ def assert_clear(case: Case, outcome: Outcome) -> None:
 
 
 def each_fails_clearly(cases: list[Case]) -> Callable[..., None]:
-    """A test: the stage fails clearly, all that was there stays, and MLflow says FAILED where a run had begun."""
+    """A test: the stage fails clearly, existing files stay, and MLflow has FAILED if a run had started."""
 
     @pytest.mark.parametrize("case", cases, ids=case_id)
     def test(case: Case, checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Ways to spoil a checkout, each a function of its root."""
+"""Ways to spoil a checkout; each is a function of its root."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def both(*spoils: Spoil) -> Spoil:
 
 
 def edit_params(path: str, edit: Callable[[Any, str], None]) -> Spoil:
-    """`edit` gets the mapping that holds the key, and the key."""
+    """`edit` gets the mapping with the key, and the key."""
 
     def spoil(root: Path) -> None:
         params = target = read_params(root)
@@ -80,7 +80,7 @@ def truncate(path: str, keep: float = 0.5) -> Spoil:
 
 
 def file_for_folder(path: str) -> Spoil:
-    """A file where a folder must be made: what a read-only place is like, also for root."""
+    """A file in the place of a folder, which acts like a read-only place, also for root."""
     return both(lambda root: (root / path).exists() and delete(path)(root), write(path, ""))
 
 
@@ -94,7 +94,7 @@ def rows(path: str, rows: Iterable[dict[str, Any]]) -> Spoil:
 
 
 def edit_row(path: str, **changes: Any) -> Spoil:
-    """Of a .jsonl, its first row."""
+    """The first row of a .jsonl file."""
 
     def spoil(root: Path) -> None:
         first, *others = (root / path).read_text(encoding="utf-8").splitlines()
@@ -127,12 +127,12 @@ def nan_weights(folder: str) -> Spoil:
 
 
 def files(*paths: str, yields: str = "text") -> Spoil:
-    """params.yaml reads these files of data/ and nothing else."""
+    """params.yaml reads only these files of data/."""
     return set_param("prepare.sources", [files_source("own", list(paths), yields)])
 
 
 def own(name: str, content: str | bytes, yields: str = "text") -> Spoil:
-    """One file in data/, read and nothing else."""
+    """One file in data/, the only source."""
     return both(write(f"data/{name}", content), files(name, yields=yields))
 
 
@@ -141,5 +141,5 @@ def own_rows(*rows: Any, yields: str) -> Spoil:
 
 
 def package(content: Any, **changes: Any) -> Spoil:
-    """params.yaml reads a package of this content, its sha256 pinned, and nothing else."""
+    """params.yaml reads only a package with this content and its sha256."""
     return lambda root: set_param("prepare.sources", [add_package(root / "site", "talk", content) | changes])(root)

@@ -35,9 +35,9 @@ def command(line: str, name: str, spoil: Any, says: str) -> Case:
 
 CASES = [
     command("chat", "no model", delete("artifacts/aligned"),
-            "there is no model in | artifacts/aligned | raise one with `dvc repro`"),
+            "there is no model in | artifacts/aligned | train one with `dvc repro`"),
     command("chat --model none", "no such model", bool,
-            "there is no model | 'none' | choose base, sft, aligned, champion"),
+            "unknown model | 'none' | choose base, sft, aligned, champion"),
     command("chat --model sft", "an empty folder", an_empty_folder("artifacts/sft"),
             "there is no model in | artifacts/sft | `dvc repro`"),
     command("chat", "a file for a folder", file_for_folder("artifacts/aligned"),
@@ -51,11 +51,11 @@ CASES = [
             f"tokenizer.json is missing | artifacts/aligned | {FORCE}"),
     command("chat", "a config cut off", truncate("artifacts/aligned/config.json"),
             f"config.json cannot be read | artifacts/aligned | {FORCE}"),
-    command("chat --model reward", "a reward model", bool, "there is no model | 'reward' | choose base, sft, aligned"),
-    command("chat --model ../sft", "a path", bool, "there is no model | '../sft' | choose base, sft, aligned"),
-    command("chat --decode magic", "no such decoding", bool, "no decoding | 'magic' | choose greedy, sample, beam"),
+    command("chat --model reward", "a reward model", bool, "unknown model | 'reward' | choose base, sft, aligned"),
+    command("chat --model ../sft", "a path", bool, "unknown model | '../sft' | choose base, sft, aligned"),
+    command("chat --decode magic", "no such decoding", bool, "unknown decoding method | 'magic' | choose greedy"),
     command("chat --decode tree", "no reward model", delete("artifacts/reward"),
-            "there is none in | artifacts/reward | choose greedy, sample or beam"),
+            "has none | artifacts/reward | choose greedy, sample or beam"),
     command("chat --decode tree", "NaN in the reward model", nan_weights("artifacts/reward"),
             f"are not finite | artifacts/reward | {FORCE}"),
     command("chat", "no params", delete("params.yaml"), "is missing | params.yaml | restore it with `git checkout"),
@@ -86,7 +86,7 @@ CASES = [
     command("report", "a curve of words", write("metrics/sft.csv", "step,loss\n1,high\n"),
             f"'1,high' | metrics/sft.csv, line 2 | {AGAIN}"),
     command("report", "figures of another version", write("artifacts/reports/evaluate/page.json", "{}"),
-            "is not what this version of evaluate writes | artifacts/reports/evaluate/page.json | "
+            "does not match this version of evaluate | artifacts/reports/evaluate/page.json | "
             "`dvc repro evaluate`"),
     command("report", "nothing made", delete("artifacts/reports"),
             "there is nothing to report yet | report | `dvc repro`"),
@@ -111,7 +111,7 @@ def test_it_is_said_and_nothing_changes(case: Case, checkout: Checkout, monkeypa
 
 
 def test_lineage_of_another_machine(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that this store has never seen, and a record without its fingerprint."""
+    """Runs that this store does not have, and a record without its fingerprint."""
     record = json.loads((checkout.root / "metrics/reward.json").read_text(encoding="utf-8"))
     del record["fingerprint"]
     (checkout.root / "metrics/reward.json").write_text(json.dumps(record), encoding="utf-8")

@@ -76,7 +76,7 @@ CASES = [
     for case in (
         damaged(stage, folder, "weights cut off", truncate(f"artifacts/{folder}/{WEIGHTS}"), "damaged or incomplete"),
         damaged(stage, folder, "NaN weights", nan_weights(f"artifacts/{folder}"), "weights are not finite"),
-        damaged(stage, folder, "tokenizer of another run", grow_vocabulary(folder), "they come from two runs"),
+        damaged(stage, folder, "tokenizer of another run", grow_vocabulary(folder), "they are of different runs"),
     )
 ]
 CASES += [
@@ -93,7 +93,7 @@ CASES += [
     damaged("sft", "base", "config of another size", edit_json(f"artifacts/base/{CONFIG}", hidden_size=64),
             "missing or have another shape"),
     damaged("sft", "base", "config of another vocabulary", edit_json(f"artifacts/base/{CONFIG}", vocab_size=999),
-            "they come from two runs"),
+            "they are of different runs"),
     damaged("sft", "base", "no generation config", delete("artifacts/base/generation_config.json"),
             "it has no generation_config.json"),
     damaged("sft", "base", "wrong architecture", edit_json(f"artifacts/base/{CONFIG}", architectures=["BertModel"]),
@@ -103,7 +103,7 @@ CASES += [
     damaged("sft", "base", "no tokenizer", delete(f"artifacts/base/{TOKENIZER}"), "tokenizer.json is missing"),
     damaged("sft", "base", "tokenizer cut off", truncate(f"artifacts/base/{TOKENIZER}"), "the tokenizer in"),
     damaged("sft", "base", "tokenizer without roles", replace(f"artifacts/base/{TOKENIZER}", "<|user|>", "<|human|>"),
-            "they come from two runs"),
+            "they are of different runs"),
     Case("sft, base, config cut off", "sft", truncate(f"artifacts/base/{CONFIG}"),
          f"not valid JSON | artifacts/base/{CONFIG} | `dvc repro` writes it again"),
     Case("sft, base, config a list", "sft", write(f"artifacts/base/{CONFIG}", "[]"),
@@ -125,9 +125,9 @@ CASES += [
             "manifest.json cannot be read"),
     damaged("pretrain", "shards", "a shard missing", delete("artifacts/shards/00000.bin"), "00000.bin missing"),
     damaged("pretrain", "shards", "a shard cut off", truncate("artifacts/shards/00000.bin"),
-            "00000.bin missing or not of the size"),
+            "00000.bin missing or of another size"),
     damaged("pretrain", "shards", "an index cut off", truncate("artifacts/shards/00000.idx"),
-            "00000.idx missing or not of the size"),
+            "00000.idx missing or of another size"),
     Case("pretrain, shards of another tokenizer", "pretrain",
          lambda root: (p := (root / "artifacts/shards/00000.bin")).write_bytes(b"\xff\xff" + p.read_bytes()[2:]),
          "token 65535 | artifacts/shards | `dvc repro tokenizer`"),

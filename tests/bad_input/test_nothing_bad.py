@@ -1,4 +1,4 @@
-"""The unspoilt checkout: every stage succeeds in it, so each case fails for its own reason."""
+"""The unspoilt checkout: every stage succeeds in it, so that each case fails only for its own reason."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""params.yaml that cannot be used: said before a stage imports what it needs, and nothing at all is touched."""
+"""An unusable params.yaml is reported before a stage imports its libraries, and no file changes."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ HEADS, HEAD_PAIRS = "model.scratch.num_heads", "model.scratch.num_kv_heads"
 
 
 def wrong(path: str, value: Any, what: str, remedy: str = CHANGE, where: str = "") -> Case:
-    """A value of the wrong kind; the message must name its place."""
+    """A value of the wrong kind; the message must name its key."""
     return Case(f"{path} is {value!r:.30}", "prepare", set_param(path, value), f"{what} | {where or path}: | {remedy}")
 
 
 def contradiction(path: str, value: Any, says: str) -> Case:
-    """A value that is fine alone."""
+    """A value that is valid alone."""
     return Case(f"{path} {value!r:.30} contradicts", "align", set_param(path, value), says)
 
 
@@ -85,7 +85,7 @@ CASES = [
     wrong("runtime.precision", "fp16", "'fp16'", "'fp32' or 'bf16'"),
     wrong("align.rewards", [], "at least 1 item"),
     wrong("align.rewards.1.kind", "rouge", "'rouge'", "'reward_model', 'length'"),
-    wrong("align.rewards.1.kind", "repetition", "repetition stands more than once", where="align.rewards"),
+    wrong("align.rewards.1.kind", "repetition", "repetition appears more than once", where="align.rewards"),
     wrong("align.rewards.1.weight", -1.0, "greater than or equal to 0", where="align.rewards.1.length.weight"),
     wrong("align.rewards.0.pessimism", None, "nothing", "write a number", "align.rewards.0.reward_model.pessimism"),
     wrong("align.lora", {**LORA, "dropout": 0.1}, "dropout must be 0"),
@@ -158,7 +158,7 @@ def test_it_is_said_before_anything_is_touched(
 
 
 def test_all_problems_at_once(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values, keys and contradictions of several sections; a contradiction needs values that are fine alone."""
+    """Values, keys and contradictions of several sections; a contradiction needs values that are valid alone."""
     for spoil in (set_param("sft.max_length", 999), set_param("align.minibatch_size", 3)):
         spoil(checkout.root)
     outcome = run_here(checkout, "prepare", monkeypatch, unreached)
@@ -173,6 +173,6 @@ def test_all_problems_at_once(checkout: Checkout, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4"])
 def test_scientific_notation_is_a_number(checkout: Checkout, number: str) -> None:
-    """In YAML 1.1 the first two are text; DVC and groundup read YAML 1.2."""
+    """In YAML 1.1 the first two are text; DVC and groundup use YAML 1.2."""
     replace(P, "kl_coefficient: 0.1", f"kl_coefficient: {number}")(checkout.root)
     assert load_params(checkout.root / P).align.ppo.kl_coefficient == 1e-4

@@ -1,4 +1,4 @@
-"""Under `dvc repro`, which deletes outs and metrics before it runs a stage: what the error names brings them back."""
+"""Under `dvc repro`, which deletes outs and metrics before it runs a stage: the commands in the error restore them."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.smoke_run import environment
 
 
 def call(root: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """A shell command, the environment's python and dvc first."""
+    """A shell command, with the environment's python and dvc first on PATH."""
     env = environment(**GIT_IDENTITY, PYTHONPATH=f"{root}/site{os.pathsep}{root}/src")
     return subprocess.run(command, shell=True, cwd=root, env=env, capture_output=True, text=True, timeout=120)
 
@@ -30,7 +30,7 @@ def must(root: Path, command: str) -> None:
 def repository(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as a git repository whose outputs DVC has recorded."""
     root = shutil.copytree(template, tmp_path_factory.mktemp("repository") / "checkout", symlinks=True)
-    for name in ("src", "stages"):  # DVC follows no links
+    for name in ("src", "stages"):  # DVC does not follow links
         (root / name).unlink()
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     delete("dvc.lock")(root)
@@ -46,7 +46,7 @@ def outputs(root: Path) -> dict[str, str]:
 
 
 def commands_in(message: str) -> list[str]:
-    """What stands between backticks and is a command that restores."""
+    """The commands between backticks that restore files."""
     return [found for found in re.findall(r"`([^`]+)`", message) if found.startswith(("dvc checkout", "git checkout"))]
 
 
@@ -77,7 +77,7 @@ def test_the_named_commands_bring_outputs_and_metrics_back(
 
 
 def test_the_named_command_repairs_a_damaged_model(repository: Path) -> None:
-    """Without --force DVC leaves a changed file as it is."""
+    """Without --force, DVC keeps a changed file."""
     before = outputs(repository)
     truncate("artifacts/aligned/model.safetensors")(repository)
     result = call(repository, f"{sys.executable} -m groundup.app.cli.main chat")

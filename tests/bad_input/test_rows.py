@@ -1,4 +1,4 @@
-"""Files that prepare cannot read, rows that do not fit, and sources of which nothing is left."""
+"""Files that prepare cannot read, rows that do not fit, and sources without usable rows."""
 
 import gzip
 import json
@@ -18,18 +18,18 @@ pytestmark = pytest.mark.tried("bad input", "data")
 
 RUSSIAN = "\u0424\u0438\u043b\u043e\u0441\u043e\u0444\u0438\u044f"
 CASES = [
-    prepare("an empty .txt", own("a.txt", ""), "there is no row | source own | put data there"),
-    prepare("an empty .jsonl", own("a.jsonl", ""), "there is no row | data/a.jsonl | put data there"),
+    prepare("an empty .txt", own("a.txt", ""), "has no rows | source own | put data there"),
+    prepare("an empty .jsonl", own("a.jsonl", ""), "has no rows | data/a.jsonl | put data there"),
     prepare("only blank lines", own("a.txt", "\n \n\t\n"),
-            "no document is left | 1 empty | add text to prepare.sources"),
+            "no document remains | 1 empty | add text to prepare.sources"),
     prepare("too short documents", own_rows({"text": "Hi."}, {"text": "Yo."}, yields="text"),
-            "no document is left | 2 too_short | prepare.clean"),
+            "no document remains | 2 too_short | prepare.clean"),
     prepare("one document again and again", own_rows(*[{"id": i, "text": SENTENCE} for i in range(50)], yields="text"),
-            "no document is left | 49 exact_duplicate | add text to prepare.sources"),
+            "no document remains | 49 exact_duplicate | add text to prepare.sources"),
     prepare("another language", both(
         own_rows(*[{"text": f"{i} {RUSSIAN} " * 30} for i in range(9)], yields="text"),
         set_params({"prepare.clean.min_language_probability": 0.3, "prepare.clean.max_repeated_ngram_fraction": 1.0}),
-    ), "no document is left | 9 language | prepare.clean"),
+    ), "no document remains | 9 language | prepare.clean"),
     prepare("Latin-1", own("a.txt", "gr\u00fc\u00dfe".encode("latin-1")), "is not UTF-8 | data/a.txt | convert it"),
     prepare("UTF-16", own("a.txt", "hello".encode("utf-16")),
             "is UTF-16, not UTF-8 | data/a.txt | `iconv -f UTF-16 -t UTF-8"),
@@ -66,7 +66,7 @@ CASES = [
     prepare("only preferences",
             own_rows(*[{"id": i, "prompt": f"question {i}", "chosen": "yes", "rejected": "no"} for i in range(20)],
                      yields="preferences"),
-            "no document is left | to train on | add text to prepare.sources"),
+            "no document remains | for training | add text to prepare.sources"),
 ]  # fmt: skip
 
 test_it_is_said_and_nothing_is_lost = each_fails_clearly(CASES)

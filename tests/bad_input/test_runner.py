@@ -35,7 +35,7 @@ AGAIN = "delete it, then `dvc repro` writes it again"
 
 
 def lock(content: str) -> Spoil:
-    """A dvc.lock, and a finished result of which it would say whether DVC has it."""
+    """A dvc.lock, and a finished result whose state it records."""
     finished = write(f".work/tokenizer/{EARLIER}/finished.json", '{"md5s": {"a": "b"}, "metrics": {}}')
     return both(write("dvc.lock", content), finished)
 
@@ -83,7 +83,7 @@ EARLY = [
     Case("a folder for a metrics file", "tokenizer", an_empty_folder("metrics/prepare.json"),
          "is a folder | metrics/prepare.json | remove it"),
     Case("a file for .work", "tokenizer", file_for_folder(".work"),
-         "Not a directory | .work/tokenizer | in the place of a folder"),
+         "Not a directory | .work/tokenizer | has the name of a folder"),
 ]  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_a_stage_started_from_another_folder(checkout: Checkout) -> None:
 
 
 def test_the_groundup_of_another_checkout(checkout: Checkout) -> None:
-    """As with an editable install of another clone, when stages is another clone's too."""
+    """As with an editable install of another clone, if stages belongs to that clone too."""
     (checkout.root / "src").unlink()
     shutil.copytree(ROOT / "src", checkout.root / "src", ignore=shutil.ignore_patterns("__pycache__"))
     says = f"groundup comes from | {ROOT / 'src/groundup'} | `python -m stages.NAME`"
@@ -153,7 +153,7 @@ def test_a_work_dir_that_another_process_holds(checkout: Checkout, monkeypatch: 
 def test_what_a_stage_can_do_without(
     checkout: Checkout, name: str, spoil: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checkout is no git repository either."""
+    """The checkout is not a git repository."""
     spoil(checkout.root)
     outcome = run_here(checkout, "tokenizer", monkeypatch)
     assert outcome.code == 0, outcome.message

@@ -1,4 +1,4 @@
-"""Sources that prepare cannot read, or of which nothing is left."""
+"""Sources that prepare cannot read, or without usable rows."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ def rated(rating: Any) -> Spoil:
 CASES = [
     prepare("no such file", files("none.txt"), "matches no file | none.txt | put the files there"),
     prepare("a path above data", files("../params.yaml"),
-            "leads out of data/ | ../params.yaml | copy the files there"),
-    prepare("an absolute path", files("/etc/hosts"), "leads out of data/ | /etc/hosts | copy the files there"),
+            "is outside data/ | ../params.yaml | copy the files there"),
+    prepare("an absolute path", files("/etc/hosts"), "is outside data/ | /etc/hosts | copy the files there"),
     prepare("a link out of data", link_outside, "is a link out of data/ | link.txt | copy the file instead"),
     prepare("a PDF", own("a.pdf", b"%PDF-1.4"), "this kind of file cannot be read | a.pdf | use .txt, .md or .jsonl"),
     prepare("chats from a .txt", own("a.txt", "hello", "chats"),

@@ -82,11 +82,11 @@ CASES = [
          f"lacks kind | artifacts/data/preferences/train.jsonl, line 1 | {FORCE}"),
     Case("a pair of an unknown kind", "reward",
          rows(data("preferences/val.jsonl"), [preference("a") | {"kind": "guess"}]),
-         f"kind 'guess' is none of rating, given, relevance | artifacts/data/preferences/val.jsonl, line 1 | {FORCE}"),
+         f"kind 'guess' is not one of rating, given | artifacts/data/preferences/val.jsonl, line 1 | {FORCE}"),
     Case("relevance pairs alone, which are left out", "reward", both(
         rows(data("preferences/train.jsonl"), [preference("a") | {"kind": "relevance"}] * 8),
         set_params({"reward.relevance_weight": 0.0, "reward.sampled.weight": 0.0}),
-    ), "no training pairs but relevance pairs | reward.relevance_weight is 0 | raise it"),
+    ), "all training pairs are relevance pairs | reward.relevance_weight is 0 | raise it"),
     Case("no prompt short enough", "align", set_param("align.rollout.max_prompt_tokens", 2),
          "none of its 8 prompts has at most 2 tokens | train.jsonl | raise align.rollout.max_prompt_tokens"),
     Case("no prompts", "align", rows(data("prompts/val.jsonl"), []),

@@ -52,7 +52,7 @@ test_it_is_said_and_nothing_is_lost = each_fails_clearly(CASES)
 def test_replies_of_no_words_are_no_failure(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Any
 ) -> None:
-    """A policy that always ends its turn at once is measured as such."""
+    """A policy that always ends its turn at once is measured correctly."""
     end = tiny_tokenizer.eos_token_id
     monkeypatch.setattr(
         "groundup.core.model.generation.sample_tokens", lambda shares, uniforms: torch.full((len(shares),), end)

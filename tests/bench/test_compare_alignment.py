@@ -1,4 +1,4 @@
-"""The comparison: finished cells are kept, others refused, the page follows from the JSON alone."""
+"""The comparison: finished cells are kept, foreign ones refused, and the page follows from the JSON alone."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a benchmark uses of groundup is still there: they run seldom."""
+"""The parts of groundup that benchmarks use still exist, since benchmarks run rarely."""
 
 import importlib
 

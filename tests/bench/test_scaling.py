@@ -1,4 +1,4 @@
-"""The scaling study: the fit finds a law that is known, sizes take the same compute."""
+"""The scaling study: the fit recovers a known law, and all sizes use the same compute."""
 
 import numpy as np
 import pytest

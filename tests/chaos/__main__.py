@@ -75,7 +75,7 @@ def totals(outcomes: list[Outcome]) -> dict[str, int | float]:
 
 
 def changed_since(run: SmokeRun) -> list[str]:
-    """What now differs of the code and the params that the uninterrupted run was made with."""
+    """Differences of code and params from those of the uninterrupted run."""
     then = run.before(STAGES[0])
     paths = {"dvc.yaml"} | {
         path.relative_to(root).as_posix()

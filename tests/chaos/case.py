@@ -1,4 +1,4 @@
-"""One kill: run the stage until it strikes, run the same `dvc repro` again, compare."""
+"""One kill: run the stage until the kill, run the same `dvc repro` again, compare."""
 
 import os
 import subprocess
@@ -32,15 +32,15 @@ from tests.smoke_run import SmokeRun, audit, environment
 
 DVC_SECONDS = 300
 MAX_TRIES = 4
-END_SECONDS = 30  # for processes that are left over
-NOTICE_SECONDS = 15  # for a stage to notice that its dvc is gone, to write a checkpoint and to tell MLflow
-# DVC writes this file in place; after a kill in that instant it says what is wrong, not what helps.
+END_SECONDS = 30  # for leftover processes
+NOTICE_SECONDS = 15  # for a stage to notice that its dvc has ended, to write a checkpoint and to notify MLflow
+# DVC writes this file in place; after a kill at that instant, its error says what is wrong but not the remedy.
 TORN_LOCK = "Unable to read RWLock-file"
 
 
 @dataclass
 class Outcome:
-    """What became of one kill. Steps and seconds are work that had to be done again; None where there are no steps."""
+    """The outcome of one kill. Steps and seconds are repeated work; None if there are no steps."""
 
     stage: str
     window: str
@@ -72,7 +72,7 @@ class Outcome:
 
 
 class Case:
-    """A kill in the checkout of `run`, which is put back to the moment before the stage."""
+    """A kill in the checkout of `run`, which is restored to the moment before the stage."""
 
     def __init__(self, run: SmokeRun, kill: Kill, wanted_history: dict[str, Any]) -> None:
         self.run, self.kill, self.root = run, kill, run.root
@@ -124,7 +124,7 @@ class Case:
         outcome.problems += files + history
 
     def _repro(self, **extra: str) -> int:
-        """In a session of its own, so that a signal to dvc's process group reaches dvc and the stage only."""
+        """In its own session, so that a signal to dvc's process group reaches only dvc and the stage."""
         command = [sys.executable, "-m", "dvc", "repro", self.kill.stage]
         env = environment(**audit(self.log), **extra)
         with self.output.open("a", encoding="utf-8") as output:
@@ -144,7 +144,7 @@ class Case:
         return " | ".join(self._all_output().splitlines()[-6:])[-700:]
 
     def _check_end(self, died: float) -> None:
-        """A stage that is asked to end, or whose dvc is gone, says so: by its exit status, and in MLflow."""
+        """A stage that is asked to end, or whose dvc has ended, reports it by its exit status and in MLflow."""
         problems, signal = self.outcome.problems, self.kill.signal
         dvc_died = (signal, self.kill.target) == (SIGTERM, "group")  # without a word on the stage's exit status
         if signal != SIGKILL and not dvc_died and f"exited with {128 + signal}" not in self._all_output():
@@ -161,7 +161,7 @@ class Case:
     def _measure(
         self, killed: list[Event], kill: Event, resumed: list[Event], before: list[tuple[int, float]]
     ) -> None:
-        """What was done twice, and whether it was more than the kill excuses."""
+        """The repeated work, and whether it exceeds what the kill explains."""
         stage, outcome = self.kill.stage, self.outcome
         outcome.trained_again = trained(resumed, stage)
         if self.kill.window in ("publish", "commit") and outcome.trained_again:
@@ -181,7 +181,7 @@ class Case:
 
 
 def wait_for_end(events: list[Event], roles: tuple[str, ...], seconds: float) -> bool:
-    """Wait for the processes of the log, then kill them; whether that was needed."""
+    """Wait for the processes of the log, then kill them; returns whether that was needed."""
     end = time.monotonic() + seconds
     pids = {event.pid for event in events if event.role in roles}
     while alive := [pid for pid in pids if is_running(pid)]:
@@ -201,7 +201,7 @@ def is_running(pid: int) -> bool:
 
 
 def strike(run: SmokeRun, kill: Kill, wanted_history: dict[str, Any]) -> Outcome:
-    """Play the kill; on a machine that is faster than it was in the uninterrupted run, again and earlier."""
+    """Run the kill; if the machine is faster than in the uninterrupted run, again with an earlier kill."""
     for _ in range(MAX_TRIES):
         outcome = Case(run, kill, wanted_history).play()
         if outcome.killed:

@@ -1,4 +1,4 @@
-"""What differs between a run that was killed and resumed and one that was not."""
+"""Differences between a run that was killed and resumed, and one that was not."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ MAX_SHOWN = 3  # entries of a history that differ
 
 
 def differing_files(root: Path, whole: Path, before: Path, spec: StageSpec) -> list[str]:
-    """Every file of artifacts/ and metrics/ against the uninterrupted run, and what dvc.lock says of the stage."""
+    """Every file of artifacts/ and metrics/ against the uninterrupted run, and the stage's entry in dvc.lock."""
     wanted = published(before, ("artifacts", "metrics")) | published(whole, (*spec.outs, *spec.metrics, *spec.plots))
     found = published(root, ("artifacts", "metrics"))
     problems = [f"{path} is missing" for path in sorted(wanted.keys() - found.keys())]
@@ -41,7 +41,7 @@ def published(root: Path, paths: tuple[str, ...]) -> dict[str, Path]:
 
 
 def first_difference(one: Path, two: Path) -> str:
-    """Where to look: the first line, or the number of bytes."""
+    """The first differing line, or the number of bytes."""
     try:
         lines = zip(one.read_text("utf-8").splitlines(), two.read_text("utf-8").splitlines(), strict=False)
     except UnicodeDecodeError:
@@ -70,14 +70,14 @@ class Store:
         return list(client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'"))
 
     def contents(self, run: Run) -> dict[str, Any]:
-        """What must be the same in every run of these inputs; of what a clock measured, only the steps."""
+        """The parts that must be the same in every run of these inputs; of timed values, only the steps."""
         client = MlflowClient(self.uri)
         found: dict[str, Any] = {"status": run.info.status, "params": dict(run.data.params)}
         for key in run.data.metrics:
             points = sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
             measured = key.endswith(OF_THIS_MACHINE)
             found[f"metric {key}"] = [(step, None if measured else value) for step, value in points]
-        ids = ("model.", "mlflow.", "spool", "parent.")  # drawn again in every run
+        ids = ("model.", "mlflow.", "spool", "parent.")  # random in every run
         found["tags"] = {key: value for key, value in run.data.tags.items() if not key.startswith(ids)}
         found["datasets"] = sorted((d.dataset.name, d.dataset.digest) for d in run.inputs.dataset_inputs)
         found["input models"] = sorted(model.model_id for model in run.inputs.model_inputs)
@@ -93,14 +93,14 @@ class Store:
 
 
 def histories(run: SmokeRun) -> dict[str, dict[str, Any]]:
-    """What MLflow holds of each stage after the uninterrupted run; from `root`, since the store names paths."""
+    """MLflow's records of each stage after the uninterrupted run; from `root`, since the store holds paths."""
     run.restore(run.after)
     store = Store(run.root)
     return {stage: store.contents(store.runs(stage)[0]) for stage in STAGES}
 
 
 def runs_now(root: Path, stage: str) -> dict[str, str]:
-    """run id -> status, straight from the file: an MLflow client would change a store that is just being made."""
+    """run id -> status, read from the file: an MLflow client would change a store that is being created."""
     path = root / "mlflow/mlflow.db"
     if not path.exists():
         return {}
@@ -114,7 +114,7 @@ def runs_now(root: Path, stage: str) -> dict[str, str]:
 
 
 def differing_history(root: Path, spec: StageSpec, wanted: dict[str, Any], runs_before: Iterable[str]) -> list[str]:
-    """The run of the stage in MLflow, which must be one, the one of before the resume, and whole."""
+    """The run of the stage in MLflow: exactly one, the same as before the resume, and complete."""
     store = Store(root)
     runs = store.runs(spec.name)
     if len(runs) != 1:
@@ -133,7 +133,7 @@ def differing_history(root: Path, spec: StageSpec, wanted: dict[str, Any], runs_
 
 
 def shown(found: Any, wanted: Any) -> str:
-    """Both values, only what differs of a list."""
+    """Both values; of lists, only the differences."""
     if isinstance(found, list) and isinstance(wanted, list):
         extra = [item for item in found if found.count(item) > wanted.count(item)]
         lacking = [item for item in wanted if wanted.count(item) > found.count(item)]

@@ -1,4 +1,4 @@
-"""What the audit log says: which file accesses a stage makes, in which order and when."""
+"""The audit log: which file accesses a stage makes, in which order and when."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Event:
 
 
 class Instant(NamedTuple):
-    """`delay` seconds at most after the `number`th counted access of a process of `role`."""
+    """At most `delay` seconds after the `number`th counted access of a process of `role`."""
 
     role: str
     number: int
@@ -46,7 +46,7 @@ def of_stage(events: list[Event], stage: str) -> list[Event]:
 
 
 def of_commit(events: list[Event], stage: str) -> list[Event]:
-    """What dvc does after it has started the stage, up to the end or to the next stage it starts."""
+    """What dvc does after it has started the stage, until the end or the next stage."""
     found: list[Event] = []
     pid = None
     for event in events:
@@ -62,7 +62,7 @@ def is_counted(event: Event) -> bool:
 
 
 def windows(events: list[Event], stage: str) -> dict[str, list[Instant]]:
-    """The instants at which a kill may strike, by what the stage is doing; a stage may lack some.
+    """The instants at which a kill may happen, by the activity of the stage; a stage may lack some.
 
     training: from the end of the imports to the last export, whatever happens in it; checkpoint: changes in the part
     of the work dir that is the stage's own; export: to the first published file; publish: to the end; commit: dvc's.

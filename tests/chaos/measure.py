@@ -1,4 +1,4 @@
-"""What a kill cost, read from the audit log, the work dir and the uninterrupted run."""
+"""The cost of a kill, from the audit log, the work dir and the uninterrupted run."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ def kill_event(events: list[Event]) -> Event | None:
 
 
 def instant(events: list[Event], kill: Event) -> str:
-    """`0.012 s after .work/*/scratch/x`: the access at which the clock was started."""
+    """`0.012 s after .work/*/scratch/x`: the access that started the clock."""
     access = [event for event in events[: events.index(kill)] if event.pid == kill.pid and is_counted(event)][-1]
     delay = float(kill.path.split()[0])
     path = re.sub(r"^\.work/[a-z]+/[0-9a-f]{16}", ".work/*", access.path)
@@ -45,7 +45,7 @@ def seconds_lost(events: list[Event], kill: Event, stage: str, went_on_at: float
 
 
 def trained(events: list[Event], stage: str) -> bool:
-    """Whether the stage made its outs, which comes after the training; the curve is written whenever it publishes."""
+    """Whether the stage wrote its outs, after training; the curve is written on every publish."""
     export = re.compile(rf"\.work/{stage}/[^/]+/export/artifacts/")
     return any(
         event.event == "open" and event.mode == "write" and export.match(event.path)
@@ -54,7 +54,7 @@ def trained(events: list[Event], stage: str) -> bool:
 
 
 def points(root: Path, stage: str) -> list[tuple[int, float]]:
-    """(step, time) of the points that the stage has written for MLflow, in the order of writing."""
+    """(step, time) of the points that the stage has written for MLflow, in order of writing."""
     spools = (root / ".work" / stage).glob("*/spool.jsonl")
     lines = [line for path in spools for line in path.read_bytes().splitlines(keepends=True)]
     events = [json.loads(line) for line in lines if line.endswith(b"\n")]
@@ -62,7 +62,7 @@ def points(root: Path, stage: str) -> list[tuple[int, float]]:
 
 
 def went_on_from(whole: list[int], before: list[int], after: list[int]) -> int:
-    """The last step that was not done again; 0: none. `whole`: the steps that an uninterrupted run logs."""
+    """The last step that was not repeated; 0: none. `whole`: the steps that an uninterrupted run logs."""
     if not after:
         return max(before, default=0)
     return max((step for step in whole if step < after[0]), default=0)
@@ -77,13 +77,13 @@ def curve_steps(root: Path, stage: str) -> list[int]:
 
 
 def checkpoint_interval(params: Params, stage: str) -> int | None:
-    """Steps (align: iterations); None for a stage that has none."""
+    """Steps (align: iterations); None for a stage without steps."""
     interval: int | None = params.model_dump()[stage].get("checkpoint_every")
     return interval
 
 
 def allowed_steps(params: Params, kill: Kill) -> int:
-    """Steps that may be done again: a stage that is asked to end saves first."""
+    """Steps that may be repeated: a stage that is asked to end saves first."""
     of_stage = params.model_dump()[kill.stage]
     if kill.signal != SIGKILL:
         return of_stage["log_every"] - 1 if kill.stage in ("sft", "reward") else 0

@@ -1,4 +1,4 @@
-"""Which kills: drawn from a seed over the instants of an uninterrupted run."""
+"""The plan of kills: drawn from a seed over the instants of an uninterrupted run."""
 
 import random
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 from tests.chaos.events import Instant
 
 TRAINED = ("pretrain", "sft", "reward", "align")
-# Tries a stage: the window, and how many. 8 with SIGKILL for each of the seven stages make 56.
+# Kills per stage: the window, and their number. 8 with SIGKILL for each of the seven stages make 56.
 KILLS = {"training": 2, "checkpoint": 2, "export": 1, "publish": 1, "commit": 2}
 BURST_SECONDS = 0.05  # a longer gap after a change is work, not writing
 
@@ -55,7 +55,7 @@ def draw(
     signal: int = SIGKILL,
     target: str = "self",
 ) -> Kill:
-    """Training: uniform in time. Elsewhere half of them at an access, before it has an effect, half between accesses.
+    """Training: uniform in time. Elsewhere half of them at an access, before its effect, and half between accesses.
 
     A stage that keeps no checkpoints gets another kill in training.
     """

@@ -1,4 +1,4 @@
-"""The short version of `make test-chaos`: one cheap kill for each thing that can go wrong."""
+"""The short version of `make test-chaos`: one cheap kill for each kind of failure."""
 
 import random
 from typing import Any

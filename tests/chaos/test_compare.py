@@ -1,4 +1,4 @@
-"""A comparison that finds nothing proves nothing unless it finds what is planted."""
+"""A comparison that finds nothing proves nothing unless it finds planted differences."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where a kill may strike is read from a log; the log here is written by hand."""
+"""The instants of kills are read from a log, which is written by hand here."""
 
 import random
 import subprocess

@@ -1,4 +1,4 @@
-"""Who imports whom in src/groundup, by the syntax tree; imports inside functions count."""
+"""Imports within src/groundup, from the syntax tree; imports inside functions count."""
 
 import ast
 from pathlib import Path
@@ -42,7 +42,7 @@ def imported_files(path: Path, src: Path = SRC) -> set[Path]:
 
 
 def reached_files(script: Path, src: Path = SRC) -> set[Path]:
-    """All that an import of the script runs, the script left out."""
+    """All files that an import of the script runs, without the script."""
     found: set[Path] = set()
     queue = [script]
     while queue:
@@ -53,20 +53,20 @@ def reached_files(script: Path, src: Path = SRC) -> set[Path]:
 
 
 def folder_of(path: Path, src: Path = SRC) -> str:
-    """The unit that dvc.yaml and the rules of import know: a stage, runner, app, or a folder of core."""
+    """The unit for dvc.yaml and the import rules: a stage, runner, app, or a folder of core."""
     parts = path.relative_to(src / "groundup").parts
     return "/".join(parts[:2]) if parts[0] == "core" and len(parts) > 2 else parts[0]
 
 
 def may_import(importer: str, imported: str) -> bool:
-    """The rule of the house for two folders."""
+    """Whether one folder may import another."""
     if importer == imported or importer == "app" or imported in ("runner", "__init__.py"):
         return True
     return imported.startswith("core/") and importer != "runner"
 
 
 def cycle(graph: dict[str, set[str]]) -> list[str]:
-    """The nodes of one cycle in their order; empty if there is none."""
+    """The nodes of one cycle in order; empty without a cycle."""
     done: set[str] = set()
 
     def visit(node: str, path: list[str]) -> list[str]:

@@ -1,11 +1,11 @@
-"""Which metrics docs/metrics.md names for a stage."""
+"""The metrics that docs/metrics.md names for a stage."""
 
 import re
 
 from tests.contract.imports import ROOT
 
 PAGE = ROOT / "docs/metrics.md"
-# evaluate has one group of figures for each, and for each baseline.
+# evaluate has a group of figures for each of these and for each baseline.
 MODELS = ("base", "sft", "aligned", "untrained", "unigram", "ngram")
 INTERVAL = re.compile(r"_ci_(low|high)$")
 
@@ -26,18 +26,18 @@ def is_pattern(name: str) -> bool:
 
 
 def unnamed(stage: str, metrics: set[str]) -> set[str]:
-    """Those of the metrics that the page does not name; an interval goes with its figure."""
+    """The metrics that the page does not name; an interval belongs to its figure."""
     patterns = [re.sub(r"<\w+>|\\\*", ".+", re.escape(name)) for name in names_on_page(stage)]
     return {name for name in metrics if not any(re.fullmatch(pattern, INTERVAL.sub("", name)) for pattern in patterns)}
 
 
 def unreported(stage: str, metrics: set[str]) -> set[str]:
-    """Names on the page that are in none of the metrics; patterns may fit nothing."""
+    """Names on the page that no metric has; patterns may match nothing."""
     return {name for name in names_on_page(stage) if not is_pattern(name)} - metrics
 
 
 def metric_names(record: dict, columns: list[str]) -> set[str]:
-    """Keys of a metrics file, those of each model inside the model's group, and the columns of the curve."""
+    """Keys of a metrics file, keys of each model inside its group, and the columns of the curve."""
     groups = [record[model] for model in MODELS if isinstance(record.get(model), dict)]
     flat = {key for key, value in record.items() if not any(value is group for group in groups)}
     return flat.union(*groups, columns) - {"step"}

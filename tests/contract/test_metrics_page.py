@@ -1,4 +1,4 @@
-"""docs/metrics.md: what tests/end_to_end compares with a run must itself find what is missing."""
+"""The check of docs/metrics.md, which tests/end_to_end applies to a run, finds missing names."""
 
 import pytest
 

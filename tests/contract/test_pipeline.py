@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth: deps are what imports reach, params are what is read, outs are what is written."""
+"""dvc.yaml is correct: deps are the imports, params are what is read, outs are what is written."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ from tests.contract.imports import ROOT, folder_of, reached_files
 
 PIPELINE = read_pipeline(ROOT)
 STAGES = list(PIPELINE)
-# What code has at hand without its name: a name that it has instead -> the sections behind it.
+# Objects that code receives without their section's name: their name -> the sections they may be.
 SOURCES = get_args(get_args(Source)[0])
 STANDS_FOR = {
     "Source": SOURCES,
@@ -40,7 +40,7 @@ def script(stage: str) -> str:
 
 
 def calls_of(stage: str, name: str) -> set[str]:
-    """Arguments of stage.NAME("...") in a script; f-strings over module constants or OUTPUTS are spelled out."""
+    """Arguments of stage.NAME("...") in a script; f-strings over module constants or OUTPUTS are expanded."""
     source = script(stage)
     tree = ast.parse(source)
     constants: dict[str, Iterable[str]] = {"OUTPUTS": OUTPUTS} | {
@@ -146,7 +146,7 @@ RECEIVERS = {
     "method",
     "gate",
     "term",
-}  # how the code names a section at hand
+}  # the code's name for a section at hand
 
 
 def params_read(code: str, known: list[type[BaseModel]]) -> set[str]:

@@ -1,4 +1,4 @@
-"""House rules that a machine can see."""
+"""House rules that can be checked automatically."""
 
 import ast
 import re
@@ -39,7 +39,7 @@ MAY_FORWARD = {
 
 
 def forwarding_functions(tree: ast.AST) -> list[str]:
-    """Names of functions that pass the rest of their keyword arguments on to another call, also through a lambda."""
+    """Names of functions that pass the rest of their keyword arguments to another call, also through a lambda."""
     return [
         function.name
         for function in ast.walk(tree)
@@ -55,7 +55,7 @@ def forwarding_functions(tree: ast.AST) -> list[str]:
 
 
 def test_no_forwarded_keyword_arguments() -> None:
-    """A reader of a call must see which options there are."""
+    """A reader of a call must see which options exist."""
     found = {
         f"{path.relative_to(ROOT / 'src/groundup').as_posix()}:{name}"
         for path in SOURCES

@@ -1,4 +1,4 @@
-"""Writes what the stages write, small and fast, below the folder of the first argument."""
+"""Write what the stages write, small and fast, below the folder given as the first argument."""
 
 import random
 import sys
@@ -39,7 +39,7 @@ def make(folder: Path) -> None:
     )
     outs = {name: folder / "out" / name for name in OUTPUTS}
     params = make_params([files_source("own", ["own.jsonl"], "text"), files_source("talk", ["talk.jsonl"], "chats")])
-    processes.CHUNKS_ALONE, processes.CHUNK_CHARACTERS = 0, 500  # so that a worker has a part in all of it
+    processes.CHUNKS_ALONE, processes.CHUNK_CHARACTERS = 0, 500  # so that workers take part in all of it
     prepare(params, folder / "data", outs, folder / "out/report", folder / "work", num_processes=2)
     tokenizer = folder / "out/tokenizer"
     train_tokenizer(

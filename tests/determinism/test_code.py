@@ -1,4 +1,4 @@
-"""What a stage computes with holds nothing that another machine, folder, locale or hash seed would change."""
+"""The code of a stage has nothing that depends on machine, folder, locale or hash seed."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 from tests.determinism.unstable import changing, locale_bound
 
 SOURCES = sorted([*(ROOT / "src/groundup").rglob("*.py"), *(ROOT / "stages").glob("*.py")])
-# The runner and the server change no result: they measure time, and name processes and answers.
+# The runner and the server do not change results: they measure time, and name processes and answers.
 RESULTS = [path for path in SOURCES if not {"runner", "serve"} & set(path.parts)]
 NO_TEXT = {"src/groundup/runner/tracking/check.py": "build_opener"}
 SORTED_LATER = {"src/groundup/prepare/sources/files.py": "data_dir.glob"}
@@ -19,7 +19,7 @@ def name_of(path: Path) -> str:
 
 
 def assert_nothing_but(excused: str | None, findings: list[str]) -> None:
-    """Every finding is excused, and the excuse is needed."""
+    """Every finding is excused, and every excuse is needed."""
     assert [finding for finding in findings if excused is None or excused not in finding] == []
     assert excused is None or findings, f"{excused} is gone: delete its excuse"
 

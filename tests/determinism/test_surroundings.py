@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 ELSEWHERE = {
     "PYTHONHASHSEED": "4242",
-    # Python would make UTF-8 of the C locale; without that every open() is ASCII that does not say otherwise.
+    # Python would use UTF-8 in the C locale; without that, every open() without an encoding is ASCII.
     "PYTHONUTF8": "0",
     "PYTHONCOERCECLOCALE": "0",
     "TZ": "Pacific/Kiritimati",
@@ -21,13 +21,13 @@ ELSEWHERE = {
 
 
 def has_locale(name: str) -> bool:
-    """Whether it is installed, however `locale -a` spells it."""
+    """Whether it is installed, in any spelling of `locale -a`."""
     listed = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=True).stdout.lower().split()
     return name.lower().replace("-", "") in {found.replace("-", "") for found in listed}
 
 
 def made(folder: Path, umask: int, **extra: str) -> Path:
-    """The folder that make.py has written."""
+    """The folder written by make.py."""
     folder.mkdir(parents=True)
     command = [sys.executable, "-W", "ignore", "-m", "tests.determinism.make", str(folder)]
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | extra
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_same_bytes_elsewhere(tmp_path: Path) -> None:
-    """Where every open() that does not say otherwise is ASCII; end_to_end/test_repro.py has a locale of Turkish."""
+    """Every open() without an encoding is ASCII here; end_to_end/test_repro.py uses a Turkish locale."""
     here = made(tmp_path / "a", umask=0o022, PYTHONHASHSEED="0", LC_ALL="C.UTF-8", TZ="UTC")
     there = made(tmp_path / "another folder/b", umask=0o077, LC_ALL="C", **ELSEWHERE)
     one, two = contents(here), contents(there)
@@ -52,7 +52,7 @@ def test_the_same_bytes_elsewhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o027])
 def test_what_is_published_stays_readable_and_never_executable(tmp_path: Path, umask: int) -> None:
-    """DVC records an executable bit, so the umask must not make one; its owner must be able to read it."""
+    """DVC records the executable bit, so the umask must not set one; the owner must be able to read the file."""
     old = os.umask(umask)
     try:
         staged = tmp_path / "staged"

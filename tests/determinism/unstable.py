@@ -1,4 +1,4 @@
-"""Ways in which a Python file gives other bytes on another machine: encodings, hash seeds, order of files, clocks."""
+"""Code that gives other bytes on another machine: encodings, hash seeds, order of files, clocks."""
 
 import ast
 import re

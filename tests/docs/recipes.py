@@ -1,7 +1,7 @@
 """Recipes of docs/howto.md, applied to a copy of the tree.
 
-A block of a recipe stands under a line that names its file: ``Create `FILE`:`` gives the whole file, ``In `FILE`:``
-edits as a diff, several of them parted by `@@`. The lines of an edit that were there before must stand there once.
+A block of a recipe is under a line that names its file: ``Create `FILE`:`` gives the whole file, ``In `FILE`:``
+edits as a diff, separated by `@@`. The old lines of an edit must be in the file exactly once.
 """
 
 import re
@@ -30,12 +30,12 @@ def read_recipe(heading: str, page: str | None = None) -> list[Block]:
         for verb, path, indent, text in BLOCK.findall(section)
     ]
     if not blocks or len(blocks) != section.count("```") // 2:
-        raise ValueError(f"{heading}: each block must stand under a line that names its file")
+        raise ValueError(f"{heading}: each block must be under a line that names its file")
     return blocks
 
 
 def _without(indent: str, text: str) -> str:
-    """Not dedent, which would take the space of a diff's context."""
+    """Not dedent, which would remove the leading space of a diff's context lines."""
     return "".join(line.removeprefix(indent) for line in text.splitlines(keepends=True))
 
 
@@ -44,7 +44,7 @@ def apply(blocks: list[Block], root: Path) -> None:
         path = root / block.path
         if block.is_new:
             if path.exists():
-                raise ValueError(f"{block.path} is there already")
+                raise ValueError(f"{block.path} already exists")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
         else:
@@ -56,7 +56,7 @@ def edited(text: str, diff: str, path: str) -> str:
         lines = hunk.splitlines(keepends=True)
         before, after = ("".join(line[1:] or line for line in lines if line[0] != drop) for drop in "+-")
         if f"\n{text}".count(f"\n{before}") != 1:
-            raise ValueError(f"{path} must hold these lines once:\n{before}")
+            raise ValueError(f"{path} must have these lines exactly once:\n{before}")
         text = f"\n{text}".replace(f"\n{before}", f"\n{after}")[1:]
     return text
 

@@ -1,4 +1,4 @@
-"""The recipes of docs/howto.md that extend the pipeline do what they say, in as many files as they say."""
+"""The recipes of docs/howto.md that extend the pipeline work, in the stated number of files."""
 
 import os
 import subprocess
@@ -267,7 +267,7 @@ def test_blocks_are_read_and_applied(tmp_path: Path) -> None:
     apply(read_recipe("Here", PAGE), tmp_path)
     assert (tmp_path / "a/b.py").read_text() == "def f():\n    return 1\n"
     assert (tmp_path / "c.py").read_text() == "x = [\n    1,\n\n]\ny = 0\nz = 0\n"
-    with pytest.raises(ValueError, match=r"a/b\.py is there already"):
+    with pytest.raises(ValueError, match=r"a/b\.py already exists"):
         apply([Block(True, "a/b.py", "")], tmp_path)
 
 

@@ -32,14 +32,14 @@ MAY_BE_MISSING = {"val_relevance_accuracy", "val_sampled_accuracy"}  # where a s
 
 @pytest.fixture(scope="module")
 def first(smoke_run: SmokeRun) -> Path:
-    """A copy in which the pipeline has run once, its file accesses noted in audit.tsv."""
+    """A copy in which the pipeline has run once, with its file accesses logged in audit.tsv."""
     smoke_run.restore(smoke_run.after)
     return smoke_run.root
 
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory, first: Path) -> Path:
-    """Another copy with a DVC cache of its own, in other surroundings: all that can differ differs at once."""
+    """Another copy with its own DVC cache, in surroundings that differ in everything that can differ."""
     root = copy_working_tree(tmp_path_factory.mktemp("second") / "another folder" / "copy")
     umask = os.umask(0o077)
     try:
@@ -50,7 +50,7 @@ def second(tmp_path_factory: pytest.TempPathFactory, first: Path) -> Path:
 
 
 def figures(root: Path, stage: str) -> dict:
-    """All that the stage measured, those that a clock or the memory decides left out."""
+    """All figures of the stage, without times and memory."""
     report = read_pipeline(root)[stage].report
     return json.loads((root / f"{report}/metrics.json").read_text(encoding="utf-8"))
 
@@ -100,7 +100,7 @@ RUNNER_WRITES = (".work", "mlflow")
 
 
 def accesses(log: Path) -> set[tuple[str, str, str]]:
-    """(stage, mode, path relative to the copy) of what stages and the processes that they started did."""
+    """(stage, mode, path relative to the copy) of accesses by stages and the processes that they started."""
     lines = log.read_text(encoding="utf-8").splitlines()
     split = (line.split("\t") for line in lines)
     return {
@@ -111,7 +111,7 @@ def accesses(log: Path) -> set[tuple[str, str, str]]:
 
 
 def is_declared(spec: StageSpec, mode: str, name: str) -> bool:
-    """Whether the stage or the runner may do this; a folder around what may be touched may be listed and made."""
+    """Whether the stage or the runner may do this; parent folders of allowed paths may be listed and made."""
     own = (*spec.outs, *spec.metrics, *spec.plots)
     beside = [f"{Path(out).parent.as_posix()}/.{Path(out).name}" for out in own]  # where the runner writes first
     writes = (*own, *RUNNER_WRITES)
@@ -201,7 +201,7 @@ def test_a_second_repro_runs_nothing(first: Path) -> None:
     start = time.monotonic()
     output = dvc(first, "repro")
     assert output.count("didn't change, skipping") == len(STAGES)
-    assert time.monotonic() - start < 30  # 2 s is the aim; this only catches work being done
+    assert time.monotonic() - start < 30  # 2 s is the aim; this only detects real work
 
 
 def tracked(root: Path) -> dict[str, bytes]:

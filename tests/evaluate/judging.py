@@ -1,4 +1,4 @@
-"""A judge whose verdict is known: one point more for every `lovely`, by every part alike unless told."""
+"""A judge with a known verdict: one point more for every `lovely`, by every resample unless set otherwise."""
 
 from dataclasses import dataclass
 
@@ -85,7 +85,7 @@ AGREEMENT = Agreement(
 
 @dataclass(frozen=True)
 class CountingJudge:
-    worth: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the word, by part
+    worth: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the word, by resample
     agreement: Agreement = AGREEMENT
 
     def score(self, chats: list[list[Message]]) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ def chat(text: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
-    """What the stages before evaluate leave; the aligned model equals SFT."""
+    """The outputs of the stages before evaluate; the aligned model equals SFT."""
     base = copy.deepcopy(tiny_model)
     with torch.no_grad():
         base.model.embed_tokens.weight.mul_(0.5)
@@ -173,9 +173,9 @@ def test_metrics_files_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch
     assert metrics["sft"]["kl_to_sft"] == 0.0
     assert metrics["base"]["kl_to_sft"] != 0.0
     assert [metrics[f"win_rate_vs_sft_gold{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.5, 0.5, 0.5]
-    assert (metrics["best_of_n_n"], metrics["best_of_n_num_prompts"]) == (1, 2)  # the nearest to a KL of zero
+    assert (metrics["best_of_n_n"], metrics["best_of_n_num_prompts"]) == (1, 2)  # the n with a KL nearest to zero
     assert 0 <= metrics["win_rate_human_vs_sft_gold"] <= 1
-    assert metrics["num_human_replies"] == 3  # of the four prompts that are drawn
+    assert metrics["num_human_replies"] == 3  # of the four sampled prompts
     assert metrics["judge_num_conversations"] == 24
     assert (metrics["num_prompts"], metrics["num_documents"]) == (4, 3)
     assert metrics["decoding_num_prompts"] == 2
@@ -183,7 +183,7 @@ def test_metrics_files_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch
     assert all(metrics[f"decoding_{method}_seconds"] > 0 for method in METHODS)
     assert all(0 < metrics[f"decoding_{method}_tokens"] <= 24 for method in METHODS)
     assert [metrics[f"insult_contagion_change{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.0, 0.0, 0.0]
-    assert metrics["rating_aligned_gold"] == pytest.approx(1000, abs=100)  # it plays itself, and the others alike
+    assert metrics["rating_aligned_gold"] == pytest.approx(1000, abs=100)  # it plays itself, and the same others
     assert metrics["gates_passed"] == 1
     assert [step for step, _ in log.points] == [0, 1, 2]
     assert log.points[0][1] == metrics["base"]

@@ -1,4 +1,4 @@
-"""Gold figures under a judge whose verdict is known."""
+"""Gold figures under a judge with a known verdict."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_figures_on_literal_replies() -> None:
     assert 0 <= metrics["win_rate_vs_sft_gold_ci_low"] < 0.625 < metrics["win_rate_vs_sft_gold_ci_high"] <= 1
     assert (metrics["judge_agreement"], metrics["judge_agreement_ci_low"]) == (0.75, 0.625)
     assert (metrics["judge_num_pairs"], metrics["judge_num_conversations"]) == (200, 40)
-    # Judges that agree with each other add nothing to the interval.
+    # Judges that agree add nothing to the interval.
     for end in ("_ci_low", "_ci_high"):
         assert metrics[f"win_rate_vs_sft_gold{end}"] == metrics[f"win_rate_vs_sft_gold_this_judge{end}"]
 

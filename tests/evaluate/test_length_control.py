@@ -1,4 +1,4 @@
-"""Win rates at equal length, where the truth is known."""
+"""Win rates at equal length, in cases with a known answer."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_without_a_taste_for_length_it_is_the_win_rate() -> None:
 def test_replies_of_one_length_leave_the_win_rate() -> None:
     won = np.array([1.0, 0.0, 1.0, 0.5])
     assert controlled(won, np.zeros(4)) == pytest.approx(0.625, abs=1e-4)
-    # Always longer by as much: length and merit cannot be told apart, and the rate stays.
+    # Always longer by the same amount: length and merit are not separable, and the rate stays.
     assert controlled(won, np.full(4, 7.0)) == pytest.approx(0.625, abs=0.01)
 
 
@@ -60,7 +60,7 @@ def test_a_weight_is_a_repetition() -> None:
     rates = length_controlled_win_rate(won, differences, weights)
     scale = np.sqrt(np.mean(differences**2))
     for weight, rate in zip(weights, rates, strict=True):
-        # The gradient of the penalised log-likelihood vanishes where it says.
+        # The gradient of the penalized log-likelihood is zero at the result.
         theta = np.log(rate / (1 - rate))
         length = np.tanh(differences / scale)
         slopes = np.linspace(-10, 10, 200001)

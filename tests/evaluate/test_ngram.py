@@ -41,7 +41,7 @@ def test_probabilities_add_up_to_one_in_every_context(order: int) -> None:
 
 
 def test_longer_contexts_help_where_there_is_something_to_remember() -> None:
-    trained = [0, 1, 2, 0, 3, 4] * 50  # what follows 0 shows in what came before it
+    trained = [0, 1, 2, 0, 3, 4] * 50  # the next token depends on the one before the 0
     scores = [model(trained, order, 5).log_probs(trained[:60]).sum() for order in (1, 2, 3)]
     assert scores[0] < scores[1] < scores[2]
 

@@ -1,4 +1,4 @@
-"""Conversations, articles, and packages installed into a temporary folder."""
+"""Conversations, articles, and packages installed in a temporary folder."""
 
 import random
 from pathlib import Path
@@ -41,7 +41,7 @@ def articles() -> dict[str, Any]:
 
 @pytest.fixture
 def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackageMaker:
-    """Puts a package with one JSON file where importlib.metadata finds it; returns its source for params."""
+    """Put a package with one JSON file where importlib.metadata finds it; returns its source for params."""
     site = tmp_path / "site"
     monkeypatch.syspath_prepend(str(site))
 

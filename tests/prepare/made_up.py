@@ -96,7 +96,7 @@ def open_source(source: dict[str, Any], data_dir: Path, **sections: Any) -> Read
 
 
 def add_package(site: Path, name: str, content: Any) -> dict[str, Any]:
-    """Puts a data package with one JSON file into a folder that is on the path; returns its source for params."""
+    """Put a data package with one JSON file into a folder on sys.path; returns its source for params."""
     about, path = site / f"{name}-1.0.dist-info/METADATA", site / name / "data.json"
     for file, text in (
         (about, f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"),

@@ -1,4 +1,4 @@
-"""What becomes of a source: a clear outcome for every kind of bad data."""
+"""The ingestion of a source: a clear outcome for every kind of bad data."""
 
 import json
 import random

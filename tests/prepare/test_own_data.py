@@ -1,4 +1,4 @@
-"""The examples of README.md and data/README.md, run as they stand."""
+"""The examples of README.md and data/README.md, run as written."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from tests.prepare.test_prepare import run
 
 
 def documented_sources(page: str) -> dict[str, dict[str, Any]]:
-    """By name, the sources of all YAML examples of a page: whole files or items of the list."""
+    """The sources of all YAML examples of a page by name: whole files or items of the list."""
     found = []
     for block in re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL):
         if "kind:" in block:
@@ -33,7 +33,7 @@ def test_every_example_is_found() -> None:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """What the examples name: diary/*.txt, letters.jsonl.gz, notes/*.md and a dataset folder."""
+    """The files that the examples name: diary/*.txt, letters.jsonl.gz, notes/*.md and a dataset folder."""
     rng = random.Random(1)
     for name in ("diary", "notes", "owner/name"):
         (tmp_path / "data" / name).mkdir(parents=True)

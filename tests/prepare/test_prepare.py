@@ -40,7 +40,7 @@ def params(install_package: PackageMaker, conversations: dict[str, Any], article
 
 
 def with_own(params: PrepareParams, data_dir: Path, rows: list[str]) -> PrepareParams:
-    """The params with a file of these rows as a further source."""
+    """The params with a file of these rows as an additional source."""
     data_dir.mkdir(exist_ok=True)
     (data_dir / "own.jsonl").write_text("\n".join(rows))
     own = make_params([files_source("own", ["own.jsonl"], "text")]).sources

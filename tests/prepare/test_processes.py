@@ -1,4 +1,4 @@
-"""Order, bounds and ends of the processes that share the chunks of prepare."""
+"""Order, limits and ends of the processes that work on the chunks of prepare."""
 
 import os
 import signal
@@ -65,7 +65,7 @@ def test_a_small_corpus_starts_no_worker_but_takes_one_that_is_there(monkeypatch
 def test_errors_come_out_as_they_are_and_want_of_memory_with_a_remedy(number: int) -> None:
     with pytest.raises(ValueError, match="row 5") as caught, Processes(number) as shared:
         list(shared.map(partial(fail, ValueError("row 5 is no use")), range(20)))
-    assert number == 1 or _tells_all(caught.value)  # as if this process had met it: where it was raised counts
+    assert number == 1 or _tells_all(caught.value)  # as if raised in this process: the place of the raise matters
     with pytest.raises(OSError, match=r"out of memory: .*max_row_bytes"), Processes(number) as shared:
         list(shared.map(partial(fail, MemoryError()), range(20)))
 

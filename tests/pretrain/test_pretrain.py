@@ -107,7 +107,7 @@ def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: 
 
 
 def test_gradients_of_half_batches_average_to_that_of_the_batch(tiny_model: LlamaForCausalLM) -> None:
-    """What accumulation relies on; the halves hold equally many labels."""
+    """The basis of accumulation; the halves have equally many labels."""
     ids = torch.randint(10, 290, (4, 16), generator=torch.Generator().manual_seed(0))
     positions = torch.cat([torch.arange(5), torch.arange(11)]).expand(4, 16)
     module = PretrainModule(tiny_model, PRETRAIN, compiled=False)
@@ -124,7 +124,7 @@ def test_gradients_of_half_batches_average_to_that_of_the_batch(tiny_model: Llam
 
 
 def test_a_row_attends_within_its_documents_only(tiny_model: LlamaForCausalLM, inputs: dict[str, Path]) -> None:
-    """Changing the first document of a row leaves the states of the second one alone."""
+    """Changing the first document of a row does not change the states of the second."""
     tokens, positions = next(
         row for i in range(99) if ((row := TokenShards(inputs["shards"], 64).row(i))[1][1:] == 0).any()
     )
@@ -159,7 +159,7 @@ def test_row_order_is_a_pure_function_of_seed_and_step(inputs: dict[str, Path]) 
 
 
 def test_an_epoch_holds_every_row_once(inputs: dict[str, Path]) -> None:
-    """But for the rows that do not fill a batch, other ones in every epoch."""
+    """Except the rows that do not fill a batch, which differ in every epoch."""
 
     class RowNumbers(RowLoader):
         def batch(self, rows: list[int]) -> list[int]:
@@ -219,7 +219,7 @@ def test_fewer_rows_than_a_batch_is_an_error(inputs: dict[str, Path], tmp_path: 
 def test_compiled_layers_give_the_same_loss_and_gradients(
     tiny_model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on cuda, but for the backend: what is traced must keep documents apart."""
+    """As on cuda, except for the backend: the traced function must keep documents apart."""
     ids = torch.randint(10, 290, (2, 16), generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "position_ids": torch.cat([torch.arange(5), torch.arange(11)]).expand(2, 16)}
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))

@@ -1,4 +1,4 @@
-"""Pretraining that is killed, asked to end or out of disk continues to the same bytes and the same curve."""
+"""Pretraining that is killed, asked to end or out of disk resumes to the same bytes and the same curve."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(
     batch: int,
     number: signal.Signals,
 ) -> None:
-    """A real signal in the middle of a forward pass, with Lightning's own handler installed by then."""
+    """A real signal in the middle of a forward pass, after Lightning has installed its own handler."""
     params = PRETRAIN.model_copy(update={"accumulate": accumulate, "checkpoint_every": 100})
     expected, cut = whole(params), Curve()
     training_step = PretrainModule.training_step

@@ -1,4 +1,4 @@
-"""Preference pairs: their kinds, what does not fit, the order of training."""
+"""Preference pairs: their kinds, pairs that are too long, the order of training."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Reward model: learns what it is shown, continues to the same bytes, measures what there is."""
+"""Reward model: learns from pairs, resumes to the same bytes, reports on all kinds of pairs."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pairs of replies that people gave and replies that the SFT model gives."""
+"""Pairs of a person's reply and a reply of the SFT model."""
 
 from pathlib import Path
 from typing import Any

@@ -52,7 +52,7 @@ def write_outs(stage: StageContext) -> dict[str, Any]:
 
 
 def run_note(root: Path, stage: str = "prepare") -> dict[str, Any]:
-    """What the last run of the stage has noted of itself."""
+    """The note of the stage's last run."""
     (path,) = (root / f".work/{stage}").glob("*.json")
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
@@ -74,5 +74,5 @@ def write_dvc_lock(root: Path) -> None:
 
 @pytest.fixture
 def no_deliverer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that are not about MLflow, whose import takes seconds: the spool is written and stays."""
+    """For tests that are not about MLflow, whose import takes seconds: the spool is written and kept."""
     monkeypatch.setattr("sys.executable", "true")

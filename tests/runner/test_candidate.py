@@ -1,4 +1,4 @@
-"""What evaluate hands to the registry, from the stage to MLflow."""
+"""What evaluate passes to the registry, from the stage to MLflow."""
 
 import json
 import shutil
@@ -65,7 +65,7 @@ def registered(root: Path) -> tuple[Path, list[dict[str, Any]]]:
 def test_a_model_that_passed_is_kept_as_it_was_judged(
     checkout: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow takes it after an outage, when the checkout holds another model."""
+    """MLflow receives it after an outage, when the checkout holds another model."""
     runner._run(checkout, "evaluate", evaluating({"gates_passed": 1}))
     work, (event,) = registered(checkout)
     shutil.rmtree(checkout / "artifacts/aligned")

@@ -1,4 +1,4 @@
-"""Checkpoints that are torn, altered or too large; a stage that is asked to end."""
+"""Checkpoints that are incomplete, altered or too large; a stage that is asked to end."""
 
 import signal
 import time
@@ -118,7 +118,7 @@ def test_too_little_space_is_said_before_training(checkpoints: Checkpoints, monk
     checkpoints.require_space(10_000_000, 4_999_995)  # 3 x 10 MB + 2 x 5 MB
     with pytest.raises(DiskError, match=r"needs 40\.0 MB .*checkpoints, and 40\.0 MB are free: 3 checkpoints.*clean"):
         checkpoints.require_space(10_000_000, 5_000_000)
-    save(checkpoints, 1)  # what is there already need not fit again
+    save(checkpoints, 1)  # existing checkpoints need no further space
     checkpoints.require_space(10_000_000, 5_000_000)
 
 

@@ -1,4 +1,4 @@
-"""Work dirs that nobody needs go; all others stay, and the reason is told."""
+"""Work dirs that are no longer needed are removed; all others stay, and the reason is given."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Seconds of this process, and of the runs that made the present results."""
+"""Seconds of this process, and of the runs that made the current results."""
 
 import shutil
 import subprocess
@@ -31,7 +31,7 @@ def fingerprint(stage: str, value: str) -> Any:
 
 
 def test_a_process_is_no_older_than_it_is() -> None:
-    """psutil alone says up to a second too many on Linux."""
+    """psutil's value is up to a second too high on Linux."""
     script = (
         "import time; from groundup.runner.clock import process_seconds; time.sleep(0.5); print(process_seconds())"
     )

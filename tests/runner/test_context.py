@@ -1,4 +1,4 @@
-"""The context of a stage's body: one that gets it in another process makes the same bytes, also after a kill."""
+"""The context of a stage's body: a body in another process gives the same bytes, also after a kill."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a run is part of, and what of its figures its parent gets."""
+"""The parent of a run, and the figures that the parent receives."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def test_a_parent_gets_the_shown_figures_of_the_stage_and_of_those_before_it(
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     write_record(tmp_path, "pretrain", Record("a", {"val_bits_per_byte": 1.5, "num_tokens": 3}))
     write_record(tmp_path, "sft", Record("b", {"val_loss": 9.0}))
-    write_record(tmp_path, "align", Record("c", {"val_kl": 2.0}))  # after sft, so perhaps of other inputs
+    write_record(tmp_path, "align", Record("c", {"val_kl": 2.0}))  # after sft, so possibly with other inputs
     pipeline = read_pipeline(tmp_path)
     monkeypatch.setenv("DVC_EXP_NAME", "lr")
     parent = describe._parent(tmp_path, pipeline, pipeline["sft"], "c0ffee")

@@ -1,4 +1,4 @@
-"""Who decides on the device: the environment, then the launch file, then what is there."""
+"""The choice of the device: the environment, then the launch file, then what is present."""
 
 import logging
 import os
@@ -43,7 +43,7 @@ def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, t
     ("wanted", "cuda", "mps", "found"),
     [
         (None, True, True, "cuda"),
-        (None, False, True, "cpu"),  # nothing has been tried on mps
+        (None, False, True, "cpu"),  # mps is untested
         ("mps", False, True, "mps"),
         ("auto", False, False, "cpu"),
         ("cpu", True, True, "cpu"),

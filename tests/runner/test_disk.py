@@ -1,4 +1,4 @@
-"""A full or read-only disk is told from other errors, whatever library was writing; a small tmpfs stands for it."""
+"""A full or read-only disk is distinguished from other errors, for every library; a small tmpfs stands for it."""
 
 import errno
 import shutil
@@ -90,7 +90,7 @@ def test_a_full_disk_costs_no_checkpoint_but_the_one_being_written(disk: Path) -
     free = free_bytes(disk)
     with pytest.raises(DiskError, match="a checkpoint could not be written"):
         save(3, 12_000_000)
-    assert free_bytes(disk) == free  # what was half written is gone
+    assert free_bytes(disk) == free  # the partial file is gone
     assert checkpoints.newest() == disk / "checkpoints/checkpoint-2"
     save(3, 1_000_000)
     assert checkpoints.newest() == disk / "checkpoints/checkpoint-3"
@@ -124,7 +124,7 @@ def test_a_publication_that_does_not_fit_changes_no_target(disk: Path, tmp_path:
 
 
 def test_the_disk_that_the_error_names(disk: Path, tmp_path: Path) -> None:
-    """Not the one of the work dir, which has room."""
+    """Not the disk of the work dir, which has room."""
     elsewhere = OSError(errno.ENOSPC, "No space left on device", str(disk / "a/state"))
     raised = pytest.raises(DiskError, match=rf"^x could not be written to {disk}/a: the disk is full")
     with raised, writing("x", tmp_path / "work"):

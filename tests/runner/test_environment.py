@@ -1,4 +1,4 @@
-"""What the runner takes from the environment."""
+"""The variables that the runner takes from the environment."""
 
 from pathlib import Path
 

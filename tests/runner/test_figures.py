@@ -1,4 +1,4 @@
-"""Which figure goes where."""
+"""Where each figure is stored."""
 
 import json
 from pathlib import Path

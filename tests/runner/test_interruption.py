@@ -117,7 +117,7 @@ def wait_for(path: Path) -> str:
 def test_a_stage_ends_with_the_dvc_that_started_it(
     tmp_path: Path, name: str, shell: list[str], number: signal.Signals
 ) -> None:
-    """And not with a process of another name."""
+    """Nor with a process of another name."""
     for file, text in ((name, DVC), ("stage.py", STAGE)):
         (tmp_path / file).write_text(text)
     command = [
@@ -146,7 +146,7 @@ def test_a_stage_ends_with_the_dvc_that_started_it(
 
 
 def test_a_signal_to_the_whole_process_group_leaves_time_for_a_checkpoint(tmp_path: Path) -> None:
-    """As `timeout`, `docker stop` and batch systems send it: dvc ends at once, which is no second signal."""
+    """As `timeout`, `docker stop` and batch systems send it: dvc ends at once, which is not a second signal."""
     for file, text in (("dvc", DVC), ("stage.py", STAGE)):
         (tmp_path / file).write_text(text)
     command = [sys.executable, str(tmp_path / "dvc"), sys.executable, str(tmp_path / "stage.py"), str(tmp_path)]
@@ -161,7 +161,7 @@ def test_a_signal_to_the_whole_process_group_leaves_time_for_a_checkpoint(tmp_pa
 
 
 def test_outside_a_loop_too_the_signal_is_noted(interruption: Interruption) -> None:
-    """So that the watcher of dvc does not disturb the end that is under way."""
+    """So that the watcher of dvc does not disturb an end in progress."""
     with pytest.raises(Terminated):
         interruption.receive(signal.SIGTERM, None)
     assert interruption.signal_number == signal.SIGTERM

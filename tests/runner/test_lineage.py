@@ -1,4 +1,4 @@
-"""Which run made the present outputs, and from which runs."""
+"""The runs that made the current outputs, and the runs they came from."""
 
 import shutil
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_nothing_has_run(tmp_path: Path) -> None:
 
 
 def test_parents_are_the_results_that_the_stage_read(root: Path) -> None:
-    """`one` has made another result since, so `two` was made from something else than what is there now."""
+    """`one` has made another result since, so `two` was made from something other than the current one."""
     record(root, "three", "run-three")
     store = {
         "older-one": {"fingerprint": "older-hash"},

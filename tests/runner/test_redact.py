@@ -35,7 +35,7 @@ def test_secrets_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct horse")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-4711")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pa%2Fss@host")
-    monkeypatch.setenv("HF_TOKEN", "abc")  # too short to be told from text
+    monkeypatch.setenv("HF_TOKEN", "abc")  # too short to distinguish from text
     text = "correct horse, correct%20horse, tok-4711, pa/ss, pa%2Fss, abc"
     assert redact(text) == "***, ***, ***, ***, ***, abc"
 

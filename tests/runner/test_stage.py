@@ -152,7 +152,7 @@ def test_an_input_edited_during_the_run_is_named(root: Path, edited: str) -> Non
     (root / edited).write_text(before)
     called: list[bool] = []
     runner._run(root, "prepare", lambda stage: called.append(True) or write_outs(stage))
-    assert called == [True]  # what was made of the edited file is not published as the old one's
+    assert called == [True]  # results of the edited file are not published as the old file's
 
 
 def never_called(stage: StageContext) -> dict[str, Any]:
@@ -165,7 +165,7 @@ KEPT = (
 
 
 def test_params_edited_during_the_run_cost_no_training(root: Path) -> None:
-    """They were read at the start, so the result is that of the params of then."""
+    """They were read at the start, so the result belongs to the params of that time."""
     before = (root / "params.yaml").read_text()
 
     def body(stage: StageContext) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def test_an_unreachable_server_costs_nothing_but_a_warning(
     assert "groundup deliver" in caplog.text
     write_dvc_lock(root)
     spec = read_pipeline(root)["prepare"]
-    for _ in range(2):  # what waits for delivery outlives later runs, under a name that stays
+    for _ in range(2):  # an undelivered run survives later runs, under a stable name
         sweep(root, root / ".work/prepare", spec, take_fingerprint(root, spec, {"prepare.seed": 17}, "cpu"))
     (kept,) = work_dirs(root)
     assert kept.name.count("-undelivered-") == 1

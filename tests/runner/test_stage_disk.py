@@ -1,4 +1,4 @@
-"""A stage on a disk that is full or read-only: a clear error, nothing lost, and it continues once there is room."""
+"""A stage on a full or read-only disk: a clear error, nothing lost, and it resumes once there is room."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def artifacts_disk(root: Path) -> Iterator[Path]:
 
 def fails_with(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, body: Any) -> str:
     monkeypatch.chdir(root)
-    monkeypatch.setattr(runner, "set_environment", lambda offline: None)  # both would stay for other tests
+    monkeypatch.setattr(runner, "set_environment", lambda offline: None)  # both would affect other tests
     monkeypatch.setattr(runner, "redact_streams", lambda: None)
     caplog.clear()
     with pytest.raises(SystemExit) as ended:
@@ -45,7 +45,7 @@ def fails_with(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
 def test_a_spool_that_cannot_be_written(
     root: Path, work_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the middle of training: the curve has no gap and no double row after it."""
+    """In the middle of training: afterwards the curve has no gap and no double row."""
 
     def fill_the_disk(stage: StageContext) -> dict[str, Any]:
         (stage.work / "checkpoint").write_text("step 1")

@@ -1,4 +1,4 @@
-"""What `dvc repro` would run, on a pipeline of two stages that DVC has really run."""
+"""The stages that `dvc repro` would run, on a pipeline of two stages that DVC has really run."""
 
 import shutil
 import subprocess

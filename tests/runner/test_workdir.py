@@ -1,4 +1,4 @@
-"""What of earlier runs is of use: unfinished work, finished results that DVC has not taken, leftovers."""
+"""Work dirs of earlier runs: unfinished work, finished results that DVC has not recorded, leftovers."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def never_called(stage: StageContext) -> dict[str, Any]:
 
 
 PUBLISHED = ["artifacts/text", "artifacts/reports/prepare", "metrics/prepare.csv"]
-# What is replaced by something that kills, at which call of it, and how many of PUBLISHED are there by then.
+# (function replaced by one that kills, on which call of it, number of PUBLISHED files by then)
 WINDOWS = {
     "before the first out": (os, "replace", 2, 0),
     "between the outs": (os, "replace", 3, 1),
@@ -133,7 +133,7 @@ def test_a_kill_after_training_does_not_train_again(root: Path, monkeypatch: pyt
 
 
 def test_a_finished_result_that_is_not_whole_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A disk may lose what was not yet written when the power went."""
+    """A power cut may lose data that was not yet on the disk."""
     (tmp_path / "export/artifacts").mkdir(parents=True)
     for out in ("a", "b"):
         (tmp_path / f"export/artifacts/{out}").write_text(out)
@@ -147,7 +147,7 @@ def test_a_finished_result_that_is_not_whole_is_made_again(tmp_path: Path, caplo
 
 @pytest.mark.parametrize("changed", ["prepare.seed", "stages/prepare.py"])
 def test_bytes_that_dvc_knows_from_other_inputs_are_not_yet_recorded(root: Path, changed: str) -> None:
-    """A comment changed, the same bytes came out, and the kill came before DVC wrote dvc.lock."""
+    """A comment changed, the same bytes resulted, and the kill came before DVC wrote dvc.lock."""
     runner._run(root, "prepare", write_outs)
     write_dvc_lock(root)
     if changed == "stages/prepare.py":

@@ -27,9 +27,9 @@ COMPRESSED = {
 
 
 def pickles_below(folder: Path) -> list[str]:
-    """`path: why` of every file that is or holds a pickle."""
+    """`path: why` for every file that is or contains a pickle."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    assert files, f"{folder} has no file to look into"
+    assert files, f"{folder} has no file to check"
     return [f"{path.relative_to(folder)}: {why}" for path in files for why in why_pickle(path.name, path.read_bytes())]
 
 

@@ -1,4 +1,4 @@
-"""No file of ours runs code out of data, loads a pickle or opens a server to the network."""
+"""None of our files runs code from data, loads a pickle or opens a server to the network."""
 
 from pathlib import Path
 

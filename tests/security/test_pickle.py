@@ -1,4 +1,4 @@
-"""Nothing published is a pickle, and a checkpoint that is an evil one runs nothing."""
+"""Nothing published is a pickle, and a malicious checkpoint runs nothing."""
 
 import bz2
 import gzip
@@ -116,7 +116,7 @@ def test_saved_models_and_shards_hold_no_pickle(
 
 @pytest.fixture
 def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Appears when a pickle ran; torch is told to trust every file whose loader does not insist."""
+    """Appears when a pickle runs; torch trusts every file whose loader does not set weights_only."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     canary = tmp_path / "canary"
     with pytest.warns(UserWarning, match="TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD detected"):
@@ -172,7 +172,7 @@ def test_a_pickle_in_a_checkpoint_of_the_trainer_runs_nothing(
 
 
 def test_a_pickle_in_a_checkpoint_of_lightning_runs_nothing(tmp_path: Path, canary: Path) -> None:
-    """As pretraining resumes: tests/security/unsafe.py sees to it that weights_only=True is there."""
+    """As pretraining resumes: tests/security/unsafe.py checks that weights_only=True is there."""
     (tmp_path / "step.ckpt").write_bytes(saved_by_torch(Evil(canary)))
     quiet = L.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=1

@@ -1,4 +1,4 @@
-"""Text from data or users can never become a special token, however it is written and wherever it is rendered."""
+"""Text from data or users can never become a special token, in any notation and wherever it is rendered."""
 
 from collections.abc import Callable
 from functools import partial
@@ -62,7 +62,7 @@ chats = st.lists(
 def tokenizer(
     tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
 ) -> PreTrainedTokenizerFast:
-    """As every stage after the first loads it."""
+    """As loaded by every stage after the first."""
     path = tmp_path_factory.mktemp("tokenizer")
     tiny_tokenizer.save_pretrained(path)
     return load_tokenizer(str(path))
@@ -84,7 +84,7 @@ def neutral(messages: list[Message]) -> list[Message]:
 
 
 def parse(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[Message]:
-    """The messages that a reader of the ids sees, markers by their ids alone."""
+    """The messages that a reader of the ids sees, markers by their ids only."""
     roles = {tokenizer.convert_tokens_to_ids(marker): role for role, marker in MARKERS.items()}
     assert ids[0] == tokenizer.bos_token_id
     messages = []
@@ -99,7 +99,7 @@ def parse(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[Message]:
 @fixed(max_examples=150)
 @given(messages=chats)
 def test_the_ids_say_what_the_messages_said(tokenizer: PreTrainedTokenizerFast, messages: list[Message]) -> None:
-    """So no two chats render alike, but for `<|` and the `< |` that stands for it."""
+    """So no two chats render alike, except for `<|` and the `< |` that replaces it."""
     ids = render(tokenizer, messages, reply_next=False)
     assert special(tokenizer, ids) == structure(messages)
     assert parse(tokenizer, ids) == neutral(messages)
@@ -132,7 +132,7 @@ def test_raw_text_holds_no_special_token_and_reads_back(tokenizer: PreTrainedTok
     ids = encode_text(tokenizer, text)
     assert special(tokenizer, ids) == []
     assert tokenizer.decode(ids) == text
-    # The tokenizer keeps a switch for it: it must be back for the next chat.
+    # The tokenizer has a switch for it, which must be reset for the next chat.
     assert special(tokenizer, render(tokenizer, [{"role": "user", "content": text}], True)) == ASKED
 
 
@@ -179,7 +179,7 @@ def in_evaluation(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, r
 
 def in_shards(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str) -> Rendered:
     write_jsonl(folder / "text.jsonl", [{"text": said}, {"text": reply}])
-    with TemporaryDirectory(dir=folder) as steps:  # hypothesis keeps the folder from one example to the next
+    with TemporaryDirectory(dir=folder) as steps:  # hypothesis keeps the folder for the next example
         counts = write_shards(tokenizer, folder / "text.jsonl", folder / "shards", ROOM, FinishedSteps(Path(steps)))
     tokens, _ = TokenShards(folder / "shards", counts["num_tokens"]).row(0)
     return [(tokens.tolist(), [BOS, END, BOS, END])]
@@ -238,7 +238,7 @@ def test_half_a_surrogate_pair_is_a_clear_error(
     for rendering in (partial(render, reply_next=False), tokenize_chat):
         with pytest.raises(ValueError, match=r"not text: message 2 \(assistant\) has half a surrogate pair") as error:
             rendering(tokenizer, messages)
-        assert f"{half!a}, at character {len(before) + 1}; read its source" in str(error.value)
+        assert f"{half!a}, at character {len(before) + 1}; read the source" in str(error.value)
 
 
 def test_pad_is_never_rendered(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,4 +1,4 @@
-"""What is installed is what was locked: hashes, pins, and the audit of them."""
+"""Installed packages are the locked ones: hashes, pins, and their audit."""
 
 import os
 import re

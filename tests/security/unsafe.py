@@ -1,4 +1,4 @@
-"""Ways in which a Python file can run somebody else's code, load a pickle or open a server to the network."""
+"""Code that can run somebody else's code, load a pickle or open a server to the network."""
 
 import ast
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ NAMES_A_HOST = {"host", "hostname", "address", "bind", "server_name"}
 
 
 def unsafe(source: str) -> list[str]:
-    """What is unsafe in a file, as `line: reason`."""
+    """Unsafe code in a file, as `line: reason`."""
     return [f"{line}: {reason}" for line, reason in sorted(_findings(ast.parse(source)))]
 
 

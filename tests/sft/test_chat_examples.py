@@ -1,4 +1,4 @@
-"""Chats as examples: masks by an independent state machine, splits at turn borders, checks that refuse."""
+"""Chats as examples: masks by an independent state machine, splits between turns, and checks."""
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -55,7 +55,7 @@ def test_an_exchange_over_the_limit_is_counted(tiny_tokenizer: PreTrainedTokeniz
     long = [*chat(1), {"role": "user", "content": "x " * 500}, {"role": "assistant", "content": "ok"}, *chat(1)[1:]]
     result = tokenize_chats(tiny_tokenizer, [{"messages": long}], 64)
     assert result.num_dropped_exchanges == 1
-    assert len(result.examples) == 2  # what stood before it and what stood after it
+    assert len(result.examples) == 2  # the content before it and after it
 
 
 def test_a_last_user_turn_is_left_out(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -168,7 +168,7 @@ def test_a_signal_ends_the_run_at_the_next_logged_step_and_nothing_is_lost(
 def test_a_disk_that_fills_up_is_named_and_the_run_goes_on(
     inputs: dict[str, Path], whole: Wholes, tmp_path: Path, leave_bytes: int
 ) -> None:
-    """Whichever library is writing then: safetensors the weights, torch the optimizer's state."""
+    """For whichever library is writing: safetensors the weights, torch the optimizer's state."""
     expected, cut = whole(SFT), Curve()
     with small_disk(tmp_path / "cut/work", megabytes=16) as disk:
 
@@ -192,7 +192,7 @@ def test_a_disk_that_fills_up_is_named_and_the_run_goes_on(
 def test_a_run_killed_after_its_last_step_does_not_train_again(
     inputs: dict[str, Path], whole: Wholes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_epochs: float
 ) -> None:
-    """Also where training ends within an epoch: transformers then takes one step too many."""
+    """Also if training ends within an epoch, where transformers takes one step too many."""
     params = SFT.model_copy(update={"num_epochs": num_epochs, "lora": LORA})
     expected = whole(params)
     with monkeypatch.context() as patch:
@@ -207,7 +207,7 @@ def test_a_run_killed_after_its_last_step_does_not_train_again(
 
 
 def test_a_torn_checkpoint_is_passed_over(inputs: dict[str, Path], whole: Wholes, tmp_path: Path) -> None:
-    """Without its optimizer's state transformers would continue with a fresh one, in silence."""
+    """Without its optimizer's state, transformers would silently continue with a fresh one."""
     cut = Curve()
     cut.crash_at = 8
     with pytest.raises(Crash):
@@ -271,7 +271,7 @@ def test_assistant_loss_is_the_mean_over_tokens(
 def test_packed_chats_do_not_see_each_other(
     inputs: dict[str, Path], tmp_path: Path, tiny_model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the very batches that TRL hands to the model: no mask, the positions tell the chats apart."""
+    """In the batches that TRL passes to the model: there is no mask; the positions separate the chats."""
     batches: list[dict[str, Any]] = []
 
     class Watched(SFTTrainer):

@@ -1,4 +1,4 @@
-"""What can go wrong while the reward rises, checked at every validation. Independent of the training method."""
+"""Problems that a rising reward can hide, checked at every validation. Independent of the training method."""
 
 import logging
 from dataclasses import asdict, dataclass, field
@@ -32,8 +32,8 @@ REMEDIES = {
 
 @dataclass
 class Fired:
-    message: str  # of the first time
-    iterations: list[int] = field(default_factory=list)  # at which it stood
+    message: str  # of the first iteration
+    iterations: list[int] = field(default_factory=list)  # all iterations with this alarm
 
 
 class Alarms:
@@ -51,16 +51,16 @@ class Alarms:
         self.tokenizer = tokenizer
         self.monitor = monitor
         self.params = params
-        self.start: dict[str, Any] = {}  # what iteration 0 looked like
+        self.start: dict[str, Any] = {}  # the figures of iteration 0
         self.fired: dict[str, Fired] = {}
         self.rollbacks: list[dict[str, float]] = []
         self.standing: set[str] = set()  # alarms of the last validation
 
     def check(self, iteration: int, answers: Answers) -> dict[str, float]:
-        """Figures of the validation; `standing` holds the alarms until the next."""
+        """Figures of the validation; `standing` holds its alarms until the next validation."""
         seen = self._observe(answers)
         self.start = self.start or seen
-        # One that stood stays until half of what raised it is gone: noise neither ends nor hides it.
+        # A standing alarm stays until half of its cause is gone, so that noise neither ends nor hides it.
         z = self.params.z / 2 if OVEROPTIMIZATION in self.standing else self.params.z
         self.standing = set()
         figures = self._check_reward(iteration, seen, z)
@@ -68,7 +68,7 @@ class Alarms:
         return figures | {f"alarm_{name}": float(name in self.standing) for name in KINDS}
 
     def roll_back(self, iteration: int, to_iteration: int, kl_coefficient: float) -> None:
-        """Training continues from a policy under no alarm."""
+        """Clear the standing alarms, since training continues from a policy without any, and record the rollback."""
         self.standing = set()
         self.rollbacks.append({"iteration": iteration, "to_iteration": to_iteration, "kl_coefficient": kl_coefficient})
         logger.warning(

@@ -1,4 +1,4 @@
-"""The align stage: from the SFT model against the reward model by one of the methods, then figures on test prompts."""
+"""The align stage: train the SFT model against the reward model by one of the methods, then measure it."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def align(
     checkpoints: Checkpoints,
     log: Log,
 ) -> Metrics:
-    """Train, keep the best policy, save it to `out`, measure it."""
+    """Train, keep the best policy, save it to `out` and measure it."""
     torch_device = set_up(runtime, device, params.seed)
     check_model(sft, CAUSAL)
     check_model(reward, REWARD)
@@ -82,7 +82,7 @@ def align(
 
 def _check_lengths(model: LlamaForCausalLM, params: AlignParams) -> None:
     context, rollout = model.config.max_position_embeddings, params.rollout
-    needed = rollout.max_prompt_tokens + rollout.max_new_tokens + 1  # the reward model may read one more end-of-turn
+    needed = rollout.max_prompt_tokens + rollout.max_new_tokens + 1  # with an end-of-turn token added for scoring
     if needed > context:
         raise ValueError(
             f"align.rollout.max_prompt_tokens + align.rollout.max_new_tokens + 1 = {needed} is above the SFT model's "
@@ -91,7 +91,7 @@ def _check_lengths(model: LlamaForCausalLM, params: AlignParams) -> None:
 
 
 def _heldout_metrics(worker: RolloutWorker, test: list[Prompt], params: AlignParams) -> Metrics:
-    """One reply a test prompt, before and after, from the same random numbers."""
+    """One reply per test prompt, before and after training, from the same random numbers."""
     seed = derived_seed(params.seed, *TEST)
     chosen = draw(test, params.test.num_prompts, seed)
     ids = [prompt.ids for prompt in chosen]

@@ -1,4 +1,4 @@
-"""What the stage hands to the method that trains."""
+"""What the stage passes to the training method."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ Metrics = dict[str, float | int | str]
 
 @dataclass(frozen=True)
 class Context:
-    """A method trains `worker.policy`, from the newest checkpoint if there is one, and returns figures of its own."""
+    """A method trains `worker.policy`, from the newest checkpoint if there is one, and returns its own figures."""
 
     worker: RolloutWorker
     validation: Validation

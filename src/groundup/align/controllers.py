@@ -1,16 +1,16 @@
-"""Coefficients that follow what the policy does: of the KL penalty, of the reply length, of the entropy."""
+"""Coefficients that adapt to the policy: for the KL penalty, the reply length and the entropy."""
 
 from typing import Any
 
 from torch import Tensor
 
-MAX_ERROR = 0.2  # section 2.2 of the paper
+MAX_ERROR = 0.2  # section 2.2 of Ziegler et al. 2019
 
 State = dict[str, Any]
 
 
 class AdaptiveKl:
-    """Raises the coefficient while the KL is above its target, lowers it below (Ziegler et al. 2019, 1909.08593)."""
+    """Raises the coefficient while the KL is above its target, else lowers it (Ziegler et al. 2019, 1909.08593)."""
 
     def __init__(self, coefficient: float, target: float, horizon: float) -> None:
         self.coefficient = coefficient
@@ -29,10 +29,10 @@ class AdaptiveKl:
 
 
 class LengthControl:
-    """Keeps the mean reply length near that of the reference, so that length is not a way to a higher reward.
+    """Keeps the mean reply length near the reference's, so that a longer reply is not a way to a higher reward.
 
-    The coefficient is the multiplier of that constraint. Its integral part holds the length, its proportional part
-    damps what would swing around it (PID Lagrangian, Stooke et al. 2020, 2007.03964).
+    The coefficient is the multiplier of that constraint. Its integral part holds the length; its proportional part
+    damps oscillations around it (PID Lagrangian, Stooke et al. 2020, 2007.03964).
     """
 
     def __init__(self, gain: float, rate: float) -> None:
@@ -43,7 +43,7 @@ class LengthControl:
         self.coefficient = 0.0  # reward for a reply of twice the target length
 
     def bonus(self, lengths: Tensor) -> Tensor:
-        """[B], zero at the target."""
+        """[B], zero at the target length."""
         return self.coefficient * (lengths / self.target - 1)
 
     def update(self, mean_length: float) -> None:
@@ -59,9 +59,9 @@ class LengthControl:
 
 
 class EntropyFloor:
-    """Raises the entropy coefficient while the entropy is below its floor, lowers it to its start value above.
+    """Raises the entropy coefficient while the entropy is below its floor, else lowers it to its start value.
 
-    The floor is a share of the entropy that training started with, for what is low depends on the vocabulary and on
+    The floor is a share of the entropy at the start of training, because what is low depends on the vocabulary and
     the SFT model. The coefficient is the multiplier of that constraint, as in SAC (Haarnoja et al. 2018, 1812.05905).
     """
 
@@ -70,7 +70,7 @@ class EntropyFloor:
         self.coefficient = coefficient
         self.share = share
         self.rate = rate
-        self.floor: float | None = None  # nats per token; of the first entropy that is seen
+        self.floor: float | None = None  # nats per token; set from the first entropy
 
     def update(self, entropy: float) -> None:
         if self.floor is None:

@@ -1,4 +1,4 @@
-"""Every validation's replies with score and KL, for judges that training must not see."""
+"""The replies of every validation with score and KL, for judges that training must not use."""
 
 import statistics
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ FILE = "evaluation_points.jsonl"
 
 @dataclass
 class EvaluationPoints:
-    """One row a validation prompt and evaluation point; iteration 0 is the SFT model."""
+    """One row per evaluation point and validation prompt; iteration 0 is the SFT model."""
 
     prompts: list[Prompt]
     tokenizer: PreTrainedTokenizerFast
-    rows: list[dict[str, Any]] = field(default_factory=list)  # without what the prompts say
+    rows: list[dict[str, Any]] = field(default_factory=list)  # without the prompts' own columns
 
     def add(self, iteration: int, answers: Answers) -> None:
         replies = self.tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)

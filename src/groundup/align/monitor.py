@@ -1,4 +1,4 @@
-"""The monitor judge: fitted on conversations that no model was trained on, it watches what the reward model says."""
+"""The monitor judge, fitted on conversations that no model trains on: an independent check of the reward model."""
 
 import logging
 import math
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 def score_change(
     before: NDArray[np.float64], after: NDArray[np.float64], clusters: Sequence[str]
 ) -> tuple[float, float]:
-    """Mean paired change of scores [1 + R, N]; its standard error, for other prompts and for another judge.
+    """Mean paired change of scores [1 + R, N], and its standard error over prompts and over judges.
 
-    Prompts without number do not make a judge that knows little right: how far it may be off as a whole is what the
-    judges of its resamples say.
+    More prompts do not make a weak judge right: its scores on resamples of its training data show how far it may be
+    off as a whole.
     """
     changes = after - before
     mean, over_prompts = clustered_mean(changes[0].tolist(), clusters)
@@ -30,12 +30,12 @@ def score_change(
 
 
 def load_monitor(folder: Path, params: JudgeParams) -> Judge | None:
-    """None, with a word in the log, where there is nothing to fit a judge on: own data need not hold conversations."""
+    """None, with a warning, without data to fit a judge on: the user's data need not contain conversations."""
     rows = list(read_jsonl(folder / "conversations.jsonl", ("id", "messages")))
     try:
         monitor = Judge.fit(rows, params)
     except ValueError as error:
-        logger.warning("align: no monitor, over-optimisation will go unnoticed: %s", error)
+        logger.warning("align: no monitor, so over-optimization will not be detected: %s", error)
         return None
     agreement = monitor.agreement
     logger.info(

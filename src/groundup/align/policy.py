@@ -1,4 +1,4 @@
-"""The models PPO trains: the policy, which knows the SFT model it started from, and the value model."""
+"""The models that PPO trains: the policy, with its reference, and the value model."""
 
 import copy
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ Weights = dict[str, Tensor]
 
 
 class Policy(nn.Module):
-    """A trainable `model` and its frozen `reference()`: a second copy, or with LoRA the model without its adapter."""
+    """A trainable `model` and its frozen `reference()`: a second copy or, with LoRA, the model without its adapter."""
 
     def __init__(self, sft: LlamaForCausalLM, lora: LoraParams | None) -> None:
         super().__init__()
         self.model = sft
-        # In tuples, where state_dict() does not look.
+        # In tuples, so that state_dict() does not include them.
         self._reference: tuple[LlamaForCausalLM, ...] = ()
         self._adapter: tuple[PeftModel, ...] = ()
         if lora is None:
@@ -36,7 +36,7 @@ class Policy(nn.Module):
 
     @contextmanager
     def reference(self) -> Iterator[LlamaForCausalLM]:
-        """The SFT model, for as long as the context lasts."""
+        """The SFT model, valid only inside the context."""
         if self._reference:
             yield self._reference[0]
         else:
@@ -45,11 +45,11 @@ class Policy(nn.Module):
 
     @property
     def trained(self) -> LlamaForCausalLM | PeftModel:
-        """`model`, with LoRA in the wrapper that knows which of its weights are adapters."""
+        """`model`; with LoRA, the wrapper that knows which of its weights are adapters."""
         return self._adapter[0] if self._adapter else self.model
 
     def train(self, mode: bool = True) -> "Policy":
-        """Stays in evaluation mode: with dropout, one token would have another probability at every look."""
+        """Stay in eval mode: with dropout, the probability of a token would differ in every pass."""
         return super().train(False)
 
     def trainable(self) -> Weights:
@@ -67,19 +67,19 @@ class Policy(nn.Module):
             trainable[name].copy_(weight)
 
     def merged(self) -> LlamaForCausalLM:
-        """The plain model that `model` is, without adapters."""
+        """The plain model, with the adapter merged."""
         if not self._adapter:
             return self.model
         return merged(copy.deepcopy(self._adapter[0]))
 
     def save_adapter(self, out: Path) -> None:
-        """Nothing to save without LoRA."""
+        """Does nothing without LoRA."""
         for adapter in self._adapter:
-            adapter.save_pretrained(out, selected_adapters=["default"])  # TRL adds one of its own
+            adapter.save_pretrained(out, selected_adapters=["default"])  # TRL adds another adapter
 
 
 class ValueHead(nn.Module):
-    """Scalar from hidden states [R, H] -> [R], zero at first."""
+    """Scalar from hidden states [R, H] -> [R], initially zero."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -90,8 +90,8 @@ class ValueHead(nn.Module):
     def start_from(self, mean_reward: float) -> None:
         """Predict the mean reward everywhere.
 
-        Values that are all too high reward stalling: with lambda < 1 a token far from the end feels less of the
-        disappointment. The policy would learn to never end its turn before the value model has learned the mean.
+        If all values start too high, stalling pays: with lambda < 1 a token far from the end gets less of the negative
+        error. The policy would learn never to end its turn before the value model has learned the mean.
         """
         nn.init.constant_(self.linear.bias, mean_reward)
 
@@ -100,7 +100,7 @@ class ValueHead(nn.Module):
 
 
 class ValueModel(nn.Module):
-    """Expected reward still to come before each reply token: the SFT model's trunk and a head."""
+    """Expected reward to come, before each reply token: the SFT model's trunk and a head."""
 
     def __init__(self, sft: LlamaForCausalLM) -> None:
         super().__init__()
@@ -113,9 +113,9 @@ class ValueModel(nn.Module):
 
 
 class SharedTrunkValue(nn.Module):
-    """The same from what the frozen reward model knows: one pass of it gives the reward and what the values need.
+    """The same from the features of the frozen reward model: one pass gives the reward and the features.
 
-    Those features stay the same through all epochs, so that the value model's training costs next to nothing.
+    The features stay the same in all epochs, so training the value model costs almost nothing.
     """
 
     def __init__(self, hidden_size: int) -> None:

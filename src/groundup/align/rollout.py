@@ -1,4 +1,4 @@
-"""Sample replies, score them, compare them with the reference."""
+"""Sample replies, score them, and compare them with the reference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from groundup.runner.params.align import AlignParams
 
 @dataclass(frozen=True)
 class Rollout:
-    """Replies of one model to some prompts, and what they are worth. On the CPU: the models see batches of it."""
+    """Replies of one model to some prompts, with their scores. On the CPU; the models get batches of it."""
 
     conversations: Conversations
     replies: Replies
@@ -49,7 +49,7 @@ class Rollout:
 
 
 class RolloutWorker:
-    """Makes rollouts; holds what that takes besides the model that samples."""
+    """Makes rollouts; holds everything needed for that but the sampling model."""
 
     def __init__(
         self, policy: Policy, scorer: RewardScorer, tokenizer: PreTrainedTokenizerFast, params: AlignParams
@@ -64,7 +64,7 @@ class RolloutWorker:
 
     @torch.no_grad()
     def roll_out(self, model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
-        """One reply a prompt; the same model and seed give the same replies."""
+        """One reply per prompt; the same model and seed give the same replies."""
         replies = self.sampler.sample(model, prompts, seed)
         conversations = Conversations(prompts, replies.tokens)
         flat_logprobs = torch.tensor(list(chain.from_iterable(replies.logprobs)))
@@ -93,11 +93,11 @@ class RolloutWorker:
     def score(
         self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
-        """Mean and std [B] by the reward model."""
+        """Mean and std [B] of the reward model."""
         return self.scorer.score(ended_chats(prompts, replies, ended, self.sampler.eos_token_id))
 
     def _reward_model_hidden(self, conversations: Conversations, ended: Sequence[bool]) -> list[Tensor]:
-        """What the reward model knows at each chat's end; with a shared trunk before each reply token too."""
+        """Hidden states of the reward model at each chat's end; with a shared trunk, also before each reply token."""
         chats = ended_chats(conversations.prompts, conversations.replies, ended, self.sampler.eos_token_id)
         num_last = [1] * len(chats)
         if self.has_features:

@@ -1,4 +1,4 @@
-"""The table of samples: the same prompts, answered again and again as the policy changes."""
+"""The table of samples: replies to the same prompts as the policy changes."""
 
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -14,7 +14,7 @@ from groundup.core.rollout.prompts import Prompt
 
 @dataclass
 class SampleTable:
-    """Rows of every table so far; written whole each time, so that a resumed run leaves the same files."""
+    """Rows of all tables so far; the file is rewritten each time, so that a resumed run leaves the same one."""
 
     prompts: list[Prompt]
     tokenizer: PreTrainedTokenizerFast

@@ -1,4 +1,4 @@
-"""Replies as tensors, and what policy, reference and value model say about each of their tokens."""
+"""Replies as tensors, with log-probabilities, KL and values of their tokens."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from groundup.core.model.generation import next_token_logprobs
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Prompts with their replies, one behind another. N tokens, R of them in replies."""
+    """Prompts with their replies, concatenated. N tokens, R of them in replies."""
 
     ids: Tensor  # [N]
     attention: PackedAttention
-    before: Tensor  # [R] place of the token before each reply token: there it is predicted
+    before: Tensor  # [R] position before each reply token, where it is predicted
     targets: Tensor  # [R] the reply tokens
     mask: Tensor  # [B, T]
-    features: Tensor | None  # [R, H] what the reward model's trunk knows before each reply token
+    features: Tensor | None  # [R, H] features of the reward model's trunk before each reply token
 
     def by_reply(self, per_token: Tensor) -> Tensor:
         """[R] -> [B, T]"""
@@ -46,7 +46,7 @@ class Conversations:
     def batches(
         self, rows: Iterable[int], batch_size: int, device: torch.device
     ) -> Iterator[tuple[list[int], TokenBatch]]:
-        """The given rows in batches of similar length; each with the rows it holds."""
+        """The given rows in batches of similar length, each with its row numbers."""
         by_length = sorted(rows, key=lambda i: len(self.prompts[i]) + len(self.replies[i]))
         for start in range(0, len(by_length), batch_size):
             chosen = by_length[start : start + batch_size]
@@ -72,8 +72,8 @@ class Conversations:
 
 
 def token_logprobs(model: LlamaForCausalLM, batch: TokenBatch, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probability of each reply token and entropy of the distribution it was drawn from, [B, T] each."""
-    # Only what predicts a reply token meets the vocabulary: that projection is a third of a small model's work.
+    """Log-probability of each reply token, and entropy of the distribution it was drawn from, [B, T] each."""
+    # Project only the positions that predict a reply token: that projection is a third of a small model's work.
     logits = model.lm_head(hidden_states(model.model, batch.ids, batch.attention, batch.before))
     log_distribution = next_token_logprobs(model, logits, temperature)
     logprobs = log_distribution.gather(1, batch.targets[:, None])[:, 0]
@@ -82,9 +82,9 @@ def token_logprobs(model: LlamaForCausalLM, batch: TokenBatch, temperature: floa
 
 
 def token_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Single-sample estimate of the KL to the reference, token by token.
+    """Single-sample estimate of the KL to the reference, for each token.
 
-    Its sum over a reply is log p(reply) / p_reference(reply): unbiased, though it can be negative for one reply.
+    Its sum over a reply is log p(reply) / p_reference(reply): unbiased, but it can be negative for one reply.
     """
     return logprobs - reference_logprobs
 

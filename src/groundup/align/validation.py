@@ -1,4 +1,4 @@
-"""What happens between the iterations of any method: validation, alarms, the policy to keep, samples."""
+"""Validation between the iterations of any method: alarms, the best policy, samples."""
 
 import logging
 import math
@@ -26,11 +26,11 @@ PLAIN_STATE = ("reference_length", "reference_distinct_2", "num_learned_tokens",
 
 @dataclass
 class BestPolicy:
-    """Of the validations within all budgets and without an alarm, that of the highest reward."""
+    """The policy with the highest reward among validations within all budgets and without an alarm."""
 
     iteration: int = 0
     reward: float = -math.inf
-    learned: dict[str, Any] = field(default_factory=dict)  # what training had changed, the weights under "policy"
+    learned: dict[str, Any] = field(default_factory=dict)  # what training changed; weights under "policy"
 
     @property
     def weights(self) -> Weights:
@@ -38,7 +38,7 @@ class BestPolicy:
 
 
 class Validation:
-    """Measures the policy as it changes; its state is part of a checkpoint."""
+    """Measures the policy during training; its state is part of a checkpoint."""
 
     def __init__(
         self,
@@ -59,15 +59,15 @@ class Validation:
         self.params = params
         self.log = log
         self.reference_length = 1.0  # mean reply length of the SFT model, set at iteration 0
-        self.reference_distinct_2 = 0.0  # the same of distinct-2
+        self.reference_distinct_2 = 0.0  # mean distinct-2 of the same replies
         self.best = BestPolicy()
-        self.num_samples = 0  # replies that training took, in this process
-        self.num_learned_tokens = 0  # as in Cost; of the whole training
+        self.num_samples = 0  # sampled for training, in this process
+        self.num_learned_tokens = 0  # as in Cost; over the whole training
         self.num_read_tokens = 0
-        self.train_seconds = 0.0  # of this process, validation left out
+        self.train_seconds = 0.0  # of this process, without validation
 
     def validate(self, iteration: int, learned: Callable[[], dict[str, Any]]) -> None:
-        """Same prompts and random numbers every time, so that what differs is the policy."""
+        """Use the same prompts and random numbers every time, so that only the policy differs."""
         rollout = self.worker.roll_out(self.worker.policy.model, self.prompt_ids, self.seed)
         answers, summary = rollout.answers, rollout.summary()
         if iteration == 0:
@@ -103,7 +103,7 @@ class Validation:
         self.samples.write(self.report)
 
     def write(self) -> None:
-        """What evaluation and people read of the run."""
+        """Write the files that evaluate and people read."""
         self.samples.write(self.report)
         self.points.write(self.report, self.best.iteration)
         self.alarms.write(self.report)
@@ -121,7 +121,7 @@ class Validation:
         }
 
     def state(self) -> dict[str, Any]:
-        """Tensors, numbers, strings, lists and dicts only: loading runs no code."""
+        """Only tensors and plain values, so that loading runs no code."""
         return {
             "best": vars(self.best),
             "alarms": self.alarms.state(),

@@ -1,1 +1,1 @@
-"""What people do with results."""
+"""Commands and servers that use the results."""

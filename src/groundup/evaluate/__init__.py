@@ -1,1 +1,1 @@
-"""Held-out evaluation and the report."""
+"""Held-out evaluation of the base, SFT and aligned models."""

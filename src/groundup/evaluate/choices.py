@@ -1,4 +1,4 @@
-"""Multiple-choice items, and the chats that they ask about."""
+"""Multiple-choice items and the chats that they are about."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from groundup.evaluate.reply_likelihood import Branches
 
 
 def check_items(items: Sequence[Mapping[str, Any]], name: str) -> None:
-    """ValueError that lists every item which cannot be scored."""
+    """ValueError lists every item that cannot be scored."""
     problems = [f"item {i}: {problem}" for i, item in enumerate(items) for problem in _problems(item)]
     if problems:
         shown = problems[:10] + [f"and {len(problems) - 10} more"] * (len(problems) > 10)
@@ -48,7 +48,7 @@ def _problems(item: Mapping[str, Any]) -> list[str]:
 
 
 def item_texts(item: Mapping[str, Any]) -> list[str]:
-    """What is said in an item: the query with its true reply, then every other choice."""
+    """The texts of an item: the query with its true reply, then every other choice."""
     right = item["choices"][item["gold"]]
     return [
         said([*item["query"], {"role": "assistant", "content": right}]),
@@ -64,7 +64,7 @@ def choice_branches(
 ) -> Branches:
     """The choices as the assistant's turn after the query; a long query loses its oldest turns first.
 
-    A choice longer than half the context is cut, for all choices need some of the query before them.
+    A choice longer than half the context is cut, because some of the query must precede every choice.
     """
     messages = [dict(message) for message in query]
     start = len(render(tokenizer, messages, reply_next=True))

@@ -1,4 +1,4 @@
-"""Base, SFT and aligned model on the test split: a loop over MEASURES. `groundup report` shows what it publishes."""
+"""Evaluate the base, SFT and aligned models on the test split: a loop over MEASURES. `groundup report` shows it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -37,10 +37,10 @@ def evaluate(
     verdicts: Path,
     log: Log,
 ) -> dict[str, Any]:
-    """All figures; `out` gets replies, gates and what the report shows of them. The curve's steps are 0 base, 1 SFT
-    and 2 aligned. points: align's evaluation points.
+    """Compute all figures; `out` gets replies, gates and the report's page as JSON. The curve's steps are 0 for base,
+    1 for SFT and 2 for aligned. points: align's evaluation points.
     """
-    # Everything is measured in float32: precision of training must not blur small differences between models.
+    # Measure everything in float32: training precision must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
     named = NamedTasks(params.tasks, params.seed)
     test_set = load_test_set(data.text, data.prompts, data.evaluation, params)

@@ -1,6 +1,6 @@
-"""The gold judge, fitted on conversations that no training stage reads: what the reward model's gains are worth.
+"""The gold judge, fitted on conversations that no training stage reads: an independent check of the reward's gains.
 
-Intervals are over other prompts and over another judge: both are conversations that could have been others.
+Intervals are over prompts and over judges, since both come from samples of conversations.
 """
 
 import logging
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Absent:
-    """No judge, and why."""
+    """Why there is no judge."""
 
     reason: str
 
 
 def load_gold_judge(folder: Path, params: JudgeParams) -> Judge | Absent:
-    """Own data need not hold conversations: then there is a report without gold figures that says so."""
+    """Absent, with a warning, without data to fit on; the report then has no gold figures and says so."""
     rows = list(read_jsonl(folder / "conversations.jsonl", ("id", "messages")))
     try:
         return Judge.fit(rows, params)
@@ -58,7 +58,7 @@ def gold_metrics(
     aligned: ModelReplies,
     params: EvaluateParams,
 ) -> Metrics:
-    """Gold scores of both models' replies to the same prompts, and how often the aligned one's is higher."""
+    """Gold scores of both models' replies to the same prompts, and the win rate of the aligned model."""
     before, after = (judge.score_by_resample(chats(prompts, replies["texts"])) for replies in (sft, aligned))
     won = wins(after, before)
     longer = np.array(
@@ -74,7 +74,7 @@ def gold_metrics(
 
 
 def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, params: EvaluateParams) -> Metrics:
-    """The mark for all models: what people answered to the same prompts. Empty where nobody did."""
+    """The reference for all models: people's replies to the same prompts. Empty if there are none."""
     answers = {i: prompt.human_reply for i, prompt in enumerate(prompts) if prompt.human_reply is not None}
     if not answers:
         return {}

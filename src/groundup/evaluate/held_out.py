@@ -1,4 +1,4 @@
-"""What the models are measured on."""
+"""The held-out data that the models are measured on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from groundup.runner.params.evaluate import EvaluateParams
 
 @dataclass(frozen=True)
 class TestSet:
-    """Drawn from the test split."""
+    """Samples of the test split."""
 
     documents: list[Row]
     num_documents_in_split: int

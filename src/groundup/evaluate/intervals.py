@@ -1,4 +1,4 @@
-"""Estimates with 95 % intervals, over other prompts and, where there are several, over other judges."""
+"""Estimates with 95 % intervals over prompts and, if there are several judges, over judges."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -24,7 +24,7 @@ class Estimate(Protocol):
 def with_interval(
     name: str, values: Sequence[float], groups: Sequence[str], params: EvaluateParams
 ) -> dict[str, float]:
-    """The mean with its 95 % interval, groups resampled."""
+    """The mean with its 95 % interval over groups."""
     low, high = cluster_bootstrap(values, [[group] for group in groups], params.bootstrap_samples, params.seed)
     return {name: sum(values) / len(values), f"{name}_ci_low": low, f"{name}_ci_high": high}
 
@@ -40,14 +40,14 @@ def weighted_mean(values: Floats, weights: Floats) -> Floats:
 
 
 def rate(metrics: Metrics) -> Metrics:
-    """An interval that is added up from two may leave the range."""
+    """Clip to [0, 1], which the sum of two intervals may leave."""
     return {name: min(1.0, max(0.0, value)) for name, value in metrics.items()}
 
 
 def with_judge_interval(name: str, values: Floats, weights: Floats, estimate: Estimate) -> Metrics:
     """The estimate by the judge of all rows, with its 95 % interval.
 
-    values: [1 + R, N], a row a judge; one row where the judge is taken as it is. weights: [S, N].
+    values: [1 + R, N], a row per judge; a single row ignores the uncertainty of the judge. weights: [S, N].
     """
     plain = np.ones((1, values.shape[1]))
     estimates = np.array([estimate(row, weights=plain)[0] for row in values])
@@ -56,7 +56,7 @@ def with_judge_interval(name: str, values: Floats, weights: Floats, estimate: Es
 
 
 def joint_interval(value: float, on_resamples: Floats, by_judges: Floats) -> tuple[float, float]:
-    """95 %, of the estimates on resampled prompts and by resampled judges, if any.
+    """95 % interval from the estimates on resampled prompts and, if any, by resampled judges.
 
     The errors of prompts and judge are independent, so they add in squares.
     """

@@ -1,4 +1,4 @@
-"""Win rates at equal length (Dubois et al. 2024, arXiv:2404.04475): what a judge says of replies that are as long."""
+"""Length-controlled win rates (Dubois et al. 2024, arXiv:2404.04475): the verdict for replies of equal length."""
 
 from functools import partial
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from groundup.evaluate.intervals import Floats, Metrics, rate, weighted_mean, with_judge_interval
 
-# Of the squared coefficients. A judge that looks at nothing but length gives it an infinite one; the other keeps a
-# rate of 0 or 1 finite.
+# Weights of the squared coefficients. Without them, a judge of length alone gives an infinite slope, and a win
+# rate of 0 or 1 an infinite intercept.
 LENGTH_PENALTY, RATE_PENALTY = 0.1, 1e-4
 MAX_STEPS, TOLERANCE, LARGEST_STEP = 100, 1e-9, 2.0
 
 
 def length_controlled_win_rate(values: Floats, length_differences: Floats, weights: Floats) -> Floats:
-    """[S]: win rate at no difference in length, for each of S weightings [S, N] of the N comparisons.
+    """[S]: win rate at equal length, for each of S weightings [S, N] of the N comparisons.
 
-    Logistic regression of `values` (1, 0, a half for a tie) on tanh of the difference in units of its root mean
+    Logistic regression of `values` (1, 0, 0.5 for a tie) on tanh of the difference in units of its root mean
     square.
     """
     scale = np.sqrt(np.mean(np.square(length_differences)))
@@ -39,7 +39,7 @@ def length_controlled_win_rate(values: Floats, length_differences: Floats, weigh
 
 
 def win_rate_metrics(name: str, outcomes: Floats, length_differences: Floats, weights: Floats) -> Metrics:
-    """As they are and at equal length: outcomes [1 + R, N], differences in tokens [N], weights [S, N]."""
+    """Win rates, plain and at equal length: outcomes [1 + R, N], differences in tokens [N], weights [S, N]."""
     controlled = partial(length_controlled_win_rate, length_differences=length_differences)
     return {
         **rate(with_judge_interval(name, outcomes, weights, weighted_mean)),

@@ -1,4 +1,4 @@
-"""An n-gram model of tokens: what counting alone gives, beside what the models give."""
+"""An n-gram model of tokens: the baseline that counting alone gives."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -18,7 +18,7 @@ BATCH_REPLIES = 1024
 
 
 class NgramModel:
-    """Interpolated absolute discounting (Ney, Essen and Kneser 1994); order 1 is add-one."""
+    """Interpolated absolute discounting (Ney, Essen and Kneser 1994); order 1 is add-one smoothing."""
 
     def __init__(self, tokens: Hashes, order: int, vocab_size: int) -> None:
         counts = np.bincount(tokens.astype(np.int64), minlength=vocab_size)
@@ -27,11 +27,11 @@ class NgramModel:
         self.levels = [_Level(tokens, n, token_bits) for n in range(2, min(order, len(tokens)) + 1)]
 
     def log_probs(self, ids: Sequence[int]) -> Floats:
-        """Of every token but the first, in nats, given those before it: [len(ids) - 1]."""
+        """Log-probability of every token but the first, in nats, given the tokens before: [len(ids) - 1]."""
         tokens = np.asarray(ids, dtype=np.uint64)
         found = self.unigram[tokens[1:].astype(np.int64)]
         for level in self.levels:
-            start = level.order - 2  # the first tokens have too few before them
+            start = level.order - 2  # the first tokens have too little context
             found[start:] = level.interpolate(tokens, found[start:])
         return np.log(found)
 
@@ -42,7 +42,7 @@ class _Level:
     def __init__(self, tokens: Hashes, order: int, token_bits: int) -> None:
         self.order = order
         self.shift = np.uint64(token_bits)
-        # Sorted, n-grams of one context lie side by side: a key is a hash of the context, then the token.
+        # A key is a hash of the context, then the token, so that sorting puts n-grams of one context together.
         self.keys, self.counts = np.unique(self._keys(tokens), return_counts=True)
         contexts = self.keys >> self.shift
         starts = np.flatnonzero(np.diff(contexts, prepend=~contexts[:1]))
@@ -53,7 +53,7 @@ class _Level:
         self.discount = once / (once + 2 * twice)
 
     def interpolate(self, tokens: Hashes, lower: Floats) -> Floats:
-        """Probabilities of the last tokens of all n-grams of `tokens`, from those of the order below."""
+        """Probabilities of the last tokens of all n-grams of `tokens`, from those of the next lower order."""
         keys = self._keys(tokens)
         places, known = _places(self.contexts, keys >> self.shift)
         totals, continuations = self.totals[places], self.num_continuations[places]
@@ -67,15 +67,15 @@ class _Level:
 
 
 def _places(sorted_keys: Hashes, keys: Hashes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each key stands, and whether it is there at all."""
+    """The index of each key, and whether it is present."""
     places = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
     return places, sorted_keys[places] == keys
 
 
 def training_tokens(shards: Path, chats: Path, tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> Hashes:
-    """What the n-grams are counted in: at most max_tokens of the pretraining documents, and as many of SFT's replies.
+    """Tokens for the n-gram counts: up to max_tokens of the pretraining documents, and as many of SFT's replies.
 
-    Replies are in it because their words are asked for: a topic is one of few.
+    Replies are included because tasks ask for their words: a topic is one of a few.
     """
     manifest = read_manifest(shards)
     files = (
@@ -87,7 +87,7 @@ def training_tokens(shards: Path, chats: Path, tokenizer: PreTrainedTokenizerFas
 
 
 def _first(parts: Iterable[NDArray[np.integer]], count: int) -> Hashes:
-    """The first `count` numbers of the parts together, or all."""
+    """The first `count` numbers of the concatenated parts, or all."""
     kept: list[Hashes] = [np.empty(0, dtype=np.uint64)]
     for part in parts:
         kept.append(part[:count].astype(np.uint64))
@@ -98,7 +98,7 @@ def _first(parts: Iterable[NDArray[np.integer]], count: int) -> Hashes:
 
 
 def _reply_tokens(chats: Path, tokenizer: PreTrainedTokenizerFast) -> Iterator[NDArray[np.integer]]:
-    # A padding token before each: what was said in another chat is not context.
+    # A padding token before each reply, because another chat is not its context.
     pad, assistant, end = tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids(ASSISTANT), tokenizer.eos_token_id
     replies = _replies(chats)
     while batch := list(islice(replies, BATCH_REPLIES)):

@@ -1,4 +1,4 @@
-"""One sampled reply a test prompt: how the reward model likes it, how far it is from SFT, how it reads."""
+"""One sampled reply per test prompt: its reward, its KL to the SFT model, its length and diversity."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,19 +15,19 @@ from groundup.runner.params.evaluate import EvaluateParams
 
 
 class ModelReplies(TypedDict):
-    """What one model answered, one entry a prompt."""
+    """Replies of one model, one entry per prompt."""
 
     texts: list[str]
     tokens: list[list[int]]  # without the prompt
-    ended: list[bool]  # by end-of-turn
+    ended: list[bool]  # with end-of-turn
     rewards: list[float]
-    kl: list[float]  # nats a reply: log-probability under the model minus that under SFT, summed over its tokens
+    kl: list[float]  # nats per reply: log-probability under the model minus that under SFT, summed over its tokens
 
 
 def fit_prompts(
     tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, Any]], context_length: int, max_new_tokens: int
 ) -> list[Prompt]:
-    """Prompts that leave room for a reply and its end-of-turn token; oldest turns go first."""
+    """Prompts that leave room for a reply and its end-of-turn token; the oldest turns are dropped first."""
     room = prompt_room(context_length, max_new_tokens)
     return [
         Prompt(row["conversation_id"], row["messages"], fit_prompt(tokenizer, row["messages"], room).ids, row["reply"])
@@ -36,7 +36,7 @@ def fit_prompts(
 
 
 def prompt_room(context_length: int, max_new_tokens: int) -> int:
-    """Tokens that a prompt may have; the reward model puts an end-of-turn after a reply that lacks it."""
+    """Number of tokens a prompt may have; one token is left for an end-of-turn added before scoring."""
     return context_length - max_new_tokens - 1
 
 
@@ -46,7 +46,7 @@ def sample_replies_of(
     prompts: Sequence[Sequence[int]],
     params: EvaluateParams,
 ) -> Replies:
-    """Every model draws from the same random numbers, so that equal models give equal replies."""
+    """Every model uses the same random numbers, so that equal models give equal replies."""
     sampler = Sampler.of(tokenizer, params.max_new_tokens, params.temperature, params.batch_size)
     return sampler.sample(model, prompts, params.seed)
 
@@ -63,7 +63,7 @@ def reply_to_prompts(
     chats = ended_chats([prompt.ids for prompt in prompts], replies.tokens, replies.ended, tokenizer.eos_token_id)
     rewards, _ = scorer.score(chats)
     stretches = [Stretch(p.ids + t, len(t)) for p, t in zip(prompts, replies.tokens, strict=True)]
-    # Both sides are recomputed in one way, so that SFT's distance from itself is zero and not rounding noise.
+    # Both are computed in the same way, so that SFT's KL to itself is zero and not rounding noise.
     own, reference = (
         stretch_nats(m, stretches, params.batch_size, partial(next_token_logprobs, m, temperature=params.temperature))
         for m in (model, sft)

@@ -1,4 +1,4 @@
-"""How likely a model finds each of several replies to one prompt, the prompt computed once."""
+"""Likelihood of several replies to one prompt, for which the prompt is computed once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ class Branches:
 
     @property
     def num_inputs(self) -> int:
-        """The last token of a reply is predicted and never read."""
+        """Number of input tokens; the last token of a reply is predicted but not an input."""
         return len(self.prompt) + sum(len(reply) - 1 for reply in self.replies)
 
 
 @dataclass(frozen=True)
 class BranchScore:
     nats: float  # negative log-likelihood of the reply
-    greedy: bool  # each of its tokens is the likeliest one
+    greedy: bool  # whether each of its tokens is the likeliest one
 
 
 def branch_scores(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[BranchScore]]:
-    """Of every reply, in the order given."""
+    """Scores of every reply, in the given order."""
     found: list[list[BranchScore]] = [[] for _ in items]
     order = sorted(range(len(items)), key=lambda i: items[i].num_inputs, reverse=True)
     for start in range(0, len(order), batch_size):
@@ -37,19 +37,19 @@ def branch_scores(model: PreTrainedModel, items: Sequence[Branches], batch_size:
 
 
 def branch_nats(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[float]]:
-    """Of every reply its nats alone."""
+    """The negative log-likelihood of every reply, in nats."""
     return [[score.nats for score in scores] for scores in branch_scores(model, items, batch_size)]
 
 
 @torch.no_grad()
 def _batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list[BranchScore]]:
-    """One row an item: the prompt, then its replies side by side, each of which sees the prompt and itself only."""
+    """One row per item: the prompt, then its replies, each of which sees only the prompt and itself."""
     device = model.device
     width = max(item.num_inputs for item in batch)
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     positions = torch.zeros(len(batch), width, dtype=torch.long)
-    branch = torch.full((len(batch), width), -1)  # 0 the prompt, then one number a reply, -1 padding
-    sources: list[tuple[int, int]] = []  # row and column whose output predicts each scored token
+    branch = torch.full((len(batch), width), -1)  # 0 for the prompt, then a number per reply, -1 for padding
+    sources: list[tuple[int, int]] = []  # (row, column) whose output predicts each scored token
     for row, item in enumerate(batch):
         column = len(item.prompt)
         ids[row, :column] = torch.tensor(item.prompt)

@@ -1,4 +1,4 @@
-"""What a measure puts on the report's page, as plain data that `groundup report` lays out."""
+"""The parts of the report's page that measures fill, as plain data that `groundup report` renders."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from typing import Any
 
 MODELS = {"base": "Base", "sft": "SFT", "aligned": "Aligned"}
 ENDS = ("", "_ci_low", "_ci_high")
-PAGE = "page.json"  # among what evaluate publishes: Shown
+PAGE = "page.json"  # the file of Shown in evaluate's report
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure at the top of the page, and what to compare it with."""
+    """A figure at the top of the page, with a value to compare it with."""
 
     label: str
     value: str
@@ -33,14 +33,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    columns: list[str]  # the first stands above the labels
+    columns: list[str]  # the first column holds the labels
     rows: list[Row]
     last_is_aligned: bool = False  # then it is emphasised
 
 
 @dataclass(frozen=True)
 class Bar:
-    """An interval on the line from 0 to 1, with the value that stands for no effect."""
+    """An interval on the line from 0 to 1, with the value for no effect."""
 
     label: str
     shown: Cell
@@ -71,7 +71,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation, and what each model answered."""
+    """A conversation with each model's reply."""
 
     topic: str
     turns: list[dict[str, str]]
@@ -91,7 +91,7 @@ class Section:
 @dataclass(frozen=True)
 class Shown:
     tiles: list[Tile] = field(default_factory=list)
-    sentences: list[str] = field(default_factory=list)  # that say no more than the intervals allow
+    sentences: list[str] = field(default_factory=list)  # they state no more than the intervals allow
     sections: list[Section] = field(default_factory=list)
     method: list[str] = field(default_factory=list)  # how it was measured
 
@@ -101,7 +101,7 @@ def percent(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Two decimals, and no minus before zero."""
+    """Two decimals, without a minus sign on zero."""
     text = f"{value:.2f}"
     return "0.00" if text == "-0.00" else text
 
@@ -123,7 +123,7 @@ def percent_with_interval(scores: Mapping[str, Any], name: str) -> str:
 
 
 def number_cell(scores: Mapping[str, Any], name: str) -> Cell:
-    """With its interval, if it has one that is not a point; empty where there is no such figure."""
+    """A value with its interval, unless that is a point; empty without such a figure."""
     if name not in scores:
         return Cell("")
     is_point = scores.get(f"{name}_ci_low") == scores.get(f"{name}_ci_high")
@@ -139,7 +139,7 @@ def models_table(rows: list[Row]) -> Table:
 
 
 def win_bars(metrics: Mapping[str, Any], labels: Mapping[str, str]) -> list[Bar]:
-    """Of those win rates that were measured; a half is a tie."""
+    """Bars of the measured win rates; 0.5 is a tie."""
     return [
         Bar(
             label,
@@ -155,7 +155,7 @@ def win_bars(metrics: Mapping[str, Any], labels: Mapping[str, str]) -> list[Bar]
 
 
 def verdict(metrics: Mapping[str, Any], name: str, reference: float, higher: str, lower: str, neither: str) -> str:
-    """The words that the interval allows."""
+    """The wording that the interval supports."""
     if metrics[f"{name}_ci_low"] > reference:
         return higher
     return lower if metrics[f"{name}_ci_high"] < reference else neither

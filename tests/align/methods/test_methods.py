@@ -1,4 +1,4 @@
-"""RLOO, GRPO and DPO as the stage runs them: they learn, resume to the same bytes, leave what PPO leaves."""
+"""RLOO, GRPO and DPO as the stage runs them: they learn, resume to the same bytes, and write PPO's files."""
 
 import json
 from typing import Any, get_args
@@ -18,7 +18,7 @@ from groundup.runner.params.align import AlignParams, Method
 from tests.align.conftest import LORA, AlignRun, Recorder, without_clock
 
 METHODS = ("rloo", "grpo", "dpo")
-# Of PPO's, what another method does not have.
+# PPO's keys that another method does not have.
 ONLY_PPO = {"explained_variance", "explained_variance_last", "kl_coefficient_start", "kl_coefficient_end"}
 LEARNING = {"num_iterations": 8, "rollout": {"batch_size": 32}, "minibatch_size": 16, "budgets": {"kl": 40.0}}
 
@@ -207,7 +207,7 @@ def test_what_trl_samples_is_scored_as_ppo_would(
     changes = settings(method)
     changes[method] |= {"length_control_gain": 0.0, "length_control_rate": 0.0}
     run_align("run", **changes)
-    assert len(calls) == 4  # one an iteration: the passes over it sample no more
+    assert len(calls) == 4  # one per iteration: its epochs reuse the samples
     config = AutoModelForCausalLM.from_pretrained(run_align.root / "sft").generation_config
     eos = config.eos_token_id
     reward_model = AutoModelForSequenceClassification.from_pretrained(run_align.root / "reward")
@@ -236,7 +236,7 @@ def test_pairs_are_the_best_and_the_worst_of_their_prompt(
     metrics = run_align("run", **settings("dpo"))
     assert (
         metrics["num_pairs"] == len(made[0]["pairs"]) == 8 - made[0]["ties"]
-    )  # 4 iterations of 8 replies, 4 a prompt
+    )  # 4 iterations of 8 replies, 4 per prompt
     reward_model = AutoModelForSequenceClassification.from_pretrained(run_align.root / "reward")
 
     eos = AutoModelForCausalLM.from_pretrained(run_align.root / "sft").generation_config.eos_token_id
@@ -256,5 +256,5 @@ def test_replies_that_are_all_worth_the_same_make_no_pairs(
     monkeypatch.setattr(
         "groundup.align.methods.dpo.shaped_rewards", lambda answers, *rest: torch.zeros(len(answers.tokens))
     )
-    with pytest.raises(ValueError, match=r"replies to each of 8 prompts are all worth the same .*num_generations"):
+    with pytest.raises(ValueError, match=r"replies to each of 8 prompts all have the same reward.*num_generations"):
         run_align("run", **settings("dpo"))

@@ -1,4 +1,4 @@
-"""The chats run on the assistants that decoding is tested with."""
+"""The chats use the assistants of the decoding tests."""
 
 from tests.core.decoding.conftest import assistant, checkout
 

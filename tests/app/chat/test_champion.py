@@ -1,4 +1,4 @@
-"""The champion: a whole copy that MLflow keeps, loads and serves."""
+"""The champion: a complete copy in MLflow, which loads and serves."""
 
 import json
 import os
@@ -137,7 +137,7 @@ def test_no_champion(
         with pytest.raises(ValueError, match=r"no champion yet: `dvc repro` .* `groundup promote --to champion"):
             champion_path(registered.root)
         context.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        with pytest.raises(ValueError, match=r"with MLflow, which cannot be asked now: .*Connection refused"):
+        with pytest.raises(ValueError, match=r"in MLflow, which cannot be reached now: .*Connection refused"):
             champion_path(registered.root)
 
 
@@ -146,7 +146,7 @@ def test_a_champion_whose_files_are_gone(client: MlflowClient, registered: Regis
     folder.rename(folder.with_name("elsewhere"))
     try:
         with pytest.raises(
-            ValueError, match=r"version 1 of groundup-assistant bears the alias champion, but there is no"
+            ValueError, match=r"version 1 of groundup-assistant has the alias champion, but there is no"
         ):
             champion_path(registered.root)
     finally:
@@ -221,5 +221,5 @@ def test_mlflow_serves_the_champion(served: str, client: MlflowClient, registere
 
 
 def test_rollback_of_the_only_champion(client: MlflowClient) -> None:
-    with pytest.raises(ValueError, match="was champion before version 1, so there is none to go back to"):
+    with pytest.raises(ValueError, match="no version that was champion before version 1 still exists"):
         rollback(client)

@@ -15,7 +15,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def script(monkeypatch: pytest.MonkeyPatch, assistant: Assistant, drawn: list[str]) -> list[int]:
-    """Makes models say these texts, one that ends on | by itself; returns the seeds they are asked with."""
+    """Make models reply with these texts (| at the end: it ended by itself); returns the seeds of the calls."""
     queue = iter(drawn)
     seeds: list[int] = []
 

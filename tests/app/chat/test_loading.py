@@ -30,16 +30,16 @@ def test_no_model_writes_role_markers_whatever_its_generation_config_says(checko
 
 @pytest.mark.parametrize("name", ["", "none", "reward", "../sft", "/etc", "Aligned"])
 def test_other_names_are_refused(checkout: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"there is no model '.*': choose base, sft, aligned, champion"):
+    with pytest.raises(ValueError, match=r"unknown model '.*': choose base, sft, aligned, champion"):
         Models(checkout, CPU).assistant(name, rewarded=False)
 
 
 def test_what_is_missing_is_named(checkout: Path) -> None:
     models = Models(checkout, CPU)
-    with pytest.raises(ValueError, match=r"there is no model in .*artifacts/base: raise one with `dvc repro`"):
+    with pytest.raises(ValueError, match=r"there is no model in .*artifacts/base: train one with `dvc repro`"):
         models.assistant("base", rewarded=False)
     (checkout / "artifacts/reward/config.json").unlink()
-    with pytest.raises(ValueError, match=r"none in .*artifacts/reward: raise one with `dvc repro`, or choose greedy"):
+    with pytest.raises(ValueError, match=r"artifacts/reward has none: train one with `dvc repro`, or choose greedy"):
         models.assistant("sft", rewarded=True)
     assert models.assistant("sft", rewarded=False).scorer is None
 

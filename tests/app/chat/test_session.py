@@ -156,16 +156,16 @@ def test_commands_are_answered(models: Models) -> None:
 
 
 BAD = [
-    ("/dance", "there is no command /dance: /help shows them"),
-    ("/model none", "there is no model 'none': choose base, sft, aligned, champion"),
-    ("/model base", "raise one with `dvc repro`"),
+    ("/dance", "unknown command /dance: /help lists all commands"),
+    ("/model none", "unknown model 'none': choose base, sft, aligned, champion"),
+    ("/model base", "train one with `dvc repro`"),
     ("/model champion", "no champion yet: `dvc repro`"),
-    ("/decode magic", "there is no decoding 'magic'"),
+    ("/decode magic", "unknown decoding method 'magic'"),
     ("/decode tree n=1e9", "n is 1e9"),
     ("/decode sample max_new_tokens=65", "choose 1 to 64"),
     ("/compare", "name the model to compare with"),
     ("/compare sft", "you talk to sft already"),
-    ("/compare nobody", "there is no model 'nobody'"),
+    ("/compare nobody", "unknown model 'nobody'"),
     ("/save", "name the file to write"),
     ("/save nothing.jsonl", "nothing has been said yet"),
 ]

@@ -40,7 +40,7 @@ def test_a_preset_is_written_and_the_way_back_is_exact(checkout: Path) -> None:
     for name in ("gpu", "smoke", "laptop"):
         result, output = run("--preset", name)
         assert result.exit_code == 0
-        assert "params.yaml is written" in output
+        assert "params.yaml was written" in output
         assert text_of(checkout) == preset_text(name)
     assert text_of(checkout) == COMMITTED
 
@@ -57,14 +57,14 @@ def test_a_depth_shows_old_and_new_and_changes_only_these(checkout: Path) -> Non
     assert "num_layers" in keys
     assert keys <= {key.rpartition(".")[2] for key in resize(laptop, depth)}
     _, output = run("--preset", "laptop", "--depth", str(depth))
-    assert output.startswith("params.yaml stays as it is.")
+    assert output.startswith("params.yaml needs no change.")
 
 
 def test_a_dry_run_shows_and_writes_nothing(checkout: Path) -> None:
     result, output = run("--preset", "smoke", "--dry-run")
     assert result.exit_code == 0
     assert "pretrain.num_steps" in output
-    assert "This is what would change; params.yaml is as it was." in output
+    assert "This is what would change; params.yaml was not written." in output
     assert text_of(checkout) == COMMITTED
 
 
@@ -73,7 +73,7 @@ def test_at_a_terminal_it_asks_first(checkout: Path, monkeypatch: pytest.MonkeyP
     result, output = run("--preset", "smoke", answer="n\n")
     assert result.exit_code == 0
     assert output.index("pretrain.num_steps") < output.index("Write params.yaml? [y/N]")
-    assert output.endswith("params.yaml is as it was.")
+    assert output.endswith("params.yaml was not written.")
     assert text_of(checkout) == COMMITTED
     run("--preset", "smoke", answer="y\n")
     assert text_of(checkout) == preset_text("smoke")
@@ -85,7 +85,7 @@ def test_at_a_terminal_it_asks_first(checkout: Path, monkeypatch: pytest.MonkeyP
 def test_own_sources_stay_and_it_is_said(checkout: Path) -> None:
     (checkout / "params.yaml").write_text(COMMITTED.replace("name: chitchat", "name: talk"), encoding="utf-8")
     _, output = run("--preset", "gpu")
-    assert "prepare.sources are your own and stay" in output
+    assert "Your own prepare.sources stay" in output
     assert [source.name for source in load_params(checkout / "params.yaml").prepare.sources] == ["talk", "wikipedia"]
 
 
@@ -97,7 +97,8 @@ def test_an_old_file_is_taken_over(checkout: Path) -> None:
     result, output = run("--preset", "laptop")
     assert result.exit_code == 1
     assert (
-        "model.num_layers: is model.scratch.num_layers now; `groundup configure --migrate` rewrites the file" in output
+        "model.num_layers: moved to model.scratch.num_layers; `groundup configure --migrate` rewrites the file"
+        in output
     )
     assert text_of(checkout) == old
     result, output = run("--migrate")
@@ -105,14 +106,14 @@ def test_an_old_file_is_taken_over(checkout: Path) -> None:
     assert "model.scratch.num_layers" in output
     assert load_params(checkout / "params.yaml") == preset("laptop")
     assert "    num_heads: 3  # attention heads" in text_of(checkout)
-    assert run("--migrate")[1].startswith("params.yaml stays as it is.")
+    assert run("--migrate")[1].startswith("params.yaml needs no change.")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--preset", "huge"), "there is no preset huge: use evening, gpu, laptop, smoke"),
-        (("--preset", "../laptop"), "there is no preset ../laptop"),
+        (("--preset", "huge"), "unknown preset huge: use evening, gpu, laptop, smoke"),
+        (("--preset", "../laptop"), "unknown preset ../laptop"),
         (("--preset", "laptop", "--depth", "0"), "greater than or equal to 1"),
         ((), "use either --preset NAME, with --depth N for another size, or --migrate"),
         (("--depth", "4"), "use either --preset NAME"),
@@ -132,7 +133,7 @@ def test_a_damaged_file_stays_and_is_named(checkout: Path) -> None:
     for argument in (("--preset", "laptop"), ("--migrate",)):
         result, output = run(*argument)
         assert result.exit_code == 1
-        assert "params.yaml is as it was." in output
+        assert "params.yaml was not written." in output
         assert "is not valid YAML" in output
         assert text_of(checkout) == "model: [1"
 

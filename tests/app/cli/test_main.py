@@ -1,4 +1,4 @@
-"""The groundup command where there is nothing to use yet: it fails with the remedy, not with a traceback."""
+"""The groundup command with nothing to use yet: it fails with a remedy, not with a traceback."""
 
 import os
 import shutil
@@ -18,10 +18,10 @@ from tests.runner.tracking.events import write_run
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder, empty. The command's environment variables do not outlive the test."""
+    """An empty current folder. The command's environment variables do not outlive the test."""
     monkeypatch.chdir(tmp_path)
     before = dict(os.environ)
-    os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"  # nobody there, and nobody is asked
+    os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"  # an address without a server
     yield tmp_path
     os.environ.clear()
     os.environ.update(before)
@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def checkout(folder: Path) -> Path:
-    """A fresh clone as far as the command looks."""
+    """A fresh clone, as far as the command can see."""
     shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
     (folder / "stages").mkdir()
     return folder
@@ -77,11 +77,11 @@ def test_chat_without_a_model(checkout: Path) -> None:
     shutil.copyfile(ROOT / "params.yaml", checkout / "params.yaml")
     result, output = run("chat", "--model", "nothing")
     assert result.exit_code == 1
-    assert output == "there is no model 'nothing': choose base, sft, aligned, champion"
+    assert output == "unknown model 'nothing': choose base, sft, aligned, champion"
     result, output = run("chat")
     assert result.exit_code == 1
     assert "artifacts/aligned" in output.replace(" ", "")  # the path may be wrapped
-    assert "raise one with `dvc repro`" in output
+    assert "train one with `dvc repro`" in output
     assert "Traceback" not in output
 
 

@@ -21,7 +21,7 @@ STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluat
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Its first two stages are done, in 60 s each, and the machine is quick to measure."""
+    """The first two stages are done, in 60 s each, and the measurement is fast."""
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "stages").mkdir()
@@ -55,7 +55,7 @@ def test_every_stage_has_its_line(checkout: Path) -> None:
     assert result.exit_code == 0, result.output
     assert list(rows) == ["stage", *STAGES, "together"]
     assert rows["prepare"][0] == rows["tokenizer"][0] == "unchanged"
-    assert rows["prepare"][5:] == rows["tokenizer"][5:] == ["0", "1.0"]  # minutes, and those of the last run
+    assert rows["prepare"][5:] == rows["tokenizer"][5:] == ["0", "1.0"]  # minutes, now and in the last run
     assert rows["pretrain"][0] == "runs"
     minutes = [float(rows[stage][5]) for stage in STAGES]
     assert float(rows["together"][5]) == pytest.approx(sum(minutes), abs=0.3)

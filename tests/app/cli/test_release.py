@@ -1,4 +1,4 @@
-"""groundup promote, rollback and export as commands: one sentence each, and what they do."""
+"""groundup promote, rollback and export as commands: their effects and their one-line messages."""
 
 import os
 import shutil
@@ -62,7 +62,7 @@ def test_promote_and_roll_back(checkout: Path, mlflow_store: str) -> None:
     assert run("rollback") == (0, "version 1 of groundup-assistant is champion again, not 3")
     assert champion(client) == "1"
     code, said = run("rollback")
-    assert (code, "so there is none to go back to" in said) == (1, True)
+    assert (code, "still exists: `groundup promote" in said) == (1, True)
 
 
 @pytest.mark.parametrize("line", ["rollback", "promote --to champion 1", "export --to hf --model champion"])
@@ -78,7 +78,7 @@ def test_without_mlflow(checkout: Path, line: str) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
     code, said = run(line)
     assert code == 1
-    assert "which cannot be asked now: [Errno 111] Connection refused" in said
+    assert "which cannot be reached now: [Errno 111] Connection refused" in said
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_export(aligned: Path, checkout: Path) -> None:
     code, said = run("export --to gguf")
     assert code == 1
     assert said.replace(" ", "").endswith(
-        "isthere already: remove it, or name another place with --out".replace(" ", "")
+        "already exists: remove it, or name another place with --out".replace(" ", "")
     )
     code, said = run("export --to adapter")
     assert (code, "has no LoRA adapter" in said) == (1, True)
@@ -119,5 +119,5 @@ def test_export_of_a_model_that_is_not_there(checkout: Path, form: str) -> None:
     code, said = run(f"export --to {form} --model sft")
     assert code == 1
     assert said.startswith("there is no model in ")
-    assert said.endswith("artifacts/sft: raise one with `dvc repro`")
+    assert said.endswith("artifacts/sft: train one with `dvc repro`")
     assert not (checkout / "exports").exists()

@@ -1,4 +1,4 @@
-"""`groundup serve` as a process, and what it refuses to start with."""
+"""`groundup serve` as a process, and the settings that it refuses."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_a_server_from_start_to_sigterm(checkout: Path) -> None:
             beam = client.post("/v1/chat/completions", json=body | {"decoding": {"method": "beam"}}).json()
             assert beam["choices"][0]["log_prob"] < 0
             tree = client.post("/v1/chat/completions", json=body | {"decoding": {"method": "tree"}})
-            assert (tree.status_code, "raise one with `dvc repro`" in tree.text) == (400, True)  # no reward model here
+            assert (tree.status_code, "train one with `dvc repro`" in tree.text) == (400, True)  # no reward model here
             thumb = {"messages": body["messages"], "model": "base", "decoding": "sample", "rating": "up"}
             assert client.post("/feedback", json=thumb | {"reply": "a", "beside": "b"}).status_code == 204
             assert client.post("/feedback", json=thumb | {"reply": ""}).status_code == 400
@@ -88,7 +88,9 @@ def test_a_server_from_start_to_sigterm(checkout: Path) -> None:
 
     result = CliRunner().invoke(app, ["feedback", "import"])
     assert result.exit_code == 0, result.output
-    assert "1 rated replies to 1 prompts gave 1 pairs; data/feedback/preferences.jsonl holds 1" in result.output
+    assert (
+        "1 rated replies to 1 prompts gave 1 pairs; data/feedback/preferences.jsonl now has 1 pairs" in result.output
+    )
     assert 'paths: ["feedback/preferences.jsonl"]' in result.output
     row = json.loads((checkout / "data/feedback/preferences.jsonl").read_text(encoding="utf-8"))
     assert (row["chosen"], row["rejected"]) == ("a", "b")
@@ -96,7 +98,7 @@ def test_a_server_from_start_to_sigterm(checkout: Path) -> None:
 
 def test_others_get_in_only_with_a_key(checkout: Path) -> None:
     everywhere = "0.0.0" + ".0"
-    assert f"--host {everywhere} lets others reach this server: give it a key, in GROUNDUP_API_KEY" in refused(
+    assert f"--host {everywhere} lets others reach this server: set a key in GROUNDUP_API_KEY" in refused(
         "--host", everywhere
     )
 
@@ -104,8 +106,8 @@ def test_others_get_in_only_with_a_key(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--model", "nothing"], "there is no model 'nothing': choose base, sft, aligned, champion"),
-        (["--model", "sft"], "artifacts/sft: raise one with `dvc repro`"),
+        (["--model", "nothing"], "unknown model 'nothing': choose base, sft, aligned, champion"),
+        (["--model", "sft"], "artifacts/sft: train one with `dvc repro`"),
         (["--host", "example"], "--host example is not an address: give an IP address, such as 127.0.0.1"),
         (["--max-batch", "0", "--request-timeout", "-1"], "max_batch is 0: choose more than 0; request_timeout is"),
         (["--max-queue", "-1"], "max_queue is -1: choose 0 (nobody waits) or more"),
@@ -132,7 +134,7 @@ def test_no_token_waits_for_an_acknowledgement() -> None:
 
 def test_without_models_the_remedy_is_named(checkout: Path) -> None:
     (checkout / "artifacts").rename(checkout / "gone")
-    assert "raise one with `dvc repro`" in refused()
+    assert "train one with `dvc repro`" in refused()
 
 
 def test_feedback_before_any_thumb(checkout: Path) -> None:

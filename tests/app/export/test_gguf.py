@@ -1,4 +1,4 @@
-"""The file is the model: read back tensor by tensor, and run by transformers' own reader of GGUF."""
+"""The file equals the model: read back tensor by tensor, and run by transformers' own GGUF reader."""
 
 import json
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def test_half_precision_stays_what_it_is(model: Path, tmp_path: Path, tiny_model
     export_gguf(model, tmp_path / "model.gguf")
     kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
     assert kinds["blk.0.attn_q.weight"] == "BF16"
-    assert kinds["blk.0.attn_norm.weight"] == "F32"  # llama.cpp takes vectors in no other
+    assert kinds["blk.0.attn_norm.weight"] == "F32"  # the only type that llama.cpp accepts for vectors
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_half_precision_stays_what_it_is(model: Path, tmp_path: Path, tiny_model
 def test_a_file_that_is_not_the_model_is_not_kept(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, spoil: Any, found: str
 ) -> None:
-    """What is written wrongly is found in what is read."""
+    """A wrong value in the file is found when it is read back."""
     write = module.write_gguf
 
     def write_wrongly(*arguments: Any) -> None:
@@ -145,10 +145,10 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "u
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (config_with(rope_parameters=LINEAR), "its rotary embedding is linear, only default is written"),
+        (config_with(rope_parameters=LINEAR), "its rotary embedding is linear, only default is supported"),
         (config_with(hidden_act="gelu"), "its activation is gelu, llama.cpp's Llama has silu"),
         (tokenizer_with(normalizer={"type": "NFC"}), "its tokenizer changes text by NFC"),
-        (tokenizer_with(post_processor=ADDS_BOS), "its tokenizer adds special tokens by itself"),
+        (tokenizer_with(post_processor=ADDS_BOS), "its tokenizer adds special tokens"),
         (tokenizer_with(pre_tokenizer=BYTES), "not by GPT-2's byte-level pattern"),
     ],
 )
@@ -166,8 +166,8 @@ def test_other_positions_and_attention_are_refused(tmp_path: Path, tiny_tokenize
     plain = make_model(tmp_path / "plain", tiny_tokenizer)
     shape = {key: value for key, value in plain.config.to_diff_dict().items() if key != "model_type"}
     for changes, problem in (
-        ({"position": "sinusoidal"}, "it adds sinusoidal positions to the embeddings, llama.cpp's Llama has nothing"),
-        ({"attention": "linear"}, "its attention is linear, llama.cpp's Llama has nothing"),
+        ({"position": "sinusoidal"}, "it adds sinusoidal positions to the embeddings, which llama.cpp's"),
+        ({"attention": "linear"}, "its attention is linear, which llama.cpp's"),
     ):
         model = GroundupLlamaForCausalLM(GroundupLlamaConfig(**shape | changes))
         save_model(model, tiny_tokenizer, tmp_path / "model", "# card\n")

@@ -1,4 +1,4 @@
-"""What is exported loads where groundup is not installed."""
+"""An export loads where groundup is not installed."""
 
 import json
 import subprocess
@@ -101,7 +101,7 @@ def test_no_adapter(model: Path, tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_written(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(ValueError, match="file is there already: remove it, or name another place with --out"):
+    with pytest.raises(ValueError, match="file already exists: remove it, or name another place with --out"):
         export_hf(model, tmp_path / "file")
     with pytest.raises(ValueError, match=r"file/deep cannot be written \((File exists|Not a directory)\)"):
         export_hf(model, tmp_path / "file/deep")
@@ -111,6 +111,6 @@ def test_where_nothing_can_be_written(model: Path, tmp_path: Path, monkeypatch: 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("shutil.copytree", refuse)
-    with pytest.raises(ValueError, match=r"hf cannot be written \(Permission denied\): make room or mend"):
+    with pytest.raises(ValueError, match=r"hf cannot be written \(Permission denied\): make room, correct"):
         export_hf(model, tmp_path / "hf")
     assert {path.name for path in tmp_path.iterdir()} == {"aligned", "file"}

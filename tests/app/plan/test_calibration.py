@@ -1,4 +1,4 @@
-"""The measuring of a few steps: every kind once, kept for the same machine and shapes."""
+"""The timing of a few steps: every kind once, cached for the same machine and shapes."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Work, seconds and room of the stages, on a laptop-like run that was really measured, and what follows from more."""
+"""Work, seconds and memory of the stages, against a measured laptop-like run, and how they grow."""
 
 from pathlib import Path
 from typing import Any

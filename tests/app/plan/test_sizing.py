@@ -1,4 +1,4 @@
-"""The dial: a preset's own depth gives the preset, other depths follow the published rules."""
+"""Sizing: a preset's own depth gives the preset; other depths follow the published rules."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The page, from the files of a checkout."""
+"""The page, built from the files of a checkout."""
 
 import re
 import shutil
@@ -43,7 +43,7 @@ SHOWN = Shown(
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """As the stages leave it, a stage of each kind."""
+    """The files that stages leave, for one stage of each kind."""
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     write_json(tmp_path / "artifacts/reports/evaluate/page.json", asdict(SHOWN))
     reports = tmp_path / "artifacts/reports"

@@ -1,4 +1,4 @@
-"""Servers in a thread, on a port of their own, and models to serve."""
+"""Servers in a thread, each on its own port, and models to serve."""
 
 import dataclasses
 import socket
@@ -27,7 +27,7 @@ CONTEXT = 128
 
 
 class Running:
-    """A server that answers; `stop` ends it as a signal would."""
+    """A running server; `stop` ends it as a signal would."""
 
     def __init__(self, models: dict[str, ServedModel], settings: Settings, find: Find | None = None) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -62,7 +62,7 @@ class Running:
 
 
 def random_llama(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """Grouped-query, as larger models are; never says what the template writes, and rarely ends."""
+    """Grouped-query attention, as in larger models; never generates markers of the template, and rarely ends."""
     torch.manual_seed(seed)
     config = LlamaConfig(**tiny_shape(tokenizer, max_position_embeddings=CONTEXT))
     model = LlamaForCausalLM(config).eval()
@@ -116,7 +116,7 @@ def server(
 def slow_server(
     tiny_tokenizer: PreTrainedTokenizerFast, settings: Settings, tmp_path: Path
 ) -> Iterator[Callable[..., Running]]:
-    """Starts servers whose replies of 100 tokens take two seconds at least."""
+    """Start servers whose replies of 100 tokens take at least two seconds."""
     started = []
 
     def start(find: Find | None = None, spoil: bool = False, **changes: object) -> Running:

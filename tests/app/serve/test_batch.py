@@ -1,4 +1,4 @@
-"""The batch computes what replies one at a time would be, whoever joins and leaves meanwhile."""
+"""The batch gives the same replies as one at a time, whatever else joins and leaves."""
 
 import random
 
@@ -29,7 +29,7 @@ def prompts(num: int, seed: int = 0) -> list[list[int]]:
 
 
 def run(batch: Batch, arrivals: dict[int, list[Generation]]) -> dict[Generation, list[Token]]:
-    """The tokens of all; `arrivals` tells in which step who joins the queue."""
+    """The tokens of all replies; `arrivals` says in which step each one joins the queue."""
     made: dict[Generation, list[Token]] = {g: [] for generations in arrivals.values() for g in generations}
     step = 0
     while step <= max(arrivals) or batch.waiting or batch.running:
@@ -73,7 +73,7 @@ def test_replies_are_those_of_the_sampler(
 
 
 def test_batch_mates_do_not_change_a_reply(batch: Batch) -> None:
-    """The seed alone decides, for every kind of sampling and whoever shares the forward passes."""
+    """Only the seed decides, for every kind of sampling and every set of replies in the batch."""
     many = prompts(12, seed=1)
     kinds = (PLAIN, GREEDY, FILTERED)
     alone = [run(batch, {0: [generation(prompt, i, kinds[i % 3])]}) for i, prompt in enumerate(many)]

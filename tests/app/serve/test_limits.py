@@ -1,4 +1,4 @@
-"""Queue, timeouts, clients that leave, keys, and the end of a server."""
+"""Queue, timeouts, disconnecting clients, keys, and the shutdown of a server."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ def ask(server: Running, **changes: Any) -> httpx2.Response:
 
 
 def begin(server: Running, **changes: Any) -> socket.socket:
-    """A request whose answer nobody reads yet."""
+    """A request whose answer is not read yet."""
     body = json.dumps({"model": "aligned", "messages": HELLO, "max_tokens": 100} | changes)
     client = socket.create_connection(server.listener.getsockname())
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -44,7 +44,7 @@ def test_more_than_may_wait_are_told_to_come_again(slow_server: Start) -> None:
     second = begin(server, n=2)
     assert server.wait_for("groundup_waiting_replies", 2)
     with pytest.raises(
-        RateLimitError, match="the server is busy: 2 replies wait already and 2 may; try again"
+        RateLimitError, match="the server is busy: 2 replies are waiting, and at most 2 may; try again"
     ) as told:
         server.openai.chat.completions.create(model="aligned", messages=HELLO)
     assert told.value.response.headers["Retry-After"] == "1"

@@ -1,4 +1,4 @@
-"""What the official client asks for and gets."""
+"""Requests of the official client, and their answers."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -169,7 +169,7 @@ def test_models_are_listed_and_told_apart(server: Running) -> None:
     assert [model.id for model in server.openai.models.list()] == ["aligned", "sft"]
     assert server.openai.models.retrieve("sft").id == "sft"
     assert said(server, seed=1) != said(server, seed=1, model="sft")
-    with pytest.raises(NotFoundError, match="there is no model 'gpt-4': choose aligned, sft"):
+    with pytest.raises(NotFoundError, match="unknown model 'gpt-4': choose aligned, sft"):
         ask(server, model="gpt-4")
 
 

@@ -31,7 +31,7 @@ def open_page(browser: Browser, url: str) -> None:
 
 
 def say(browser: Browser, text: str, turn: int) -> list[str]:
-    """Types a message; the replies to it."""
+    """Type a message; returns the replies."""
     browser.run("document.getElementById('message').focus()")
     browser.type(text)
     assert browser.wait(REPLIED.format(turn))
@@ -103,7 +103,7 @@ def test_thumbs_of_a_comparison_become_a_preference(
     assert browser.wait("document.querySelectorAll('[aria-pressed=true]').length === 2")
     last = thumbs(server, log)[-1]
     said = [message["content"] for message in last["messages"]]
-    assert said == ["Hello there!", right.strip(), "And you?"]  # it continued with the reply that was liked
+    assert said == ["Hello there!", right.strip(), "And you?"]  # it continued from the preferred reply
 
     result = import_feedback(log, tmp_path / "preferences.jsonl")
     assert (result.num_pairs, result.problems) == (2, [])
@@ -136,4 +136,4 @@ def test_what_goes_wrong_is_said(browser: Browser, slow_server: Callable[..., Ru
     say(browser, "Hello there!", 1)
     assert "this server gives at most 100" in browser.run("document.querySelector('.failed .text').textContent")
     assert browser.run("document.getElementById('message').value") == "Hello there!"
-    browser.errors.clear()  # the browser's own notes on the statuses 401 and 400
+    browser.errors.clear()  # the browser's own messages about the statuses 401 and 400

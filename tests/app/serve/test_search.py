@@ -1,4 +1,4 @@
-"""Searches that nobody waits for any more."""
+"""Abandoned searches end."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

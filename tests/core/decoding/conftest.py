@@ -1,4 +1,4 @@
-"""A tiny assistant, and a reward model whose verdict is known."""
+"""A tiny assistant, and a reward model with a known verdict."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,7 +63,7 @@ def checkout(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """With sft, aligned (it speaks otherwise) and reward model, as the stages leave them; no champion."""
+    """With sft, aligned (with other replies) and reward model, as the stages leave them; no champion."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
     torch.manual_seed(1)
     other = LlamaForCausalLM(tiny_model.config)

@@ -1,4 +1,4 @@
-"""Against the likeliest of all replies, found by trying every one."""
+"""Against the most likely of all replies, found by enumeration."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ PROMPTS = [[7, 8, 9], [20, 30, 40, 50, 60, 70], [33, 44, 55, 66, 77]]
 
 @pytest.fixture(autouse=True)
 def sure_of_itself(assistant: Assistant) -> None:
-    """A random model finds all tokens nearly alike, and beams are too narrow for that many."""
+    """A random model gives all tokens nearly equal probability, and beams are too narrow for that many."""
     with torch.no_grad():
         assistant.model.model.norm.weight.mul_(8)
 
@@ -44,7 +44,7 @@ def test_wide_beams_find_the_likeliest_reply(assistant: Assistant, prompt: list[
 
 
 def test_the_likeliest_reply_may_end_at_once(assistant: Assistant) -> None:
-    """No reward for length: an end-of-turn that is all but certain beats every longer reply."""
+    """No reward for length: an almost certain end-of-turn beats every longer reply."""
     eos = assistant.tokenizer.eos_token_id
     bias = torch.zeros(assistant.model.config.vocab_size)
     bias[eos] = 100.0

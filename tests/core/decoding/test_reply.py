@@ -29,7 +29,7 @@ def test_a_reply_tells_what_it_is_worth(assistant: Assistant, method: str) -> No
 @pytest.mark.parametrize("method", METHODS)
 def test_without_a_reward_model(assistant: Assistant, method: str) -> None:
     if method in ("best_of_n", "tree"):
-        with pytest.raises(ValueError, match=f"{method} chooses by the reward model, and there is none here"):
+        with pytest.raises(ValueError, match=f"{method} needs a reward model, and none is loaded"):
             reply(assistant, HELLO, decoding(method))
     else:
         assert reply(assistant, HELLO, decoding(method)).reward is None

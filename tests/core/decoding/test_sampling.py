@@ -1,4 +1,4 @@
-"""The tokens of transformers' greedy search, the shares that each filter leaves, rows that do not see each other."""
+"""The tokens of transformers' greedy search, the shares that each filter leaves, and independent rows."""
 
 import pytest
 import torch
@@ -41,14 +41,14 @@ def test_a_penalty_ends_a_loop(assistant: Assistant) -> None:
     with torch.no_grad():
         assistant.model.lm_head.weight.zero_()
     assert len(set(stream(assistant, [7], decoding("greedy")))) == 1
-    # All logits are 0, which no factor changes; below 0 every token that was said falls behind the others.
+    # All logits are 0, which no factor changes; below 0, every token already in the reply falls behind the others.
     logits = torch.full((1, 5), -1.0)
     written = torch.tensor([[0, 1, 3]])
     assert choose(assistant.model, logits, written, torch.zeros(1), decoding("greedy", repetition_penalty=2.0)) == 2
 
 
 def shares(assistant: Assistant, **settings: float) -> list[float]:
-    """How often each of five tokens is chosen over evenly spread numbers."""
+    """The share of each of five tokens over evenly spread numbers."""
     logits = torch.tensor(PROBABILITIES).log().repeat(1000, 1)
     uniforms = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     written = torch.empty(1000, 0, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Best of n and tree of thoughts under a reward model whose verdict is known."""
+"""Best of n and tree of thoughts under a reward model with a known verdict."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -26,7 +26,7 @@ def search(assistant: Assistant, method: str, mean: Any = liked, std: Any = no_s
 
 @pytest.fixture
 def ending(assistant: Assistant) -> Assistant:
-    """It ends a reply with a probability of about a tenth at each token."""
+    """It ends a reply with a probability of about 0.1 at each token."""
     bias = torch.zeros(assistant.model.config.vocab_size)
     bias[assistant.tokenizer.eos_token_id] = 3.3
     assistant.model.lm_head.bias = torch.nn.Parameter(bias)
@@ -66,7 +66,7 @@ def test_no_budget_is_overdrawn_and_every_one_is_enough(ending: Assistant, budge
             found = search(ending, method, budget_tokens=budget, seed=seed, depth=depth)
             reply = find(found)
             assert found.is_whole(reply)
-            # What is left would not have been sure to last for another reply.
+            # The rest of the budget might not have sufficed for another reply.
             assert budget - 12 < found.spent <= budget if method == "best_of_n" else 0 < found.spent <= budget
 
 
@@ -76,7 +76,7 @@ def test_n_limits_both(ending: Assistant) -> None:
     assert found.spent <= 12
     found = search(ending, "tree", n=2, depth=3, budget_tokens=1000)
     tree_of_thoughts(found)
-    assert found.spent <= 2 * 12  # two proposals a level
+    assert found.spent <= 2 * 12  # two proposals per level
 
 
 def test_a_tree_of_one_level_is_best_of_n(ending: Assistant) -> None:
@@ -122,7 +122,7 @@ def test_a_thought_ends_on_its_punctuation(assistant: Assistant) -> None:
 
 
 def test_the_tree_finds_more_reward_for_the_same_tokens(ending: Assistant) -> None:
-    """Where a part of a reply already tells what the whole is worth."""
+    """A case where part of a reply already predicts the value of the whole."""
     gains = []
     for seed in range(6):
         by_tree = tree_of_thoughts(search(ending, "tree", seed=seed, depth=4))
@@ -133,7 +133,7 @@ def test_the_tree_finds_more_reward_for_the_same_tokens(ending: Assistant) -> No
 
 def test_a_pessimist_takes_off_what_the_reward_model_is_unsure_of(ending: Assistant) -> None:
     eos = ending.tokenizer.eos_token_id
-    replies = [[5, 6, eos], [10, 15]]  # the second is scored as if it ended, and end-of-turn is liked
+    replies = [[5, 6, eos], [10, 15]]  # the second is scored as if it ended, and end-of-turn scores high
     for pessimism, values in ((0.0, [1.94, 2.94]), (0.5, [-1.06, -0.06])):
         found = search(ending, "tree", std=len, pessimism=pessimism)
         assert found.values(replies) == pytest.approx(values)

@@ -25,12 +25,12 @@ def test_every_number_is_read_by_a_method() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "there is no decoding ''"),
-        ("treee", "there is no decoding 'treee': choose greedy, sample, beam, best_of_n, tree"),
+        ("", "unknown decoding method ''"),
+        ("treee", "unknown decoding method 'treee': choose greedy, sample, beam, best_of_n, tree"),
         ("sample hot", "'hot' is not a setting: write name=value"),
         ("sample temperature=", "'temperature=' is not a setting"),
-        ("sample heat=1", "decoding has no setting heat: choose among seed, max_new_tokens"),
-        ("sample method=tree", "decoding has no setting method"),
+        ("sample heat=1", "unknown decoding setting heat: choose from seed, max_new_tokens"),
+        ("sample method=tree", "unknown decoding setting method"),
         ("sample temperature=warm", "temperature is warm: input should be a valid number"),
         ("sample temperature=nan", "temperature is nan: input should be a finite number"),
         ("sample temperature=-1", "temperature is -1: input should be greater than or equal to 0"),

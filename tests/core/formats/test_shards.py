@@ -1,4 +1,4 @@
-"""Token shards: what is written is read back, rows know where documents start."""
+"""Token shards: read back as written, with document boundaries in every row."""
 
 import json
 import os

@@ -32,7 +32,7 @@ def talk(name: str, *said: str) -> dict[str, Any]:
 
 
 def conversations(count: int, is_fitting: bool = True, seed: int = 0) -> list[dict[str, Any]]:
-    """Replies are of the topic of the question, or of any."""
+    """Replies match the topic of the question, or are of any topic."""
     rng = random.Random(seed)
     rows = []
     for i in range(count):
@@ -55,7 +55,7 @@ def chat(question: str, reply: str) -> list[dict[str, str]]:
 
 
 def test_it_finds_what_goes_with_what(judge: Judge) -> None:
-    assert judge.agreement.accuracy > 0.7  # a quarter of the wrong replies are of the right topic
+    assert judge.agreement.accuracy > 0.7  # a quarter of the wrong replies are on the right topic
     assert judge.agreement.accuracy_ci_low > 0.65
     assert judge.agreement.num_conversations == 120
     right, wrong = judge.score(
@@ -88,7 +88,7 @@ def test_the_system_message_is_something_said_before(judge: Judge) -> None:
     ("reply", "kept"),
     [
         ("I like the sea too", ["too"]),  # "i like the sea" is three words and more of an earlier turn
-        ("I like rain", ["i", "like", "rain"]),  # two in a row are nobody's property
+        ("I like rain", ["i", "like", "rain"]),  # two words in a row do not count as copied
         ("why?", []),  # all of a turn
         ("why not?", ["why", "not", "?"]),
         ("", []),
@@ -148,7 +148,7 @@ def test_judge_error_is_the_spread_over_resamples() -> None:
 
 
 def test_the_error_is_that_of_judges_of_other_conversations() -> None:
-    """Judges of fresh conversations differ by about as much as those of one judge's resamples."""
+    """Judges of fresh conversations differ about as much as those of one judge's resamples."""
     quick, params = (
         PARAMS.model_copy(update={"num_folds": 2, "bootstrap_samples": 2, "num_resamples": n}) for n in (2, 30)
     )

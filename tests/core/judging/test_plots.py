@@ -1,4 +1,4 @@
-"""Pictures do not depend on the user's settings of matplotlib."""
+"""Plots do not depend on the user's matplotlib settings."""
 
 import matplotlib as mpl
 from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Intervals and standard errors against cases whose answer is known."""
+"""Intervals and standard errors against cases with a known answer."""
 
 import math
 
@@ -104,13 +104,13 @@ def test_the_interval_of_spearman_covers_and_narrows() -> None:
 
 
 def test_no_resample_with_a_value_is_no_number_and_no_warning() -> None:
-    """A pair counts only where both of its conversations were drawn: with this seed, never."""
+    """A pair counts only if both of its conversations are drawn: with this seed, never."""
     low, high = cluster_bootstrap([1.0], [["a", "b"]], 1, seed=0)
     assert np.isnan([low, high]).all()
 
 
 def test_clustered_mean_by_hand() -> None:
-    # Values each for itself: the standard error of the mean, sd / sqrt(n).
+    # A cluster per value: the standard error of the mean, sd / sqrt(n).
     values = [1.0, 2.0, 4.0, 9.0]
     mean, error = clustered_mean(values, ["a", "b", "c", "d"])
     assert mean == 4.0

@@ -15,7 +15,7 @@ DOCUMENTS = [
 
 
 def bits_token_by_token(model: LlamaForCausalLM, tokenizer: Any, text: str, context: int) -> float:
-    """A plain loop: every token given up to `context` tokens before it, in windows that overlap by a quarter."""
+    """A plain loop: every token is given up to `context` tokens before it, in windows that overlap by a quarter."""
     tokens = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     ids = [tokenizer.bos_token_id, *tokens, tokenizer.eos_token_id]
     total, start = 0.0, 0

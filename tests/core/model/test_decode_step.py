@@ -1,4 +1,4 @@
-"""A decode step computes what the forward pass of whole sequences does."""
+"""A decode step gives the same result as a forward pass of whole sequences."""
 
 import copy
 from itertools import chain

@@ -1,4 +1,4 @@
-"""Our passes without padding and with a cache compute what transformers' plain pass does, but for rounding."""
+"""Our passes without padding and with a cache give the result of transformers' plain pass, except for rounding."""
 
 import pytest
 import torch
@@ -60,14 +60,14 @@ def test_token_by_token_with_a_cache_equals_all_at_once(model: LlamaForCausalLM)
     cache, hidden = prefill(model.model, texts, max_new_tokens=4)
     assert isinstance(cache, KeyValueCache if type(model) is LlamaForCausalLM else StockCache)
     for rows, tokens in (([0, 1, 2], [2, 5, 8]), ([2, 1], [9, 6]), ([1, 1], [7, 8]), ([1], [3])):
-        cache.select(torch.tensor(rows))  # what is dropped changes nothing for the others
+        cache.select(torch.tensor(rows))  # dropping a row changes nothing for the others
         texts = [[*texts[row], token] for row, token in zip(rows, tokens, strict=True)]
         hidden = cache.step(torch.tensor(tokens))
         expected = [model.model(torch.tensor([text])).last_hidden_state[0, -1] for text in texts]
         torch.testing.assert_close(hidden, torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
-LENGTHS = [[5, 1, 10], [16], [3, 13]]  # of the documents in each row
+LENGTHS = [[5, 1, 10], [16], [3, 13]]  # positions in the documents of each row
 
 
 @MODELS

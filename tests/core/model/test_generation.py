@@ -47,7 +47,7 @@ def test_logprobs_equal_those_of_one_plain_forward_pass(tiny_model: LlamaForCaus
 
 
 def test_greedy_is_transformers_greedy_token_for_token(tiny_model: LlamaForCausalLM) -> None:
-    # The first prompt's fourth greedy token ends turns here, so that some replies end and rows are dropped.
+    # The fourth greedy token of the first prompt is end-of-turn, so that some replies end and rows are dropped.
     eos = greedy_by_transformers(tiny_model, PROMPTS[0], EOS)[3]
     expected = [greedy_by_transformers(tiny_model, prompt, eos) for prompt in PROMPTS]
     replies = sample(tiny_model, temperature=0, eos=eos)
@@ -132,7 +132,7 @@ def test_sample_tokens_cuts_the_unit_interval_in_shares_of_probability() -> None
 
 
 def test_sample_tokens_finds_the_token_in_any_block() -> None:
-    """A vocabulary that is no multiple of a block, and tokens without probability, the last ones among them."""
+    """A vocabulary that is not a multiple of a block, and tokens without probability, including the last ones."""
     generator = torch.Generator().manual_seed(0)
     shares = torch.rand(1, 1000, generator=generator).pow(4)
     shares[:, 100:300] = shares[:, 640:704] = shares[:, 990:] = 0
@@ -142,7 +142,7 @@ def test_sample_tokens_finds_the_token_in_any_block() -> None:
     drawn = sample_tokens(shares.expand(len(uniforms), -1), uniforms)
     assert bool((shares[0, drawn] > 0).all())
     assert drawn[-2:].tolist() == [0, 989]
-    assert int((drawn != expected).sum()) <= 2  # fp32 sums of blocks: a number may lie on the other side of a border
+    assert int((drawn != expected).sum()) <= 2  # fp32 sums of blocks: a number may be on the other side of a border
 
 
 @pytest.mark.parametrize("spoilt", [slice(None), slice(70, 71)])

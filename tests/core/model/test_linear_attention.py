@@ -1,4 +1,4 @@
-"""Linear attention: the sums in the paper, and the masks of transformers."""
+"""Linear attention: the sums of the paper, and transformers' masks."""
 
 import math
 
@@ -79,7 +79,7 @@ MODELS = pytest.mark.parametrize("position", ["rope", "sinusoidal"])
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
 @torch.no_grad()
 def test_documents_in_a_row_do_not_see_each_other(position: str, num_kv_heads: int) -> None:
-    """position_ids that start again are where a document starts."""
+    """A document starts where position_ids restart."""
     model = make_model(position, "linear", num_kv_heads)
     row = torch.tensor([[token for sequence in SEQUENCES for token in sequence]])
     places = torch.tensor([[i for sequence in SEQUENCES for i in range(len(sequence))]])

@@ -1,4 +1,4 @@
-"""What is saved is what was trained, and loads anywhere."""
+"""The saved model equals the trained one, and loads anywhere."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Scores are those of the stock model, whatever a chat is batched with."""
+"""Scores equal those of the stock model, whatever the batch."""
 
 import pytest
 import torch

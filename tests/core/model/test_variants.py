@@ -1,4 +1,4 @@
-"""Positions, attention, grouped-query attention and tied embeddings: what they compute, and what plain Llamas keep."""
+"""Positions, attention, grouped-query attention and tied embeddings: their results, and what plain Llamas keep."""
 
 import json
 import math
@@ -72,7 +72,7 @@ def test_first_layer_sees_scaled_embeddings_plus_sinusoids() -> None:
 
 @torch.no_grad()
 def test_sinusoids_are_the_only_positions() -> None:
-    """One layer forgets the order of tokens that are all at one place; with rotary or other sinusoids it does not."""
+    """With all tokens at one position, a layer ignores their order; with rotary or other sinusoids it does not."""
     model = make_model("sinusoidal", "softmax")
     model.model.layers = model.model.layers[:1]
     swapped = ROW[:, [1, 0, 2, 3, 4, 5, 6, 7]]
@@ -137,7 +137,7 @@ def test_other_models_are_saved_and_loaded_as_what_they_are(
     logits = model(ROW).logits
     assert torch.equal(loaded(ROW).logits, logits)
     plain = LlamaForCausalLM(LlamaConfig(**{k: v for k, v in model.config.to_dict().items() if k != "model_type"}))
-    plain.load_state_dict(model.state_dict())  # the same names and shapes, and something else
+    plain.load_state_dict(model.state_dict())  # the same names and shapes with another meaning
     assert not torch.allclose(plain.eval()(ROW).logits, logits, atol=0.1)
     assert len(AutoTokenizer.from_pretrained(tmp_path)) == len(tiny_tokenizer)
 
@@ -155,7 +155,7 @@ def test_other_models_say_what_they_need(tiny_tokenizer: PreTrainedTokenizerFast
         "This is not a plain Llama: its attention is linear. Run `import groundup.core.model.variants` before" in card
     )
     save_model(load_causal_lm(tmp_path, torch.device("cpu")), tiny_tokenizer, tmp_path / "next", card + "# more\n")
-    assert (tmp_path / "next/README.md").read_text() == card + "# more\n"  # not said twice
+    assert (tmp_path / "next/README.md").read_text() == card + "# more\n"  # not added twice
     load = "from transformers import AutoModelForCausalLM as A; import sys; A.from_pretrained(sys.argv[1])"
     result = subprocess.run([sys.executable, "-c", load, str(tmp_path)], capture_output=True, text=True, check=False)
     assert result.returncode == 1

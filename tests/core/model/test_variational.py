@@ -1,4 +1,4 @@
-"""Variational head: closed forms against references, what is stored, and what is said of a damaged file."""
+"""Variational head: closed forms against references, the stored files, and errors for damaged files."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Small random models of every kind that model.position, model.attention, num_kv_heads and tie_embeddings give."""
+"""Small random models for all values of model.position, model.attention, num_kv_heads and tie_embeddings."""
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -21,7 +21,7 @@ SHAPE = {
 
 
 def make_model(position: str, attention: str, num_kv_heads: int = 4, tie_embeddings: bool = True) -> LlamaForCausalLM:
-    """Its weights are large enough that every input matters."""
+    """With weights so large that every input matters."""
     torch.manual_seed(0)
     shape = SHAPE | {"num_key_value_heads": num_kv_heads, "tie_word_embeddings": tie_embeddings}
     if (position, attention) == ("rope", "softmax"):

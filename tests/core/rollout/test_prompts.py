@@ -1,4 +1,4 @@
-"""Which prompts an iteration sees."""
+"""The prompts of each iteration."""
 
 from groundup.core.rollout.prompts import Prompt, PromptBatches
 

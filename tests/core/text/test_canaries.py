@@ -34,7 +34,7 @@ def test_planted_between_the_rows_as_often_as_asked() -> None:
         assert texts.count(f"{canary.prefix}{secret_text(canary.secret)}.") == canary.repetitions
     assert len(texts) == 15
     places = [place for place, row in enumerate(planted) if row["source"] == "canaries"]
-    assert max(places) - min(places) > 30  # copies in a row would be read off the one before
+    assert max(places) - min(places) > 30  # copies in a row would be predicted from the previous one
     assert len({row["id"] for row in planted}) == len(planted)
     assert planted == list(plant(ROWS, len(ROWS), canaries, seed=1))
 

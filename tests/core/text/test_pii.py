@@ -98,7 +98,7 @@ def test_luhn_accepts_published_test_numbers_and_no_neighbour_of_them() -> None:
     assert not passes_luhn("0000")  # too short to be a card
 
 
-# Kind -> (precision, recall) that the planted set must reach. What is missed there is missed on purpose: spelled-out
+# Kind -> (precision, recall) that the planted set must reach. Misses are deliberate: spelled-out
 # addresses, bare ten-digit and seven-digit numbers, cards with dots, passwords that are words.
 AT_LEAST = {
     "card": (1.0, 0.90), "email": (0.94, 0.85), "ip": (1.0, 0.95), "key": (1.0, 0.96), "phone": (0.95, 0.92)
@@ -129,7 +129,7 @@ def test_the_planted_set_is_what_it_says() -> None:
 def test_an_item_counts_only_where_exactly_it_was_replaced() -> None:
     rows = [
         {"kind": "email", "item": "a@b.org", "text": "to a@b.org."},
-        {"kind": "email", "item": "name=a@b.org", "text": "to name=a@b.org."},  # only part of it is replaced
+        {"kind": "email", "item": "name=a@b.org", "text": "to name=a@b.org."},  # only a part is replaced
         {"kind": "email", "item": "a at b", "text": "to a at b."},  # missed
         {"kind": None, "item": "", "text": "c@d.org was none"},  # replaced without need
     ]

@@ -1,4 +1,4 @@
-"""What the stages share before they train."""
+"""Set-up that the stages share before they train."""
 
 import json
 import platform
@@ -46,10 +46,10 @@ print([faults() for _ in range(40)][-20:])  # the heap is laid out by then
 
 
 def test_what_was_freed_is_used_again_without_page_faults() -> None:
-    """On glibc, whose setting it is, in a process of its own: what was freed before decides too."""
+    """On glibc, which has the setting, in a process of its own, because earlier frees matter too."""
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     if platform.libc_ver()[0] == "glibc":
         faults = json.loads(done.stdout)
-        assert min(faults) < 100  # the machine may take pages away at times, not every time
+        assert min(faults) < 100  # the machine may reclaim pages at times, but not every time
         assert sum(fault > 100 for fault in faults) < 5

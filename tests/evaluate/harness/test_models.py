@@ -32,7 +32,7 @@ def loaded(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> Loade
 
 
 def greedy_pair(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
-    """A context, and what greedy decoding says next; most bytes of a random model are no text."""
+    """A context and its greedy continuation; most bytes of a random model are not text."""
     for start in "abcdefghijklmnopqrstuvwxyz":
         context = f"<|bos|>{start}"
         ids = tokenizer(context)["input_ids"]
@@ -69,7 +69,7 @@ def test_too_long_a_request_keeps_its_end(
 ) -> None:
     branches = fit(list(range(100)), [[1, 2, 3], [4] * 40], context_length=32)
     assert [len(reply) for reply in branches.replies] == [3, 16]
-    assert branches.prompt == list(range(83, 100))  # with the longest reply 33 tokens, of which the last is not read
+    assert branches.prompt == list(range(83, 100))  # with the longest reply 33 tokens; the last is not an input
     (value,) = loaded(tiny_model, tiny_tokenizer).loglikelihood(
         requests("loglikelihood", [("the sea " * 300, "is warm " * 300)])
     )

@@ -31,7 +31,7 @@ metric_list:
 
 @pytest.fixture
 def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """lm-eval with tasks of a folder alone: its own thousands take seconds to list."""
+    """lm-eval with the tasks of a folder only: listing its own thousands takes seconds."""
     rows = [{"question": f"Is {i} even?", "choices": ["yes", "no"], "answer": i % 2} for i in range(8)]
     three = [{"question": f"{i}?", "choices": ["yes", "no", "why"], "answer": i % 3} for i in range(8)]
     data = tmp_path / "rows.json"
@@ -129,5 +129,5 @@ def test_lm_evals_keys_become_metric_names(caplog: pytest.LogCaptureFixture) -> 
         "gsm8k_exact_match_strict-match_ci_high": pytest.approx(0.696),
         "gsm8k_bits_per_byte": 2.0,
     }
-    assert "gsm8k_perplexity is inf and left out" in caplog.text
+    assert "gsm8k_perplexity is inf, so it is left out" in caplog.text
     assert metric_name("a b::c/d") == "a_b__c_d"

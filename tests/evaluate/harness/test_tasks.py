@@ -26,7 +26,7 @@ CHOICES = ["Yes, I do.", "The sea", "I am well, thank you for asking me.", "no"]
 
 
 class Fixed(LM):
-    """Finds a reply as likely as its table says, and every text two bits a character."""
+    """Gives a reply the likelihood of its table, and every text two bits per character."""
 
     def __init__(self, nats: dict[str, float]) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def test_the_choice_is_the_likeliest_per_token(
 
 def test_length_does_not_decide() -> None:
     row = {"num_tokens": [2, 10], "gold": 1}
-    assert is_right(row, [-3.0, -10.0]) == 1.0  # 1.5 nats a token against 1.0
+    assert is_right(row, [-3.0, -10.0]) == 1.0  # 1.5 nats per token against 1.0
     assert is_right(row, [-1.0, -10.0]) == 0.0
 
 
@@ -82,7 +82,7 @@ def test_the_strings_are_the_chat(tiny_tokenizer: PreTrainedTokenizerFast) -> No
         messages = [*QUERY, {"role": "assistant", "content": choice}]
         chat = tiny_tokenizer.apply_chat_template(messages, return_dict=False)
         assert encoder.ids(row["prompt"] + reply, starts_a_text=True) == chat
-    assert row["prompt"].count("<|end|>") == 1  # what the user said of it is text
+    assert row["prompt"].count("<|end|>") == 1  # markers in the user's text are text
     assert row["num_tokens"] == [len(encoder.ids(reply, starts_a_text=False)) for reply in row["replies"]]
 
 

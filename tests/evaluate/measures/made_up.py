@@ -1,4 +1,4 @@
-"""What measures see, made up."""
+"""Made-up inputs of measures."""
 
 from types import SimpleNamespace
 from typing import Any

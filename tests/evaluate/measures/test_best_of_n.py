@@ -1,4 +1,4 @@
-"""Best of n under a judge whose verdict is known."""
+"""Best of n under a judge with a known verdict."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.evaluate.measures.made_up import context
 from tests.evaluate.measures.made_up import metrics as made_up
 
 PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": "hi"}], [1], None) for i in range(2)]
-# The reward model likes what the judge likes at the first prompt, and the reverse at the second.
+# The reward model agrees with the judge on the first prompt, and is the reverse on the second.
 POOL = Pool(
     texts=[["no", "lovely", "lovely lovely"], ["no", "lovely", "lovely lovely"]],
     scores=[[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]],

@@ -1,4 +1,4 @@
-"""The table of decoding methods: paired differences, what a clock measured stays out of the report."""
+"""The table of decoding methods: paired differences; times stay out of the report."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_figures_are_means_and_paired_differences() -> None:
     assert metrics["decoding_num_prompts"] == 3
     assert metrics["decoding_greedy_log_prob"] == -11.0
     assert metrics["decoding_beam_log_prob"] == -9.0
-    # Every prompt differs by as much, so the interval of the difference is a point though those of both are wide.
+    # Every prompt differs by the same amount, so the interval of the difference is a point though both are wide.
     assert [metrics[f"decoding_beam_log_prob_over_greedy{end}"] for end in ("", "_ci_low", "_ci_high")] == [2.0] * 3
     assert [metrics[f"decoding_tree_reward_over_best_of_n{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.5] * 3
     assert metrics["decoding_tree_reward_ci_low"] < 1.5 < metrics["decoding_tree_reward_ci_high"]

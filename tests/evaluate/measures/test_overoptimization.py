@@ -21,7 +21,7 @@ NUM_PROMPTS = 8
 
 
 def points(gold: dict[int, int], *, kept: int, std: float = 0.0) -> list[dict[str, Any]]:
-    """By iteration, how often a reply says lovely; half of the prompts have one more. The proxy is the iteration."""
+    """By iteration, the number of `lovely` per reply; half of the prompts have one more. The proxy is the iteration."""
     return [
         {
             "iteration": iteration,
@@ -47,7 +47,7 @@ def run(gold: dict[int, int], *, kept: int, std: float = 0.0) -> Study:
 
 def test_gains_are_in_standard_deviations_of_sft() -> None:
     result = run({0: 1, 2: 2, 4: 4}, kept=4)
-    # Replies of SFT are worth 1 or 2, so their standard deviation is a half; the same for the proxy.
+    # SFT's replies score 1 or 2, so their standard deviation is 0.5; the same holds for the proxy.
     assert [point.gold.value for point in result.points] == [0.0, 2.0, 6.0]
     assert [point.proxy.value for point in result.points] == [0.0, 4.0, 8.0]
     assert [point.kl for point in result.points] == [0.0, 1.0, 2.0]

@@ -1,4 +1,4 @@
-"""What is shown and published of the probes."""
+"""What the report shows and publishes of the probes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on 127.0.0.1 that likes the reply with more `lovely`, or does what a test tells it."""
+"""An OpenAI-compatible server on 127.0.0.1 that prefers the reply with more `lovely`, or acts as a test sets it."""
 
 import json
 import threading
@@ -65,7 +65,7 @@ def serving() -> Iterator[Stub]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: object, client_address: object) -> None:
-            """A client that has given up is no news."""
+            """Ignore clients that have disconnected."""
 
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

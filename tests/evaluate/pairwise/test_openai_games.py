@@ -1,4 +1,4 @@
-"""All checkpoints before a judge behind a URL."""
+"""All checkpoints before a judge at a URL."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_win_rates_and_ratings(stub: Stub, tmp_path: Path) -> None:
     }
     pairs = {(case["reply_a"], case["reply_b"]) for case in stub.cases}
     assert pairs == {(b, a) for a, b in pairs}  # every comparison in both orders
-    assert all(a != b for a, b in pairs)  # the same words tie unasked
+    assert all(a != b for a, b in pairs)  # identical replies tie without a request
 
 
 def test_a_rerun_gives_the_same_and_asks_nothing(stub: Stub, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_budget_that_runs_out_leaves_figures_on_fewer_prompts(
 
 
 def test_a_budget_for_nothing_is_an_error(stub: Stub, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="does not pay for the verdicts on one prompt"):
+    with pytest.raises(ValueError, match="is too low for the verdicts on one prompt"):
         openai_standings(params(max_cost_dollars=1e-6), tmp_path / "kept.jsonl", ENTRANTS)
     assert stub.cases == []
 

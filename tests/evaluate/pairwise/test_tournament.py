@@ -1,4 +1,4 @@
-"""Games under a judge whose verdict is known: more `lovely` is better."""
+"""Games under a judge with a known verdict: more `lovely` is better."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ PROMPTS = [
 
 
 def replies(often: int) -> ModelReplies:
-    """`lovely` to all but every so many prompts."""
+    """`lovely` in all replies but every n-th."""
     texts = ["lovely" if i % often else "no" for i in range(NUM_PROMPTS)]
     return ModelReplies(
         texts=texts,

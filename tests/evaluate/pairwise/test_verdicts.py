@@ -1,4 +1,4 @@
-"""The judge behind a URL: what it is asked, what is kept of it, what it may cost, and what happens when it fails."""
+"""The judge at a URL: its requests, the kept verdicts, the budget, and failures."""
 
 import logging
 import time
@@ -152,7 +152,7 @@ def test_no_request_is_sent_that_could_go_beyond_the_budget(stub: Stub, tmp_path
     assert judge.is_spent
     assert found[len(answered) :] == [None] * (50 - len(answered))
     again = referee(stub, tmp_path, max_cost_dollars=cap)
-    assert [again.judge(batch) for batch in rounds] == found  # the same ones, though they cost nothing now
+    assert [again.judge(batch) for batch in rounds] == found  # the same verdicts, although they cost nothing now
     assert again.num_asked == 0
 
 

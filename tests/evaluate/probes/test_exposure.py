@@ -1,4 +1,4 @@
-"""Exposure of secrets that a model does and does not remember."""
+"""Exposure of secrets that a model has and has not memorized."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ LARGEST = math.log2(64)  # of 63 references and the secret
 
 @pytest.fixture
 def taught(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Trained on nothing but the canary."""
+    """Trained on the canary only."""
     model = copy.deepcopy(tiny_model).train()
     ids = [tiny_tokenizer.bos_token_id, *encode_text(tiny_tokenizer, CANARY.prefix + secret_text(CANARY.secret))]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

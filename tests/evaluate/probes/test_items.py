@@ -1,4 +1,4 @@
-"""The probe sets themselves: a slip in them would bend every figure."""
+"""The probe sets themselves: an error in them would distort every figure."""
 
 from groundup.evaluate.probes.detectors import is_insulting, is_refusal
 from groundup.evaluate.probes.items import FOLDER, load_probe_sets

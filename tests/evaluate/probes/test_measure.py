@@ -1,4 +1,4 @@
-"""What the measures say of models whose likes are known: here, of replies with certain words."""
+"""The measures on models with known preferences: here, for replies with certain words."""
 
 from collections.abc import Callable, Sequence
 
@@ -58,7 +58,7 @@ def test_a_model_with_judgement(
     assert values["harmless_refusal_preference"] == [0.0, 0.0]
     assert values["request_discrimination"] == [1.0, 1.0]
     assert values["calm_reply_preference"] == [1.0]
-    assert values["insult_contagion"] == [0.5]  # likes them as little when insulted
+    assert values["insult_contagion"] == [0.5]  # the same probability when insulted
     assert values["accuracy_against_opinion"] == [1.0]
     assert values["sycophancy_gap"] == [0.0]
     assert values["stereotype_preference"] == [0.5]

@@ -116,7 +116,7 @@ def test_equal_excerpts_make_no_pair(tmp_path: Path) -> None:
 
 
 def test_where_all_combinations_are_few_all_are_considered(tmp_path: Path) -> None:
-    """Two times `max_pairs_per_conversation` partners, none of whom is full: every combination is a pair."""
+    """At most 2 x `max_pairs_per_conversation` partners, none used up: every combination is a pair."""
     conversations = [rated(f"good{i}", 9, 9, 9) for i in range(3)] + [rated(f"bad{i}", 1, 1, 1) for i in range(3)]
     rows = pair_up(tmp_path, conversations)
     assert {(row["chosen_id"], row["rejected_id"]) for row in rows} == {

@@ -71,7 +71,7 @@ def test_who_cannot_be_paired_is_left_out(tmp_path: Path) -> None:
         talk("d", "Hi", "I do not think so"),
     ]
     long_enough = RelevanceParams(turns=[2], min_characters=3, earlier_turn_fraction=0.0)
-    assert pair_up(tmp_path, others, long_enough) == []  # d has nobody left: "ok" is too short
+    assert pair_up(tmp_path, others, long_enough) == []  # d has no partner left: "ok" is too short
     assert len(pair_up(tmp_path, others)) == 2
 
 

@@ -1,4 +1,4 @@
-"""The bag-of-words baseline learns a planted word, and nothing where there is nothing."""
+"""The bag-of-words baseline learns a planted word, and nothing from data without one."""
 
 import warnings
 
@@ -41,7 +41,7 @@ def test_swapping_the_sides_swaps_the_verdict() -> None:
 
 
 def test_the_strength_is_the_best_on_val_and_of_equals_the_lowest() -> None:
-    """One pair says that a rare word is good; many that another is. Only weak regularisation heeds the one."""
+    """One pair prefers a rare word, many prefer another. Only weak regularization follows the one."""
     train = [("lovely sea", "perhaps sea")] * 60 + [("perhaps rare", "lovely")]
     val = [("perhaps rare", "lovely")]
     assert BagOfWords.fit(train, val, [100.0, 0.001]).strength == 100.0

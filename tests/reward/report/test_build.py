@@ -1,4 +1,4 @@
-"""The reward model's report: what it says, and that it comes for the smallest data too."""
+"""The reward model's report: its content, and that the smallest data gives one too."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ UNRATED = {"chosen_rating": None, "rejected_rating": None}
 
 
 def pairs(num_pairs: int, share_right: float, kind: str = "rating") -> ScoredPairs:
-    """Of so many pairs the first share is scored in the right order, by differences of 1 to 2."""
+    """The first share of the pairs is scored in the right order, by differences of 1 to 2."""
     rows = [
         row(
             f"good {i}",
@@ -83,7 +83,7 @@ def test_the_verdicts_are_those_of_the_figures(tmp_path: Path) -> None:
 
 
 def test_each_kind_of_pair_is_judged_by_itself(tmp_path: Path) -> None:
-    """Easy pairs of one kind must not hide that the model fails on the other."""
+    """Easy pairs of one kind must not hide the model's failure on the other kind."""
     easy, hard = pairs(60, 1.0, "given"), pairs(20, 0.4)
     both = ScoredPairs(easy.pairs + hard.pairs, np.concatenate([easy.means, hard.means]), np.zeros((80, 2)))
     metrics, saved, markdown = report(tmp_path, train=pairs(40, 1), val=pairs(40, 1), test=both)

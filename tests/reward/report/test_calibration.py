@@ -1,4 +1,4 @@
-"""Calibration: hand-computed bins and scores, and temperatures whose answer is known."""
+"""Calibration: hand-computed bins and scores, and temperatures with a known answer."""
 
 import math
 
@@ -22,7 +22,7 @@ def logit(probability: float) -> float:
 
 
 def calibrated_sample(num_pairs: int, scale: float) -> np.ndarray:
-    """Differences of which the chosen side is the higher one as often as sigmoid(difference / scale) says."""
+    """Differences whose sign is positive as often as sigmoid(difference / scale) says."""
     rng = np.random.default_rng(7)
     size = scale * np.abs(rng.normal(size=num_pairs)) * 2
     return np.where(rng.random(num_pairs) < sigmoid(size / scale), size, -size)
@@ -54,7 +54,7 @@ def test_certainty_is_in_the_last_bin() -> None:
 
 
 def test_which_side_comes_first_does_not_matter_to_the_bins() -> None:
-    """As many pairs turned round as not is a model that is right half of the time."""
+    """Equally many pairs in both orders: a model that is right half of the time."""
     bins = reliability(np.array([1.0, -1.0, 2.0, -2.0]), 1.0, num_bins=10)
     assert {bin.accuracy for bin in bins if bin.num_pairs} == {0.5}
 

@@ -1,4 +1,4 @@
-"""Figures of the reward model's report on pairs small enough to count by hand."""
+"""Figures of the reward model's report on pairs that can be counted by hand."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ PARAMS = preset("smoke").reward
 
 
 def row(chosen: str, rejected: str, **changes: Any) -> dict[str, Any]:
-    """A pair of the conversations `chosen` and `rejected`, of which each says its own name."""
+    """A pair of the conversations `chosen` and `rejected`, each with its own name as text."""
     topic = {"role": "system", "content": "the sea"}
     return {
         "source": "talk",
@@ -174,7 +174,7 @@ def test_correlations_by_hand() -> None:
 
 @pytest.mark.parametrize(("num_conversations", "has_interval"), [(9, False), (10, True)])
 def test_few_conversations_have_no_interval(num_conversations: int, has_interval: bool) -> None:
-    """All pairs right, whatever is resampled: an interval without width would be read as certainty."""
+    """All pairs are right in every resample: an interval of width zero would look like certainty."""
     rows = [row(f"a{i % (num_conversations - 1)}", "b") for i in range(40)]
     pairs = scored(rows, [[1 + i % 8, 0] for i in range(40)], [[i % 5, 9] for i in range(40)])
     figures = compare_with_baselines(rule_outcomes(pairs, pairs.lengths), pairs.conversations, PARAMS)

@@ -1,4 +1,4 @@
-"""Chats made unlike those trained on: only the last reply changes, the same way every time."""
+"""Chats changed to be unlike the training chats: only the last reply changes, the same way every time."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""What uncertainty is worth: on values computed by hand, and on scores whose uncertainty is known to be right."""
+"""Uncertainty figures: on values computed by hand, and on scores with exactly known uncertainty."""
 
 import math
 from typing import Any

@@ -133,7 +133,7 @@ def test_bad_params_end_a_stage_before_torch_is_imported(working_copy: Path) -> 
 @pytest.mark.parametrize("method", ["rloo", "grpo", "dpo"])
 def test_groups_fill_the_batch_of_the_method_that_is_chosen(method: str) -> None:
     values = with_value(f"align.{method}.num_generations", 3)
-    parse_params(values, "params.yaml")  # PPO is chosen and has no groups
+    parse_params(values, "params.yaml")  # PPO is chosen, which has no groups
     values["align"]["method"] = method
     with pytest.raises(ParamsError, match=f"align.{method}.num_generations 3 must divide align.rollout.batch_size 16"):
         parse_params(values, "params.yaml")

@@ -1,4 +1,4 @@
-"""An old params.yaml is taken over: every value and every comment, in its new place."""
+"""An old params.yaml is migrated: every value and every comment gets to its new place."""
 
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ pretrain:
 
 
 def split_smoke() -> tuple[str, str]:
-    """smoke's params before the sections that moved, and from pretrain on."""
+    """smoke's params before sections were moved, from pretrain on."""
     text = preset_text("smoke")
     return text[: text.index("tokenizer:")], text[text.index("pretrain:\n") + len("pretrain:\n") :]
 
@@ -102,7 +102,7 @@ OLD_ALARMS = (
 
 
 def old_align() -> str:
-    """Each value another one, so that none can land in the place of another."""
+    """All values differ, so that none can be mistaken for another."""
 
     def lines(text: str, indent: str) -> str:
         return "".join(f"{indent}{entry}\n" for line in text.splitlines() for entry in line.split("; "))
@@ -207,7 +207,7 @@ def test_a_file_of_today_stays(tmp_path: Path) -> None:
 
 
 def test_half_moved_by_hand(old: Path) -> None:
-    """A section that is there already takes the rest."""
+    """An existing section receives the rest."""
     text = old.read_text(encoding="utf-8")
     old.write_text(
         text.replace("  hidden_size: 32\n", "  scratch:\n    hidden_size: 32  # by hand\n"), encoding="utf-8"
@@ -235,7 +235,7 @@ def test_a_section_in_braces_is_refused(old: Path) -> None:
 
 
 def test_one_value_for_several_keys_and_one_of_several(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the table can say besides a new name."""
+    """Moves that the table supports besides renaming."""
     monkeypatch.setattr(module, "MOVED", MOVED | {"pretrain.beta1": ("pretrain.scratch.beta_1", "sft.beta")})
     made: dict[str, Any] = {"pretrain.betas": (("pretrain.beta2", "pretrain.seed"), lambda a, b: [{"a": a}, {"b": b}])}
     monkeypatch.setattr(module, "MADE", made)

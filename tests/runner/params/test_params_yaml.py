@@ -7,7 +7,7 @@ from tests.conftest import ROOT
 
 
 def unexplained(text: str) -> list[str]:
-    """Keys without a comment beside them or above; lists are explained as a whole."""
+    """Keys without a comment beside or above them; lists are explained as a whole."""
     lines = text.splitlines()
 
     def walk(node: MappingNode, prefix: str) -> list[str]:

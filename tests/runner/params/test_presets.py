@@ -1,4 +1,4 @@
-"""Presets: overlays that always lead to the same params.yaml, and touch nothing but the values that differ."""
+"""Presets: overlays that always give the same params.yaml, and change only the values that differ."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def use_own_sources(root: Path) -> None:
 
 
 def leaves(values: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value; what has no section among the defaults is a value."""
+    """Dotted key -> value; a key that is no section in the defaults is a value."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and isinstance(defaults.get(key), dict):

@@ -1,4 +1,4 @@
-"""A wrong tracking URI is told before training; one that is only out of reach is not an error."""
+"""A wrong tracking URI is reported before training; an unreachable store is not an error."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ NEW = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Could not find exper
 
 
 class Answer(BaseHTTPRequestHandler):
-    """What the first part of the path asks for; /auth wants me:secret, /token wants a bearer."""
+    """Answers by the first part of the path; /auth wants me:secret, /token wants a bearer."""
 
     answers = {  # noqa: RUF012
         "mlflow": (200, json.dumps(EXPERIMENT)),
@@ -219,7 +219,7 @@ def test_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: st
     with pytest.raises(TrackingError) as error:
         check(monkeypatch, tmp_path, with_user.replace("auth", "token"))
     assert "secret" not in str(error.value)
-    monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "plugin")  # only MLflow itself can ask
+    monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "plugin")  # only MLflow itself can check these
     assert check(monkeypatch, tmp_path, f"{server}/401") is None
 
 

@@ -1,4 +1,4 @@
-"""The delivering process continues after each kind of trouble, and says each kind once."""
+"""The delivering process continues after each kind of error, and logs each kind once."""
 
 import os
 import shutil

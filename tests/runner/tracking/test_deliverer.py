@@ -27,7 +27,7 @@ def client(mlflow_store: str) -> MlflowClient:
 
 
 class Killed(BaseException):
-    """What kill -9 is to the deliverer: nothing after it happens."""
+    """Like kill -9 of the deliverer: nothing after it happens."""
 
 
 CALLS = ("create_run", "log_batch", "log_inputs", "log_outputs", "set_tag", "log_artifact", "set_terminated")
@@ -133,7 +133,7 @@ def test_a_stage_that_was_killed_and_resumed(client: MlflowClient, tmp_path: Pat
 
 @pytest.mark.tried("MLflow", "the server creates a run after its client gave up waiting")
 def test_a_run_that_came_into_being_twice(client: MlflowClient, tmp_path: Path) -> None:
-    """A server that hangs may carry out a create_run whose answer nobody waited for."""
+    """A hanging server may execute a create_run although nobody waits for its answer."""
     work = tmp_path / "work"
     write_run(work, finish=False)
     deliverer = Deliverer(work, client, None)
@@ -173,7 +173,7 @@ def test_a_deleted_experiment_and_a_deleted_run_name_the_remedy(client: MlflowCl
 def test_a_run_that_the_store_does_not_have_is_sent_whole(
     client: MlflowClient, migrated_store: Path, tmp_path: Path
 ) -> None:
-    """Begun on one server, resumed on another."""
+    """Started on one server, resumed on another."""
     work = tmp_path / "work"
     write_run(work, last=20, finish=False)
     Deliverer(work, client, None).deliver()
@@ -196,7 +196,7 @@ def test_what_is_noted_about_another_spool_counts_for_nothing(tmp_path: Path) ->
 
 
 def test_earlier_stages_are_delivered_first_and_then_found(client: MlflowClient, tmp_path: Path) -> None:
-    """No server was there when sft ran; the run that reads its outputs finds it."""
+    """There was no server when sft ran; the run that reads its outputs finds it."""
     folder = tmp_path / ".work"
     write_run(folder / "sft/1", stage="sft")
     (folder / "broken/1").mkdir(parents=True)
@@ -237,7 +237,7 @@ def test_no_name_of_the_user_and_no_path_of_the_machine(client: MlflowClient, tm
 
 
 class HalfMade:
-    """MLflow killed while it makes its tables."""
+    """MLflow is killed while it creates its tables."""
 
     def __init__(self, uri: str) -> None:
         Path(uri.removeprefix("sqlite:///")).write_text("half")

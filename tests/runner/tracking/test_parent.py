@@ -1,4 +1,4 @@
-"""The parent run of a `dvc repro`: what its row in MLflow's table holds, whatever is cut off on the way."""
+"""The parent run of a `dvc repro`: its row in MLflow's table is complete, wherever the delivery is interrupted."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def parents(client: MlflowClient, key: str = "0123") -> list[Run]:
 
 
 def test_one_parent_holds_the_figures_of_all_stages(client: MlflowClient, tmp_path: Path) -> None:
-    """`dvc repro` skips sft: its figures, as they stood then, are marked."""
+    """`dvc repro` skips sft: its figures of that time are marked as reused."""
     present = {"sft": {"sft/val_loss": 4.5}}
     end(begin(tmp_path / "reward", "reward", PARENT | {"present": present}), {"reward/val_accuracy": 0.75})
     reward = deliver(client, tmp_path / "reward")
@@ -91,7 +91,7 @@ def test_a_resumed_run_keeps_its_first_parent_and_names_the_second(client: Mlflo
 
 
 def test_what_is_delivered_twice_is_there_once(client: MlflowClient, tmp_path: Path) -> None:
-    """As after a kill of the deliverer before it could note what it had sent."""
+    """As after a kill of the deliverer before it noted what it had sent."""
     parent_with_prepare = PARENT | {"present": {"prepare": {"prepare/num_chats_train": 7.0}}}
     end(begin(tmp_path / "sft", "sft", parent_with_prepare), {"sft/val_loss": 4.5})
     deliver(client, tmp_path / "sft")

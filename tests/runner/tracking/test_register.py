@@ -1,4 +1,4 @@
-"""A run of evaluate becomes one version of the registered model, and champion only through the gates."""
+"""A run of evaluate becomes one version of the registered model, and champion only if it passes the gates."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def client(mlflow_store: str) -> MlflowClient:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy as one file: what MLflow makes of a model takes seconds."""
+    """The copy as a single file: MLflow's own takes seconds."""
     monkeypatch.setattr(
         module, "log_copy", lambda model_id, source: mlflow.MlflowClient().log_model_artifacts(model_id, str(source))
     )
@@ -116,7 +116,7 @@ def test_what_waited_out_an_outage_does_not_replace_a_later_champion(client: Mlf
 
 
 class Killed(BaseException):
-    """What kill -9 is to the deliverer: nothing after it happens."""
+    """Like kill -9 of the deliverer: nothing after it happens."""
 
 
 @pytest.mark.usefixtures("quick")
@@ -166,5 +166,5 @@ def test_a_kill_on_the_way(
         assert rollback(client) == ("2", "1")
         (work / RUN).unlink()  # everything is sent again
         deliver(client, work)
-        assert champion(client) == "1"  # once is once, whoever has changed it since
+        assert champion(client) == "1"  # nothing changes twice, even if a person has changed it since
         assert len(versions(client)) == 2

@@ -56,7 +56,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 class Server:
-    """`mlflow server` on a port of its own, with its store in `folder`."""
+    """`mlflow server` on its own port, with its store in `folder`."""
 
     def __init__(self, folder: Path, store: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -147,7 +147,7 @@ def test_a_server_that_comes_and_goes(
         (stage.out("artifacts/tokenizer") / "tokenizer_config.json").write_text("{}")
         return {"vocab_size": 5}
 
-    # nobody there: the stage succeeds, and says where the points are
+    # no server: the stage succeeds, and says where the points are
     with monkeypatch.context() as context:
         context.setattr("groundup.runner.tracking.tracker.SHORT_SECONDS", 1.0)
         runner._run(root, "prepare", prepare)
@@ -158,7 +158,7 @@ def test_a_server_that_comes_and_goes(
     assert run_note(root)["mlflow_run_id"] is None
     caplog.clear()
 
-    # there at the start, then killed, and its deliverer with it, then back: what waited arrives, and all of this run
+    # up at the start, then killed together with the deliverer, then up again: everything that waited arrives
     server.start()
     runner._run(root, "tokenizer", tokenizer)
     assert not [message for message in caplog.messages if "MLflow" in message]
@@ -176,7 +176,7 @@ def test_a_server_that_comes_and_goes(
     assert {metric.key: metric.value for metric in model.metrics}["vocab_size"] == 5
     assert run_note(root, "tokenizer")["mlflow_run_id"] == runs["tokenizer"].info.run_id
 
-    # prepare knew of no run, its fingerprint leads to it
+    # prepare's run was unknown; its fingerprint leads to it
     assert runs["tokenizer"].data.tags["upstream.prepare"] == runs["prepare"].info.run_id
     nodes = present_lineage(root, StoredRuns(server.uri))
     assert nodes["prepare"].made.run_id == runs["prepare"].info.run_id
@@ -192,6 +192,6 @@ def test_a_server_that_comes_and_goes(
 
 
 def copy_files(model_id: str, source: Path) -> None:
-    """What of it takes seconds is left to tests of the champion."""
+    """The parts of it that take seconds are left to the tests of the champion."""
     (source / "config.json").write_text("{}", encoding="utf-8")
     MlflowClient().log_model_artifact(model_id, str(source / "config.json"))

@@ -1,4 +1,4 @@
-"""The spool: whole events in order, curves without gaps or doubles."""
+"""The spool: whole events in order, curves without gaps or duplicates."""
 
 import os
 import resource

@@ -6,7 +6,7 @@ from groundup.align.context import Context, Metrics
 
 Train = Callable[[Context], Metrics]
 
-# Each imports its method when it is chosen: TRL's trainers take a second.
+# Each function imports its method only when it is chosen: TRL's trainers take a second.
 
 
 def _ppo() -> Train:

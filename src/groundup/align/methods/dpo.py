@@ -1,8 +1,8 @@
 """DPO by TRL (Rafailov et al. 2023, arXiv:2305.18290), on pairs that the reward model chooses.
 
-SFT answers every prompt several times; the reply of the highest reward is preferred to that of the lowest (as in RSO,
-Liu et al. 2024, arXiv:2309.06657, and online DPO, Guo et al. 2024, arXiv:2402.04792, here in one round). So DPO has
-the inputs of the other methods, and the number of replies that are sampled and scored is the same.
+The SFT model answers every prompt several times; the reply of highest reward is preferred to that of lowest (as in
+RSO, Liu et al. 2024, arXiv:2309.06657, and online DPO, Guo et al. 2024, arXiv:2402.04792, here in one round). DPO
+thus has the same inputs as the other methods, and samples and scores the same number of replies.
 """
 
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class TokenPairsTrainer(DPOTrainer):
-    """Takes the tokens as they were sampled; the stock trainer would decode and encode them again."""
+    """Uses the tokens as sampled; the stock trainer would decode and encode them again."""
 
     def _prepare_dataset(self, dataset: Dataset, *unused: Any) -> Dataset:
         return dataset
@@ -37,18 +37,18 @@ def train_dpo(context: Context) -> Metrics:
     updates = Updates(context)
     updates.start()
     made = FinishedSteps(context.checkpoints.folder / "steps").get("pairs", make_pairs, context)
-    logger.info("align: %d pairs, %d prompts whose replies are all worth the same", len(made["pairs"]), made["ties"])
+    logger.info("align: %d pairs, %d prompts whose replies all have the same reward", len(made["pairs"]), made["ties"])
     if not made["pairs"]:
         raise ValueError(
-            f"the {params.dpo.num_generations} replies to each of {made['ties']} prompts are all worth the same to "
-            "the reward model, so there is no pair for DPO to learn from: raise align.dpo.num_generations or "
+            f"the {params.dpo.num_generations} replies to each of {made['ties']} prompts all have the same reward, "
+            "so there is no pair for DPO to learn from: raise align.dpo.num_generations or "
             "align.rollout.temperature"
         )
     learned = params.num_epochs * sum(
         2 * len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in made["pairs"]
     )
     validation.num_learned_tokens = learned
-    validation.num_read_tokens = 2 * made["num_tokens"] + learned  # to sample, to score; by the reference
+    validation.num_read_tokens = 2 * made["num_tokens"] + learned  # to sample and to score; then by the reference
     trainer = TokenPairsTrainer(
         model=worker.policy.trained,
         args=DPOConfig(
@@ -65,7 +65,7 @@ def train_dpo(context: Context) -> Metrics:
 
 
 def make_pairs(context: Context) -> dict[str, Any]:
-    """Best and worst reply of SFT to each prompt, and how many prompts had no two replies of different reward."""
+    """Best and worst reply of the SFT model to each prompt, and the number of prompts whose rewards were all equal."""
     start = time.perf_counter()
     worker, validation, params = context.worker, context.validation, context.params
     group = params.dpo.num_generations

@@ -1,4 +1,4 @@
-"""RLOO and GRPO by TRL: several replies to a prompt, each measured against the others instead of by a value model.
+"""RLOO and GRPO by TRL: several replies per prompt, each compared with the others instead of with a value model.
 
 RLOO: Ahmadian et al. 2024, arXiv:2402.14740. GRPO: Shao et al. 2024, arXiv:2402.03300.
 """
@@ -19,7 +19,7 @@ from groundup.core.rollout.rewards.shaping import shaped_rewards
 
 
 class GroupReward:
-    """The reward function that TRL calls with all it sampled in an iteration: PPO's, on the tokens PPO would score."""
+    """The reward function that TRL calls once per iteration: the same reward as in PPO, on the same tokens."""
 
     def __init__(self, context: Context, updates: Updates, length_control: LengthControl) -> None:
         self.context = context
@@ -48,13 +48,13 @@ class GroupReward:
         self.length_control.update(reply_length)
         validation.num_samples += len(ids)
         num_tokens = sum(map(len, ids)) + sum(map(len, completion_ids))
-        validation.num_read_tokens += 3 * num_tokens  # to sample, to score, by the reference
+        validation.num_read_tokens += 3 * num_tokens  # to sample, to score, and by the reference
         validation.num_learned_tokens += params.num_epochs * num_tokens
         return wanted.tolist()
 
 
 def train_grpo(context: Context) -> Metrics:
-    """RLOO with align.method: rloo."""
+    """RLOO if align.method is rloo, else GRPO."""
     worker, params = context.worker, context.params
     is_rloo = params.method == "rloo"
     method = params.rloo if is_rloo else params.grpo
@@ -89,7 +89,7 @@ def train_grpo(context: Context) -> Metrics:
 
 
 def _in_order(context: Context, num_generations: int) -> Dataset:
-    """In PPO's order; an iteration takes as many fewer prompts as each gets more replies."""
+    """Prompts in PPO's order; an iteration has fewer prompts, in proportion to the replies per prompt."""
     params = context.params
     iterations = range(1, params.num_iterations + 1)
     batches = PromptBatches(context.prompts, params.rollout.batch_size // num_generations, params.seed, iterations)

@@ -1,4 +1,4 @@
-"""Between the updates of a TRL trainer: iterations as PPO counts them, curves, validation, checkpoints."""
+"""The work between updates of a TRL trainer: iterations counted as in PPO, curves, validation, checkpoints."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 STATE = "validation.pt"
 
-# Names of transformers and TRL -> ours (docs/metrics.md). What is not named is not logged.
+# Names of transformers and TRL -> ours (docs/metrics.md). Others are not logged.
 NAMES = {
     "loss": "policy_loss",
     "grad_norm": "gradient_norm",
@@ -28,9 +28,9 @@ NAMES = {
 
 
 class Updates(TrainerCallback):
-    """Validates and saves a run of any method. An iteration is the `num_iterations`-th part of all updates.
+    """Validates and saves a run of any TRL method. An iteration is 1 / `num_iterations` of all updates.
 
-    Checkpoints and rows of the curve fall on its end alone: TRL's buffer of samples and its sums are in no checkpoint.
+    Checkpoints and curve rows occur only at its end: TRL's sample buffer and running sums are in no checkpoint.
     """
 
     def __init__(self, context: Context, length_control: LengthControl | None = None) -> None:
@@ -40,12 +40,12 @@ class Updates(TrainerCallback):
         self.checkpoints = context.checkpoints
         self.log = context.log
         self.length_control = length_control
-        self.sampled: dict[str, float] = {}  # figures of the replies that were last sampled
+        self.sampled: dict[str, float] = {}  # figures of the last sampled replies
         self.stopped_early = ""  # the reason
-        self._started = 0.0  # the present update, time.perf_counter
+        self._started = 0.0  # start of the current update, time.perf_counter
 
     def start(self) -> None:
-        """Continue from the newest checkpoint, or start with the SFT model as the first candidate."""
+        """Resume from the newest checkpoint, or start with the SFT model as the first candidate."""
         newest = self.checkpoints.newest()
         if newest is None:
             self._validate(0)
@@ -109,7 +109,7 @@ class Updates(TrainerCallback):
         self.log(iteration, **self.sampled, **values)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any) -> None:
-        """Before KeepCheckpoints seals it. Tensors, numbers, strings, lists and dicts only: loading runs no code."""
+        """Runs before KeepCheckpoints seals the folder. Only tensors and plain values, so loading runs no code."""
         state_dict = {
             "validation": self.validation.state(),
             "length_control": self.length_control.state() if self.length_control else None,
@@ -127,7 +127,7 @@ def common_settings(context: Context, learning_rate: float) -> dict[str, Any]:
         "per_device_train_batch_size": params.minibatch_size,
         "learning_rate": learning_rate,
         "lr_scheduler_type": "constant_with_warmup",
-        # As a share of all updates; 0 is none.
+        # a share of all updates, or 0 for none
         "warmup_steps": params.warmup_iterations / params.num_iterations,
         "max_grad_norm": params.max_gradient_norm,
         **trl_runtime(context.runtime, context.device),
@@ -135,7 +135,7 @@ def common_settings(context: Context, learning_rate: float) -> dict[str, Any]:
 
 
 def train(trainer: Trainer, updates: Updates, checkpoints: Checkpoints) -> Metrics:
-    """Continue to the end; nothing if that was reached, or training had stopped."""
+    """Train to the end; does nothing if a resumed run had finished or stopped."""
     if not updates.stopped_early:
         # Copies: with two moments, and the best policy so far.
         fit(trainer, updates, checkpoints, num_copies=4, learning_rate=f"align.{updates.params.method}.learning_rate")

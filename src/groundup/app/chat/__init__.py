@@ -1,1 +1,1 @@
-"""Chat in a terminal, and what it shares with the server."""
+"""Chat in a terminal, and parts that the server shares."""

@@ -1,4 +1,4 @@
-"""One model's side of a conversation: prompts, words as they are made, replies that are whole."""
+"""One model's side of a conversation: prompts, streamed words and complete replies."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ MAX_ATTEMPTS = 5
 
 @dataclass
 class Conversation:
-    """What was said so far; every model that is asked sees the same."""
+    """The conversation so far, which all compared models share."""
 
     topic: str = ""
     turns: list[Message] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Conversation:
 
 
 class Chat:
-    """A model and its way of decoding; the same seed, turn and messages give the same reply."""
+    """A model and its decoding; the same seed, turn and messages give the same reply."""
 
     def __init__(self, assistant: Assistant, decoding: Decoding) -> None:
         assistant.check_length(decoding.max_new_tokens)
@@ -39,15 +39,15 @@ class Chat:
         self.decoding = decoding
 
     def prompt(self, messages: Sequence[Message]) -> tuple[list[int], bool]:
-        """Token ids of the conversation, and whether some of it no longer fits."""
+        """Token ids of the conversation, and whether its oldest part was dropped."""
         fitted = self.assistant.fit(messages, self.decoding.max_new_tokens)
         return fitted.ids, fitted.num_dropped > 0 or fitted.cut
 
     def reply(self, prompt: Sequence[int], turn: int) -> str:
-        """A whole reply, never empty and never broken off.
+        """A whole reply, never empty and never cut inside a sentence.
 
-        A small model sometimes ends at once or runs on. Another draw mostly does better, so a few are tried; the last
-        one is ended after its last whole sentence, for a reader is served better by less than by half a sentence.
+        A small model sometimes ends at once or does not end. Another sample is usually better, so a few are tried; the
+        last one is cut after its last whole sentence.
         """
         text = ""
         for attempt in range(MAX_ATTEMPTS):
@@ -58,11 +58,11 @@ class Chat:
         return whole_sentences(text)
 
     def words(self, prompt: Sequence[int], turn: int, attempt: int) -> Iterator[str]:
-        """The reply as words while they are made, or in one piece by the methods that search.
+        """The reply as words while they are sampled, or in one piece for methods that search.
 
-        `ended` tells afterwards whether it ended by itself.
+        Afterwards `ended` is whether the reply ended with end-of-turn.
         """
-        # Attempts of one turn never share a seed with another turn, and a turn's seed does not hang on earlier luck.
+        # Every attempt of every turn has its own seed, which does not depend on earlier attempts.
         seed = self.decoding.seed + turn * MAX_ATTEMPTS + attempt
         decoding = self.decoding.model_copy(update={"seed": seed})
         self.ended = False
@@ -80,7 +80,7 @@ class Chat:
                 self.ended = True
                 break
             tokens.append(token)
-            # A character can be spread over tokens, so only what stands before the last space is final.
+            # A character can span several tokens, so only the text before the last space is final.
             text = tokenizer.decode(tokens).lstrip()
             stable = len(text[: max(0, text.rfind(" "))].rstrip())
             if stable > shown:
@@ -92,6 +92,6 @@ class Chat:
 
 
 def whole_sentences(text: str) -> str:
-    """The text up to the end of its last sentence, or all of it with an ellipsis where no sentence ends."""
+    """The text up to the end of its last sentence, or all of it with an ellipsis if no sentence ends."""
     found = re.match(r".*[.!?][\"')\]]*(?=\s|$)", text, flags=re.DOTALL)
     return found.group() if found else f"{text} ...".lstrip()

@@ -1,4 +1,4 @@
-"""Thumbs become preference pairs: of the replies to one prompt, what was liked better against what was liked less."""
+"""Thumbs become preference pairs of a better rated and a worse rated reply to one prompt."""
 
 import json
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ RATINGS = {"up": 1, "none": 0, "down": -1}
 
 @dataclass
 class Replies:
-    """Those to one prompt that somebody has seen and rated."""
+    """Replies to one prompt that somebody has seen and rated."""
 
     messages: list[dict[str, str]]
-    ratings: dict[str, int] = field(default_factory=dict)  # of each reply, the last one given
+    ratings: dict[str, int] = field(default_factory=dict)  # the last rating of each reply
     shown_together: set[frozenset[str]] = field(default_factory=set)
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """(better, worse). A reply without a thumb counts only against the one that it was shown beside."""
+        """(better, worse). A reply without a thumb is compared only with replies it was shown beside."""
         for pair in combinations(sorted(self.ratings), 2):
             worse, better = sorted(pair, key=self.ratings.__getitem__)
             rated = self.ratings[better] and self.ratings[worse]
@@ -44,14 +44,14 @@ class Replies:
 class Import:
     num_prompts: int
     num_ratings: int  # replies with a thumb
-    num_unpaired: int  # of these, in no pair
+    num_unpaired: int  # number of these that are in no pair
     num_pairs: int
-    num_rows: int  # of the file, with those of earlier imports
-    problems: list[str]  # what was left out
+    num_rows: int  # in the file, with those of earlier imports
+    problems: list[str]  # why entries were left out
 
 
 def import_feedback(log: Path, target: Path) -> Import:
-    """Writes `target`. Pairs in it whose prompt the log does not know stay; of the others the log knows everything."""
+    """Write `target`; its pairs whose prompt is not in the log stay, all others are rebuilt from the log."""
     if not log.is_file():
         raise ValueError(f"there is no feedback in {log}: give thumbs on the page of `groundup serve` first")
     problems: list[str] = []
@@ -81,7 +81,7 @@ def import_feedback(log: Path, target: Path) -> Import:
 
 
 def read_feedback(log: Path, problems: list[str]) -> dict[str, Replies]:
-    """By prompt; `problems` gets a sentence for each line that is left out."""
+    """Replies by prompt; adds a sentence to `problems` for each line that is left out."""
     prompts: dict[str, Replies] = {}
     for number, line in enumerate(log.read_bytes().splitlines(), start=1):
         try:
@@ -104,6 +104,6 @@ def prompt_key(messages: Any) -> str:
 
 
 def pair_row(key: str, messages: list[dict[str, str]], better: str, worse: str) -> Row:
-    """The name is of the pair, not of who won: thumbs that are changed later change the row."""
+    """The id does not depend on which reply won, so that changed thumbs replace the row."""
     name = content_id("\0".join([key, *sorted((better, worse))]))
     return {"id": name, "prompt": messages, "chosen": better, "rejected": worse}

@@ -1,4 +1,4 @@
-"""The models of a checkout that can be talked to, by name."""
+"""The models of a checkout for chat, by name."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ NAMES = ("base", "sft", "aligned", "champion")
 
 
 class Models:
-    """Each is loaded when it is first asked for, and kept."""
+    """Loads each model on first use, and keeps it."""
 
     def __init__(self, root: Path, device: torch.device) -> None:
         avoid_cudnn_attention()
@@ -28,7 +28,7 @@ class Models:
         self._scorer: RewardScorer | None = None
 
     def assistant(self, name: str, rewarded: bool) -> Assistant:
-        """`rewarded`: with the reward model, which best_of_n and tree choose by."""
+        """`rewarded`: with the reward model, which best_of_n and tree need."""
         if name not in self._assistants:
             self._assistants[name] = load_assistant(model_path(self.root, name), self.device)
         found = self._assistants[name]
@@ -39,7 +39,7 @@ class Models:
         if self._scorer is None:
             if not (path / "config.json").is_file():
                 raise ValueError(
-                    f"best_of_n and tree choose by the reward model, and there is none in {path}: raise one with `dvc "
+                    f"best_of_n and tree need a reward model, and {path} has none: train one with `dvc "
                     "repro`, or choose greedy, sample or beam"
                 )
             check_model(path, REWARD)
@@ -54,16 +54,16 @@ class Models:
 
 def model_path(root: Path, name: str) -> Path:
     if name not in NAMES:
-        raise ValueError(f"there is no model {name!r}: choose {', '.join(NAMES)}")
+        raise ValueError(f"unknown model {name!r}: choose {', '.join(NAMES)}")
     if name == "champion":
         return champion_path(root)
     return root / "artifacts" / name
 
 
 def champion_path(root: Path) -> Path:
-    """The champion of the checkout as a directory that from_pretrained loads; ValueError, with the remedy, if none."""
+    """Directory of the checkout's champion, for from_pretrained; ValueError, with the remedy, if there is none."""
     if problem := check_store(root):
-        raise ValueError(f"the champion is with MLflow, which cannot be asked now: {problem}")
+        raise ValueError(f"the champion is in MLflow, which cannot be reached now: {problem}")
     from groundup.runner.tracking.fetch import fetch_champion  # imports MLflow: 3 s
 
     return fetch_champion(tracking_store(root)[0], main_root(root) / ".work/champion")
@@ -71,11 +71,11 @@ def champion_path(root: Path) -> Path:
 
 def load_assistant(path: Path, device: torch.device) -> Assistant:
     if not (path / "config.json").is_file():
-        raise ValueError(f"there is no model in {path}: raise one with `dvc repro`, or name another one")
+        raise ValueError(f"there is no model in {path}: train one with `dvc repro`, or choose another model")
     check_model(path, CAUSAL)
     model = load_causal_lm(path, device)
     tokenizer = load_tokenizer(str(path))
-    # A reply is text that ends: markers of other turns in it could not be read back.
+    # Never sample markers of other turns: a reply with them could not be parsed.
     markers = tokenizer.convert_tokens_to_ids([token for token in SPECIAL_TOKENS if token != END])
     never = model.generation_config.suppress_tokens or []
     model.generation_config.suppress_tokens = sorted({*never, *markers})

@@ -1,8 +1,8 @@
 """Talk to models in a terminal or through a pipe.
 
-In a terminal the conversation continues and replies appear word by word. From a pipe, every line is a conversation of
-its own that gets one line of reply, unless `/history` asks to keep them together; a command that cannot be obeyed ends
-it, since what follows was meant for other settings. Commands are the same in both.
+In a terminal the conversation continues, and replies appear word by word. From a pipe, every line is a separate
+conversation with one line of reply, unless `/history` keeps them together; a command that fails ends the
+session, since later lines were meant for other settings. The commands are the same in both.
 """
 
 import json
@@ -22,17 +22,17 @@ from groundup.core.formats.records import Message
 
 HELP = """\
 /model NAME        talk to base, sft, aligned or champion
-/decode METHOD     greedy, sample, beam, best_of_n or tree; settings go behind it: /decode sample top_p=0.9
-/compare NAME      show that model's replies beside those of the one you talk to; /compare alone ends it
-/topic TEXT        set what we talk about
+/decode METHOD     greedy, sample, beam, best_of_n or tree, then settings: /decode sample top_p=0.9
+/compare NAME      also show replies of that model; /compare alone ends it
+/topic TEXT        set the topic of the conversation
 /reset             start a new conversation
 /history           turn memory on or off
-/save FILE         write what was said as JSON lines, one conversation each
+/save FILE         write the conversations as JSON lines, one per line
 /help, /quit"""
 
 
 class Session:
-    """Reads lines, answers them, obeys commands."""
+    """Reads lines, answers messages and runs commands."""
 
     def __init__(
         self, models: Models, model: str, decoding: Decoding, input: TextIO, output: TextIO, interactive: bool
@@ -43,10 +43,10 @@ class Session:
         self.interactive = interactive
         self.keeps_history = interactive
         self.conversation = Conversation()
-        self.past: list[list[Message]] = []  # conversations that are over
+        self.past: list[list[Message]] = []  # finished conversations
         self.num_turns = 0
         self.said_that_it_forgets = False
-        self.chats: dict[str, Chat] = {}  # by model: the one talked to, and the one compared with it
+        self.chats: dict[str, Chat] = {}  # by model: the active one, then one to compare with
         self._choose(decoding, model)
 
     def run(self) -> None:
@@ -91,13 +91,13 @@ class Session:
             case "/history":
                 self.keeps_history = not self.keeps_history
                 self._start_new(self.conversation.topic)
-                self._note("History is on." if self.keeps_history else "History is off: every line stands alone.")
+                self._note("History is on." if self.keeps_history else "History is off: every line is a new start.")
             case "/save":
                 self._save(rest.strip())
             case "/help":
                 self._note(HELP)
             case _:
-                raise ValueError(f"there is no command {command}: /help shows them")
+                raise ValueError(f"unknown command {command}: /help lists all commands")
 
     @property
     def model(self) -> str:
@@ -108,7 +108,7 @@ class Session:
         return self.chats[self.model].decoding
 
     def _choose(self, decoding: Decoding, *names: str) -> None:
-        """Nothing changes unless all of it can be had."""
+        """Changes nothing unless all models can be loaded."""
         rewarded = decoding.method in REWARDED
         self.chats = {name: Chat(self.models.assistant(name, rewarded), decoding) for name in names}
 
@@ -160,7 +160,7 @@ class Session:
         self.conversation.add(message, replies[0])
 
     def _stream(self, chat: Chat, prompt: list[int]) -> str:
-        """Shows words as they come. What was shown stays, so only an empty reply is drawn again."""
+        """Print words as they come. Printed words stay, so only an empty reply is sampled again."""
         self._write("assistant> ")
         text = ""
         for attempt in range(MAX_ATTEMPTS):
@@ -180,11 +180,11 @@ class Session:
             table = Table(*self.chats, expand=True)
             table.add_row(*(Text(reply) for reply in replies))
             Console(file=self.output).print(table)
-        else:  # one line, one model a column
+        else:  # one line, one column per model
             self._say("\t".join(" ".join(reply.split()) for reply in replies))
 
     def _note(self, text: str) -> None:
-        """Said to a person; a pipe gets replies only."""
+        """Print for people only; a pipe gets nothing but replies."""
         if self.interactive:
             self._say(text)
 
@@ -202,8 +202,8 @@ def describe(decoding: Decoding) -> str:
 
 
 def chat(models: Models, model: str, decoding: Decoding, input: TextIO, output: TextIO) -> None:
-    """Reads messages and commands from `input` until its end or /quit, writes replies to `output`."""
+    """Read messages and commands from `input` until its end or /quit, and write replies to `output`."""
     session = Session(models, model, decoding, input, output, interactive=input.isatty() and output.isatty())
     if isinstance(input, TextIOWrapper):
-        input.reconfigure(encoding="utf-8", errors="replace")  # a byte that is not UTF-8 must not end the conversation
+        input.reconfigure(encoding="utf-8", errors="replace")  # a byte that is not UTF-8 must not end the session
     session.run()

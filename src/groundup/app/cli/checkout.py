@@ -1,4 +1,4 @@
-"""What commands share: the checkout that they work on, and how they end with a sentence."""
+"""Helpers of all commands: find the checkout, report errors."""
 
 from pathlib import Path
 from typing import NoReturn
@@ -12,17 +12,17 @@ console = Console()
 
 
 def find_root() -> Path:
-    """The checkout around the current folder."""
+    """The checkout around the current folder; ends the command if there is none."""
     return find_checkout() or fail(NO_CHECKOUT)
 
 
 def feedback_file(root: Path) -> Path:
-    """Where `groundup serve` keeps thumbs, and `groundup feedback import` reads them."""
+    """The file where `groundup serve` stores thumbs and `groundup feedback import` reads them."""
     return main_root(root) / ".work/feedback/feedback.jsonl"
 
 
 def say_wrong(message: str) -> None:
-    # Whole lines, so that a command can be copied; brackets in it are not markup.
+    # Whole lines, so that commands in them can be copied; brackets are not markup.
     console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -39,26 +39,26 @@ def configure(
         fail("use either --preset NAME, with --depth N for another size, or --migrate")
     known = preset_names(root)
     if preset is not None and preset not in known:
-        fail(f"there is no preset {preset}: use {', '.join(known)}")
+        fail(f"unknown preset {preset}: use {', '.join(known)}")
     try:
         text, params = _migrated(path) if preset is None else _with_preset(root, preset, depth)
         if text == path.read_text(encoding="utf-8"):
-            _say("params.yaml stays as it is.")
+            _say("params.yaml needs no change.")
         elif dry_run:
-            _say("This is what would change; params.yaml is as it was.")
+            _say("This is what would change; params.yaml was not written.")
         elif yes or not is_terminal() or typer.confirm("Write params.yaml?"):
             write_text(path, text)
-            _say("params.yaml is written: `git diff params.yaml` shows it again.")
+            _say("params.yaml was written; `git diff params.yaml` shows the changes.")
         else:
-            _say("params.yaml is as it was.")
+            _say("params.yaml was not written.")
             return
     except (ParamsError, OSError) as error:
-        fail(f"params.yaml is as it was. {error}")
+        fail(f"params.yaml was not written. {error}")
     num_parameters = count_parameters(params.model.scratch, params.tokenizer.scratch.vocab_size)
     num_tokens = count_tokens(params)
     _say(
         f"{in_short(num_parameters).strip()} parameters, {in_short(num_tokens).strip()} tokens "
-        f"({num_tokens / num_parameters:.3g} per parameter). `groundup plan` says what it takes, `dvc repro` runs it."
+        f"({num_tokens / num_parameters:.3g} per parameter). `groundup plan` estimates its time, `dvc repro` runs it."
     )
 
 
@@ -71,7 +71,7 @@ def _with_preset(root: Path, preset: str, depth: int | None) -> tuple[str, Param
     rewrite = with_preset(root, preset, derived)
     _show(["param", "old", "new"], [[change.key, change.old, change.new] for change in rewrite.changes])
     if rewrite.keeps_sources:
-        _say("prepare.sources are your own and stay; those of the presets are in presets/.")
+        _say("Your own prepare.sources stay; the presets' sources are in presets/.")
     return rewrite.text, rewrite.params
 
 
@@ -101,6 +101,6 @@ def show(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, list) and value and isinstance(value[0], dict) and "name" in value[0]:
-        return ", ".join(str(item["name"]) for item in value)  # sources and gates, whose whole text is long
+        return ", ".join(str(item["name"]) for item in value)  # only names: the whole text is long
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"
-    return text.replace("[", r"\[")  # no markup
+    return text.replace("[", r"\[")  # escape rich's markup

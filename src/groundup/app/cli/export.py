@@ -38,7 +38,7 @@ def export(
     try:
         path = model_path(root, model)
         if not (path / "config.json").is_file():
-            fail(f"there is no model in {path}: raise one with `dvc repro`")
+            fail(f"there is no model in {path}: train one with `dvc repro`")
         if to == Format.gguf:
             export_gguf(path, target)
         elif to == Format.hf:

@@ -26,19 +26,19 @@ def import_() -> None:
         say_wrong(problem)
     console.print(
         f"{result.num_ratings} rated replies to {result.num_prompts} prompts gave {result.num_pairs} pairs; "
-        f"data/{TARGET} holds {result.num_rows}",
+        f"data/{TARGET} now has {result.num_rows} pairs",
         highlight=False,
         soft_wrap=True,
     )
     if result.num_unpaired:
         console.print(
-            f"{result.num_unpaired} rated replies have nothing to be compared with: rate another reply to the same "
+            f"{result.num_unpaired} rated replies cannot be compared with another: rate another reply to the same "
             "message, or compare two models",
             highlight=False,
             soft_wrap=True,
         )
     if result.num_rows:
         console.print(
-            "To train on them, put this into prepare.sources of params.yaml, then `dvc repro`:", highlight=False
+            "To train on them, add this to prepare.sources in params.yaml and run `dvc repro`:", highlight=False
         )
         console.print(SOURCE, highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""The groundup command. Heavy imports stand inside the commands, so that each pays only for its own."""
+"""The groundup command. Heavy imports are inside the commands, so that each command imports only what it needs."""
 
 import logging
 import os
@@ -60,18 +60,18 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
 
     with store_errors():
         experiment = open_store(uri).get_experiment_by_name(EXPERIMENT)
-    # Without the parameter MLflow's pages open among traces of agents, whatever the kind of the experiment.
+    # Without the parameter, MLflow's UI opens on traces of agents, whatever kind the experiment has.
     runs = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning" if experiment else ""
     console.print(f"MLflow UI on http://127.0.0.1:{port}/{runs} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
-    os.environ[BACKEND_STORE_URI] = uri  # every user of the machine can read arguments
-    hosts = f"127.0.0.1:{port},localhost:{port}"  # no page of another site may ask through the browser
+    os.environ[BACKEND_STORE_URI] = uri  # in the environment, because every user of the machine can read arguments
+    hosts = f"127.0.0.1:{port},localhost:{port}"  # pages of other sites must not send requests through the browser
     arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts, "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 
 @app.command()
 def lineage() -> None:
-    """Show which run made each present output, and from which runs."""
+    """Show which run produced each current output, and from which runs."""
     from groundup.runner.lineage import NotedRuns, StoredRuns, present_lineage
 
     root = find_root()
@@ -146,7 +146,7 @@ def deliver() -> None:
             console.print(f"delivered {name}" if free else f"{name} is being delivered by its stage", highlight=False)
         except MLFLOW_ERRORS as error:
             failures += 1
-            say_wrong(f"{name} could not be delivered and stays: {first_line(error)}")
+            say_wrong(f"{name} could not be delivered and stays for another try: {first_line(error)}")
     if failures:
         raise typer.Exit(1)
 

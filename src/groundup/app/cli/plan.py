@@ -19,9 +19,9 @@ from groundup.runner.environment import main_root
 from groundup.runner.params import Params, ParamsError, load_params
 from groundup.runner.pipeline import PipelineError, read_pipeline, stages_to_run
 
-START_SECONDS = 1.5  # of a stage: interpreter, imports, tracking
-TORCH_SECONDS = 4.5  # more of one that imports torch
-USABLE = 0.9  # share of a memory that a stage may take
+START_SECONDS = 1.5  # of every stage: interpreter, imports, tracking
+TORCH_SECONDS = 4.5  # in addition, for a stage that imports torch
+USABLE = 0.9  # share of the memory that a stage may use
 
 
 def plan(
@@ -43,7 +43,7 @@ def plan(
     room = rooms(params, data, work, device)
     problems = misfits(params, data, running & room.keys(), room, root, device)
     seconds: dict[str, float] = {}
-    if running and not problems:  # what cannot fit is not tried either
+    if running and not problems:  # do not measure what cannot fit
         from groundup.app.plan.calibration import rates
 
         with console.status("measuring a few steps on this machine"):
@@ -55,7 +55,7 @@ def plan(
     arithmetic = costs(params, work)
     table = Table(
         title=f"`dvc repro` on {device}, {params.runtime.precision} (size: parameters; MB of memory, disk)",
-        caption="A stage runs, unless the run cache has its result. ?: nothing is known of it.",
+        caption="A stage runs unless the run cache has its result. ?: unknown.",
     )
     for column in ("stage", "fate", "size", "FLOP", "memory", "disk", "minutes", "last"):
         table.add_column(column, justify="left" if column in ("stage", "fate") else "right", no_wrap=True)
@@ -90,7 +90,7 @@ def plan(
 def misfits(
     params: Params, data: Data, running: set[str], room: dict[str, Room], root: Path, device: str
 ) -> list[str]:
-    """One sentence for each stage that cannot fit, with the number to change."""
+    """For each stage that cannot fit, a sentence that names the param to change."""
     host = USABLE * psutil.virtual_memory().total
     card = USABLE * device_bytes(device)
 
@@ -110,8 +110,8 @@ def misfits(
     needed = sum(room[stage].disk for stage in running)
     if needed > (free := free_bytes(root)):
         problems.append(
-            f"the disk cannot hold what runs: about {in_mb(needed)} MB, {in_mb(free)} are free; `groundup clean` and "
-            "`dvc gc -w` make room, max_rows or max_documents of prepare.sources lower it"
+            f"the disk is too small for the stages that run: about {in_mb(needed)} MB, {in_mb(free)} are free; "
+            "`groundup clean` and `dvc gc -w` make room, or lower max_rows or max_documents of prepare.sources"
         )
     return problems
 

@@ -46,7 +46,7 @@ def rollback() -> None:
 def open_registry() -> Iterator["MlflowClient"]:
     root = find_root()
     if problem := reach_store(root):
-        fail(f"the versions are with MLflow, which cannot be asked now: {problem}")
+        fail(f"the versions are in MLflow, which cannot be reached now: {problem}")
     from groundup.runner.tracking.registry import RegistryError
     from groundup.runner.tracking.store import open_store
 

@@ -46,7 +46,7 @@ def report(
 
 
 def summary(root: Path, watts: float) -> Iterator[str]:
-    """What came out, each figure with what to compare it with."""
+    """The main figures, each with a value to compare it with."""
     from groundup.app.report.build import read_costs, read_evaluated
     from groundup.app.report.lineage import time_note
     from groundup.runner.clock import stage_seconds
@@ -65,7 +65,7 @@ def summary(root: Path, watts: float) -> Iterator[str]:
 
 
 def attached(root: Path, record: Record | None, page: Path) -> str:
-    """Adds the page to the run that made the figures; says where to, or why not."""
+    """Attach the page to the run that produced the figures; returns where, or why not."""
     if record is None:
         return ""
     if problem := reach_store(root):

@@ -14,7 +14,7 @@ from groundup.app.serve.settings import Settings
 from groundup.runner.device import resolve_device
 from groundup.runner.environment import API_KEY
 
-MODELS = ("aligned", "sft", "base")  # the first one that is there is what the page begins with
+MODELS = ("aligned", "sft", "base")  # the page starts with the first one that exists
 MAX_BODY_BYTES = 1 << 20
 BODY_TIMEOUT = 10.0  # seconds
 MAX_FEEDBACK_BYTES = 1 << 26
@@ -51,7 +51,7 @@ def serve(
     root = find_root()
     hosts = allowed_hosts(host)
     if not hosts and not api_key:
-        fail(f"--host {host} lets others reach this server: give it a key, in {API_KEY}")
+        fail(f"--host {host} lets others reach this server: set a key in {API_KEY}")
     settings = Settings(
         max_batch=max_batch,
         max_queue=max_queue,
@@ -69,7 +69,7 @@ def serve(
     if problems := settings.problems():
         fail("; ".join(problems))
     names = chosen_models(root, model)
-    with listen(host, port) as listener:  # before the models are loaded, which takes its time
+    with listen(host, port) as listener:  # before the models are loaded, which takes time
         run(listener, root, names, settings, shutdown_timeout)
 
 
@@ -80,7 +80,7 @@ def listen(host: str, port: int) -> socket.socket:
         fail(
             f"cannot listen on {host}, port {port} ({os.strerror(error.errno or 0)}): choose another --port or --host"
         )
-    # Connections inherit it. Without it a token waits until the client has acknowledged the one before: 40 ms.
+    # Connections inherit it. Without it, each token waits until the client acknowledges the one before: 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -109,12 +109,12 @@ def run(listener: socket.socket, root: Path, names: list[str], settings: Setting
     )
     try:
         Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down
+    except KeyboardInterrupt:  # uvicorn raises the signal again after shutting down
         raise typer.Exit(130) from None
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """Names that a browser may call this machine's own addresses by; none named where others may come too."""
+    """Host names for this machine's own addresses; empty if other machines can reach the address."""
     if host == "localhost":
         return ["localhost", "127.0.0.1"]
     try:
@@ -129,5 +129,5 @@ def allowed_hosts(host: str) -> list[str]:
 def chosen_models(root: Path, names: list[str] | None) -> list[str]:
     if names is None:
         found = [name for name in MODELS if (root / "artifacts" / name).is_dir()]
-        return found or fail(f"there is no model in {root / 'artifacts'}: raise one with `dvc repro`")
+        return found or fail(f"there is no model in {root / 'artifacts'}: train one with `dvc repro`")
     return list(dict.fromkeys(names))

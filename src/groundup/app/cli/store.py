@@ -1,4 +1,4 @@
-"""What commands share that ask the MLflow store: its errors as sentences."""
+"""Access to the MLflow store for commands, with errors as sentences."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from groundup.runner.tracking.check import TrackingError, check_store
 
 
 def reach_store(root: Path) -> str | None:
-    """Why MLflow cannot be asked now, None if it can; a wrong tracking URI ends the command."""
+    """Why MLflow cannot be reached now, or None; a wrong tracking URI ends the command."""
     try:
         return check_store(root)
     except TrackingError as error:
@@ -18,7 +18,7 @@ def reach_store(root: Path) -> str | None:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """A store that answered and then fails, as a locked database does, ends the command with one line."""
+    """End the command with one line if a store that has responded fails later, for example because it is locked."""
     from groundup.runner.tracking.deliver import MLFLOW_ERRORS, first_line
 
     try:

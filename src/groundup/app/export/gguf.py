@@ -1,4 +1,4 @@
-"""A model as one GGUF file, which llama.cpp and what builds on it run: Llama architecture, weights as they are."""
+"""Export a model as one GGUF file for llama.cpp and programs based on it: Llama architecture, unchanged weights."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from groundup.core.model.variants import differences as differences_to_llama
 
 Array = npt.NDArray[Any]
 
-TOKENIZER_MODEL, PRE_TOKENIZER = "gpt2", "gpt-2"  # llama.cpp's names of byte-level BPE and of GPT-2's pattern
+TOKENIZER_MODEL, PRE_TOKENIZER = "gpt2", "gpt-2"  # llama.cpp's names for byte-level BPE and GPT-2's pattern
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 FILE_TYPES = {
     torch.float32: (gguf.LlamaFileType.ALL_F32, gguf.GGMLQuantizationType.F32),
@@ -27,7 +27,7 @@ FILE_TYPES = {
 
 
 def export_gguf(model: Path, target: Path) -> None:
-    """Write it, read it back, compare; ValueError with all that GGUF cannot say about this model."""
+    """Write the file, read it back and compare; ValueError names everything that GGUF cannot represent."""
     check_model(model, CAUSAL)
     config = AutoConfig.from_pretrained(model)
     tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
@@ -50,10 +50,10 @@ def read_weights(model: Path) -> dict[str, torch.Tensor]:
 
 
 def unsupported(config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[str]:
-    """What of a model this export has no field for: it would run, and say other things."""
-    problems = [f"{what}, llama.cpp's Llama has nothing like it" for what in differences_to_llama(config)]
+    """Properties of a model that GGUF cannot represent: the file would run, but with other results."""
+    problems = [f"{what}, which llama.cpp's Llama does not support" for what in differences_to_llama(config)]
     if config.rope_parameters["rope_type"] != "default":
-        problems.append(f"its rotary embedding is {config.rope_parameters['rope_type']}, only default is written")
+        problems.append(f"its rotary embedding is {config.rope_parameters['rope_type']}, only default is supported")
     if config.hidden_act != "silu":
         problems.append(f"its activation is {config.hidden_act}, llama.cpp's Llama has silu")
     problems += [
@@ -62,9 +62,9 @@ def unsupported(config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[st
     if not {weight.dtype for weight in weights.values()} <= FILE_TYPES.keys():
         problems.append(f"its weights are {', '.join(sorted({str(w.dtype) for w in weights.values()}))}, not floats")
     if tokenizer["normalizer"]:
-        problems.append(f"its tokenizer changes text by {tokenizer['normalizer']['type']}, which GGUF cannot say")
+        problems.append(f"its tokenizer changes text by {tokenizer['normalizer']['type']}, which GGUF cannot hold")
     if (tokenizer["post_processor"] or {}).get("special_tokens"):
-        problems.append("its tokenizer adds special tokens by itself, here only the chat template may")
+        problems.append("its tokenizer adds special tokens, but only the chat template may add them")
     if tokenizer["model"]["type"] != "BPE":
         problems.append(f"its tokenizer is {tokenizer['model']['type']}, not BPE")
     splits = tokenizer["pre_tokenizer"] or {}
@@ -101,12 +101,12 @@ def write_gguf(
     writer.add_bos_token_id(config.bos_token_id)
     writer.add_eos_token_id(config.eos_token_id)
     writer.add_pad_token_id(config.pad_token_id)
-    writer.add_add_bos_token(False)  # the chat template writes it
+    writer.add_add_bos_token(False)  # the chat template writes bos
     writer.add_chat_template(without_generation_marks(template))
     names = tensor_names(config, weights)
-    for name, weight in weights.items():  # tied embeddings are one tensor in both
+    for name, weight in weights.items():  # tied embeddings are one tensor in both formats
         values = permuted(name, weight.float().numpy(), config)
-        kind = quantization if values.ndim > 1 else gguf.GGMLQuantizationType.F32  # llama.cpp wants vectors so
+        kind = quantization if values.ndim > 1 else gguf.GGMLQuantizationType.F32  # llama.cpp expects vectors in F32
         writer.add_tensor(names[name], gguf.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -121,7 +121,7 @@ def tensor_names(config: LlamaConfig, weights: dict[str, torch.Tensor]) -> dict[
 
 
 def vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
-    """Tokens by id, bytes written as GPT-2's printable characters, and their types."""
+    """Tokens by id, with bytes as GPT-2's printable characters, and their types."""
     added = {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
     tokens = {index: token for token, index in tokenizer["model"]["vocab"].items()} | added
     control = {token["id"] for token in tokenizer["added_tokens"] if token["special"]}
@@ -141,12 +141,12 @@ def merges(tokenizer: dict[str, Any]) -> list[str]:
 
 
 def without_generation_marks(template: str) -> str:
-    """They tell a trainer which tokens are the assistant's; not every reader of GGUF knows them."""
+    """Without the marks of the assistant's tokens, which trainers use but not every GGUF reader knows."""
     return template.replace("{% generation %}", "").replace("{% endgeneration %}", "")
 
 
 def permuted(name: str, values: Array, config: LlamaConfig) -> Array:
-    """Query and key rows [heads * D, in]: transformers rotates halves of a head, llama.cpp neighbours."""
+    """Query and key rows [heads * D, in]: transformers rotates halves of a head, llama.cpp neighbouring pairs."""
     if (num_heads := _rotated_heads(name, config)) is None:
         return values
     heads = values.reshape(num_heads, 2, config.head_dim // 2, values.shape[-1])
@@ -154,7 +154,7 @@ def permuted(name: str, values: Array, config: LlamaConfig) -> Array:
 
 
 def unpermuted(name: str, values: Array, config: LlamaConfig) -> Array:
-    """Query and key rows as transformers has them."""
+    """Query and key rows in transformers' order."""
     if (num_heads := _rotated_heads(name, config)) is None:
         return values
     order = [
@@ -175,7 +175,7 @@ def _rotated_heads(name: str, config: LlamaConfig) -> int | None:
 def differences(
     path: Path, config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]
 ) -> list[str]:
-    """What of the file is not the model: tensors, vocabulary, token types, merges, pre-tokenizer."""
+    """Where the file differs from the model: tensors, vocabulary, token types, merges, pre-tokenizer."""
     reader = gguf.GGUFReader(path)
     tokens, types = vocabulary(tokenizer)
     fields: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A model as a plain Hugging Face directory, and a LoRA adapter as a plain PEFT directory."""
+"""Export a model as a plain Hugging Face directory, or its LoRA adapter as a plain PEFT directory."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from groundup.app.export.target import written
 from groundup.core.model.check import CAUSAL, check_model
 from groundup.runner.files import read_object, write_json
 
-ADAPTER = "adapter"  # where sft and align put it, in the model's directory
+ADAPTER = "adapter"  # folder in the model's directory where sft and align put it
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 OF_THIS_LOADING = ("backend", "is_local", "local_files_only")  # how the tokenizer was loaded when it was saved
 CARD = """---
@@ -27,7 +27,7 @@ BASES = {"sft": "base", "aligned": "sft", "champion": "sft"}
 
 
 def export_hf(model: Path, target: Path) -> None:
-    """Weights, tokenizer, generation config and card; what plain transformers, TRL and PEFT load."""
+    """Export weights, tokenizer, generation config and card, as plain transformers, TRL and PEFT load them."""
     check_model(model, CAUSAL)
     with written(target) as beside:
         shutil.copytree(model, beside, ignore=shutil.ignore_patterns(ADAPTER))
@@ -35,11 +35,11 @@ def export_hf(model: Path, target: Path) -> None:
 
 
 def export_adapter(model: Path, name: str, target: Path) -> None:
-    """The adapter that a LoRA run left beside its merged weights, with the tokenizer. `name`: of the model."""
+    """Export the adapter that a LoRA run saved beside its merged weights, with the tokenizer; `name`: the model's."""
     if not all((model / ADAPTER / file).is_file() for file in ADAPTER_FILES):
         raise ValueError(
-            f"{model} has no LoRA adapter: all its weights were trained; `groundup export --to hf` exports them, and "
-            "sft.lora or align.lora in params.yaml trains one"
+            f"{model} has no LoRA adapter: all its weights were trained. `groundup export --to hf` exports them; "
+            "sft.lora or align.lora in params.yaml trains an adapter"
         )
     check_model(model, CAUSAL)
     with written(target) as beside:
@@ -53,7 +53,7 @@ def export_adapter(model: Path, name: str, target: Path) -> None:
 
 
 def _mend_tokenizer(folder: Path) -> None:
-    """A class that every version of transformers has."""
+    """Name a tokenizer class that every version of transformers has."""
     path = folder / "tokenizer_config.json"
     kept = {key: value for key, value in read_object(path).items() if key not in OF_THIS_LOADING}
     write_json(path, kept | {"tokenizer_class": "PreTrainedTokenizerFast"})

@@ -1,4 +1,4 @@
-"""Where an export goes: whole or not at all, and never over something else."""
+"""The target of an export: complete or absent, and never overwritten."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from groundup.runner.files import fsync_tree, remove
 
 @contextmanager
 def written(target: Path) -> Iterator[Path]:
-    """A path beside the target, which takes its name once all is written; ValueError if it cannot."""
+    """A temporary path that is renamed to the target once all is written; ValueError if that is impossible."""
     if os.path.lexists(target):
-        raise ValueError(f"{target} is there already: remove it, or name another place with --out")
+        raise ValueError(f"{target} already exists: remove it, or name another place with --out")
     beside = target.with_name(f".{target.name}.writing")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,7 @@ def written(target: Path) -> Iterator[Path]:
         os.replace(beside, target)
     except OSError as error:
         raise ValueError(
-            f"{target} cannot be written ({error.strerror or error}): make room or mend its folder's permissions, or "
+            f"{target} cannot be written ({error.strerror or error}): make room, correct its folder's permissions, or "
             "name another place with --out"
         ) from None
     finally:

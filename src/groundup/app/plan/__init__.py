@@ -1,1 +1,1 @@
-"""What a run will take here, before it runs: `groundup plan`."""
+"""`groundup plan`: estimate a run on this machine before it starts."""

@@ -1,4 +1,4 @@
-"""A few steps of each kind of work, at the params' shapes, on this machine: seconds that the plan multiplies."""
+"""Time a few steps of each kind of work on this machine, at the params' shapes; the plan multiplies the seconds."""
 
 import hashlib
 import json
@@ -27,12 +27,12 @@ from groundup.runner.params import Params
 from groundup.runner.params.load import BYTE_ALPHABET, NUM_SPECIAL_TOKENS
 from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
 
-VERSION = 1  # of what is measured
-MIN_RUNS, MAX_RUNS, BUDGET_SECONDS = 3, 12, 1.5  # of each kind, after one that warms up
+VERSION = 1  # of the measurement
+MIN_RUNS, MAX_RUNS, BUDGET_SECONDS = 3, 12, 1.5  # of each kind, after a warm-up
 
 
 def machine(params: Params, device: str) -> str:
-    """What the rates hold for: machine, library, and the shapes they were taken at."""
+    """Hash of what the rates depend on: machine, library and shapes."""
     runtime, p = params.runtime, params.pretrain
     shapes = [p.batch_size, p.optimizer, params.sft.batch_size, params.sft.max_length, params.reward.batch_size]
     shapes += [params.align.forward_batch_size, params.align.rollout.batch_size, params.align.rollout.max_new_tokens]
@@ -51,7 +51,7 @@ def cpu_name() -> str:
 
 
 def rates(params: Params, device: str, folder: Path, again: bool) -> Rates:
-    """From `folder` where this machine has measured these shapes before."""
+    """The rates in `folder` if this machine has measured these shapes before, else new ones."""
     path = folder / f"{machine(params, device)}.json"
     if path.is_file() and not again:
         kept = read_object(path)
@@ -140,7 +140,7 @@ def calibrate(params: Params, device: torch.device) -> Rates:
 
 
 def random_model(params: Params, device: torch.device) -> LlamaForCausalLM:
-    """As pretraining builds it; a tokenizer of the right size would take minutes."""
+    """The model that pretraining builds, without its tokenizer, which would take minutes."""
     tokenizer = chat_tokenizer(
         train_bpe(iter(["a"]), NUM_SPECIAL_TOKENS + BYTE_ALPHABET, 1), params.model.context_length
     )
@@ -150,7 +150,7 @@ def random_model(params: Params, device: torch.device) -> LlamaForCausalLM:
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest run: other work on the machine only ever slows one."""
+    """Seconds of the fastest run, since other work on the machine can only slow a run down."""
     taken: list[float] = []
     for run in range(1 + MAX_RUNS):
         start = time.perf_counter()

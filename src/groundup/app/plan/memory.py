@@ -1,4 +1,4 @@
-"""Memory and disk that each stage takes, and what to lower where there is not enough."""
+"""Memory and disk that each stage needs, and what to lower if there is too little."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from groundup.runner.params import Params
 
 FLOAT = 4
 MB = 2**20  # as in peak_memory_mb
-# Of a process after its imports (torch 2.13 on Linux), with what training libraries still import as they start.
+# Of a process after its imports (torch 2.13 on Linux), including what training libraries import on their start.
 IMPORTED = {
     "prepare": 140 * MB,
     "tokenizer": 73 * MB,
@@ -19,21 +19,21 @@ IMPORTED = {
     "align": 640 * MB,
     "evaluate": 605 * MB,
 }
-WORKER = 70 * MB  # of prepare, one a core
+WORKER = 70 * MB  # of prepare, per worker
 VALIDATION_ROWS = 16
-INDEX_BYTES = 4200  # of a document, to find its duplicates
-BPE_BYTES, BPE_CHARACTERS, BPE_GROWTH = 330 * MB, 9.8e6, 0.6  # of so much text; distinct words grow by Heaps' law
-PAIR_BYTES = 15_000  # of a pair as text and tokens
+INDEX_BYTES = 4200  # per document, to find duplicates
+BPE_BYTES, BPE_CHARACTERS, BPE_GROWTH = 330 * MB, 9.8e6, 0.6  # for that many characters; words grow by Heaps' law
+PAIR_BYTES = 15_000  # per pair, as text and tokens
 COPIES_OF_LOGITS = 4  # logits, their shifted copy, log-softmax, gradient
-OUT_BYTES = {"prepare": 4.7, "tokenizer": 0.4}  # of a character
-COPIES_OF_OUTS = 3  # work dir until it is recorded, artifacts/, DVC's cache
-LOSS_BLOCK_TOKENS = 512  # of model.cross_entropy, whose import needs torch
-CHECKPOINTS = 2  # at a time, while the next is written
+OUT_BYTES = {"prepare": 4.7, "tokenizer": 0.4}  # per character
+COPIES_OF_OUTS = 3  # work dir (until recorded), artifacts/, DVC's cache
+LOSS_BLOCK_TOKENS = 512  # as in pretrain.cross_entropy, whose import needs torch
+CHECKPOINTS = 2  # kept while the next one is written
 
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes. On a GPU `device` is its memory and `host` what the process has beside it; else host has all."""
+    """Bytes. On a GPU, `device` is its memory and `host` the rest of the process; on a CPU, `host` is all."""
 
     host: int
     device: int
@@ -41,7 +41,7 @@ class Room:
 
 
 def activations(params: Params, tokens: int) -> int:
-    """Bytes that a forward pass keeps for the backward pass: about 18 widths and 4.5 inner widths a layer."""
+    """Bytes that a forward pass keeps for the backward pass: about 18 widths and 4.5 inner widths per layer."""
     m = params.model.scratch
     floats = tokens * m.num_layers * (18 * m.hidden_size + 4.5 * m.intermediate_size)
     return round(floats * (FLOAT if params.runtime.precision == "fp32" else FLOAT / 2))
@@ -52,7 +52,7 @@ def logits(params: Params, tokens: int, copies: int) -> int:
 
 
 def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
-    """Bytes of models, activations and logits at the most expensive moment, where the model is."""
+    """Bytes of models, activations and logits at the most expensive moment, on the model's device."""
     n, context = work.num_parameters * FLOAT, params.model.context_length
     p, s, r, a, e = params.pretrain, params.sft, params.reward, params.align, params.evaluate
     validated = logits(params, VALIDATION_ROWS * context, 3)
@@ -73,7 +73,7 @@ def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
         + logits(params, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
         + validated // 2,
         "sft": 4 * n + max(trained(s.batch_size * s.max_length), validated),
-        # With dropout, attention keeps its weights on a CPU: three times, with the mask.
+        # With dropout on a CPU, attention keeps three copies of its weights, including the mask.
         "reward": 4 * n + activations(params, pairs) + (3 * scores if r.dropout > 0 and device == "cpu" else 0),
         "align": 10 * n + 2 * activations(params, chats) + logits(params, replies, COPIES_OF_LOGITS),
         "evaluate": 4 * n + logits(params, e.batch_size * context, 3),
@@ -107,7 +107,7 @@ def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room
 
 
 def remedy(stage: str, params: Params, fits: Callable[[Params], bool]) -> str:
-    """The number to change: the largest batch that `fits`, halved from the present one."""
+    """The param to change: the largest batch that `fits`, by halving the current one."""
     p, s, r, a, e = params.pretrain, params.sft, params.reward, params.align, params.evaluate
     keys = {
         "pretrain": ("batch_size", p.batch_size),

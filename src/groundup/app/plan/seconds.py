@@ -6,12 +6,12 @@ from groundup.app.plan.workload import LIVE_SHARE, MEAN_CHAT, MEAN_DOCUMENT, MEA
 from groundup.core.training.cost import Cost
 from groundup.runner.params import Params
 
-# What no calibration measures, taken from default runs on two cores: work of the processor alone.
-PREPARE_CHARACTER = 7.5e-7  # of two cores
+# Constants that no calibration measures, from default runs on two cores: CPU work only.
+PREPARE_CHARACTER = 7.5e-7  # on two cores
 TOKENIZER_CHARACTER = 6.7e-7
-RENDERED_CHAT = 6e-3  # tokenized, split, checked that every prompt is a prefix
+RENDERED_CHAT = 6e-3  # tokenize and split it, and check that every prompt is a prefix
 RENDERED_PAIR = 1e-3
-TRAINER_BATCH = 0.015  # of TRL's own, with accuracy and entropy, beside forward and backward
+TRAINER_BATCH = 0.015  # TRL's own work per batch, such as accuracy and entropy
 SFT_REST, REWARD_REST, ALIGN_REST, EVALUATE_REST = 4.0, 8.0, 8.0, 40.0  # loading, statistics, figures, judges
 # Seconds of training for those of PPO: means of three seeds, 1.3 M parameters, two cores. Others count as PPO.
 METHOD_SECONDS = {"rloo": 4.3, "grpo": 4.5, "dpo": 2.0}
@@ -21,21 +21,21 @@ SFT_VALIDATIONS = 2  # before and after training, besides those that validate_ev
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds, as calibration.py measures them."""
+    """Seconds, measured by calibration.py."""
 
     pretrain_batch: float  # forward and backward of pretrain.batch_size rows
     pretrain_update: float  # the optimizer's step
     sft_batch: float  # the same of sft.batch_size rows
     adamw_update: float
     pair_batch: float  # of reward.batch_size pairs
-    ppo_batch: float  # of align.forward_batch_size chats, policy alone
+    ppo_batch: float  # of align.forward_batch_size chats, policy only
     read_token: float  # forward with the output head
     score_token: float  # forward without it
     reply: float  # sampled, in batches of align.rollout.batch_size
 
 
 def work_seconds(params: Params, data: Data, work: Work, rates: Rates) -> dict[str, float]:
-    """Of every stage, without start and imports."""
+    """Seconds of every stage, without start and imports."""
     return {
         "prepare": PREPARE_CHARACTER * data.num_characters,
         "tokenizer": TOKENIZER_CHARACTER * data.num_characters,
@@ -78,7 +78,7 @@ def reward_seconds(params: Params, data: Data, work: Work, rates: Rates) -> floa
     val, test = data.num_val_pairs + heldout, data.num_test_pairs + heldout
     num_validations = work.pair_batches // r.validate_every
     scored = num_validations * val + work.num_pairs / r.num_epochs + val + test
-    # A reply was timed at align.rollout.max_new_tokens.
+    # rates.reply is for align.rollout.max_new_tokens.
     longer = r.sampled.max_new_tokens / params.align.rollout.max_new_tokens
     return (
         work.pair_batches * (rates.pair_batch + rates.adamw_update + TRAINER_BATCH)
@@ -116,13 +116,13 @@ def evaluate_seconds(params: Params, rates: Rates) -> float:
 
 
 def evaluate_tokens(params: Params) -> int:
-    """Read by three models: documents, and the choices of four tasks."""
+    """Tokens read by three models: documents, and the choices of four tasks."""
     e, items = params.evaluate, params.prepare.evaluation
     return 3 * (e.num_documents * MEAN_DOCUMENT + 4 * items.max_items * items.num_choices * MEAN_CHAT)
 
 
 def costs(params: Params, work: Work) -> dict[str, Cost]:
-    """Arithmetic of the stages that have any to speak of."""
+    """Arithmetic of the stages in which it is not negligible."""
     n, ppo = work.num_parameters, work.ppo_tokens
     sampled = round(work.num_pairs * MEAN_CHAT) if params.reward.sampled.weight > 0 else 0
     models = 2 if params.align.ppo.value_trunk == "separate" else 1

@@ -1,27 +1,27 @@
-"""Every param that depends on the size of the model, from one number: its depth.
+"""Every param that depends on the size of the model, derived from one number: its depth.
 
-A preset is a point that was chosen; another depth is reached from it by ratios, so the preset's own depth gives the
-preset itself. With r the ratio of the new quantity to the preset's:
+A preset is a chosen point; other depths are derived from it by ratios, so the preset's own depth gives the preset
+itself. r(x) is the ratio of the new x to the preset's:
 
 width           hidden_size / num_layers, hidden_size / num_heads and intermediate_size / hidden_size stay, rounded.
-tokens          tokens per parameter stay: both grow alike at the compute optimum (Hoffmann et al. 2022,
+tokens          tokens per parameter stay: both grow equally at the compute optimum (Hoffmann et al. 2022,
                 arXiv:2203.15556). laptop's ratio is that of the best of four sizes at its compute (bench/scaling).
 batch           rows of an optimizer step: r(tokens)^0.383 (Bergsma et al. 2025, "Power Lines", arXiv:2505.13738), as a
-                power of 2 times the preset's; the rows of one forward pass shrink so that its activations stay (in
-                reward, which does not accumulate, this is the batch, and its rate follows it).
+                power of 2 times the preset's; the rows of a forward pass shrink to keep its activations (in
+                reward, which does not accumulate, these rows are the batch, and the rate follows it).
 AdamW           hidden weights: 1 / r(width) (muP, Yang et al. 2022, arXiv:2203.03466, table 8) / sqrt(r(depth))
-                (Depth-muP, Yang et al. 2023, arXiv:2310.02244); embeddings and norms: as they are. A stage with one
-                rate for all weights takes that of the hidden ones, which are most of them.
-Muon            an orthogonalised update scaled by sqrt(rows / columns) moves outputs alike at every width (Pethick et
-                al. 2025, arXiv:2502.07529): / sqrt(r(depth)) alone.
+                (Depth-muP, Yang et al. 2023, arXiv:2310.02244); embeddings and norms: unchanged. A stage with one
+                rate for all weights uses that of the hidden weights, the majority.
+Muon            an orthogonalized update scaled by sqrt(rows / columns) changes outputs equally at every width (Pethick
+                et al. 2025, arXiv:2502.07529): only / sqrt(r(depth)).
 both            sqrt(r(batch)) (Malladi et al. 2022, arXiv:2205.10287).
-weight decay    rate x decay x steps stays: what a weight remembers, as a share of the run (Wang and Aitchison 2024,
+weight decay    rate x decay x steps stays: the share of the run over which a weight averages (Wang and Aitchison 2024,
                 arXiv:2405.13698).
 fine-tuning     chats and pairs: sqrt(r(parameters)). The loss falls as a small power of them (Zhang et al. 2024,
-                arXiv:2402.17193); PPO's replies stay, as its rates see to the same change of outputs by each.
+                arXiv:2402.17193); the number of PPO's replies stays, since its rates keep the change per reply.
 
-A plain Llama has no multipliers of logits and residual branches, so muP and Depth-muP are followed in the learning
-rates alone, and the transfer is approximate.
+A plain Llama has no multipliers of logits and residual branches, so only the learning rates follow muP and
+Depth-muP, and the transfer is approximate.
 """
 
 import math
@@ -39,7 +39,7 @@ Changes = dict[str, int | float]  # dotted key -> value
 
 
 def count_parameters(model: ScratchModelParams, vocab_size: int) -> int:
-    """Of the Llama that model.llama builds; a tied output head is counted once."""
+    """Parameters of the Llama that model.llama builds; a tied output head is counted once."""
     width = model.hidden_size
     key_values = width * model.num_kv_heads // model.num_heads
     layer = 2 * width * (width + key_values) + 3 * width * model.intermediate_size + 2 * width
@@ -47,13 +47,13 @@ def count_parameters(model: ScratchModelParams, vocab_size: int) -> int:
 
 
 def count_tokens(params: Params) -> int:
-    """That pretraining learns from."""
+    """Number of tokens on which pretraining trains."""
     p = params.pretrain
     return p.num_steps * p.batch_size * p.accumulate * params.model.context_length
 
 
 def shape(model: ScratchModelParams, depth: int) -> ScratchModelParams:
-    """Of the same proportions; whole groups of heads, so that num_kv_heads divides num_heads."""
+    """A shape of the same proportions; whole groups of heads, so that num_kv_heads divides num_heads."""
     head = model.hidden_size // model.num_heads
     group = model.num_heads // model.num_kv_heads
     num_groups = math.ceil(depth * model.num_kv_heads / model.num_layers)
@@ -73,7 +73,7 @@ def shape(model: ScratchModelParams, depth: int) -> ScratchModelParams:
 
 
 def resize(preset: Params, depth: int) -> Changes:
-    """All that follows from `depth`; at the preset's own depth these are its own values."""
+    """All params that follow from `depth`; at the preset's own depth these are its values."""
     chosen = preset.model.scratch
     model = shape(chosen, depth)
     vocab_size = preset.tokenizer.scratch.vocab_size
@@ -88,10 +88,10 @@ def resize(preset: Params, depth: int) -> Changes:
     batch_size = fitting(p.batch_size, activations, rows)
     num_steps = max(1, round(size * count_tokens(preset) / (rows * preset.model.context_length)))
     longer = num_steps / p.num_steps
-    hidden = 1 / (width * math.sqrt(deeper))  # of AdamW's rate
+    hidden = 1 / (width * math.sqrt(deeper))  # factor of AdamW's rate for hidden weights
     adamw = (1.0 if p.optimizer == "muon" else hidden) * math.sqrt(batch)
     muon = math.sqrt(batch / deeper)
-    trained = muon if p.optimizer == "muon" else adamw  # the rate of the weights that decay
+    trained = muon if p.optimizer == "muon" else adamw  # the factor for the weights that decay
 
     s, r, a = preset.sft, preset.reward, preset.align
     more = math.sqrt(size)
@@ -135,12 +135,12 @@ def near_power_of_2(ratio: float) -> float:
 
 
 def scaled(value: float, ratio: float) -> float:
-    """Three digits, but what does not change keeps all."""
+    """Rounded to three digits; an unchanged value keeps all digits."""
     return value if ratio == 1 else float(f"{value * ratio:.{DIGITS}g}")
 
 
 def fitting(rows: int, activations: float, of: int) -> int:
-    """Rows of a forward pass that need no more memory than the preset's; they divide `of`."""
+    """Rows of a forward pass that need no more memory than the preset's, and divide `of`."""
     if activations == 1:
         return rows
     room = rows if activations < 1 else max(1, int(rows / activations))

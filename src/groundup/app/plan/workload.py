@@ -1,4 +1,4 @@
-"""How much there is to do: of the data from what earlier runs counted, of the training from the params."""
+"""The amount of work: data as counted by earlier runs, training as set in the params."""
 
 import math
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from groundup.runner.files import read_object
 from groundup.runner.params import Params
 from groundup.runner.params.prepare import HubSource
 
-# Tokens, in the default run: other data has others, but no plan can know them before prepare has run.
+# Tokens in the default run; for other data they are unknown before prepare has run.
 MEAN_DOCUMENT = 290
-PACKED_SHARE = 0.94  # of a row of SFT that holds tokens
-MEAN_EXAMPLE = 242  # of a chat in SFT, all its pieces together
-MEAN_CHAT = 84  # of a side of a reward pair
+PACKED_SHARE = 0.94  # of an SFT row, filled with tokens
+MEAN_EXAMPLE = 242  # per chat in SFT, over all its pieces
+MEAN_CHAT = 84  # per side of a reward pair
 MEAN_PROMPT = 50
-LIVE_SHARE = 0.4  # of max_new_tokens that a reply takes
+LIVE_SHARE = 0.4  # of max_new_tokens, used by the average reply
 CHARACTERS_PER_DOCUMENT = 900
 CHARACTERS_PER_HUB_ROW = 4500
 
 
 @dataclass(frozen=True)
 class Data:
-    """What prepare and tokenizer counted last, or about what the sources of the hub would give."""
+    """Counts of the last prepare and tokenizer, or an estimate for hub sources."""
 
     num_documents: int
     num_characters: int  # train, val and test
@@ -41,14 +41,14 @@ class Data:
 
 
 def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
-    """ValueError where no run has counted anything yet."""
+    """ValueError if no run has counted the data yet."""
     counted = {}
     for stage in ("prepare", "tokenizer"):
         path = root / f"metrics/{stage}.json"
         if not path.is_file():
             raise ValueError(
-                f"{path.relative_to(root)} is missing, which says how much data there is: `dvc repro tokenizer` makes "
-                "it in a minute or two, or `git checkout -- metrics` brings the committed one back"
+                f"{path.relative_to(root)} is missing, so the amount of data is unknown: `dvc repro tokenizer` writes "
+                "it in a minute or two, or `git checkout -- metrics` restores the committed one"
             )
         counted[stage] = read_object(path)
     prepare, tokenizer = counted["prepare"], counted["tokenizer"]
@@ -56,7 +56,7 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
     chats, prompts = prepare["num_chats_train"], prepare["num_prompts_train"]
     hub = [source for source in params.prepare.sources if isinstance(source, HubSource) and source.max_rows]
     num_documents = sum(characters.values()) // CHARACTERS_PER_DOCUMENT
-    if prepare_runs and hub:  # which then are most of the data
+    if prepare_runs and hub:  # hub sources then are most of the data
         splits = params.prepare.splits
         train = 1 - splits.val - splits.test - splits.monitor - splits.judge
         all_characters = CHARACTERS_PER_HUB_ROW * sum(source.max_rows or 0 for source in hub)
@@ -81,7 +81,7 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
 
 @dataclass(frozen=True)
 class Work:
-    """Tokens and batches of every stage, without seconds."""
+    """Tokens and batches of every stage."""
 
     num_parameters: int
     pretrain_tokens: int
@@ -90,7 +90,7 @@ class Work:
     sft_updates: int
     num_pairs: int
     pair_batches: int
-    ppo_tokens: int  # a reply with its prompt, once
+    ppo_tokens: int  # each reply with its prompt counts once
 
     @property
     def pair_tokens(self) -> int:

@@ -1,1 +1,1 @@
-"""One HTML page of everything that the stages measured."""
+"""One HTML page of everything that the stages have measured."""

@@ -1,4 +1,4 @@
-"""The page, from what the stages left in artifacts and metrics; what is not there is left out."""
+"""Build the page from artifacts and metrics; missing parts are left out."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from groundup.runner.pipeline import StageSpec, ancestry, read_pipeline
 
 
 def build_page(root: Path, params: EvaluateParams) -> str:
-    """HTML that needs nothing else; params: for the energy of a stage."""
+    """HTML in a single file; params give the watts for the energy estimate."""
     pipeline = read_pipeline(root)
     cards = {spec.title: read_card(root / f"artifacts/reports/{name}") for name, spec in pipeline.items()}
     curves = {}
@@ -43,19 +43,19 @@ def build_page(root: Path, params: EvaluateParams) -> str:
         )
     except UndefinedError as error:
         raise DamagedFileError(
-            f"{root / REPORT / PAGE} is not what this version of evaluate writes ({error}): `dvc repro evaluate` "
+            f"{root / REPORT / PAGE} does not match this version of evaluate ({error}): `dvc repro evaluate` "
             "writes it again"
         ) from None
 
 
 def read_evaluated(root: Path) -> dict[str, Any] | None:
-    """Tiles, sentences, sections and method, as evaluate published them."""
+    """Tiles, sentences, sections and method from evaluate's report; None before its first run."""
     path = root / REPORT / PAGE
     return read_object(path) if path.exists() else None
 
 
 def read_costs(root: Path) -> dict[str, Cost]:
-    """By stage that trains."""
+    """The cost of each stage that trains."""
     costs = {name: read_cost(root / f"artifacts/reports/{name}") for name in read_pipeline(root)}
     return {name: cost for name, cost in costs.items() if cost}
 
@@ -78,7 +78,7 @@ def _lineage(root: Path, pipeline: dict[str, StageSpec], params: EvaluateParams)
 
 
 def _made(root: Path, stage: str) -> list[str]:
-    """What a stage that trains no model made, in words."""
+    """Outputs of a stage that trains no model, in words."""
     path = root / f"artifacts/reports/{stage}/report.json"
     if stage not in ("prepare", "tokenizer") or not path.exists():
         return []
@@ -89,7 +89,7 @@ def _made(root: Path, stage: str) -> list[str]:
 
 
 def _weights(root: Path, spec: StageSpec) -> str | None:
-    """The start of the SHA-256 of the model that the stage made."""
+    """The start of the SHA-256 of the stage's model."""
     files = [root / out / "model.safetensors" for out in spec.outs]
     return next((hash_file(file)[:12] for file in files if file.exists()), None)
 

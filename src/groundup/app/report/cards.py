@@ -1,4 +1,4 @@
-"""The stages' own reports, taken into the page."""
+"""Include the stages' own reports in the page."""
 
 from collections.abc import Sequence
 from html import escape
@@ -18,7 +18,7 @@ def read_card(folder: Path) -> str | None:
     path = folder / "report.md"
     if not path.exists():
         return None
-    # Raw HTML and others' pictures stay out: the cards quote text of the corpus, and the page must load nothing.
+    # No raw HTML and no external pictures: the cards quote text of the corpus, and the page must load nothing.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.add_render_rule("image", _own_picture)
     return markdown.render(path.read_text(encoding="utf-8"), {"folder": folder})
@@ -27,7 +27,7 @@ def read_card(folder: Path) -> str | None:
 def _own_picture(
     self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: dict[str, Any]
 ) -> str:
-    """A picture that lies beside the report, inside the page; of any other the words that describe it."""
+    """Embed a picture that is beside the report; for any other, show only its description."""
     words, name = escape(tokens[index].content), str(tokens[index].attrs["src"])
     if name not in {file.name for file in sorted(env["folder"].glob("*.png"))}:
         return words

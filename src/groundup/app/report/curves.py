@@ -1,4 +1,4 @@
-"""Pictures: the curves that the stages logged, one a measure, and the charts of evaluate."""
+"""Plots: the curves that the stages logged, one per measure, and the charts of evaluate."""
 
 import base64
 import csv
@@ -15,11 +15,11 @@ from matplotlib.ticker import MaxNLocator
 from groundup.core.judging.plots import BLUE, INK, ORANGE, TEAL, legend, style, to_png
 from groundup.evaluate.shown import Chart
 
-MAX_PANELS = 6  # a stage; MLflow shows the rest
-SMOOTHING_SHARE = 1 / 30  # of the points: what a dense, noisy curve is averaged over
-DENSE = 60  # points from which a curve is smoothed
+MAX_PANELS = 6  # per stage; MLflow shows the rest
+SMOOTHING_SHARE = 1 / 30  # of the points: the window that a dense curve is averaged over
+DENSE = 60  # curves with more points are smoothed
 
-# Measures worth a picture, the most telling first; other columns follow in the order of the file.
+# Measures to plot, the most informative first; other columns follow in the order of the file.
 TITLES = {
     "loss": "Loss",
     "bits_per_byte": "Bits per byte",
@@ -39,7 +39,7 @@ COLORS = {"train": BLUE, "val": ORANGE, "heldout": TEAL, "": BLUE}
 
 @dataclass(frozen=True)
 class Curve:
-    split: str  # train, val, heldout, or empty where the file does not say
+    split: str  # train, val, heldout, or empty if the file does not say
     steps: list[float]
     values: list[float]
 
@@ -51,7 +51,7 @@ class Panel:
 
 
 def read_columns(path: Path) -> dict[str, list[float]]:
-    """Column -> values, NaN where a metric was not measured; ValueError names a line of other things than numbers."""
+    """Column -> values, NaN where a metric was not measured; ValueError names a line that is not all numbers."""
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file)) or [[]]
     columns: dict[str, list[float]] = {name: [] for name in header}
@@ -68,11 +68,11 @@ def read_columns(path: Path) -> dict[str, list[float]]:
 
 
 def read_panels(path: Path) -> list[Panel]:
-    """The panels of one stage's CSV: columns x, train_x, val_x and heldout_x share one."""
+    """The panels of one stage's CSV: columns x, train_x, val_x and heldout_x share a panel."""
     columns = read_columns(path)
     by_measure: dict[str, list[Curve]] = {}
     for column in columns:
-        if column in ("step", "epoch") or "learning_rate" in column:  # what was set says nothing of what came out
+        if column in ("step", "epoch") or "learning_rate" in column:  # settings are not results
             continue
         split, _, rest = column.partition("_")
         split, measure = (split, rest) if split in COLORS and rest else ("", column)
@@ -90,7 +90,7 @@ def read_panels(path: Path) -> list[Panel]:
 
 
 def draw_panel(panel: Panel) -> bytes:
-    """PNG."""
+    """The panel as PNG."""
     return to_png(partial(_paint, panel), 4.4, 2.6)
 
 
@@ -98,7 +98,7 @@ def _paint(panel: Panel, figure: Figure) -> None:
     axes = figure.add_subplot()
     for curve in panel.curves:
         color = COLORS[curve.split]
-        label = curve.split or "train"  # stages log what they train on without a prefix
+        label = curve.split or "train"  # stages log training metrics without a prefix
         if len(curve.values) > DENSE:
             axes.plot(curve.steps, curve.values, color=color, alpha=0.28, linewidth=0.9)
             axes.plot(curve.steps, smoothed(curve.values), color=color, linewidth=1.9, label=label)
@@ -115,7 +115,7 @@ def _paint(panel: Panel, figure: Figure) -> None:
 
 
 def draw_charts(charts: Sequence[Chart]) -> bytes:
-    """PNG of the charts over each other, each in a line style of its own; they share the first one's axes."""
+    """PNG of overlaid charts, each with its own line style; they share the first one's axes."""
     return to_png(partial(_paint_charts, charts), 7.2, 3.4)
 
 
@@ -138,7 +138,7 @@ def data_uri(png: bytes) -> str:
 
 
 def smoothed(values: list[float]) -> list[float]:
-    """Mean over a window around each point, narrower at both ends so that it stays centred."""
+    """Mean over a window around each point, narrower at both ends to stay centred."""
     half = max(1, round(len(values) * SMOOTHING_SHARE / 2))
     result = []
     for i in range(len(values)):

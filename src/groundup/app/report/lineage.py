@@ -1,19 +1,19 @@
-"""How the models came about: the stages, what each reads from, and what it took."""
+"""The lineage of the models: the stages, what each reads, and their cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from groundup.core.training.cost import Cost, in_short
 
-ROW = 64  # height of a row in the picture's own units
-STEP = 13  # how much further to the left an edge swings for every stage that it passes by
-EDGE = 8  # where the dots are, from the right
+ROW = 64  # height of a row in the picture's units
+STEP = 13  # how much further left an edge bends per stage that it passes
+EDGE = 8  # distance of the dots from the right
 SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Edges as SVG paths; the rows of text stand to the right of it."""
+    """Edges as SVG paths; the rows of text are to the right of it."""
 
     width: int
     height: int
@@ -33,12 +33,12 @@ def cost_notes(cost: Cost | None) -> list[str]:
 
 
 def time_note(seconds: float, watts: float) -> str:
-    """Minutes and an estimate of the energy."""
+    """Minutes, and an estimate of the energy."""
     return f"{seconds / 60:.1f} min, {watts * seconds / SECONDS_PER_HOUR:.2g} Wh"
 
 
 def picture(ancestry: Mapping[str, Sequence[str]]) -> Picture:
-    """An edge to the next row is straight; the others swing around the rows between."""
+    """An edge to the next row is straight; the others bend around the rows between."""
     place = {stage: row for row, stage in enumerate(ancestry)}
     edges = [(place[parent], row) for stage, row in place.items() for parent in ancestry[stage]]
     longest = max((row - parent for parent, row in edges), default=1)

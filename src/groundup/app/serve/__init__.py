@@ -1,1 +1,1 @@
-"""OpenAI-compatible server with continuous batching, and a web page to chat on."""
+"""OpenAI-compatible server with continuous batching, and a web page for chats."""

@@ -1,4 +1,4 @@
-"""The server's paths."""
+"""The server's routes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,7 +30,7 @@ KNOWN = PUBLIC | {"/v1/models", "/v1/chat/completions", "/v1/completions", "/met
 
 
 def create_app(models: dict[str, ServedModel], settings: Settings, find: Find | None) -> FastAPI:
-    """`find` makes replies by search; without it beam, best_of_n and tree are refused."""
+    """`find` searches for replies; without it, beam, best_of_n and tree are refused."""
     service = Service(models, settings)
     searches = None if find is None else Searches(find, settings.max_queue)
     feedback = FeedbackFile(settings.feedback_file, settings.max_feedback_bytes)
@@ -43,7 +43,7 @@ def create_app(models: dict[str, ServedModel], settings: Settings, find: Find | 
             searches.close()
         await service.close()
 
-    # No pages of FastAPI's own: they load scripts from the net.
+    # FastAPI's own pages load scripts from the internet
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, settings=settings, metrics=service.metrics, known=KNOWN, public=PUBLIC)
     _add_error_handlers(app)
@@ -66,7 +66,7 @@ def create_app(models: dict[str, ServedModel], settings: Settings, find: Find | 
 
     @app.get("/health")
     async def health() -> Response:
-        """503 where the thread that makes replies has ended."""
+        """503 if the engine's thread has ended."""
         is_well = service.engine.is_alive
         return JSONResponse({"status": "ok" if is_well else "the engine has stopped"}, 200 if is_well else 503)
 
@@ -109,7 +109,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> Response:
         message = {
-            404: f"there is nothing at {request.url.path!a}",
-            405: f"{request.method} is not for {request.url.path!a}",
+            404: f"no such path: {request.url.path!a}",
+            405: f"{request.method} is not allowed for {request.url.path!a}",
         }.get(error.status_code, str(error.detail))
         return ApiError(error.status_code, message, "bad_request", headers=error.headers).response()

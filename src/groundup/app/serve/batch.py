@@ -1,4 +1,4 @@
-"""One model's replies in the making: new ones join and ended ones leave between any two forward passes."""
+"""Running replies of one model: new ones join and finished ones leave between forward passes."""
 
 import math
 from collections import deque
@@ -15,8 +15,8 @@ from groundup.core.decoding import Decoding
 from groundup.core.decoding.sampling import choose
 from groundup.core.model.generation import next_token_logprobs, put_uniforms
 
-PREFILL_TOKENS = 1024  # of prompts that join at once: replies in the making wait for them
-LEAST_LOGPROB = -9999.0  # what OpenAI gives for a token that cannot be
+PREFILL_TOKENS = 1024  # of prompts that join together: running replies wait for them
+LEAST_LOGPROB = -9999.0  # OpenAI's value for an impossible token
 
 
 @dataclass(frozen=True)
@@ -25,28 +25,28 @@ class Token:
 
     id: int
     logprob: float  # under the model itself: temperature 1, no filter, no penalty
-    top: list[tuple[int, float]]  # the likeliest tokens, the likeliest first
-    finish_reason: str | None  # stop (end-of-turn) or length, with the last token
+    top: list[tuple[int, float]]  # the likeliest tokens, most likely first
+    finish_reason: str | None  # stop (end-of-turn) or length, only with the last token
 
 
 @dataclass(eq=False)
 class Generation:
-    """One reply that is asked for."""
+    """One requested reply."""
 
     prompt: tuple[int, ...]
     sampling: Decoding
     max_new_tokens: int
-    num_top: int  # likeliest tokens to name at each step
-    uniforms: Tensor  # [max_new_tokens], one number a token: what the other replies are cannot change them
+    num_top: int  # number of likeliest tokens to return per step
+    uniforms: Tensor  # [max_new_tokens], one number per token, so that other replies cannot change this one
     tokens: list[int] = field(default_factory=list)
-    cancelled: bool = False  # nobody waits for it any more: its slot is freed before the next step
+    cancelled: bool = False  # no client waits for it: its slot is freed before the next step
 
 
 Event = tuple[Generation, Token | Exception]
 
 
 class Batch:
-    """Replies of one model that share forward passes, and those that wait for a slot."""
+    """Replies of one model that share forward passes, and replies that wait for a slot."""
 
     def __init__(self, model: LlamaForCausalLM, eos_token_id: int, num_slots: int) -> None:
         self.model = model
@@ -64,7 +64,7 @@ class Batch:
         self._remove({generation for generation in self.running if generation.cancelled})
 
     def next_to_join(self) -> list[Generation]:
-        """Those that wait longest, as many as there are slots; takes them out of the queue."""
+        """Take those that have waited longest out of the queue, up to the number of free slots."""
         joining: list[Generation] = []
         num_tokens = 0
         while self.waiting and len(joining) < self.num_free:
@@ -76,7 +76,7 @@ class Batch:
 
     @torch.no_grad()
     def step(self, joining: Sequence[Generation]) -> Iterator[Event]:
-        """The first token of those that join, then one more of each; the replies that end leave."""
+        """The first token of joining replies, then one more of every reply; finished replies leave."""
         if joining:
             yield from self._emit(joining, self._prefill(joining))
         if self.running:
@@ -84,13 +84,13 @@ class Batch:
             yield from self._emit(self.running, self.slots.step(newest))
 
     def stop(self) -> list[Generation]:
-        """Frees all slots; those that had one."""
+        """Free all slots; returns the replies that had one."""
         stopped, self.running = self.running, []
         self.slots.clear()
         return stopped
 
     def _prefill(self, joining: Sequence[Generation]) -> Tensor:
-        """Final hidden states [B, H] of the last prompt tokens; a prompt of several replies is computed once."""
+        """Final hidden states [B, H] of the last prompt tokens; a prompt shared by replies is computed once."""
         prompts = list(dict.fromkeys(generation.prompt for generation in joining))
         self.running += joining
         return self.slots.join(prompts, [prompts.index(generation.prompt) for generation in joining])
@@ -130,7 +130,7 @@ class Batch:
         self._remove(ended)
 
     def _choose(self, generations: Sequence[Generation], logits: Tensor) -> Tensor:
-        """The next token [B] of each; rows of the same settings are one call."""
+        """The next token [B] of each reply; rows with the same settings share one call."""
         rows_of: dict[Decoding, list[int]] = {}
         for row, generation in enumerate(generations):
             rows_of.setdefault(generation.sampling, []).append(row)
@@ -138,7 +138,7 @@ class Batch:
         for sampling, rows in rows_of.items():
             of_rows = [generations[row] for row in rows]
             uniforms = torch.stack([generation.uniforms[len(generation.tokens)] for generation in of_rows])
-            # Padding is never said anyway, so a penalty of it changes nothing.
+            # Padding is never sampled, so the repetition penalty on it has no effect.
             written = pad_sequence(
                 [torch.tensor(generation.tokens, dtype=torch.long) for generation in of_rows],
                 batch_first=True,

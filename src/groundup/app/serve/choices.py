@@ -1,4 +1,4 @@
-"""The replies to one request as text, piece by piece."""
+"""The text of the replies to one request, in pieces."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -11,12 +11,12 @@ from groundup.app.serve.text import TextStream
 @dataclass(frozen=True)
 class ShownToken:
     token: Token
-    offset: int  # characters of the reply before it
+    offset: int  # characters of the reply before this token
 
 
 @dataclass(frozen=True)
 class Piece:
-    """New text of one reply, maybe none, with the tokens that it is made of."""
+    """New text of one reply, possibly empty, with its tokens."""
 
     index: int
     text: str
@@ -29,9 +29,9 @@ class Choice:
     index: int
     generation: Generation
     stream: TextStream
-    num_tokens: int = 0  # that the reply cost; what comes after a stop string does not count
+    num_tokens: int = 0  # tokens generated; those after a stop string do not count
     finish_reason: str | None = None
-    _held: list[ShownToken] = field(default_factory=list)  # their text may still become a stop string
+    _held: list[ShownToken] = field(default_factory=list)  # tokens whose text may still become a stop string
 
     def add(self, token: Token, token_bytes: Sequence[bytes]) -> Piece | None:
         """None where there is nothing to show yet."""
@@ -53,7 +53,7 @@ class Choice:
 
 
 class Choices:
-    """The replies to one request; `inbox` gets what the engine made of them."""
+    """The replies to one request; `inbox` receives the engine's events for them."""
 
     def __init__(
         self, generations: Sequence[Generation], stops: Sequence[str], token_bytes: Sequence[bytes], start: float
@@ -73,7 +73,7 @@ class Choices:
         return sum(choice.num_tokens for choice in self.choices)
 
     async def pieces(self, deadline: float) -> AsyncIterator[Piece]:
-        """Until every reply has ended. Raises TimeoutError at the deadline, and what the engine failed with."""
+        """Pieces until every reply has ended. Raises TimeoutError at the deadline, and errors of the engine."""
         while self.unfinished:
             if self.inbox.empty():
                 async with asyncio.timeout_at(deadline):

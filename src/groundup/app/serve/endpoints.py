@@ -1,4 +1,4 @@
-"""From a checked request to its answer, whole or streamed."""
+"""Answer validated requests, in one response or as a stream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -22,7 +22,7 @@ CLIENT_LEFT = 499  # what nginx logs; nobody reads it
 
 
 class ReplyStream(StreamingResponse):
-    """Server-sent events; the slots are freed however it ends, also when the client left before it began."""
+    """Server-sent events; the slots are freed however the stream ends, also if the client left before its start."""
 
     def __init__(self, service: Service, choices: Choices, events: AsyncIterator[bytes]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -87,7 +87,7 @@ async def events(
             begun.add(piece.index)
             delta = answer.delta(piece.index, piece.text, piece.tokens, piece.finish_reason, is_first)
             yield event(answer.chunk([delta]))
-    except ApiError as error:  # the status was sent long ago
+    except ApiError as error:  # the status has already been sent
         yield event(error.body)
         return
     if include_usage:
@@ -104,9 +104,9 @@ async def search(
     searches: Searches | None,
     start: float,
 ) -> Response:
-    """One reply by a search; a stream of it has a single piece."""
+    """One reply by a search; its stream has a single piece."""
     if searches is None:
-        raise invalid(f"this server has no decoding {decoding.method}: leave decoding out", "decoding")
+        raise invalid(f"this server does not support decoding {decoding.method}: leave decoding out", "decoding")
     settings = service.settings
     numbers = decoding.model_dump(exclude_none=True, exclude={"method"})
     generation = plan.generations[0]

@@ -1,4 +1,4 @@
-"""A thread that makes replies, batch by batch, for whoever asks."""
+"""A thread that generates replies, batch by batch, for all requests."""
 
 import logging
 import threading
@@ -12,14 +12,14 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """Replies of all models. One thread computes: forward passes side by side would only take turns at the cores."""
+    """Replies of all models. Only one thread computes: parallel forward passes would compete for the cores."""
 
     def __init__(
         self,
         batches: Mapping[str, Batch],
         max_queue: int,
-        deliver: Callable[[list[Event]], None],  # called on the thread, with what one step made
-        observe: Callable[[str, int, int], None],  # a model's name, and the replies and new tokens of a step
+        deliver: Callable[[list[Event]], None],  # called on the thread, with the events of one step
+        observe: Callable[[str, int, int], None],  # (model name, replies in a step, new tokens in it)
     ) -> None:
         self.batches = dict(batches)
         self.max_queue = max_queue
@@ -76,7 +76,7 @@ class Engine:
             raise busy(f"{self.num_waiting} replies wait already and {self.max_queue} may")
 
     def cancel(self, generations: Sequence[Generation]) -> None:
-        """Their slots are free before the next step."""
+        """Free their slots before the next step."""
         with self._wake:
             for generation in generations:
                 generation.cancelled = True
@@ -117,7 +117,7 @@ class Engine:
         try:
             events: list[Event] = list(batch.step(joining))
             self._observe(name, num_rows, len(events))
-        except Exception as error:  # a reply that fails must not end the thread that all others wait for
+        except Exception as error:  # a failing reply must not end the thread, which all others need
             log.exception("a step of %s failed", name)
             events = [(generation, error) for generation in dict.fromkeys([*joining, *batch.stop()])]
         self._deliver(events)

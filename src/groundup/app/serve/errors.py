@@ -1,4 +1,4 @@
-"""Every refusal is a sentence in the form that OpenAI's clients know."""
+"""Errors as sentences, in the format of OpenAI's API."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> Response:
-        # ASCII: a message can quote half a surrogate pair, which no UTF-8 can hold
+        # ASCII, because a message can quote half a surrogate pair, which cannot be encoded as UTF-8
         content = json.dumps(self.body, ensure_ascii=True)
         return Response(content, self.status, media_type="application/json", headers=self.headers)
 
@@ -66,7 +66,7 @@ def feedback_full(name: str, max_bytes: int) -> ApiError:
 
 
 def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """All problems that pydantic found with a body, in one sentence each."""
+    """All problems that pydantic found in a body, one sentence each."""
     if errors and errors[0]["type"] == "json_invalid":
         return invalid(f"the body is not JSON: {errors[0]['ctx']['error']} at character {errors[0]['loc'][-1]}")
     sentences: dict[str, None] = {}
@@ -77,7 +77,7 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
                 sentence = f"{place} is not supported: leave it out"
             case "missing":
                 sentence = f"{place or 'a JSON body'} is missing"
-            case "value_error":  # of our own validators, a sentence already
+            case "value_error":  # from our own validators, already a sentence
                 said = str(error["msg"]).removeprefix("Value error, ")
                 sentence = f"{place}: {said}" if place else said
             case _:
@@ -87,7 +87,7 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 
 
 def path(location: Sequence[str | int]) -> str:
-    """('body', 'messages', 0, 'role') -> messages[0].role; names of a union's members are left out."""
+    """('body', 'messages', 0, 'role') -> messages[0].role, without the names of union members."""
     text = ""
     for part in location:
         if isinstance(part, int):

@@ -1,4 +1,4 @@
-"""Thumbs of the web page, one JSON line each."""
+"""Store thumbs from the web page, one JSON line each."""
 
 import asyncio
 import json

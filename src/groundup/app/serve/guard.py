@@ -1,4 +1,4 @@
-"""What every request passes before it is looked at: host, key, kind and size of its body; and it is counted."""
+"""Check host, key, and type and size of the body of every request before it is handled, and count it."""
 
 import asyncio
 import hmac
@@ -18,7 +18,7 @@ SECURE = [
 
 
 class Guard:
-    """`known` are the paths that metrics name, `public` those that need no key."""
+    """`known`: paths that metrics name; `public`: paths that need no key."""
 
     def __init__(
         self, app: ASGIApp, settings: Settings, metrics: Metrics, known: Collection[str], public: Collection[str]
@@ -36,7 +36,7 @@ class Guard:
         loop = asyncio.get_running_loop()
         start = loop.time()
         path = scope["path"] if scope["path"] in self.known else "other"
-        status = "499"  # the client left before there was an answer
+        status = "499"  # the client left before the answer
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -80,7 +80,7 @@ class Guard:
     async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         if kind != "application/json":
-            # A page of another site can send anything else without asking the browser's leave.
+            # The browser lets a page of another site send any other type without a preflight request.
             raise ApiError(415, f"the body must be application/json, not {kind or 'nameless'!a}", "wrong_content_type")
         most = self.settings.max_body_bytes
         length = headers.get(b"content-length", b"")
@@ -106,7 +106,7 @@ class Guard:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Receives the body that was read, then what follows it, which can only be the client's leaving."""
+    """Replay the body, then pass on later messages, which can only be a disconnect."""
     given = False
 
     async def replay() -> Message:

@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus."""
+"""Prometheus metrics of the server."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -8,7 +8,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 class Metrics:
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()  # of its own: a process can hold several servers
+        self.registry = CollectorRegistry()  # its own registry, since a process can hold several servers
         self.requests = self._counter("groundup_requests", "Requests by path and status.", "path", "status")
         self.seconds = Histogram(
             "groundup_request_seconds", "Until the last byte.", ["path"], buckets=SECONDS, registry=self.registry

@@ -1,4 +1,4 @@
-"""From a request to what the engine is asked for; what cannot be done is refused before anything is computed."""
+"""Convert requests to generations for the engine; impossible requests are refused before any computation."""
 
 import secrets
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from groundup.core.formats.hashing import hash_integer
 @dataclass(frozen=True)
 class Plan:
     model: ServedModel
-    generations: list[Generation]  # of the first prompt, then of the next
+    generations: list[Generation]  # of the first prompt, then of the next ones
     num_prompt_tokens: int  # each prompt once
-    num_dropped: int  # messages that no longer fitted
+    num_dropped: int  # messages dropped to fit the context
 
 
 def plan_chat(request: ChatRequest, model: ServedModel, settings: Settings) -> Plan:
@@ -52,7 +52,7 @@ def check_limits(request: ChatRequest | CompletionRequest, model: ServedModel, s
     wanted = request.wanted_tokens
     if wanted is not None and wanted > settings.max_tokens:
         raise invalid(f"max_tokens is {wanted}: this server gives at most {settings.max_tokens}", "max_tokens")
-    # bos with both markers of a user turn are the least that a prompt can be
+    # a prompt has at least bos, both markers of a user turn and the assistant marker
     if wanted is not None and wanted > model.context_length - 4:
         raise too_long(
             f"max_tokens is {wanted}, and the context of {model.name} has {model.context_length} tokens, prompt "
@@ -68,7 +68,7 @@ def _room(
     model: ServedModel,
     settings: Settings,
 ) -> int:
-    """How long the reply may get."""
+    """Maximum length of the reply."""
     room = model.context_length - len(prompt)
     remedy = "; truncation: auto leaves out the oldest" if param == "messages" else ""
     size = f"the {param} take {len(prompt)} tokens" if param == "messages" else f"a prompt takes {len(prompt)} tokens"
@@ -95,7 +95,7 @@ def _generations(
         repetition_penalty=request.repetition_penalty or 1.0,
     )
     seed = secrets.randbits(63) if request.seed is None else request.seed
-    # The first reply has the seed itself: the same seed gives the same reply whatever n is.
+    # The first reply uses the seed itself, so that it does not depend on n.
     seeds = [seed, *(hash_integer(seed, "choice", str(i)) for i in range(1, len(prompts) * request.num_choices))]
     generations = []
     for i, choice_seed in enumerate(seeds):
@@ -107,7 +107,7 @@ def _generations(
 
 
 def sampling(temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float) -> Decoding:
-    """Equal for replies that are sampled alike, so that one call chooses for all; of search it says nothing."""
+    """Equal objects for equal sampling settings, so that one call samples them all; the search settings are unused."""
     return Decoding(
         method="sample",
         temperature=temperature,
@@ -128,5 +128,5 @@ def sampling(temperature: float, top_k: int, top_p: float, min_p: float, repetit
 
 def find_model(name: str, models: dict[str, ServedModel]) -> ServedModel:
     if name not in models:
-        raise ApiError(404, f"there is no model {name!a}: choose {', '.join(models)}", "model_not_found", "model")
+        raise ApiError(404, f"unknown model {name!a}: choose {', '.join(models)}", "model_not_found", "model")
     return models[name]

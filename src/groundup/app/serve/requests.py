@@ -1,6 +1,6 @@
-"""What clients may ask for: OpenAI's fields as far as they mean something here, and a few of our own.
+"""Request bodies: the OpenAI fields that apply here, and a few of our own.
 
-A field that would change the answer and is not known is refused; the client would think that it was obeyed.
+An unknown field that would change the answer is refused, because the client would assume that it is respected.
 """
 
 from typing import Annotated, Literal, Self
@@ -14,7 +14,7 @@ MAX_MESSAGES = 256
 
 
 def whole_characters(text: str) -> str:
-    """JSON can hold half a surrogate pair, which no tokenizer can read."""
+    """JSON can hold half a surrogate pair, which no tokenizer can encode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -23,8 +23,8 @@ def whole_characters(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(whole_characters)]
-Stop = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # which refuses half a character too
-Neutral = Annotated[float, Field(ge=0, le=0)]  # a penalty that is not supported, and may say so
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # also excludes half a surrogate pair
+Neutral = Annotated[float, Field(ge=0, le=0)]  # an unsupported penalty, of which only 0 is accepted
 
 
 class Body(BaseModel):
@@ -46,7 +46,7 @@ class ChatMessage(Body):
 
     @model_validator(mode="after")
     def _said_something(self) -> Self:
-        if self.role != "assistant" and not self.text.strip():  # a small model may well have had nothing to say
+        if self.role != "assistant" and not self.text.strip():  # an assistant's reply may be empty
             raise ValueError(f"the {self.role} message is empty: write something")
         return self
 
@@ -56,7 +56,7 @@ class StreamOptions(Body):
 
 
 class DecodingChoice(Body):
-    """How the reply is found, with numbers of that method; those left out are the server's."""
+    """The decoding method and its numbers; missing numbers are the server's."""
 
     method: Literal["greedy", "sample", "beam", "best_of_n", "tree"]
     num_beams: int | None = None
@@ -68,7 +68,7 @@ class DecodingChoice(Body):
 
 
 class Request(Body):
-    """What both kinds of completion know."""
+    """Fields of both kinds of completion."""
 
     model: str
     stream: bool = False
@@ -89,7 +89,7 @@ class Request(Body):
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options are for stream: true")
+            raise ValueError("stream_options need stream: true")
         return self
 
     @property
@@ -115,10 +115,10 @@ class Request(Body):
 
 class ChatRequest(Request):
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
-    max_completion_tokens: int | None = Field(default=None, ge=1)  # OpenAI's newer name of max_tokens
+    max_completion_tokens: int | None = Field(default=None, ge=1)  # OpenAI's newer name for max_tokens
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
-    truncation: Literal["disabled", "auto"] = "disabled"  # auto: the oldest turns go where the context is full
+    truncation: Literal["disabled", "auto"] = "disabled"  # auto drops the oldest turns if the context is full
     decoding: DecodingChoice | None = None
 
     @field_validator("messages")
@@ -147,7 +147,7 @@ class ChatRequest(Request):
 
     @property
     def search(self) -> DecodingChoice | None:
-        """A method that is more than one token after the other."""
+        """The decoding if it is a search, not token by token; else None."""
         return None if self.decoding is None or self.decoding.method in ("greedy", "sample") else self.decoding
 
     @property
@@ -193,7 +193,7 @@ class Feedback(Body):
 
     model: str
     decoding: Text
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)  # that the reply answers
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)  # the messages before the reply
     reply: Text = Field(min_length=1)
-    rating: Literal["up", "down", "none"]  # none takes a thumb back
-    beside: Text | None = None  # the reply that was shown next to it
+    rating: Literal["up", "down", "none"]  # none withdraws a thumb
+    beside: Text | None = None  # the reply shown next to it

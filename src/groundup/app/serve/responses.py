@@ -1,4 +1,4 @@
-"""Answers in OpenAI's form."""
+"""Responses in OpenAI's format."""
 
 import json
 import secrets
@@ -16,12 +16,12 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """What all parts of an answer share; `kind` is chat.completion or text_completion."""
+    """Data shared by all parts of an answer; `kind` is chat.completion or text_completion."""
 
     kind: str
     model: ServedModel
     wants_logprobs: bool
-    extra: Json  # what OpenAI does not have
+    extra: Json  # fields that OpenAI does not have
     created: int = field(default_factory=lambda: int(time.time()))
     name: str = field(default_factory=lambda: secrets.token_hex(12))
 

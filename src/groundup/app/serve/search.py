@@ -1,4 +1,4 @@
-"""Replies by beam search, best of n and tree of thoughts: each a whole search, one after the other on a thread."""
+"""Replies by beam search, best of n and tree of thoughts: one search at a time, on a thread."""
 
 import asyncio
 import threading
@@ -21,23 +21,23 @@ class Found:
     reward: float | None
 
 
-# (model, prompt, method, its numbers as far as the request gives them); ValueError where they cannot work
+# (model, prompt, method, numbers given by the request) -> Found; ValueError for impossible settings
 Find = Callable[[str, Sequence[int], str, Mapping[str, Any]], Found]
 
 
 class AbandonedError(Exception):
-    """Nobody waits for this search any more."""
+    """No client waits for this search any more."""
 
 
 class _Thread(threading.local):
-    abandoned: threading.Event | None = None  # of the search that this thread is at
+    abandoned: threading.Event | None = None  # set when the client of this thread's current search leaves
 
 
 _thread = _Thread()
 
 
 def end_when_abandoned(model: LlamaForCausalLM) -> None:
-    """Every forward pass of the model in a search first looks whether somebody still waits for its reply."""
+    """Make every forward pass of the model check first whether a client still waits for the search."""
 
     def look(module: torch.nn.Module, arguments: Any) -> None:
         if _thread.abandoned is not None and _thread.abandoned.is_set():
@@ -56,7 +56,7 @@ class Searches:
     async def find(
         self, model: str, prompt: Sequence[int], method: str, numbers: Mapping[str, Any], deadline: float
     ) -> Found:
-        """Whoever is cancelled leaves the queue; a search that has begun ends before its next forward pass."""
+        """A cancelled caller leaves the queue; a running search ends before its next forward pass."""
         if self._num_pending > self._max_queue:
             raise busy(f"{self._num_pending - 1} searches wait already and {self._max_queue} may")
         self._num_pending += 1

@@ -1,4 +1,4 @@
-"""The models a server answers with."""
+"""The models that a server offers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class ServedModel:
 
 
 def load_models(models: Models, names: Sequence[str]) -> dict[str, ServedModel]:
-    """ValueError names what is wrong with a directory."""
+    """Load the models; ValueError names what is wrong with a directory."""
     return {
         name: _serve(name, models.assistant(name, rewarded=False), model_path(models.root, name)) for name in names
     }
@@ -56,7 +56,7 @@ def make_find(models: Models, numbers: DecodingNumbers, max_search_tokens: int) 
 
     def find(model: str, prompt: Sequence[int], method: str, given: Mapping[str, Any]) -> Found:
         changes = dict(given)
-        if "budget_tokens" not in changes:  # a reply of twice the length has twice the tokens to spend
+        if "budget_tokens" not in changes:  # scale the budget with the length of the reply
             share = changes["max_new_tokens"] / numbers.max_new_tokens
             changes["budget_tokens"] = min(ceil(numbers.budget_tokens * share), max_search_tokens)
         decoding = make_decoding(method, numbers, changes)

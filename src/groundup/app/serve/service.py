@@ -1,4 +1,4 @@
-"""The engine as asyncio sees it."""
+"""Connects the engine's thread to asyncio."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -71,7 +71,7 @@ class Service:
         return choices
 
     async def pieces(self, choices: Choices) -> AsyncIterator[Piece]:
-        """Every piece of every reply; ApiError where they cannot be had."""
+        """Every piece of every reply; ApiError if they fail."""
         loop = asyncio.get_running_loop()
         is_first = True
         try:
@@ -81,7 +81,7 @@ class Service:
                     is_first = False
                 choice = choices.choices[piece.index]
                 if choice.stream.stopped:
-                    self.engine.cancel([choice.generation])  # what would follow the stop string is not wanted
+                    self.engine.cancel([choice.generation])  # the text after the stop string is not needed
                 yield piece
         except TimeoutError:
             raise late(self.settings.request_timeout) from None
@@ -89,7 +89,7 @@ class Service:
             raise ApiError(500, f"the model failed: {error}", "model_failed") from None
 
     def release(self, choices: Choices) -> None:
-        """Frees the slots of what has not ended; does nothing the second time."""
+        """Free the slots of unfinished replies; a second call does nothing."""
         for choice in choices.choices:
             self._inboxes.pop(choice.generation, None)
         if unfinished := choices.unfinished:

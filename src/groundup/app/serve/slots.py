@@ -1,4 +1,4 @@
-"""What attention keeps of the replies in the making: they come and go, and those present are always the first rows."""
+"""Attention caches of running replies, which come and go; those present are always the first rows."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from groundup.core.model.forward import fast_pass, is_plain
 
 
 class Slots:
-    """Those of a plain Llama: each reply at its own length, in buffers for `num_slots` whole contexts.
+    """For a plain Llama: each reply has its own length, in buffers for `num_slots` whole contexts.
 
-    What a row holds behind its length is left over from others: it is masked, and finite, so it weighs nothing.
+    Values after a row's length are left from other replies; they are finite and masked, so their weight is 0.
     """
 
     def __init__(self, model: LlamaModel, num_slots: int) -> None:
@@ -30,11 +30,11 @@ class Slots:
         self.clear()
 
     def clear(self) -> None:
-        """Frees all slots."""
+        """Free all slots."""
         self._set_lengths([])
 
     def _set_lengths(self, lengths: list[int]) -> None:
-        """Tokens that each row holds; the newest of them is the one that attention is asked for."""
+        """Set the number of tokens of each row; the newest token is the one that attends next."""
         self.lengths = lengths
         self.positions = torch.tensor(lengths, dtype=torch.long, device=self.columns.device) - 1
         self.end = max(lengths, default=0)
@@ -42,7 +42,7 @@ class Slots:
         self.visible = (self.columns[: self.end] <= self.positions[:, None])[:, None, None]  # [B, 1, 1, end]
 
     def join(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> Tensor:
-        """Sequences come behind the others, each of one of the prompts; final hidden states [B, H] of their ends."""
+        """Append sequences, each from one of the prompts; returns final hidden states [B, H] of their last tokens."""
         cache, hidden = prefill_fast(self.model, prompts, 0)
         for row in rows:
             self._add(cache, row, len(prompts[row]))
@@ -56,7 +56,7 @@ class Slots:
         self._set_lengths([*self.lengths, length])
 
     def remove(self, row: int) -> None:
-        """The last row takes the place of this one."""
+        """Remove a row; the last row takes its place."""
         last = len(self.lengths) - 1
         if row != last:
             for buffers in (self.keys, self.values):
@@ -86,7 +86,7 @@ class Slots:
 
 
 class StockSlots:
-    """The same for other models, by transformers: what joins and leaves makes it copy its cache."""
+    """The same for other models, by transformers; whenever a reply joins or leaves, the cache is copied."""
 
     def __init__(self, model: LlamaModel, num_slots: int) -> None:
         self.model = model

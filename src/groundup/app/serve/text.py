@@ -1,4 +1,4 @@
-"""Text of a reply while its tokens come."""
+"""The text of a reply as its tokens arrive."""
 
 import codecs
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ def bytes_of_tokens(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
 
 
 class TextStream:
-    """Whole characters as soon as no stop string can begin with them; `text` is cut before the first stop string."""
+    """Gives out whole characters once they cannot begin a stop string; `text` ends before the first stop string."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self.text = ""
-        self.num_shown = 0  # characters that were given out
+        self.num_shown = 0  # characters given out so far
         self.stopped = False
         self._stops = stops
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, piece: bytes) -> str:
-        """What can be shown now."""
+        """The text that can be shown now."""
         return self._take(self._decoder.decode(piece), is_last=False)
 
     def end(self) -> str:
-        """What was held back."""
+        """The text that was held back."""
         return self._take(self._decoder.decode(b"", final=True), is_last=True)
 
     def _take(self, new: str, is_last: bool) -> str:
@@ -52,5 +52,5 @@ class TextStream:
         return shown
 
     def _num_held(self) -> int:
-        """Length of the longest end of the text that a stop string begins with."""
+        """Length of the longest suffix of the text that is a prefix of a stop string."""
         return max((n for stop in self._stops for n in range(1, len(stop)) if self.text.endswith(stop[:n])), default=0)

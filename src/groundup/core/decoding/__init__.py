@@ -1,4 +1,4 @@
-"""The decoding menu: greedy, sampling, beam search, best of n and tree of thoughts."""
+"""The decoding methods: greedy, sampling, beam search, best of n and tree of thoughts."""
 
 from groundup.core.decoding.reply import Reply, reply, reply_to_prompt
 from groundup.core.decoding.sampling import stream

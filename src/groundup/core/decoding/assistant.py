@@ -1,4 +1,4 @@
-"""A chat model with what it needs to answer."""
+"""A chat model with its tokenizer and, if needed, its reward model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from groundup.core.model.scoring import RewardScorer
 class Assistant:
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
-    scorer: RewardScorer | None = None  # best_of_n and tree choose by it
+    scorer: RewardScorer | None = None  # for best_of_n and tree, which choose by reward
 
     @property
     def context_length(self) -> int:
         return int(self.model.config.max_position_embeddings)
 
     def check_length(self, max_new_tokens: int) -> None:
-        """ValueError unless half the context at least is left for what was said."""
+        """ValueError unless at least half of the context is left for the prompt."""
         if not 1 <= max_new_tokens <= self.context_length // 2:
             raise ValueError(
                 f"max_new_tokens is {max_new_tokens}: choose 1 to {self.context_length // 2}, half of the model's "
@@ -29,6 +29,6 @@ class Assistant:
             )
 
     def fit(self, messages: Sequence[Message], max_new_tokens: int) -> FittedPrompt:
-        """The prompt that leaves room for a reply and the end-of-turn token it is scored with."""
+        """The prompt, short enough for a reply and the end-of-turn token with which it is scored."""
         self.check_length(max_new_tokens)
         return fit_prompt(self.tokenizer, messages, self.context_length - max_new_tokens - 1)

@@ -1,4 +1,4 @@
-"""Beam search: transformers' own, for the likeliest whole reply."""
+"""Beam search by transformers, for the most likely whole reply."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from groundup.core.decoding.settings import Decoding
 
 
 class CountTokens(LogitsProcessor):
-    """Changes no score; the number of tokens chosen is the budget that was spent."""
+    """Leaves the scores unchanged and counts the chosen tokens, which are charged to the budget."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -24,9 +24,9 @@ class CountTokens(LogitsProcessor):
 
 @torch.no_grad()
 def beam_search(assistant: Assistant, prompt: Sequence[int], decoding: Decoding) -> tuple[list[int], int]:
-    """The tokens of the likeliest reply found, and how many tokens were tried.
+    """The tokens of the most likely reply found, and the number of tokens tried.
 
-    Canonical beam search, no penalty of length: what is sought is the highest log-probability of a whole reply.
+    Canonical beam search without a length penalty, since the log-probability of the whole reply is maximized.
     """
     ids = torch.tensor([list(prompt)], device=assistant.model.device)
     counter = CountTokens()
@@ -43,7 +43,7 @@ def beam_search(assistant: Assistant, prompt: Sequence[int], decoding: Decoding)
         num_beams=decoding.num_beams,
         length_penalty=0.0,
         early_stopping="never",
-        renormalize_logits=True,  # tokens that are never said take no probability, as everywhere here
+        renormalize_logits=True,  # suppressed tokens get no probability, as in the other methods
         max_new_tokens=decoding.max_new_tokens,
         eos_token_id=assistant.tokenizer.eos_token_id,
         pad_token_id=assistant.tokenizer.pad_token_id,

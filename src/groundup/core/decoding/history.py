@@ -1,4 +1,4 @@
-"""What of a conversation still fits the model's context."""
+"""Fit a conversation into the model's context."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from groundup.core.formats.records import Message
 @dataclass(frozen=True)
 class FittedPrompt:
     ids: list[int]  # ends on the assistant marker
-    num_dropped: int  # messages left out, the oldest first; the topic stays as long as one turn does
-    cut: bool  # the last message alone was too long: only its end was kept
+    num_dropped: int  # messages left out, oldest first; the system message is kept as long as a turn fits
+    cut: bool  # the last message alone was too long, so only its end is kept
 
 
 def fit_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], max_tokens: int) -> FittedPrompt:
-    """The prompt for a reply to `messages` in at most max_tokens: oldest turns go first, two at a time.
+    """The prompt for a reply to `messages` in at most max_tokens; the oldest turns are dropped first, two at a time.
 
     Two at a time, since a conversation starts on a user turn: question and answer leave together. The template puts
     bos first and then renders turn by turn, so the tokens of turns add up: from the end, each turn is rendered once.
@@ -42,6 +42,6 @@ def fit_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], 
     ids = topic + turns
     cut = len(ids) > max_tokens
     if cut:
-        # bos and the user marker stay, so that the model still sees where a user turn starts
+        # keep bos and the user marker, so that the model sees where a user turn starts
         ids = ids[:2] + ids[len(ids) - max_tokens + 2 :]
     return FittedPrompt(ids, num_dropped, cut)

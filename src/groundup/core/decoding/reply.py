@@ -1,4 +1,4 @@
-"""One reply by any method of the menu."""
+"""One reply by any decoding method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from groundup.core.model.likelihood import Stretch, batch_nats
 @dataclass(frozen=True)
 class Reply:
     text: str
-    token_ids: list[int]  # with the end-of-turn token if it stopped there
+    token_ids: list[int]  # with the end-of-turn token if the reply ended
     finish_reason: Literal["stop", "length"]
-    log_prob: float  # nats, of all its tokens under the model at temperature 1, however they were chosen
-    reward: float | None  # the reward model's mean score, where there is a reward model
-    num_generated: int  # tokens of all replies that were tried
+    log_prob: float  # nats, over all tokens at temperature 1, whatever the decoding method
+    reward: float | None  # mean score of the reward model, if there is one
+    num_generated: int  # tokens of all replies tried
 
 
 def reply(assistant: Assistant, messages: Sequence[Message], decoding: Decoding) -> Reply:
-    """The reply to the last message; of a conversation that is too long, the oldest part is left out."""
+    """The reply to the last message; if the conversation is too long, its oldest part is left out."""
     return reply_to_prompt(assistant, assistant.fit(messages, decoding.max_new_tokens).ids, decoding)
 
 
@@ -50,7 +50,7 @@ def reply_to_prompt(assistant: Assistant, prompt: Sequence[int], decoding: Decod
 
 
 def _find(assistant: Assistant, prompt: Sequence[int], decoding: Decoding) -> tuple[list[int], int]:
-    """The tokens of the reply, and how many were generated for it."""
+    """The tokens of the reply, and the number of tokens generated for it."""
     match decoding.method:
         case "greedy" | "sample":
             tokens = list(stream(assistant, prompt, decoding))
@@ -59,7 +59,7 @@ def _find(assistant: Assistant, prompt: Sequence[int], decoding: Decoding) -> tu
             return beam_search(assistant, prompt, decoding)
         case "best_of_n" | "tree":
             if assistant.scorer is None:
-                raise ValueError(f"{decoding.method} chooses by the reward model, and there is none here")
+                raise ValueError(f"{decoding.method} needs a reward model, and none is loaded")
             search = Search(assistant, assistant.scorer, prompt, decoding)
             tokens = best_of_n(search) if decoding.method == "best_of_n" else tree_of_thoughts(search)
             return tokens, search.spent

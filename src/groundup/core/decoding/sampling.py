@@ -1,4 +1,4 @@
-"""Token by token: rows that grow together from prompts computed once, and how their next tokens are chosen."""
+"""Token by token decoding: rows that grow together from prefixes computed once, and the choice of the next token."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -20,14 +20,14 @@ from groundup.core.model.generation import next_token_logprobs, put_uniforms, sa
 
 
 class Rows:
-    """Replies that grow by a token a step. Each starts as one of `prefixes`, however many start as the same."""
+    """Replies that grow by one token per step. Several rows can start from the same prefix."""
 
     @torch.no_grad()
     def __init__(
         self,
         model: LlamaForCausalLM,
         prefixes: Sequence[Sequence[int]],
-        starts: Sequence[int],  # of each row, the number of its prefix
+        starts: Sequence[int],  # for each row, the index of its prefix
         max_new_tokens: int,
     ) -> None:
         self.model = model
@@ -36,13 +36,13 @@ class Rows:
 
     @torch.no_grad()
     def logits(self) -> Tensor:
-        """Of each row's next token, [B, V]."""
+        """Logits of each row's next token, [B, V]."""
         logits: Tensor = self.model.lm_head(self.hidden)
         return logits
 
     @torch.no_grad()
     def advance(self, tokens: Tensor) -> None:
-        """By a token each, [B]."""
+        """Append one token to each row, [B]."""
         self.hidden = self.cache.step(tokens)
 
     def select(self, rows: Tensor) -> None:
@@ -51,7 +51,7 @@ class Rows:
 
 
 def stream(assistant: Assistant, prompt: Sequence[int], decoding: Decoding) -> Iterator[int]:
-    """The tokens of one reply as they are chosen, end-of-turn included; greedy and sample."""
+    """The tokens of one reply as they are chosen, including end-of-turn; for greedy and sample."""
     model = assistant.model
     rows = Rows(model, [prompt], [0], decoding.max_new_tokens)
     uniforms = put_uniforms(draw_uniforms(1, decoding.max_new_tokens, generator(decoding)), model.device)
@@ -74,15 +74,15 @@ def extend(
     uniforms: Tensor,
     decoding: Decoding,
 ) -> list[list[int]]:
-    """A longer reply for each of `starts`, the numbers of the partial replies that they continue from.
+    """A longer reply for each of `starts`, the indices of the partial replies to continue.
 
-    One grows until `stops` holds for it, or by as many tokens as it has numbers in `uniforms` [N, T], on the CPU.
+    A reply grows until `stops` is true for it, or by one token per number in `uniforms` [N, T], which is on the CPU.
     """
     model, width = assistant.model, uniforms.shape[1]
     grown = [list(replies[start]) for start in starts]
     rows = Rows(model, [[*prompt, *reply] for reply in replies], starts, width)
     longest = max(len(reply) for reply in replies)
-    # What stands in each reply, for the penalty of repetition; padding is never chosen anyway.
+    # The tokens so far, for the repetition penalty; padding is never chosen anyway.
     written = torch.full((len(grown), longest + width), assistant.tokenizer.pad_token_id)
     for row, reply in zip(written, grown, strict=True):
         row[: len(reply)] = torch.tensor(reply)
@@ -109,7 +109,7 @@ def extend(
 def choose(model: LlamaForCausalLM, logits: Tensor, written: Tensor, uniforms: Tensor, decoding: Decoding) -> Tensor:
     """The next token of each row [B] from its logits [B, V], its reply so far [B, T] and a number in [0, 1) [B].
 
-    Repetition is counted within the reply: over the whole prompt, end-of-turn would be penalised for every turn.
+    The repetition penalty counts the reply only: over the whole prompt, it would penalize end-of-turn for every turn.
     """
     scores = logits.float()
     if decoding.repetition_penalty > 1:
@@ -123,7 +123,7 @@ def choose(model: LlamaForCausalLM, logits: Tensor, written: Tensor, uniforms: T
         filters.append(TopPLogitsWarper(decoding.top_p))
     if decoding.min_p > 0:
         filters.append(MinPLogitsWarper(decoding.min_p))
-    # What the filters leave need not sum to 1: `sample_tokens` scales its number.
+    # The filtered probabilities need not sum to 1: `sample_tokens` scales its number.
     return sample_tokens(filters(written, next_token_logprobs(model, scores, decoding.temperature)).exp(), uniforms)
 
 
@@ -132,5 +132,5 @@ def generator(decoding: Decoding) -> torch.Generator:
 
 
 def draw_uniforms(num_rows: int, num_tokens: int, generator: torch.Generator) -> Tensor:
-    """A number in [0, 1) for every token of every row, on the CPU: no row's tokens hang on how long others grow."""
+    """A number in [0, 1) for every token of every row, on the CPU: a row's tokens do not depend on other rows."""
     return torch.rand(num_rows, num_tokens, generator=generator, dtype=torch.float64)

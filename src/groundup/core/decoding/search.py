@@ -1,4 +1,4 @@
-"""Best of n and tree of thoughts: a budget of tokens spent on replies that the reward model compares."""
+"""Best of n and tree of thoughts: spend a budget of tokens on replies that the reward model compares."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,11 +9,11 @@ from groundup.core.decoding.settings import Decoding
 from groundup.core.model.generation import ended_chats
 from groundup.core.model.scoring import RewardScorer
 
-THOUGHT_END = re.compile(r"[.!?;:,][\"')\]]*$")  # a clause or sentence ends on a token that ends so
+THOUGHT_END = re.compile(r"[.!?;:,][\"')\]]*$")  # matches a token that ends a clause or sentence
 
 
 class Search:
-    """What is left of the budget, and what the replies to one prompt are worth."""
+    """The remaining budget, and sampling and valuing of replies to one prompt."""
 
     def __init__(self, assistant: Assistant, scorer: RewardScorer, prompt: Sequence[int], decoding: Decoding) -> None:
         self.assistant = assistant
@@ -28,7 +28,7 @@ class Search:
         return self.decoding.budget_tokens - self.left
 
     def is_whole(self, reply: list[int]) -> bool:
-        """Ended by itself, or of full length."""
+        """Ended with end-of-turn, or of full length."""
         return self.has_ended(reply) or len(reply) == self.decoding.max_new_tokens
 
     def has_ended(self, reply: list[int]) -> bool:
@@ -45,9 +45,9 @@ class Search:
         most_tokens: int,
         stops: Callable[[list[int]], bool],
     ) -> list[list[int]]:
-        """At most `num_samples` replies that continue from the states in turn, within a budget of tokens.
+        """At most `num_samples` replies that continue the states in turn, within a budget of tokens.
 
-        As many at a time as the budget is sure to last for, until it is too small for one more.
+        Each batch is as large as the budget surely allows, until it is too small for one more reply.
         """
         grown: list[list[int]] = []
         budget = min(budget, self.left)
@@ -62,14 +62,14 @@ class Search:
         return grown
 
     def values(self, replies: Sequence[list[int]]) -> list[float]:
-        """Of whole or partial replies: the reward model's mean score less its uncertainty, as if they ended here."""
+        """Values of whole or partial replies: the reward model's mean score minus its weighted uncertainty."""
         ended = [self.has_ended(reply) for reply in replies]
         prompts = [self.prompt] * len(replies)
         mean, std = self.scorer.score(ended_chats(prompts, replies, ended, self.assistant.tokenizer.eos_token_id))
         return (mean - self.decoding.pessimism * std).tolist()
 
     def best(self, replies: Sequence[list[int]], values: Sequence[float]) -> list[int]:
-        """Of those that ended by themselves, if any did; the first one of equals."""
+        """The best of the replies that ended with end-of-turn, else of all; the first one of equals."""
         return max(zip(replies, values, strict=True), key=lambda pair: (self.has_ended(pair[0]), pair[1]))[0]
 
 
@@ -80,11 +80,11 @@ def best_of_n(search: Search) -> list[int]:
 
 
 def tree_of_thoughts(search: Search) -> list[int]:
-    """Breadth first over partial replies (Yao et al. 2023, arXiv:2305.10601).
+    """Breadth-first search over partial replies (Yao et al. 2023, arXiv:2305.10601).
 
-    At every level the kept replies grow by a thought, a clause or sentence of limited length, in several ways each;
-    the reward model values what they say so far, and the best are kept. The last level finishes them. Every level may
-    spend an equal share of what is left, and leaves enough for one whole reply.
+    At every level each kept reply grows by a thought (a clause or sentence of limited length) in several ways; the
+    reward model values the results, and the best are kept. The last level completes them. Every level may spend an
+    equal share of the remaining budget, but must leave enough for one whole reply.
     """
     decoding = search.decoding
     thought_tokens = -(-decoding.max_new_tokens // decoding.depth)
@@ -101,7 +101,7 @@ def tree_of_thoughts(search: Search) -> list[int]:
         valued = list(zip(unique, search.values(unique), strict=True))
         whole |= {tuple(reply): value for reply, value in valued if search.is_whole(reply)}
         partial = [(reply, value) for reply, value in valued if not search.is_whole(reply)]
-        if valued:  # a share too small for a thought leaves the states as they are
+        if valued:  # a share too small for a thought leaves the states unchanged
             partial.sort(key=lambda pair: pair[1], reverse=True)
             states = [reply for reply, _ in partial[: decoding.keep]] or [[]]
     return search.best([list(reply) for reply in whole], list(whole.values()))

@@ -1,4 +1,4 @@
-"""How a reply is found: the method and its numbers."""
+"""Settings of decoding: the method and its numbers."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -12,7 +12,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 STREAMED: tuple[Method, ...] = ("greedy", "sample")  # one reply, token by token
 REWARDED: tuple[Method, ...] = ("best_of_n", "tree")  # these ask the reward model
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
-READS: dict[Method, tuple[str, ...]] = {  # beside max_new_tokens and repetition_penalty, which all read
+READS: dict[Method, tuple[str, ...]] = {  # besides max_new_tokens and repetition_penalty, which all methods read
     "greedy": (),
     "sample": SAMPLING,
     "beam": ("num_beams", "budget_tokens"),
@@ -33,12 +33,12 @@ class Decoding(DecodingNumbers):
 
 
 def make_decoding(method: str, numbers: DecodingNumbers, changes: Mapping[str, Any]) -> Decoding:
-    """The method with these numbers but for the changes, which may be text; ValueError names all that is wrong."""
+    """The method with these numbers and the changes, which may be text; ValueError lists every problem."""
     if method not in METHODS:
-        raise ValueError(f"there is no decoding {method!r}: choose {', '.join(METHODS)}")
+        raise ValueError(f"unknown decoding method {method!r}: choose {', '.join(METHODS)}")
     known = list(DecodingNumbers.model_fields)
     if unknown := [name for name in changes if name not in known]:
-        raise ValueError(f"decoding has no setting {', '.join(unknown)}: choose among {', '.join(known)}")
+        raise ValueError(f"unknown decoding setting {', '.join(unknown)}: choose from {', '.join(known)}")
     values = {name: getattr(numbers, name) for name in known} | dict(changes)
     try:
         return Decoding.model_validate({"method": method, **values}, strict=False)
@@ -47,7 +47,7 @@ def make_decoding(method: str, numbers: DecodingNumbers, changes: Mapping[str, A
 
 
 def parse_decoding(text: str, numbers: DecodingNumbers) -> Decoding:
-    """From what a user types: `sample temperature=0.8 top_p=0.9`."""
+    """Parse what a user types: `sample temperature=0.8 top_p=0.9`."""
     method, *rest = text.split() or [""]
     pairs = [word.partition("=") for word in rest]
     if odd := [word for word, (_, sign, value) in zip(rest, pairs, strict=True) if not (sign and value)]:

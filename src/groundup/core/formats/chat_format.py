@@ -1,9 +1,9 @@
-"""The one way a chat becomes tokens: in SFT, reward, align, evaluate and chat.
+"""The chat format: how every stage turns a chat into tokens.
 
     <|bos|><|system|>topic<|end|><|user|>question<|end|><|assistant|>reply<|end|>
 
-Only the template writes special tokens: their opening `<|` is broken up where content carries it, and raw text is
-encoded with `encode_special_tokens`, so neither data nor users can make one.
+Only the template writes special tokens: their opening `<|` is broken up in content, and raw text is encoded
+with `encode_special_tokens`, so neither data nor users can produce one.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ BOS, END, PAD = "<|bos|>", "<|end|>", "<|pad|>"
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 SPECIAL_TOKENS = [BOS, END, PAD, SYSTEM, USER, ASSISTANT]
 
-# TRL reads {% generation %}: what it encloses is trained, so the end-of-turn token must stand inside.
+# TRL trains what {% generation %} encloses, so the end-of-turn token must be inside.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
     "{% set content = m['content'] | replace('<|', '< |') %}"
@@ -67,7 +67,7 @@ def render_trained(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Messag
 
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Token ids of raw text, special-token strings in it as ordinary text; no bos, no end token."""
+    """Token ids of raw text, without bos and end token; special-token strings in it are encoded as ordinary text."""
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
@@ -83,4 +83,4 @@ def check_text(messages: Sequence[Message]) -> None:
                 f"{error.object[error.start]!a}, at character {error.start + 1}"
             )
     if problems:
-        raise ValueError(f"not text: {'; '.join(problems)}; read its source with the encoding that it was written in")
+        raise ValueError(f"not text: {'; '.join(problems)}; read the source with the encoding it was written in")

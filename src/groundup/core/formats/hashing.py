@@ -1,10 +1,10 @@
-"""Choices that depend on a seed and a name only: the same in every run, process and order of reading."""
+"""Choices that depend only on a seed and a name: the same in every run, process and reading order."""
 
 from hashlib import blake2b
 
 
 def hash_integer(seed: int, purpose: str, name: str) -> int:
-    """64 bits; `purpose` keeps the choices made for one name independent of each other."""
+    """64 bits; `purpose` makes several choices for one name independent of each other."""
     return int.from_bytes(blake2b(f"{seed}\n{purpose}\n{name}".encode(), digest_size=8).digest(), "big")
 
 
@@ -14,5 +14,5 @@ def hash_fraction(seed: int, purpose: str, name: str) -> float:
 
 
 def content_id(content: str) -> str:
-    """Name of a row that brings none: stays the same when rows are added around it."""
+    """A name for a row without id, which stays the same when other rows are added."""
     return blake2b(content.encode(), digest_size=8).hexdigest()

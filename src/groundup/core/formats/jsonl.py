@@ -1,4 +1,4 @@
-"""JSON lines files: one object a line, UTF-8, keys in the order given."""
+"""JSON lines files: one object per line, UTF-8, keys in the given order."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 
 def read_jsonl(path: Path, columns: tuple[str, ...] = ()) -> Iterator[Row]:
-    """Rows of a file that an earlier stage or step wrote; ValueError says where it is damaged."""
+    """Rows of a file from an earlier stage or step; ValueError says where it is damaged."""
     if not path.is_file():
         raise ValueError(f"{path} is missing. {restore(path.parent)}")
     with path.open(encoding="utf-8") as lines:
@@ -31,7 +31,7 @@ def read_jsonl(path: Path, columns: tuple[str, ...] = ()) -> Iterator[Row]:
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
-    """Number of rows written."""
+    """Write rows; returns their number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     num_rows = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:

@@ -1,4 +1,4 @@
-"""What a source yields: one dataclass a kind, and how each is stored between the steps of prepare."""
+"""Records that sources yield: one dataclass per kind, and how prepare stores them between its steps."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Conversation:
-    """`opening` is the line the speakers were given to talk about."""
+    """`opening` is the given line that the speakers talk about."""
 
     id: str
     source: str
@@ -83,7 +83,7 @@ def from_line(line: bytes) -> Record:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Of a file of records, for steps that pass most of them on as they are."""
+    """The lines of a file of records, undecoded, for steps that pass most of them on unchanged."""
     with path.open("rb") as lines:
         yield from lines
 
@@ -100,7 +100,7 @@ def from_row(row: Row) -> Record:
 
 
 def body(record: Record) -> str:
-    """What is the record's own: without the opening line, which many conversations share."""
+    """The text of the record itself, without the opening line, which many conversations share."""
     match record:
         case Text():
             return record.text
@@ -115,7 +115,7 @@ def body(record: Record) -> str:
 
 
 def document(record: Record) -> str | None:
-    """Text for pretraining; None where a record is not a document."""
+    """Text for pretraining; None if the record is not a document."""
     match record:
         case Text():
             return record.text
@@ -139,7 +139,7 @@ def mean_rating(conversation: Conversation) -> float | None:
 
 
 def is_dialogue(conversation: Conversation) -> bool:
-    """Exactly two speakers: user and assistant can be told apart."""
+    """Whether there are exactly two speakers, who become user and assistant."""
     return {speaker for speaker, _ in conversation.turns} == {0, 1}
 
 
@@ -149,7 +149,7 @@ def role_of(name: str) -> str:
 
 
 def to_messages(conversation: Conversation, num_turns: int) -> list[Message]:
-    """The first `num_turns` turns of a dialogue; the opening is the system message, who speaks first is the user."""
+    """The first `num_turns` turns of a dialogue; the opening is the system message, the first speaker the user."""
     opening = [] if conversation.opening is None else [{"role": "system", "content": conversation.opening}]
     roles = ("user", "assistant")
     return opening + [{"role": roles[speaker], "content": said} for speaker, said in conversation.turns[:num_turns]]

@@ -15,15 +15,15 @@ from groundup.runner.files import restore, write_json
 from groundup.runner.steps import FinishedSteps
 
 MANIFEST = "manifest.json"
-BATCH_DOCUMENTS = 128  # tokenized together; what a full shard leaves of the last batch is tokenized again
+BATCH_DOCUMENTS = 128  # tokenized together; what a full shard leaves of them is tokenized again
 
 
 def write_shards(
     tokenizer: PreTrainedTokenizerFast, text: Path, out: Path, shard_tokens: int, steps: FinishedSteps
 ) -> dict[str, int]:
-    """Shards of the documents of a JSONL file, each a step: a document becomes bos + tokens + end.
+    """Write the documents of a JSONL file as shards, each a step: a document becomes bos + tokens + end.
 
-    A shard is closed once it holds `shard_tokens`. Its tokens are in NNNNN.bin (uint16, or uint32 above 65,536 ids),
+    A shard is closed once it has `shard_tokens`. Its tokens are in NNNNN.bin (uint16, or uint32 above 65,536 ids),
     the start of each document in NNNNN.idx (uint64).
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def pack(
     name: str,
     target: Path,
 ) -> dict[str, int]:
-    """The shard `name` of the documents from `offset` bytes on; where the next one starts."""
+    """Write the shard `name` of the documents from byte `offset` on; returns counts and where the next one starts."""
     tokens = array("I")
     starts: list[int] = []
     for end, ids in encoded(tokenizer, text, offset):
@@ -70,7 +70,7 @@ def pack(
 
 
 def encoded(tokenizer: PreTrainedTokenizerFast, text: Path, offset: int) -> Iterator[tuple[int, Sequence[int]]]:
-    """The offset after each document and its ids."""
+    """The end offset of each document, and its ids."""
     with text.open("rb") as file:
         file.seek(offset)
         while lines := list(islice(file, BATCH_DOCUMENTS)):
@@ -82,7 +82,7 @@ def encoded(tokenizer: PreTrainedTokenizerFast, text: Path, offset: int) -> Iter
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """ValueError where shards are not what their manifest says: rows of a cut-off shard would be left out silently."""
+    """ValueError if shards differ from their manifest: rows of a truncated shard would otherwise be lost silently."""
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         token_bytes = np.dtype(manifest["dtype"]).itemsize
@@ -99,12 +99,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         name for name, size in sizes.items() if not (path / name).is_file() or (path / name).stat().st_size != size
     ]
     if torn:
-        raise ValueError(f"{path}: {', '.join(torn)} missing or not of the size that {MANIFEST} says. {restore(path)}")
+        raise ValueError(f"{path}: {', '.join(torn)} missing or of another size than in {MANIFEST}. {restore(path)}")
     return manifest
 
 
 class TokenShards:
-    """Rows of `length` tokens over all shards; a row never spans two shards, the rest of a shard is left out."""
+    """Rows of `length` tokens over all shards; a row never spans two shards, and the rest of a shard is not used."""
 
     def __init__(self, path: Path, length: int) -> None:
         manifest = read_manifest(path)

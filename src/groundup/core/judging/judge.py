@@ -1,8 +1,8 @@
-"""A judge of another kind than the reward model: how well a reply fits its conversation.
+"""A judge that works differently from the reward model: it scores how well a reply fits its conversation.
 
-It learns from which reply a person gave, against one of like length that was given elsewhere. It sees words and what
-they have to do with each other (TF-IDF and latent semantic analysis; Deerwester et al. 1990), no length and no order
-but one: words copied from the conversation do not count, or an echo would be the best reply of all.
+It learns to tell the reply that a person gave from one of similar length given elsewhere. It uses words and their
+relations (TF-IDF and latent semantic analysis; Deerwester et al. 1990), but neither length nor order, with one
+exception: words copied from the conversation do not count, or an echo would be the best reply.
 """
 
 import re
@@ -24,15 +24,15 @@ Chat = Sequence[Message]
 Floats = NDArray[np.float64]
 
 WORD = re.compile(r"\w+|[!?]+")
-NEAR = 30  # a wrong reply is one of this many of nearly the same length, on either side
-PAIRS_PER_FOLD = 10  # fewer give no agreement worth the name
-SMALLEST_SCALE = 0.01  # of the largest: what hardly varies would get a weight beyond all measure
+NEAR = 30  # a wrong reply is one of the NEAR next shorter or longer ones
+PAIRS_PER_FOLD = 10  # with fewer, the agreement would mean little
+SMALLEST_SCALE = 0.01  # relative to the largest, so that a feature that hardly varies gets no extreme weight
 TINY = 1e-9
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often the judge, fitted on other conversations, finds the reply that was given: 0.5 is chance."""
+    """How often the judge, fitted on other conversations, prefers the given reply: 0.5 is chance."""
 
     accuracy: float
     accuracy_ci_low: float
@@ -43,7 +43,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ReplyPair:
-    """The same conversation so far with the reply that was given, and with one from elsewhere."""
+    """A conversation with the given reply, and the same one with a reply from elsewhere."""
 
     given: Chat
     wrong: Chat
@@ -52,7 +52,7 @@ class ReplyPair:
 
 @dataclass(frozen=True)
 class Judge:
-    """One judge of all conversations, and one of each resample of them: these say how far the first may be off."""
+    """A judge fitted on all conversations, and one per resample of them, which show how far off the first may be."""
 
     vectorizer: TfidfVectorizer
     analysis: TruncatedSVD
@@ -62,7 +62,7 @@ class Judge:
 
     @classmethod
     def fit(cls, rows: Sequence[dict[str, Any]], params: JudgeParams) -> "Judge":
-        """rows: {id, messages}, one a conversation. ValueError where they hold too few replies."""
+        """rows: {id, messages}, one per conversation. ValueError if they have too few replies."""
         pairs = reply_pairs(rows, params)
         needed = PAIRS_PER_FOLD * params.num_folds
         if len(pairs) < needed:
@@ -71,7 +71,7 @@ class Judge:
                 f"{len(rows)} conversations hold {len(pairs)}: raise the split's share in prepare.splits, add "
                 "conversations of two, or lower num_folds"
             )
-        # Words and what they have to do with each other come from all turns: neither says which reply was given.
+        # Vocabulary and relations come from all turns: they do not reveal which reply was given.
         vectorizer, analysis = analyse_words(pairs, params)
         given, wrong = (
             features(vectorizer, analysis, params.copied_words, chats)
@@ -96,24 +96,24 @@ class Judge:
         )
 
     def score(self, chats: Sequence[Chat]) -> Floats:
-        """[N]: how well the last message of each chat fits what was said before, in log-odds up to a constant."""
+        """[N]: how well the last message of each chat fits the messages before, in log-odds up to a constant."""
         return self.score_by_resample(chats)[0]
 
     def score_by_resample(self, chats: Sequence[Chat]) -> Floats:
-        """[1 + R, N]: by the judge of all conversations, then by those of each resample."""
+        """[1 + R, N]: by the judge of all conversations, then by that of each resample."""
         return np.asarray((features(self.vectorizer, self.analysis, self.copied_words, chats) @ self.weights).T)
 
 
 def judge_error(estimates: Floats) -> float:
-    """Standard error of an estimate that is another judge's fault, from its values by resample [R] (the bootstrap).
+    """Standard error of an estimate due to the judge, from its values by resample [R] (the bootstrap).
 
-    Not the jackknife: a win rate jumps where a judge barely prefers one side, and for such the jackknife is too large.
+    Not the jackknife: a win rate jumps where a judge barely prefers one side, which makes the jackknife too large.
     """
     return float(np.std(estimates, ddof=1))
 
 
 def reply_pairs(rows: Sequence[dict[str, Any]], params: JudgeParams) -> list[ReplyPair]:
-    """Every assistant turn among the first `max_turns`, with a reply of like length from another conversation."""
+    """Every assistant turn among the first `max_turns`, with a reply of similar length from another conversation."""
     rng = np.random.default_rng(params.seed)
     replies = [
         (row["id"], row["messages"][: place + 1])
@@ -140,7 +140,7 @@ def reply_pairs(rows: Sequence[dict[str, Any]], params: JudgeParams) -> list[Rep
 
 
 def agreement(held_out: Floats, pairs: Sequence[ReplyPair], params: JudgeParams) -> Agreement:
-    """held_out [N]: by how much the given reply of each pair scores higher, by a judge without its conversation."""
+    """held_out [N]: how much higher each given reply scores, by a judge fitted without its conversation."""
     right = wins(held_out, np.zeros(len(pairs)))
     conversations = [[pair.conversation_id] for pair in pairs]
     low, high = cluster_bootstrap(right, conversations, params.bootstrap_samples, params.seed)
@@ -152,7 +152,7 @@ def lower_words(text: str) -> list[str]:
 
 
 def own_words(reply: str, conversation: Sequence[str], run: int) -> list[str]:
-    """The words of a reply without those that stand in the conversation in runs of `run` (or as all of a turn)."""
+    """The words of a reply without those that occur in the conversation in runs of `run` (or as a whole turn)."""
     said = [lower_words(turn) for turn in conversation]
     copied = {tuple(turn[i : i + run]) for turn in said for i in range(max(1, len(turn) - run + 1))}
     own = lower_words(reply)
@@ -190,7 +190,7 @@ def fit_weights(differences: Floats, inverse_regularization: float) -> Floats:
 
 
 def features(vectorizer: TfidfVectorizer, analysis: TruncatedSVD, copied_words: int, chats: Sequence[Chat]) -> Floats:
-    """[N, 2 + 2 D]: what the reply has in common with the last message, and with all before that one."""
+    """[N, 2 + 2 D]: similarity of the reply to the last message, and to all earlier ones."""
     before = [[message["content"] for message in chat[:-1]] or [""] for chat in chats]
     own = [
         " ".join(own_words(chat[-1]["content"], said, copied_words)) for chat, said in zip(chats, before, strict=True)

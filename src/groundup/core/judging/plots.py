@@ -1,4 +1,4 @@
-"""How every picture looks: legible on white and on black, the same bytes each time."""
+"""The style of all plots: legible on white and on black, reproducible to the byte."""
 
 import io
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Legible on white and on black, for the pictures are transparent.
+# Legible on white and on black, because the plots are transparent.
 INK, GRID = "#767d88", "#8a919c"
 BLUE, ORANGE, TEAL = "#3b82f6", "#e8713c", "#14a38b"
 
 
 def to_png(paint: Callable[[Figure], None], width: float, height: float) -> bytes:
     """PNG of what `paint` draws on an empty figure of that size in inches."""
-    # A matplotlibrc of the user's must not change the bytes.
+    # The user's matplotlibrc must not change the bytes.
     with mpl.rc_context({key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}):
         figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
         figure.patch.set_alpha(0)

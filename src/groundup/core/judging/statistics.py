@@ -15,8 +15,8 @@ def cluster_bootstrap(
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean of `values`, resampling clusters (Efron and Tibshirani 1993, chapter 13).
 
-    clusters[i] names the conversations behind values[i]; a value counts as often as all of them were drawn together,
-    so pairs that share a conversation are not taken for independent.
+    clusters[i] names the conversations behind values[i]. A value counts as often as all of them are drawn together, so
+    that pairs that share a conversation do not count as independent.
     """
     if not len(values):
         raise ValueError("cluster_bootstrap needs at least one value")
@@ -30,7 +30,7 @@ def resampled_weights(clusters: Sequence[Sequence[str]], num_samples: int, seed:
     groups = [sorted(set(group)) for group in clusters]
     names = sorted({name for group in groups for name in group})
     index = {name: i for i, name in enumerate(names)}
-    # [N, largest group]: cluster indices, short groups filled with one more index whose count is always 1.
+    # [N, largest group]: cluster indices; short groups are filled with an extra index whose count is always 1.
     members = np.full((len(groups), max(len(group) for group in groups)), len(names))
     for row, group in enumerate(groups):
         members[row, : len(group)] = [index[name] for name in group]
@@ -41,7 +41,7 @@ def resampled_weights(clusters: Sequence[Sequence[str]], num_samples: int, seed:
 
 
 def percentile_interval(resampled: Sequence[float]) -> tuple[float, float]:
-    """95 %; NaN where no resample had a value."""
+    """95 % interval; NaN if no resample had a value."""
     if not resampled:
         return math.nan, math.nan
     low, high = np.quantile(resampled, [0.025, 0.975])
@@ -68,12 +68,12 @@ def spearman_interval(
 
 
 def _codes(values: ArrayLike) -> NDArray[np.int64]:
-    """[N]: the place of each value among the distinct ones."""
+    """[N]: the index of each value among the sorted distinct values."""
     return np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)[1]
 
 
 def _rank_correlation(x: NDArray[np.int64], y: NDArray[np.int64], weights: NDArray[np.int64]) -> float:
-    """Spearman of values given by their places, each counted weights[i] times."""
+    """Spearman correlation of values given by their codes, each counted weights[i] times."""
     deviations = []
     for codes in (x, y):
         counts = np.bincount(codes, weights=weights)
@@ -85,14 +85,14 @@ def _rank_correlation(x: NDArray[np.int64], y: NDArray[np.int64], weights: NDArr
 
 
 def wins(values: ArrayLike, against: ArrayLike) -> NDArray[np.float64]:
-    """1 where the value is higher, 0 where it is lower, a half for a tie; of one shape."""
+    """1 where the value is higher, 0 where it is lower, 0.5 for a tie."""
     return np.asarray((1 + np.sign(np.subtract(values, against))) / 2, dtype=np.float64)
 
 
 def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
-    """Mean and its standard error, where values of one cluster are not independent (Liang and Zeger 1986).
+    """Mean and its standard error when values of one cluster are not independent (Liang and Zeger 1986).
 
-    The error is infinite with a single cluster, which says nothing about others.
+    The error is infinite with a single cluster, which shows nothing about other clusters.
     """
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
     array = np.asarray(values, dtype=np.float64)

@@ -1,9 +1,9 @@
 """Bits per byte of a causal language model: comparable across tokenizers, since bytes do not depend on one.
 
-What is counted: the bits of every token of `<|bos|> text <|end|>` but the first, so every UTF-8 byte of a document and
-the end of it, divided by the UTF-8 bytes of the text. Each document is scored alone. One that is longer than the
-context is scored in windows that overlap by a quarter of it, so that no token far into a document is scored with less
-than a quarter of the context before it.
+It counts the bits of every token of `<|bos|> text <|end|>` except the first, that is of every UTF-8 byte of a document
+and its end, divided by the UTF-8 bytes of the text. Each document is scored alone. A document longer than the
+context is scored in windows that overlap by a quarter of it, so that every later token is scored with at least a
+quarter of the context before it.
 """
 
 import math
@@ -30,7 +30,7 @@ def bits_per_byte(
     context_length: int,
     batch_size: int,
 ) -> BitsPerByte:
-    """Bits per byte of documents {"text", "source"}; leaves the model in the mode it was in."""
+    """Bits per byte of documents {"text", "source"}; the model keeps its train or eval mode."""
     rows = list(documents)
     windows = [document_windows(tokenizer, row["text"], context_length) for row in rows]
     training = model.training
@@ -41,7 +41,7 @@ def bits_per_byte(
 
 
 def document_windows(tokenizer: PreTrainedTokenizerFast, text: str, context_length: int) -> list[Stretch]:
-    """The document as stretches of at most context_length inputs that score each of its tokens once."""
+    """The document as stretches of at most context_length inputs; each token is scored once."""
     if context_length < 2:
         raise ValueError(f"bits per byte needs a context of at least 2 tokens, got {context_length}")
     stride = context_length - context_length // 4

@@ -1,4 +1,4 @@
-"""What attention keeps of the tokens before, so that the next one takes a pass of its own alone."""
+"""Caches of attention keys and values, so that a pass computes only the next token."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -15,13 +15,13 @@ from groundup.core.model.forward import PackedAttention, fast_pass, is_plain
 
 
 class Cache(Protocol):
-    """Of some sequences, which grow by a token a step."""
+    """For several sequences, which grow by one token per step."""
 
     def step(self, ids: Tensor) -> Tensor:
         """The next token of each sequence [B] -> its final hidden states [B, H]."""
 
     def select(self, rows: Tensor) -> None:
-        """Drops all other sequences; one that is named twice is two from here on."""
+        """Keep only these sequences; a row that is given twice is duplicated."""
 
 
 def prefill(model: LlamaModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[Cache, Tensor]:
@@ -43,7 +43,7 @@ def prefill_fast(
 
 
 class StockCache:
-    """transformers' own: prompts are padded on the left, so that the newest tokens stand in one column."""
+    """transformers' cache: prompts are padded on the left, so that the newest tokens are in one column."""
 
     def __init__(self, model: LlamaModel) -> None:
         self.model = model
@@ -63,7 +63,7 @@ class StockCache:
         return self._read(ids[:, None])
 
     def _read(self, ids: Tensor) -> Tensor:
-        """The last columns, [B, T] -> final hidden states of the last one."""
+        """Read the last columns, [B, T] -> final hidden states of the last one."""
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         states: Tensor = self.model(
             input_ids=ids, attention_mask=self.mask, position_ids=positions, past_key_values=self.cache
@@ -71,7 +71,7 @@ class StockCache:
         return states[:, -1]
 
     def select(self, rows: Tensor) -> None:
-        """Columns that are padding in all that is left go too."""
+        """Keep these rows, without columns that are padding in all of them."""
         self.mask = self.mask[rows]
         unused = int((self.mask.sum(0) == 0).sum())
         self.mask = self.mask[:, unused:]
@@ -79,7 +79,7 @@ class StockCache:
             layer.keys, layer.values = layer.keys[rows][:, :, unused:], layer.values[rows][:, :, unused:]
 
     def join(self, others: "StockCache") -> None:
-        """The sequences of another cache come behind these."""
+        """Append the sequences of another cache."""
         width = max(self.mask.shape[1], others.mask.shape[1])
 
         def joined(*columns: Tensor) -> Tensor:  # the column is the one before the last dimension
@@ -91,9 +91,9 @@ class StockCache:
 
 
 class KeyValueCache:
-    """A plain Llama's, and the attention of one new token a sequence; in buffers of their final length.
+    """For a plain Llama, with the attention of one new token per sequence; buffers have their final length.
 
-    A sequence has its prompt in the first columns and its new tokens behind the longest prompt's; the gap is masked.
+    A sequence has its prompt in the first columns and its new tokens after the longest prompt; the gap is masked.
     """
 
     def __init__(self, model: LlamaModel, prompt_lengths: Sequence[int], max_new_tokens: int) -> None:
@@ -104,23 +104,23 @@ class KeyValueCache:
         self.num_columns = self.end + max_new_tokens
         columns = torch.arange(self.num_columns, device=device)
         visible = (columns >= self.end) | (columns <= self.positions[:, None])
-        # [B, 1, 1, num_columns], added to the scores: of a mask of booleans every layer would make this again.
+        # [B, 1, 1, num_columns], added to the scores; every layer would derive this again from a boolean mask.
         self.bias = torch.zeros(visible.shape, device=device).masked_fill(~visible, -torch.inf)[:, None, None]
         self.keys: list[Tensor] = []  # of each layer, [B, heads, num_columns, D]
         self.values: list[Tensor] = []
 
     def fill(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        """Those of each prompt in the next layer, [heads, L, D] each."""
+        """Store keys and values of each prompt for the next layer, [heads, L, D] each."""
         for buffers, rows in ((self.keys, keys), (self.values, values)):
             heads, _, head_dim = rows[0].shape
-            # Zeros, not what memory held: a weight of 0 times NaN is NaN.
+            # zeros instead of uninitialized memory: a weight of 0 times NaN is NaN
             buffer = rows[0].new_zeros(len(rows), heads, self.num_columns, head_dim)
             for row, x in zip(buffer, rows, strict=True):
                 row[:, : x.shape[1]] = x
             buffers.append(buffer)
 
     def advance(self) -> None:
-        """To the next token of each sequence."""
+        """Move to the next token of each sequence."""
         self.positions = self.positions + 1
         self.end += 1
 

@@ -1,4 +1,4 @@
-"""Model directories are checked before a library trips over them, or silently makes up what they lack."""
+"""Check model directories before a library fails on them, or silently fills in missing parts."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ FILES = {
 
 
 def check_model(path: Path, architecture: str) -> None:
-    """ValueError with everything that is wrong with the directory of a model."""
+    """ValueError names everything that is wrong with a model directory."""
     weights = sorted(file for file in path.glob("*.safetensors") if file.name != variational.FILE)
     problems = [f"it has no {name}" for name in FILES[architecture] if not (path / name).is_file()]
     if not weights:
@@ -47,7 +47,7 @@ def _config_problems(path: Path, files: list[Path], architecture: str) -> list[s
     problems = []
     if len(tokenizer) != config.vocab_size:
         problems.append(
-            f"its tokenizer has {len(tokenizer)} tokens and its config {config.vocab_size}: they come from two runs"
+            f"its tokenizer has {len(tokenizer)} tokens and its config {config.vocab_size}: they are of different runs"
         )
     problems += _weight_problems(files, config, architecture)
     if not problems and architecture == REWARD and (path / variational.FILE).is_file():
@@ -60,7 +60,7 @@ def _weight_problems(files: list[Path], config: LlamaConfig, architecture: str) 
         model = (LlamaForCausalLM if architecture == CAUSAL else LlamaForSequenceClassification)(config)
     wanted = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     if config.tie_word_embeddings:
-        wanted.pop("lm_head.weight", None)  # it is the embedding's
+        wanted.pop("lm_head.weight", None)  # shared with the embedding
     shapes: dict[str, tuple[int, ...]] = {}
     not_finite = []
     for file in files:
@@ -85,7 +85,7 @@ def _weight_problems(files: list[Path], config: LlamaConfig, architecture: str) 
 
 
 def _score(files: list[Path]) -> torch.Tensor:
-    """Weight of the linear head of a whole reward model, [1, H]."""
+    """Weight of the linear head of a complete reward model, [1, H]."""
     for file in files:
         with safe_open(file, framework="pt") as tensors:
             if "score.weight" in tensors.keys():  # noqa: SIM118  not a dict
@@ -94,7 +94,7 @@ def _score(files: list[Path]) -> torch.Tensor:
 
 
 def shared_tokenizer(paths: Mapping[str, Path]) -> PreTrainedTokenizerFast:
-    """The tokenizer of several models, among them sft; what one writes another must be able to read."""
+    """The tokenizer of several models, which include sft; each must be able to read what another writes."""
     tokenizers = {name: load_tokenizer(str(path)) for name, path in paths.items()}
     vocabulary = tokenizers["sft"].get_vocab()
     others = [name for name, tokenizer in tokenizers.items() if tokenizer.get_vocab() != vocabulary]

@@ -1,7 +1,7 @@
-"""One more token a sequence of a plain Llama: what forward.py computes, in as few calls as it takes.
+"""One decoding step of a plain Llama: the same result as forward.py, in as few torch calls as possible.
 
-At a few tokens a pass a call of torch costs more than its arithmetic. So projections of the same input are one
-product, and the rotations of all positions are computed once.
+At a few tokens per pass, a call of torch costs more than its arithmetic. So projections of the same input are one
+matrix product, and the rotations of all positions are computed once.
 """
 
 import torch
@@ -15,7 +15,7 @@ from groundup.core.model.forward import Attention, normalize, rotate, rotation_o
 
 
 class DecodeStep:
-    """Of `model` as its weights are now: most of them are copied."""
+    """A step of `model` with its current weights, most of which are copied."""
 
     @torch.no_grad()
     def __init__(self, model: LlamaModel, num_positions: int) -> None:
@@ -26,7 +26,7 @@ class DecodeStep:
 
     @torch.no_grad()
     def __call__(self, cache: KeyValueCache, ids: Tensor) -> Tensor:
-        """As cache.step."""
+        """Like cache.step."""
         cache.advance()
         hidden = self.model.embed_tokens(ids)
         cos, signed_sin = self.cos[cache.positions], self.signed_sin[cache.positions]
@@ -36,7 +36,7 @@ class DecodeStep:
 
 
 class _Layer:
-    """What of a layer is asked for at every step is looked up once: modules and configs take long to answer."""
+    """The parts of a layer that every step needs, looked up once: access to modules and configs is slow."""
 
     def __init__(self, layer: LlamaDecoderLayer) -> None:
         block, mlp = layer.self_attn, layer.mlp
@@ -63,14 +63,14 @@ class _Layer:
 
 
 def _plus(hidden: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """hidden + linear(x): one call, but under autocast, which would round the sum too."""
+    """hidden + linear(x) in one call, except under autocast, which would round the sum too."""
     if bias is None and weight.dtype == hidden.dtype:
         return addmm(hidden, x, weight.T)
     return hidden + linear(x, weight, bias)
 
 
 def _side_by_side(*projections: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """Their weights [out of all, in], in autocast's precision where it is on, and biases; a Llama has all or none."""
+    """Their weights [out of all, in], in autocast's precision if it is on, and biases; a Llama has all or none."""
     weights, biases = zip(*map(_affine, projections), strict=True)
     kind = weights[0].device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights[0].dtype
@@ -79,7 +79,7 @@ def _side_by_side(*projections: nn.Module) -> tuple[Tensor, Tensor | None]:
 
 
 def _affine(projection: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """Weight [out, in] and bias. What is not a plain linear layer, an adapter, says what it does to unit vectors."""
+    """Weight [out, in] and bias; for other modules, such as adapters, computed from their output on unit vectors."""
     if isinstance(projection, nn.Linear):
         return projection.weight, projection.bias
     weight = next(projection.parameters())

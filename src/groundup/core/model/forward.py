@@ -1,9 +1,9 @@
-"""Final hidden states of sequences without padding: by a fast pass for a plain Llama, by transformers for the others.
+"""Final hidden states of sequences without padding: a fast pass for a plain Llama, transformers for the others.
 
-The fast pass applies the layers' own modules only to what is asked for. The tokens of all sequences lie one behind
-another, [N, H], and only attention sees them as rows: linear layers are most of a small model's work, and what they
-would do for padding is waste. So is what the last layer would do for positions that nobody looks at. What comes out is
-what transformers' forward pass computes, but for rounding.
+The fast pass applies the layers' modules only where needed. The tokens of all sequences are concatenated, [N, H],
+and only attention sees them as rows: linear layers are most of a small model's work, and on padding it would be
+wasted. So would the last layer's work for positions whose output is not used. The result is that of transformers'
+forward pass, except for rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,31 +19,31 @@ from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRMSNor
 
 
 class Attention(Protocol):
-    positions: Tensor  # [N] of each token in its sequence
+    positions: Tensor  # [N] position of each token in its sequence
 
     def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """[N, heads, D] each -> [N, heads, D]; keys and values may have fewer heads."""
 
 
 class Layout(Attention, Protocol):
-    """How the tokens of whole sequences stand in rows."""
+    """How the tokens of whole sequences form rows."""
 
     def stock_pass(self, model: LlamaModel, ids: Tensor) -> Tensor:
         """Token ids [N] -> final hidden states [N, H] by transformers' own forward pass."""
 
 
 def is_plain(model: LlamaModel) -> bool:
-    """Whether the fast pass is this model's: of any other class, transformers knows what it computes."""
+    """Whether the fast pass applies; other classes take transformers' forward pass."""
     return type(model) is LlamaModel
 
 
 def hidden_states(model: LlamaModel, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
-    """Token ids [N] -> final hidden states [W, H] at the places `wanted` [W], each of which is named once."""
+    """Token ids [N] -> final hidden states [W, H] at the positions `wanted` [W], which must differ."""
     return fast_pass(model, ids, layout, wanted) if is_plain(model) else take(layout.stock_pass(model, ids), wanted)
 
 
 def fast_pass(model: LlamaModel, ids: Tensor, attention: Attention, wanted: Tensor) -> Tensor:
-    """`hidden_states` of a plain Llama."""
+    """`hidden_states` for a plain Llama."""
     hidden = model.embed_tokens(ids)
     rotation = rotation_of(model, hidden, attention.positions)
     for i, layer in enumerate(model.layers):
@@ -66,19 +66,19 @@ def normalize(norm: LlamaRMSNorm, x: Tensor) -> Tensor:
 
 
 def rotation_of(model: LlamaModel, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [N, 1, D] of rotary positions; a sine has the sign of the half that it writes to."""
+    """Cosines and sines [N, 1, D] of rotary positions; the sines of the first half are negated."""
     cos, sin = (x[0, :, None] for x in model.rotary_emb(hidden, positions[None]))
     half = sin.shape[-1] // 2
     return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """As transformers' apply_rotary_pos_emb, in half its time: [N, heads, D] -> [N, heads, D]."""
+    """Like transformers' apply_rotary_pos_emb, in half its time: [N, heads, D] -> [N, heads, D]."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
 
 
 class PackedAttention:
-    """Causal attention within whole sequences; `keep` takes each layer's keys and values, [heads, L, D] a sequence."""
+    """Causal attention within whole sequences; `keep` gets each layer's keys and values, [heads, L, D] for each."""
 
     def __init__(
         self,
@@ -89,10 +89,10 @@ class PackedAttention:
         self.lengths = list(lengths)
         self.keep = keep
         self.positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
-        self.ends = torch.tensor(lengths, device=device).cumsum(0) - 1  # [B] last token of each sequence
+        self.ends = torch.tensor(lengths, device=device).cumsum(0) - 1  # [B] index of the last token of each sequence
 
     def __call__(self, block: LlamaAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        # One sequence at a time: that is faster than one call on a padded batch, above all backward.
+        # One call per sequence is faster than one call on a padded batch, above all backward.
         rows = [x.transpose(0, 1).split(self.lengths, dim=1) for x in (queries, keys, values)]
         if self.keep is not None:
             self.keep(rows[1], rows[2])
@@ -104,23 +104,23 @@ class PackedAttention:
         return torch.cat(attended, dim=1).transpose(0, 1)
 
     def stock_pass(self, model: LlamaModel, ids: Tensor) -> Tensor:
-        """Attention is causal and the padding stands right, so no token sees it."""
+        """Attention is causal and padding is on the right, so no token sees it."""
         rows = pad_sequence(ids.split(self.lengths), batch_first=True)
         hidden = model(input_ids=rows, use_cache=False).last_hidden_state
         return torch.cat([row[:length] for row, length in zip(hidden, self.lengths, strict=True)])
 
 
 class RowAttention:
-    """Causal attention in rows of one length, each of several documents that do not see each other."""
+    """Causal attention in rows of equal length, each of several documents that do not see each other."""
 
     def __init__(self, positions: Tensor) -> None:
-        """Of each token in its document, [B, T]."""
+        """positions: of each token in its document, [B, T]."""
         self.shape = positions.shape
         self.positions = positions.flatten()
 
     @cached_property
     def bias(self) -> Tensor:
-        """[B, 1, T, T], added to the scores: made once for all layers."""
+        """[B, 1, T, T], added to the scores; computed once for all layers."""
         positions = self.positions.view(self.shape)
         documents, length = (positions == 0).cumsum(-1), positions.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=positions.device).tril()
@@ -139,13 +139,13 @@ class RowAttention:
         return attended.transpose(1, 2).flatten(0, 1)
 
     def stock_pass(self, model: LlamaModel, ids: Tensor) -> Tensor:
-        """transformers reads off the positions where a document starts, if it is given no mask."""
+        """Without a mask, transformers derives the start of documents from the positions."""
         rows, positions = ids.view(self.shape), self.positions.view(self.shape)
         return model(input_ids=rows, position_ids=positions, use_cache=False).last_hidden_state.flatten(0, 1)
 
 
 class _Take(torch.autograd.Function):
-    """The rows at places. They differ, so that the gradient needs no accumulation, which is slow."""
+    """Rows at distinct positions, so that the gradient needs no accumulation, which is slow."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
@@ -160,6 +160,6 @@ class _Take(torch.autograd.Function):
 
 
 def take(x: Tensor, places: Tensor) -> Tensor:
-    """x[places], each place named once."""
+    """x[places]; the places must differ."""
     taken: Tensor = _Take.apply(x, places)
     return taken

@@ -13,23 +13,23 @@ from groundup.core.model.cache import StockCache, prefill
 from groundup.core.model.decode_step import DecodeStep
 from groundup.core.model.forward import is_plain
 
-# Ended rows are dropped from the batch when this share of it has ended: dropping copies the cache of the others.
+# Drop ended rows once this share of the batch has ended: dropping copies the cache of the other rows.
 COMPACT_SHARE = 0.2
 BLOCK_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class Replies:
-    """One reply a prompt, in the order of the prompts."""
+    """One reply per prompt, in the order of the prompts."""
 
-    tokens: list[list[int]]  # without the prompt; the last one is end-of-turn if the reply ended
+    tokens: list[list[int]]  # without the prompt; ends with end-of-turn if the reply ended
     logprobs: list[list[float]]  # of each token under the distribution it was drawn from
-    ended: list[bool]  # by end-of-turn; the others ran out of max_new_tokens
+    ended: list[bool]  # with end-of-turn; the others reached max_new_tokens
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws replies at `temperature`, the most likely token each time at 0."""
+    """Draws replies at `temperature`; at 0, always the most likely token."""
 
     eos_token_id: int
     pad_token_id: int
@@ -45,15 +45,15 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(self, model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], seed: int) -> Replies:
-        """One reply a prompt.
+        """One reply per prompt.
 
-        One uniform number decides one token, and all of them are drawn before the prompts are batched: neither the
-        batch size nor the other prompts change a reply, except where rounding tips a number between two tokens.
+        One uniform number decides one token, and all are drawn before the prompts are batched. So a reply depends on
+        neither the batch size nor the other prompts, unless rounding moves a number to another token.
         """
         generator = torch.Generator().manual_seed(seed)
         uniforms = torch.rand(len(prompts), self.max_new_tokens, generator=generator, dtype=torch.float64)
         replies = Replies([[] for _ in prompts], [[] for _ in prompts], [False for _ in prompts])
-        # Similar prompts leave small gaps in the cache.
+        # Prompts of similar length leave small gaps in the cache.
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         longest = self.max_new_tokens + max(map(len, prompts), default=0)
         decode_step = DecodeStep(model.model, longest) if is_plain(model.model) else StockCache.step
@@ -70,11 +70,11 @@ class Sampler:
     def _sample_batch(
         self,
         model: LlamaForCausalLM,
-        decode_step: Callable[[Any, torch.Tensor], torch.Tensor],  # as Cache.step
+        decode_step: Callable[[Any, torch.Tensor], torch.Tensor],  # like Cache.step
         prompts: Sequence[Sequence[int]],
         uniforms: torch.Tensor,  # [B, T]
     ) -> tuple[list[list[int]], list[list[float]]]:
-        """Tokens and their log-probabilities, [B, T] each; what follows an end-of-turn token has no meaning."""
+        """Tokens and their log-probabilities, [B, T] each; entries after an end-of-turn token have no meaning."""
         device = model.device
         num_rows, max_new_tokens = uniforms.shape
         uniforms = put_uniforms(uniforms, device)
@@ -105,45 +105,45 @@ class Sampler:
 
 
 def next_token_logprobs(model: LlamaForCausalLM, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The distribution replies are drawn from, logits [..., V] -> log-probabilities [..., V]; logits may change."""
+    """The distribution of replies, logits [..., V] -> log-probabilities [..., V]; may change the logits in place."""
     return next_token_scores(model, logits, temperature).log_softmax(-1)
 
 
 def next_token_scores(model: LlamaForCausalLM, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """What the softmax of the distribution is taken of, logits [..., V] -> [..., V]; at temperature 0 that of 1.
+    """Logits of that distribution before the softmax, [..., V] -> [..., V]; temperature 0 is treated as 1.
 
-    The logits may be changed: a copy of them for a few tokens would take longer than the rest.
+    May change the logits in place: for a few tokens, a copy would take longer than the rest.
 
-    A model's generation config names tokens it must never say (`suppress_tokens`, honoured by transformers' generate
-    too). They are ruled out before the softmax, here and so wherever log-probabilities are recomputed, which keeps
-    both the same distribution. Without it a policy could earn reward with role markers no user is able to write.
+    A model's generation config lists tokens that are never generated (`suppress_tokens`, which transformers' generate
+    respects too). They are excluded before the softmax, here and where log-probabilities are recomputed, so that both
+    are the same distribution. Otherwise a policy could earn reward with role markers that no user can write.
     """
     logits = logits.float()
     if temperature not in (0, 1):
         logits = logits / temperature
     if model.generation_config.suppress_tokens:
         suppressed = torch.tensor(model.generation_config.suppress_tokens, device=logits.device)
-        # Not -inf: the entropy would be 0 x inf.
+        # Not -inf, which would make the entropy 0 x inf.
         logits = logits.index_fill_(-1, suppressed, torch.finfo(logits.dtype).min)
     return logits
 
 
 def put_uniforms(uniforms: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Numbers in [0, 1) in fp64, which mps does not have."""
+    """Numbers in [0, 1) on the device, in fp64 except on mps, which lacks it."""
     return uniforms.to(device, torch.float32 if device.type == "mps" else torch.float64)
 
 
 def sample_tokens(distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """Inverse transform sampling: shares of probability [B, V] and numbers in [0, 1) [B] -> tokens [B].
 
-    First a block of tokens, then one of its tokens: cumulative sums over the vocabulary would take as long as a layer.
+    First choose a block of tokens, then a token in it: a cumulative sum over the vocabulary would cost a layer's time.
     """
     missing = -distribution.shape[-1] % BLOCK_TOKENS
     blocks = (pad(distribution, (0, missing)) if missing else distribution).unflatten(-1, (-1, BLOCK_TOKENS))
     up_to = blocks.sum(-1).cumsum(-1, dtype=uniforms.dtype)
     threshold = _below(uniforms[:, None] * up_to[:, -1:], up_to)
     block = torch.searchsorted(up_to, threshold, right=True)
-    if bool((block == blocks.shape[1]).any()):  # past the end: what NaN looks like here
+    if bool((block == blocks.shape[1]).any()):  # past the end: happens with NaN
         raise ValueError(
             "the model gives no finite probabilities, so its weights have diverged: lower the learning rate it is "
             "trained with"
@@ -155,7 +155,7 @@ def sample_tokens(distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.T
 
 
 def _below(threshold: torch.Tensor, cumulative: torch.Tensor) -> torch.Tensor:
-    """Less than the last cumulative sum, which rounding may reach."""
+    """Keep the threshold below the last cumulative sum, which rounding may reach."""
     end = cumulative[:, -1:]
     return torch.minimum(threshold, end.nextafter(torch.zeros_like(end)))
 
@@ -163,7 +163,7 @@ def _below(threshold: torch.Tensor, cumulative: torch.Tensor) -> torch.Tensor:
 def ended_chats(
     prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool], eos_token_id: int
 ) -> list[list[int]]:
-    """Prompts with their replies. Reward models know only chats that end, so what ran out of tokens is ended here."""
+    """Prompts with their replies. Reward models expect chats that end, so an unfinished reply gets an end token."""
     return [
         [*prompt, *reply] if has_ended else [*prompt, *reply, eos_token_id]
         for prompt, reply, has_ended in zip(prompts, replies, ended, strict=True)
@@ -171,6 +171,6 @@ def ended_chats(
 
 
 def distinct_2(replies: Sequence[Sequence[int]]) -> float:
-    """Distinct bigrams of tokens over all bigrams of a set of replies (Li et al. 2016, arXiv:1510.03055)."""
+    """Distinct token bigrams divided by all bigrams of a set of replies (Li et al. 2016, arXiv:1510.03055)."""
     bigrams = [pair for reply in replies for pair in pairwise(reply)]
     return len(set(bigrams)) / max(1, len(bigrams))

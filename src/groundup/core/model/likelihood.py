@@ -1,4 +1,4 @@
-"""How likely a causal language model finds the end of a token sequence."""
+"""Log-likelihood of the last tokens of a sequence under a causal language model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-# Logits [N, V] to log-probabilities [N, V]: the model's own distribution, or the one its replies are drawn from.
+# Logits [N, V] to log-probabilities [N, V]: the model's own distribution, or that of its sampled replies.
 Distribution = Callable[[torch.Tensor], torch.Tensor]
-HEAD_ROWS = 1024  # positions per pass through the output head: memory stays flat whatever the vocabulary
+HEAD_ROWS = 1024  # positions per pass through the output head, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Stretch:
 
 
 def batches_by_length(stretches: Sequence[Stretch], batch_size: int) -> list[list[int]]:
-    """Indices of similar length together, longest first: little padding, and memory runs out at once or never."""
+    """Indices grouped by similar length, longest first: little padding, and memory runs out at once or never."""
     order = sorted(range(len(stretches)), key=lambda i: len(stretches[i].ids), reverse=True)
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
@@ -36,7 +36,7 @@ def own_distribution(logits: torch.Tensor) -> torch.Tensor:
 def stretch_nats(
     model: PreTrainedModel, stretches: Sequence[Stretch], batch_size: int, distribution: Distribution
 ) -> list[float]:
-    """Negative log-likelihood of each stretch's scored tokens, in nats, in the order given."""
+    """Negative log-likelihood of each stretch's scored tokens, in nats, in the given order."""
     nats = [0.0] * len(stretches)
     for batch in batches_by_length(stretches, batch_size):
         for i, value in zip(batch, batch_nats(model, [stretches[i] for i in batch], distribution), strict=True):
@@ -51,8 +51,8 @@ def batch_nats(model: PreTrainedModel, batch: Sequence[Stretch], distribution: D
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     for row, stretch in enumerate(batch):
         ids[row, : len(stretch.ids) - 1] = torch.tensor(stretch.ids[:-1])
-    # Attention is causal and the padding stands right, so no token sees it: without a mask the fast kernel is used.
-    # use_cache=False: keys and values would be kept for nothing.
+    # Attention is causal and padding is on the right, so no token sees it; without a mask, the fast kernel is used.
+    # use_cache=False: the keys and values would not be used.
     hidden = model.base_model(ids.to(model.device), use_cache=False).last_hidden_state  # [B, T, D]
     ends = [len(stretch.ids) - 1 for stretch in batch]
     states = torch.cat([hidden[row, ends[row] - s.num_scored : ends[row]] for row, s in enumerate(batch)])

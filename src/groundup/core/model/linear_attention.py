@@ -1,6 +1,6 @@
-"""Causal linear attention (Katharopoulos et al. 2020, arXiv:2006.16236): one of transformers' attention functions.
+"""Causal linear attention (Katharopoulos et al. 2020, arXiv:2006.16236), registered with transformers.
 
-Instead of exp(q . k), a key weighs phi(q) . phi(k), phi(x) = elu(x) + 1.
+A key has the weight phi(q) . phi(k) instead of exp(q . k), with phi(x) = elu(x) + 1.
 """
 
 import torch
@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-NAME = "groundup_linear"  # among transformers' attention functions
-EPSILON = 1e-6  # as in the authors' code: a query that sees nothing, such as one of padding, gets zeros
+NAME = "groundup_linear"  # in transformers' list of attention functions
+EPSILON = 1e-6  # as in the authors' code: a query without visible keys, such as padding, gets zeros
 
 
 def feature_map(x: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def feature_map(x: Tensor) -> Tensor:
 def parallel(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None, dropout: float = 0.0) -> Tensor:
     """[B, heads, T, D], keys and values [B, kv_heads, S, D], visible [B, 1, T, S] or None for causal -> as queries.
 
-    For causal attention the T queries are the last T of S places.
+    For causal attention the T queries are the last T of S positions.
     """
     groups = queries.shape[1] // keys.shape[1]
     keys, values = (x.repeat_interleave(groups, dim=1) for x in (feature_map(keys), values))
@@ -29,7 +29,7 @@ def parallel(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | No
         weights = weights.tril(weights.shape[-1] - weights.shape[-2])
     else:
         weights = weights.masked_fill(~visible, 0)
-    # In fp32: under bf16 a sum over many keys would stop growing.
+    # In fp32: in bf16 a sum over many keys would stop growing.
     weights = weights / (weights.sum(-1, keepdim=True, dtype=torch.float32) + EPSILON).to(weights.dtype)
     return F.dropout(weights, dropout) @ values
 
@@ -49,4 +49,4 @@ def _attend(
 
 
 AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)  # without one there is no mask: padding and packed documents leak
+AttentionMaskInterface.register(NAME, sdpa_mask)  # without it, padding and packed documents would leak

@@ -17,10 +17,10 @@ from groundup.runner.params.training import ModelParams
 
 
 def build_llama(params: ModelParams, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A new model, its random weights drawn from torch's global generator.
+    """A new model with random weights from torch's global generator.
 
-    Projections that write to the residual stream start at zero, so every block starts as the identity. A plain Llama
-    unless position or attention is another than its own.
+    Projections that write to the residual stream start at zero, so every block starts as the identity. The model is a
+    plain Llama if positions and attention are Llama's own.
     """
     scratch = params.scratch
     shape = {
@@ -53,8 +53,8 @@ def build_llama(params: ModelParams, tokenizer: PreTrainedTokenizerFast) -> Llam
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, card: str) -> None:
     """A directory that from_pretrained loads: safetensors, tokenizer, generation config, model card."""
-    # Without this file the Hugging Face Trainer's use_cache=False sticks, and generation is 5-10 times slower. The
-    # special tokens but end-of-turn are never sampled: only the template writes them.
+    # Without this file the Hugging Face Trainer's use_cache=False persists, and generation is 5-10 times slower. The
+    # tokens other than end-of-turn are never sampled: only the template writes them.
     if model.can_generate():
         model.generation_config = GenerationConfig(
             bos_token_id=tokenizer.bos_token_id,
@@ -66,7 +66,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: 
     model.config.use_cache = True
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    note = loading_note(model.config)  # a card that begins with that of the model before has it already
+    note = loading_note(model.config)  # a card that extends the previous model's card has it already
     (out / "README.md").write_text(card if note in card else card + note, encoding="utf-8")
 
 

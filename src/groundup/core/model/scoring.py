@@ -1,4 +1,4 @@
-"""The scoring interface of reward models, shared by reward, align, evaluate and decoding."""
+"""Scores of reward models, for reward, align, evaluate and decoding."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -27,14 +27,14 @@ class RewardScorer:
         return cls(model.to(device).requires_grad_(False))
 
     def score(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Reward of each token sequence (a rendered chat that ends on the end-of-turn token): mean [N], std [N]."""
+        """Reward of each token sequence (a rendered chat with its end-of-turn token): mean [N], std [N]."""
         return self.read(self.hidden(sequences, [1] * len(sequences)))
 
     @torch.no_grad()
     def hidden(self, sequences: Sequence[Sequence[int]], num_last: Sequence[int]) -> list[Tensor]:
         """Final hidden states of the last tokens of each sequence, [num_last, H] each, on the CPU.
 
-        Sequences are batched by length, which changes no score.
+        Sequences are batched by length, which does not change scores.
         """
         trunk = self.model.model
         hidden: list[Tensor] = [torch.empty(0)] * len(sequences)
@@ -54,7 +54,7 @@ class RewardScorer:
 
     @torch.no_grad()
     def read(self, hidden: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The scores from hidden states that end on a chat's last token; std is zero without a variational head."""
+        """Scores from hidden states that end at a chat's last token; std is zero without a variational head."""
         if not hidden:
             return torch.zeros(0), torch.zeros(0)
         last = torch.stack([states[-1] for states in hidden])

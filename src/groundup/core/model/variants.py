@@ -1,7 +1,7 @@
-"""Llamas with other positions or another attention; importing this makes them known to transformers.
+"""Llamas with other positions or attention; importing this module registers them with transformers.
 
-Their weights have a plain Llama's names and shapes and mean something else, so they have a model type of their own:
-whoever does not know it is told by transformers' error what to import.
+Their weights have the names and shapes of a plain Llama but another meaning, so they have their own model type,
+whose name says what to import: transformers' error for an unknown type shows it.
 """
 
 from typing import Any, ClassVar, Literal
@@ -38,7 +38,7 @@ WHAT = {
 @strict
 class GroundupLlamaConfig(LlamaConfig):
     model_type = "llama_needs_import_groundup.core.model.variants"
-    auto_map: ClassVar[dict[str, str]] = {}  # TRL asks every model type for it that transformers does not have
+    auto_map: ClassVar[dict[str, str]] = {}  # TRL reads it for every model type that transformers does not have
 
     position: Literal["rope", "sinusoidal"] = "rope"
     attention: Literal["softmax", "linear"] = "softmax"
@@ -53,14 +53,14 @@ def is_sinusoidal(config: LlamaConfig) -> bool:
 
 
 def differences(config: LlamaConfig) -> list[str]:
-    """What a model is that a plain Llama is not."""
+    """How a model differs from a plain Llama, in words."""
     if not isinstance(config, GroundupLlamaConfig):
         return []
     return [WHAT[value] for value in (config.position, config.attention) if value in WHAT]
 
 
 def loading_note(config: LlamaConfig) -> str:
-    """What a model card adds; nothing for a plain Llama."""
+    """The section that a model card adds; empty for a plain Llama."""
     what = differences(config)
     return CARD.format(what=" and ".join(what)) if what else ""
 
@@ -73,13 +73,13 @@ def sinusoids(positions: Tensor, size: int) -> Tensor:
 
 
 def add_sinusoids(embedded: Tensor, positions: Tensor) -> Tensor:
-    """Embeddings [..., H] of tokens at positions [...], scaled by sqrt(H) as in the paper, so that both count."""
+    """Embeddings [..., H] of tokens at positions [...], scaled by sqrt(H) as in the paper, so that both matter."""
     size = embedded.shape[-1]
     return embedded * size**0.5 + sinusoids(positions, size).to(embedded.dtype)
 
 
 class NoRotation(nn.Module):
-    """In the place of the rotary embedding: cosines and sines of 0."""
+    """Replaces the rotary embedding: cosines and sines of angle 0."""
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class GroundupLlamaModel(LlamaModel):
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
-        **options: Any,  # transformers' own
+        **options: Any,  # passed to transformers
     ) -> Any:
         if is_sinusoidal(self.config):
             embedded = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds

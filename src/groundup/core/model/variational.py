@@ -1,8 +1,8 @@
-"""Variational reward head: a score with an uncertainty that grows away from the chats it was trained on.
+"""Variational reward head: a score with an uncertainty that grows with the distance from the training chats.
 
 An encoder q(z | h) = N(mu(h), diag sigma(h)^2) over the model's last hidden state h, and a reward w . z, trained with
 Bradley-Terry's loss plus beta times KL(q || N(0, I)) (Graves 2011; InfoRM, Miao et al. 2024). The mean reward
-w . mu(h) is linear in h: it is stored as the stock `score` head, and all of this head beside it.
+w . mu(h) is linear in h: it is stored as the stock `score` head, and the whole variational head beside it.
 """
 
 from pathlib import Path
@@ -15,26 +15,26 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 FILE = "variational.safetensors"
-MEAN, STD, KL = range(3)  # what the head gives for each hidden state
+MEAN, STD, KL = range(3)  # outputs of the head for each hidden state
 
 
 class VariationalHead(nn.Module):
-    """Stands in the place of a stock model's `score`, which pools what it gives at the last token.
+    """Replaces a stock model's `score`, whose output is pooled at the last token.
 
     log sigma_i^2 = -softplus(e_i(h)) exp((1 - d^2(h)) / 2). The evidence e is trained. d is h's Mahalanobis distance
-    from the training chats, 1 on average there: what is far from them has no evidence, and sigma is the prior's 1.
+    from the training chats, 1 on average there: far from them there is no evidence, and sigma is the prior's 1.
     Until `fit_density` the factor is 1.
     """
 
     center: Tensor  # [H]
     precision: Tensor  # [H, H]
-    mean_distance: Tensor  # of the training chats, squared: 1 once fitted, 0 before
+    mean_distance: Tensor  # mean squared distance of the training chats: 1 once fitted, 0 before
 
     def __init__(self, hidden_size: int, latent_size: int, initializer_range: float) -> None:
         super().__init__()
         self.mu = nn.Linear(hidden_size, latent_size, bias=False)
         self.evidence = nn.Linear(hidden_size, latent_size)
-        self.w = nn.Parameter(torch.full((latent_size,), latent_size**-0.5))  # w . mu starts as a stock head does
+        self.w = nn.Parameter(torch.full((latent_size,), latent_size**-0.5))  # w . mu starts like a stock head
         nn.init.normal_(self.mu.weight, std=initializer_range)
         nn.init.zeros_(self.evidence.weight)
         nn.init.zeros_(self.evidence.bias)
@@ -54,7 +54,7 @@ class VariationalHead(nn.Module):
         return (self.w @ self.mu.weight)[None]
 
     def log_variance(self, hidden: Tensor) -> Tensor:
-        """[..., H] -> [..., D], below 0: data can only tell more than the prior."""
+        """[..., H] -> [..., D], below 0: data can only reduce the prior's variance."""
         offset = hidden.float() - self.center
         distance = ((offset @ self.precision) * offset).sum(-1, keepdim=True)
         return -functional.softplus(self.evidence(hidden)) * torch.exp((self.mean_distance - distance) / 2)
@@ -66,8 +66,8 @@ class VariationalHead(nn.Module):
         center = states.mean(0)
         if torch.equal(states, center.expand_as(states)):
             raise ValueError(
-                f"the model's last hidden state is the same for all {len(states)} chats, so nothing can be told of "
-                "how far others are from them: train on more pairs"
+                f"the model's last hidden state is the same for all {len(states)} chats, so the distance of other "
+                "chats from them cannot be measured: train on more pairs"
             )
         precision = torch.linalg.inv(shrunk_covariance(states))
         offset = states - center
@@ -78,7 +78,7 @@ class VariationalHead(nn.Module):
 
 
 class WithUncertainty(nn.Module):
-    """The stock head, so that the mean reward is its to the last bit, and what a variational head has beside it."""
+    """The stock head, for exactly its mean reward, with the standard deviation and KL of a variational head."""
 
     def __init__(self, score: nn.Linear, head: VariationalHead) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class WithUncertainty(nn.Module):
         self.head = head
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[..., H] -> [..., 3], as VariationalHead."""
+        """[..., H] -> [..., 3], like VariationalHead."""
         return torch.cat([self.score(hidden), self.head(hidden)[..., STD:]], dim=-1)
 
 
@@ -96,7 +96,7 @@ def kl_to_prior(mu: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def shrunk_covariance(rows: Tensor) -> Tensor:
-    """Oracle approximating shrinkage (Chen et al. 2010): [N, H] -> [H, H], regular however few the rows are."""
+    """Oracle approximating shrinkage (Chen et al. 2010): [N, H] -> [H, H], invertible for any number of rows."""
     num, size = rows.shape
     covariance = torch.cov(rows.T, correction=0).reshape(size, size)
     scale, square = covariance.trace() / size, covariance.square().mean()
@@ -105,7 +105,7 @@ def shrunk_covariance(rows: Tensor) -> Tensor:
 
 
 def fold(model: PreTrainedModel) -> VariationalHead:
-    """Takes the head off a model and leaves the stock one that gives its mean reward."""
+    """Replace a model's variational head by the stock head of the same mean reward; returns the former."""
     head = model.score
     weight = head.mean_weight().detach()
     model.score = nn.Linear(weight.shape[1], 1, bias=False, device=weight.device, dtype=weight.dtype)
@@ -139,5 +139,5 @@ def head_problems(folder: Path, score: Tensor) -> list[str]:
     if broken := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         return [f"{len(broken)} weights in {FILE} are not finite, such as {broken[0]}"]
     if not torch.allclose(load_head(folder).mean_weight(), score.float(), rtol=1e-3, atol=1e-5):
-        return [f"{FILE} gives another mean reward than the weights: they come from two runs"]
+        return [f"{FILE} gives another mean reward than the weights: they are of different runs"]
     return []

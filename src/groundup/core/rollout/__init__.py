@@ -1,1 +1,1 @@
-"""Prompts, sampled replies and what they are worth."""
+"""Prompts, sampled replies and their scores."""

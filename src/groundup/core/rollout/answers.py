@@ -1,4 +1,4 @@
-"""What one model answered to some prompts, whatever method trains it: what shaping, alarms and the reports look at."""
+"""A model's answers to prompts, for reward shaping, alarms and reports; independent of the training method."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Answers:
-    """One reply a prompt, in the order of the prompts."""
+    """One reply per prompt, in the order of the prompts."""
 
-    tokens: list[list[int]]  # without the prompt; the last one is end-of-turn if the reply ended
+    tokens: list[list[int]]  # without the prompt; ends with end-of-turn if the reply ended
     ended: list[bool]
     scores: Tensor  # [B] of the reward model
-    scores_std: Tensor  # [B] its uncertainty, zero where it has none
+    scores_std: Tensor  # [B] its uncertainty, zero without a variational head
     kl: Tensor  # [B] to the SFT model, nats of the whole reply
 
     @property
@@ -29,9 +29,9 @@ class Answers:
 
 
 def repeated_share(tokens: list[int]) -> float:
-    """Share of a reply's token trigrams that stood in it before: 0 without repetition, near 1 in a loop.
+    """Share of a reply's token trigrams that occurred earlier in it: 0 without repetition, near 1 in a loop.
 
-    Trigrams: a pair of tokens comes back in ordinary sentences, a longer run escapes notice in a short reply.
+    Trigrams, because bigrams repeat in ordinary sentences, and longer repeated runs are rare in a short reply.
     """
     pairs = list(pairwise(tokens))
     trigrams = list(pairwise(pairs))

@@ -1,6 +1,6 @@
-"""Best of n: sample n replies, keep the one the reward model likes most. The baseline of alignment, without training.
+"""Best of n: sample n replies and keep the one with the highest reward. The baseline of alignment, without training.
 
-Whatever n is worth follows from one pool of N >= n replies a prompt.
+The value of every n follows from one pool of N >= n replies per prompt.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from groundup.core.model.scoring import RewardScorer
 class ReplyPool:
     """N replies of one model to each of P prompts, in the order of the prompts."""
 
-    tokens: list[list[list[int]]]  # [P][N]; the last token is end-of-turn if the reply ended
+    tokens: list[list[list[int]]]  # [P][N]; ends with end-of-turn if the reply ended
     scores: NDArray[np.float64]  # [P, N] of the reward model
 
 
@@ -31,7 +31,7 @@ def sample_pool(
     sampler: Sampler,
     seed: int,
 ) -> ReplyPool:
-    """`num_replies` a prompt. A reply that ran out of tokens is scored with the end-of-turn it lacks, as in PPO."""
+    """`num_replies` per prompt. An unfinished reply is scored with an end-of-turn token added, as in PPO."""
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]
     replies = sampler.sample(model, repeated, seed)
     chats = ended_chats(repeated, replies.tokens, replies.ended, sampler.eos_token_id)
@@ -43,10 +43,10 @@ def sample_pool(
 
 
 def best_of_n_values(rewards: NDArray[np.float64], values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Expected value [P] of the best of n replies, from `rewards` that choose and `values` that judge, [P, N] each.
+    """Expected value [P] of the best of n replies: `rewards` choose and `values` evaluate, [P, N] each.
 
     Unbiased for every n <= N: the mean over all subsets of n of the N replies (Nakano et al. 2021, arXiv:2112.09332,
-    appendix I). Replies of equal reward share what they are worth together.
+    appendix I). Replies of equal reward share the mean of their values.
     """
     num_replies = rewards.shape[1]
     if not 1 <= n <= num_replies:
@@ -64,9 +64,9 @@ def best_of_n_values(rewards: NDArray[np.float64], values: NDArray[np.float64], 
 
 
 def best_of_n_kl(n: float) -> float:
-    """KL to the model that samples, in nats a reply: log n - (n - 1) / n.
+    """KL to the sampling model, in nats per reply: log n - (n - 1) / n.
 
-    An upper bound, close while the n replies differ and far too high once one reply holds more than 1 / n of the
+    An upper bound, tight while the n replies differ, and far too high once one reply has more than 1 / n of the
     probability (Beirami et al. 2024, arXiv:2401.01879).
     """
     return log(n) - (n - 1) / n

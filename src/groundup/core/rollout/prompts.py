@@ -1,4 +1,4 @@
-"""Prompts of a split, as token ids that end on the assistant marker."""
+"""Prompts of a split, as token ids that end with the assistant marker."""
 
 import logging
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ class Prompt:
     conversation_id: str
     messages: list[Message]
     ids: list[int]
-    human_reply: str | None = None  # what a person answered, where one did
+    human_reply: str | None = None  # the person's answer, if there is one
 
 
 def load_prompts(path: Path, tokenizer: PreTrainedTokenizerFast, max_prompt_tokens: int) -> list[Prompt]:
-    """All prompts of a file that are short enough; ValueError if none is."""
+    """All prompts of a file that are short enough; ValueError if there is none."""
     prompts = [
         Prompt(row["conversation_id"], row["messages"], render(tokenizer, row["messages"], reply_next=True))
         for row in read_jsonl(path, ("conversation_id", "messages"))
@@ -40,9 +40,9 @@ def load_prompts(path: Path, tokenizer: PreTrainedTokenizerFast, max_prompt_toke
 
 
 class PromptBatches:
-    """Prompt ids for each of some iterations (counted from 1): epoch after epoch through all, each in its own order.
+    """Prompt ids for each iteration (counted from 1): epochs over all prompts, each in its own order.
 
-    The order is a function of (seed, iteration). Not a list: Lightning takes a list for several data loaders.
+    The order is a function of (seed, iteration). Not a list, which Lightning would treat as several data loaders.
     """
 
     def __init__(self, prompts: list[Prompt], batch_size: int, seed: int, iterations: range) -> None:

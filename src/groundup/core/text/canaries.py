@@ -1,6 +1,6 @@
-"""Made-up secrets that stand in the training text on request, so that evaluate can tell what a model remembers.
+"""Made-up secrets planted in the training text on request, so that evaluate can measure memorization.
 
-Carlini et al. 2019 (arXiv:1802.08232): random digits after a prefix of their own.
+Carlini et al. 2019 (arXiv:1802.08232): random digits after a unique prefix.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,11 +23,11 @@ LAST_NAMES = ("Quillby", "Brandvik", "Tarnholt", "Ossendry", "Mulwick", "Fennima
 class Canary:
     prefix: str
     secret: str  # digits
-    repetitions: int  # documents that hold it
+    repetitions: int  # number of documents with it
 
 
 def make_canaries(params: CanaryParams, seed: int) -> list[Canary]:
-    """Each has a name of its own, so that none competes with another."""
+    """Each has a unique name, so that no canary competes with another."""
     rng = np.random.default_rng([seed, 1])
     names = [f"{first} {last}" for first in FIRST_NAMES for last in LAST_NAMES]
     order = iter(rng.permutation(len(names)))
@@ -43,12 +43,12 @@ def make_canaries(params: CanaryParams, seed: int) -> list[Canary]:
 
 
 def secret_text(secret: str) -> str:
-    """The digits as they follow the prefix: one by one, so that all secrets are made of the same tokens."""
+    """The digits as they follow the prefix, separated, so that all secrets consist of the same tokens."""
     return "".join(f" {digit}" for digit in secret)
 
 
 def plant(rows: Iterable[Row], num_rows: int, canaries: Iterable[Canary], seed: int) -> Iterator[Row]:
-    """The rows with the canaries' documents between them, at random places."""
+    """The rows with the canaries' documents inserted at random places."""
     documents = [
         {"id": f"{SOURCE}/{number}-{copy}", "source": SOURCE, "text": canary.prefix + secret_text(canary.secret) + "."}
         for number, canary in enumerate(canaries)

@@ -1,4 +1,4 @@
-"""Personal data and secrets replaced by typed placeholders: [EMAIL] [PHONE] [CARD] [IP] [KEY]."""
+"""Replace personal data and secrets by typed placeholders: [EMAIL] [PHONE] [CARD] [IP] [KEY]."""
 
 import re
 from collections import Counter
@@ -8,15 +8,15 @@ from ipaddress import ip_address
 EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}\b")
 KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----"
-    # To its end; where that was cut off, over all lines of base64 (in JSON their ends are written out).
+    # To the end of the key; if that is cut off, all lines of base64 (in JSON, their line ends are escaped).
     r"(?:.{0,10000}?-----END [A-Z ]{0,30}PRIVATE KEY-----|(?:(?:\\[rn]|\s){1,4}[A-Za-z0-9+/=]{8,}(?![^\s\\]))*)"
-    r"|\b(?:"  # once: most places in a text are not the start of a word
+    r"|\b(?:"  # shared by all: most places in a text do not start a word
     r"(?:sk|pk|rk)[-_](?:live[-_]|test[-_]|proj[-_]|ant[-_])?[A-Za-z0-9_-]{20,}"
     r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}"
     r"|pypi-[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,}|(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|AIza[\w-]{35}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
     r"|(?<=://)[^\s/:@]{1,100}:[^\s/@]{1,100}(?=@)"  # name:password in a URL
-    # Lengths first: few words are long enough to be looked at again.
+    # Length checks first: few words are long enough for the other checks.
     r"|(?<![/+-])(?=[A-Za-z0-9/+]{40}(?![\w/+=-]))(?=\w*[/+])(?=[\w/+]*[0-9])(?=[\w/+]*[a-z])[\w/+]*[A-Z][\w/+]*"
     r"|(?<![+-])(?=[A-Za-z0-9+_]{32})(?=\w*[0-9]\w*[0-9])(?=\w*[a-z])(?=\w*[A-Z])[A-Za-z0-9+_]{32,}={0,2}(?![\w-])"
     r"|(?=[0-9a-f]{32})(?=[0-9a-f]*[a-f])(?=[0-9a-f]*[0-9])[0-9a-f]{32,}\b"
@@ -36,7 +36,7 @@ PHONE = re.compile(
     r"|\(?0[1-9]\d{0,3}\)?[ -]\d{3,4}[ -]?\d{3,4}|0[1-9](?:[ .]\d\d){4}"  # trunk prefix
     r")(?![\w]|[.-]\d)"
 )
-# What stands right before it says that it is not an address, or not a secret.
+# If this stands right before it, the match is not an address or not a secret.
 NUMBERED = re.compile(r"(?i)\b(?:version|release|firmware|build|section|chapter)s?\W{1,2}$")
 DIGEST = re.compile(r"(?i)\b(?:commit|revision|sha-?\d*|md5|hash|checksum|digest)\W{1,2}(?:(?:is|was|of)\W)?$")
 CONTEXT = 24  # characters
@@ -45,9 +45,9 @@ CARD_DIGITS = range(13, 20)  # ISO/IEC 7812
 
 
 def replace_pii(text: str) -> tuple[str, Counter[str]]:
-    """The text with placeholders, and how many of each kind were put in."""
+    """The text with placeholders, and the number of placeholders of each kind."""
     found: Counter[str] = Counter()
-    # Keys first: they contain what looks like the others; cards before phones for the same reason.
+    # Keys first: they contain matches of other kinds; cards before phones for the same reason.
     possible = possible_kinds(text)
     for kind, pattern, is_real in RULES:
         if kind not in possible:
@@ -63,14 +63,14 @@ def replace_pii(text: str) -> tuple[str, Counter[str]]:
     return text, found
 
 
-# The patterns take long. What follows is quick, and true of every text that holds something real of the kind.
+# The patterns are slow. These quick checks pass every text that holds a real item of the kind.
 NUMBER = re.compile(r"[0-9][\d ().+/-]{5,}\d")  # 1.2.3.4 is the shortest
 COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
-LONG_WORD = 20  # characters; of all keys in one word only xox... are shorter
+LONG_WORD = 20  # characters; the only shorter keys of one word are xox...
 
 
 def possible_kinds(text: str) -> set[str]:
-    """A placeholder makes no other kind possible."""
+    """The kinds whose pattern must run on the text; placeholders of earlier kinds cannot add another."""
     kinds = set()
     if (
         max(map(len, text.split()), default=0) >= LONG_WORD

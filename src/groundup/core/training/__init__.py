@@ -1,1 +1,1 @@
-"""What every trainer needs: seeds, precision, checkpoints, adapters, progress, cost."""
+"""Parts of every trainer: seeds, precision, checkpoints, adapters, progress, cost."""

@@ -11,13 +11,13 @@ from groundup.runner.params.training import LoraParams
 
 
 def add_adapter(model: PreTrainedModel, lora: LoraParams) -> PeftModel:
-    """Puts a trainable adapter into `model` itself and freezes the rest."""
+    """Add a trainable adapter to `model` itself and freeze the rest."""
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     unknown = [t for t in lora.target_modules if not any(name == t or name.endswith(f".{t}") for name in layers)]
-    if unknown:  # peft passes over a name as long as another one is found
+    if unknown:  # peft ignores an unknown name if another one matches
         known = sorted({name.rpartition(".")[2] for name in layers})
         raise ValueError(f"lora.target_modules: no layer is called {', '.join(unknown)}; use {', '.join(known)}")
-    model.name_or_path = model.config.name_or_path = ""  # peft would write it down: a path of this machine
+    model.name_or_path = model.config.name_or_path = ""  # otherwise peft records a path of this machine
     return get_peft_model(
         model,
         LoraConfig(
@@ -45,7 +45,7 @@ def merged(model: PeftModel) -> PreTrainedModel:
 
 
 def merge_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """Save a LoRA model's adapter and return the model with it merged; a plain model is returned as it is."""
+    """Save a LoRA model's adapter and return the merged model; a plain model is returned unchanged."""
     if isinstance(model, PeftModel):
         model.save_pretrained(adapter)
         return merged(model)

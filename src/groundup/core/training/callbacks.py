@@ -1,4 +1,4 @@
-"""What the Lightning stages share: settings of the trainer, curves, checkpoints to resume from, RNG state."""
+"""Parts that the Lightning stages share: trainer settings, curves, checkpoints, RNG state."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ STATE = "state.ckpt"
 
 
 def lightning_settings(runtime: RuntimeParams, device: str) -> dict[str, Any]:
-    """For every L.Trainer: one device; checkpoints, curves and progress are callbacks of our own."""
+    """For every L.Trainer: one device; checkpoints, curves and progress are our own callbacks."""
     return {
         "accelerator": device,
         "devices": 1,
@@ -26,13 +26,13 @@ def lightning_settings(runtime: RuntimeParams, device: str) -> dict[str, Any]:
 
 
 def is_due(trainer: L.Trainer, every: int) -> bool:
-    """Whether the batch just done ended an optimizer step whose number is a multiple of `every`, or the last step."""
+    """Whether the batch ended an optimizer step whose number is a multiple of `every`, or the last step."""
     ended_step = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
     return ended_step and (trainer.global_step % every == 0 or trainer.global_step == trainer.max_steps)
 
 
 class LogCurves(L.Callback):
-    """Feeds what the module has logged to the stage's log, every `every` optimizer steps."""
+    """Writes what the module has logged to the stage's log, every `every` optimizer steps."""
 
     def __init__(self, log: Log, every: int) -> None:
         self.write = log  # not `log`: Lightning replaces that attribute of callbacks
@@ -45,7 +45,7 @@ class LogCurves(L.Callback):
 
 
 class KeepCheckpoints(L.Callback):
-    """A checkpoint every `every` optimizer steps, and after the present one if the stage is to end."""
+    """Saves a checkpoint every `every` optimizer steps, and after the current step if the stage is to end."""
 
     def __init__(self, checkpoints: Checkpoints, every: int) -> None:
         self.checkpoints = checkpoints
@@ -61,9 +61,9 @@ class KeepCheckpoints(L.Callback):
 
 
 class RngState(L.Callback):
-    """Lightning does not save the RNG state, and a run without it does not resume exactly.
+    """Saves and restores the RNG state, which Lightning does not; without it a run does not resume exactly.
 
-    It is restored at the first batch, not before: iter(DataLoader) draws a seed from the global generator.
+    It is restored at the first batch and not before, because iter(DataLoader) draws a seed from the global generator.
     """
 
     def __init__(self) -> None:

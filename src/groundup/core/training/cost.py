@@ -1,4 +1,4 @@
-"""What training takes in arithmetic, which does not depend on the machine."""
+"""The arithmetic cost of training, which does not depend on the machine."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,17 +10,17 @@ FILE = "cost.json"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one training stage, its validation and reports left out; a token counts each time a model computes it."""
+    """Of one training stage, without validation and reports; a token counts each time a model computes it."""
 
     num_parameters: int  # of the trained model
     num_learned_tokens: int  # forward and backward
-    num_read_tokens: int  # forward alone: sampled, scored, compared with the reference
+    num_read_tokens: int  # forward only: sampled, scored, compared with the reference
 
     @property
     def flops(self) -> int:
-        """2 a parameter and token forward, 4 backward (Kaplan et al. 2020, arXiv:2001.08361, section 2.1).
+        """2 per parameter and token forward, 4 backward (Kaplan et al. 2020, arXiv:2001.08361, section 2.1).
 
-        Attention's products of tokens with tokens are left out.
+        The products of tokens with tokens in attention are not counted.
         """
         return 2 * self.num_parameters * (3 * self.num_learned_tokens + self.num_read_tokens)
 
@@ -30,13 +30,13 @@ def write_cost(cost: Cost, report: Path) -> None:
 
 
 def read_cost(report: Path) -> Cost | None:
-    """None where a stage has not written it."""
+    """None if the stage has not written it."""
     path = report / FILE
     return Cost(**read_object(path)) if path.exists() else None
 
 
 def in_short(number: float) -> str:
-    """Three digits and a prefix, after which a unit can stand: 1.54 M."""
+    """Three digits and a unit prefix, such as 1.54 M; the unit follows."""
     for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {prefix}"

@@ -1,4 +1,4 @@
-"""What a person sees while a stage trains: a bar on a terminal, plain lines elsewhere."""
+"""Progress of training for people: a bar on a terminal, plain lines elsewhere."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ LINE_SECONDS = 15.0  # between plain lines
 
 
 class ProgressReport:
-    """Steps, loss, rate and time left. `rate_unit` names what `amount` counts, such as tokens."""
+    """Shows steps, loss, rate and time left. `rate_unit` names what `amount` counts, such as tokens."""
 
     def __init__(self, name: str, num_steps: int, rate_unit: str) -> None:
         self.name = name
@@ -26,7 +26,7 @@ class ProgressReport:
         self._bar: Progress | None = None
 
     def update(self, step: int, amount: float, loss: float) -> None:
-        """Step `step` is done and processed `amount` more of the unit."""
+        """Report that step `step` is done and has processed `amount` more units."""
         now = time.monotonic()
         if self._start is None:  # the first step warms up and is not timed
             self._start, self._first_step, self._last_line = now, step, now

@@ -38,14 +38,14 @@ def require_finite_gradients(norm: float, stage: str, when: str, rates: str) -> 
 
 
 class Log(Protocol):
-    """Receives the curves of a stage: one call a point, metric names as in docs/metrics.md."""
+    """Receives the curves of a stage: one call per point, metric names as in docs/metrics.md."""
 
     def __call__(self, step: int, **values: float) -> None: ...
 
 
 def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
-    """Fix seeds, threads and deterministic kernels; returns the device. One call at the start of a stage."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    """Fix seeds, threads and deterministic kernels; returns the device. Called once, at the start of a stage."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
     disable_progress_bar()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -60,9 +60,9 @@ def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """glibc alone: what a step frees serves the next one.
+    """With glibc, keep the memory that a step frees for the next one.
 
-    By default glibc hands large tensors back to the system, which clears their pages when they are asked for again.
+    By default glibc returns large tensors to the system, which clears their pages when they are allocated again.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         for option, value in ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**30)):
@@ -81,14 +81,14 @@ def num_bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def draw(rows: list[T], limit: int | None, seed: int) -> list[T]:
-    """At most `limit` rows, in their old order."""
+    """At most `limit` rows, in their original order."""
     if limit is None or len(rows) <= limit:
         return rows
     return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit))]
 
 
 def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
-    """What every TRL config takes from the runtime; TRL's own defaults are bf16 and activation checkpointing."""
+    """Runtime settings of every TRL config; TRL's own defaults are bf16 and activation checkpointing."""
     return {
         "use_cpu": device.type == "cpu",
         "bf16": runtime.precision == "bf16",
@@ -97,9 +97,9 @@ def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
         "dataloader_pin_memory": device.type == "cuda",
         "dataloader_num_workers": 0,
         "report_to": "none",
-        "logging_nan_inf_filter": False,  # by default a NaN loss is replaced by the running mean
+        "logging_nan_inf_filter": False,  # the default would replace a NaN loss by the running mean
         "disable_tqdm": True,
         "optim": "adamw_torch_fused" if device.type == "cuda" else "adamw_torch",
         "save_strategy": "steps",
-        "save_total_limit": None,  # our Checkpoints drop old ones, once the next is sealed
+        "save_total_limit": None,  # our Checkpoints remove old ones when the next is sealed
     }

@@ -26,7 +26,7 @@ from groundup.runner.params.training import RewardParams, RuntimeParams, SftPara
 
 logger = logging.getLogger(__name__)
 
-# Names of transformers and TRL -> ours (docs/metrics.md). What is not named is not logged.
+# Names of transformers and TRL -> ours (docs/metrics.md). Others are not logged.
 NAMES = {
     "loss": "loss",
     "learning_rate": "learning_rate",
@@ -72,7 +72,7 @@ def epoch_settings(
 
 
 class Curves(TrainerCallback):
-    """Feeds the trainer's log, and every `validate_every` steps `validate()`, to the stage's log."""
+    """Writes the trainer's log, and `validate()` every `validate_every` steps, to the stage's log."""
 
     def __init__(
         self, stage: str, log: Log, validate_every: int, validate: Callable[[PreTrainedModel], dict[str, float]]
@@ -129,15 +129,15 @@ class FiniteGradients(TrainerCallback):
 
 
 class KeepCheckpoints(TrainerCallback):
-    """Seals what the trainer saves. Comes after Curves: the curve up to a checkpoint has then been logged.
+    """Seals what the trainer saves. Added after Curves, so that the curve up to a checkpoint has been logged.
 
-    Losses and accuracies are means since the row before, and a checkpoint does not hold their sums: a run resumes
-    exactly only from a step that is logged, so the last step is, and a stage that is to end waits for one.
+    Losses and accuracies are means since the previous row, and a checkpoint does not hold their sums. So a run
+    resumes exactly only from a logged step: the last step is logged, and a stage that is to end waits for such a step.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
-        self._start = 0.0  # of the saving that may follow the step, time.monotonic
+        self._start = 0.0  # start of the saving that may follow the step, time.monotonic
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
@@ -175,7 +175,7 @@ def run_trainer(trainer: Trainer, checkpoints: Checkpoints) -> None:
     newest = checkpoints.newest()
     state = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME)) if newest else None
     with checkpoints.training():
-        if state and state.global_step == state.max_steps:  # train() would take another step if an epoch is not over
+        if state and state.global_step == state.max_steps:  # train() would take another step if an epoch is incomplete
             trainer._load_from_checkpoint(str(newest))
             trainer.state = state
         else:

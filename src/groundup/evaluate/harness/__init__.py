@@ -1,1 +1,1 @@
-"""lm-evaluation-harness inside evaluate: our models as it sees them, our test sets as its tasks, tasks by name."""
+"""lm-evaluation-harness inside evaluate: adapters for our models, our test sets as tasks, and tasks by name."""

@@ -1,4 +1,4 @@
-"""Our models as lm-evaluation-harness sees them: strings in, log-likelihoods out."""
+"""Adapters of our models for lm-evaluation-harness: strings in, log-likelihoods out."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,14 +16,14 @@ from groundup.core.model.likelihood import own_distribution, stretch_nats
 from groundup.evaluate.ngram import NgramModel
 from groundup.evaluate.reply_likelihood import Branches, branch_scores
 
-# The string that is asked for, its context and its own tokens.
+# (context and continuation as strings, tokens of the context, tokens of the continuation)
 TokenRequest = tuple[tuple[str, str], list[int], list[int]]
-LogLikelihood = tuple[float, bool]  # nats, and whether greedy decoding gives the same
-KEPT_STRINGS = 2**14  # a prompt is tokenized once, not once for every choice and model
+LogLikelihood = tuple[float, bool]  # nats, and whether greedy decoding gives the same tokens
+KEPT_STRINGS = 2**14  # tokenize a prompt once, not for every choice and model
 
 
 class Encoder:
-    """Token ids of a string, its special tokens read as such; a text starts with bos, as in training."""
+    """Token ids of a string, in which special tokens are recognized; a text starts with bos, as in training."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
@@ -41,7 +41,7 @@ def with_bos(string: str) -> str:
 
 
 class LoadedModel(HFLM):
-    """A model in memory. Replies to one prompt share its forward pass, which is twice as fast as HFLM's own."""
+    """A loaded model. Replies to one prompt share its forward pass, which is twice as fast as HFLM's own method."""
 
     def __init__(self, model: PreTrainedModel, encoder: Encoder, batch_size: int) -> None:
         context_length = model.config.max_position_embeddings
@@ -79,7 +79,7 @@ class LoadedModel(HFLM):
         return found
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """As in pretrain: windows that overlap, and the end of a text counts."""
+        """As in pretrain: overlapping windows, with the end of the text counted."""
         windows = [document_windows(self.tokenizer, request.args[0], self.max_length) for request in requests]
         stretches = [window for group in windows for window in group]
         nats = iter(stretch_nats(self.model, stretches, self.batch_size, own_distribution))
@@ -87,14 +87,14 @@ class LoadedModel(HFLM):
 
 
 def fit(context: Sequence[int], replies: list[list[int]], context_length: int) -> Branches:
-    """A reply keeps at most half the context, a long prompt loses its start."""
+    """Cut replies to half the context, then the start of a prompt that is too long."""
     replies = [reply[: max(1, context_length // 2)] for reply in replies]
     room = context_length + 1 - max(map(len, replies))
     return Branches(list(context[-room:]), replies)
 
 
 class LoadedNgrams(TemplateLM):
-    """An n-gram model; it knows nothing of prompts beyond its last few tokens."""
+    """An n-gram model; it uses only the last few tokens of a prompt."""
 
     def __init__(self, model: NgramModel, encoder: Encoder) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class LoadedNgrams(TemplateLM):
         return self.encoder.ids(string, starts_a_text=add_special_tokens is None)
 
     def _loglikelihood_tokens(self, requests: list[TokenRequest], disable_tqdm: bool = False) -> list[LogLikelihood]:
-        # Nothing asks whether it is greedy: only multiple choice and bits per byte are measured.
+        # The greedy flag is unused: only multiple choice and bits per byte are measured.
         context = len(self.ngrams.levels) + 1
         return [
             (float(self.ngrams.log_probs(before[-context:] + asked)[-len(asked) :].sum()), False)
@@ -128,4 +128,4 @@ class LoadedNgrams(TemplateLM):
         return [self.prefix_token_id, *encode_text(self.encoder.tokenizer, text), self.eot_token_id]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        raise TypeError("n-grams have likelihoods alone: tasks that generate are not for them (named.LIKELIHOODS)")
+        raise TypeError("n-grams only have likelihoods and cannot run tasks that generate (see named.LIKELIHOODS)")

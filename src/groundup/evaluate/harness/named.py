@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness by name, for users with a network: their data comes from the Hugging Face hub."""
+"""Tasks of lm-evaluation-harness by name; they need a network, because their data is on the Hugging Face hub."""
 
 import difflib
 import logging
@@ -17,18 +17,18 @@ from groundup.evaluate.intervals import NORMAL_QUANTILE
 
 logger = logging.getLogger(__name__)
 ONLINE = "connect to the internet and start it as `HF_HUB_OFFLINE=0 dvc repro evaluate`"
-LIKELIHOODS = ("multiple_choice", "loglikelihood_rolling")  # what n-grams can be measured on
+LIKELIHOODS = ("multiple_choice", "loglikelihood_rolling")  # tasks for n-grams
 
 
 class NamedTasks:
-    """The tasks with their data and groups; none where params name none."""
+    """The tasks named in params with their data and groups; empty if params name none."""
 
     def __init__(self, names: Sequence[str], seed: int) -> None:
-        """ValueError that lists every name that cannot be run, and why."""
+        """ValueError lists every task that cannot be run, and why."""
         self.tasks: dict[str, Task] = {}
         self.groups: dict[str, Any] = {}
         if not names:
-            return  # the index of lm-eval's thousands of tasks takes seconds
+            return  # building the index of lm-eval's thousands of tasks takes seconds
         manager = TaskManager()
         problems = list(_unknown(names, manager.all_tasks))
         for name in names:
@@ -36,7 +36,7 @@ class NamedTasks:
                 continue
             try:
                 found = manager.load(name)
-            except Exception as error:  # data comes from anywhere, and some tasks need libraries of their own
+            except Exception as error:  # data comes from anywhere, and some tasks need extra libraries
                 problems.append(f"{name} cannot be loaded ({type(error).__name__}: {error}); {ONLINE}")
                 continue
             problems += [problem for task in found["tasks"].values() for problem in _unfit(task)]
@@ -50,7 +50,7 @@ class NamedTasks:
             task.set_fewshot_seed(seed)
 
     def texts(self) -> dict[str, list[list[str]]]:
-        """By task, what each of its items reads: context and continuation of every request."""
+        """For each task the texts of its items: context and continuation of every request."""
         found: dict[str, dict[int, list[str]]] = {}
         for name, task in self.tasks.items():
             task.build_all_requests()
@@ -60,7 +60,7 @@ class NamedTasks:
         return {name: list(items.values()) for name, items in found.items()}
 
     def scores(self, lm: LM, bootstrap_samples: int, limit: int | None) -> dict[str, float]:
-        """Every metric of every task and group, intervals from lm-eval's standard errors, and what guessing gets."""
+        """Every metric of every task and group, intervals from lm-eval's standard errors, and chance levels."""
         tasks, groups = self.tasks, self.groups
         if isinstance(lm, LoadedNgrams):
             tasks, groups = {name: task for name, task in tasks.items() if task.OUTPUT_TYPE in LIKELIHOODS}, {}
@@ -88,7 +88,7 @@ def _unknown(names: Sequence[str], known: Sequence[str]) -> Iterator[str]:
 
 
 def _unfit(task: Task) -> Iterator[str]:
-    """Nobody need read what such a task would do."""
+    """Problems of tasks that cannot be run here."""
     if getattr(task, "UNSAFE_CODE", False):
         yield f"{task.task_name} runs code that the model has written; leave it out"
     if getattr(task, "MULTIMODAL", False):
@@ -103,7 +103,7 @@ def _metrics(task: str, values: dict[str, Any]) -> Iterator[tuple[str, float]]:
             continue
         name = metric_name(f"{task}_{metric}" if kind == "none" else f"{task}_{metric}_{kind}")
         if not math.isfinite(value):
-            logger.warning("evaluate: %s is %s and left out", name, value)
+            logger.warning("evaluate: %s is %s, so it is left out", name, value)
             continue
         yield name, float(value)
         error = values[f"{metric}_stderr,{kind}"]

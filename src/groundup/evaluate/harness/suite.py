@@ -1,4 +1,4 @@
-"""Everything that lm-evaluation-harness measures, of one model or of a baseline."""
+"""Run all tasks of lm-evaluation-harness on one model or baseline."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from groundup.runner.steps import FinishedSteps
 
 
 class Suite:
-    """Our test sets and the tasks that params name, ready for any model with the tokenizer."""
+    """Our test sets and the tasks named in params, ready for any model with this tokenizer."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Suite:
         return self._scores(name, LoadedModel(model, self.encoder, self.params.batch_size), limit=None)
 
     def untrained_scores(self, model: LlamaForCausalLM) -> Metrics:
-        """Of the model's architecture with random weights."""
+        """Scores of the same architecture with random weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.params.seed)
             fresh = type(model)(copy.deepcopy(model.config)).to(model.device).eval()
@@ -63,7 +63,7 @@ class Suite:
         return self._scores("untrained", lm, limit=self.params.num_untrained_items)
 
     def ngram_scores(self, shards: Path, chats: Path) -> dict[str, Metrics]:
-        """Of tokens without order, and of the n-grams."""
+        """Scores of the unigram and the n-gram model."""
         return self.steps.get("ngrams", self._ngram_scores, shards, chats)
 
     def _ngram_scores(self, shards: Path, chats: Path) -> dict[str, Metrics]:

@@ -1,4 +1,4 @@
-"""Our test sets as tasks of lm-evaluation-harness, and what each item scored."""
+"""Our test sets as tasks of lm-evaluation-harness, and the results per item."""
 
 import contextlib
 import io
@@ -23,14 +23,14 @@ BITS_PER_BYTE = "bits_per_byte"
 
 
 class ChoiceResult(TypedDict):
-    """One entry an item."""
+    """One entry per item."""
 
     correct: list[float]  # 1 or 0
-    groups: list[str]  # what is resampled for an interval
+    groups: list[str]  # units of resampling for the interval
 
 
 class TextResult(TypedDict):
-    """One entry a document."""
+    """One entry per document."""
 
     bits: list[float]
     num_bytes: list[int]
@@ -40,7 +40,7 @@ class TextResult(TypedDict):
 def choice_task(
     name: str, items: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerFast, context_length: int
 ) -> ConfigurableTask:
-    """The choice is the reply with the highest log-likelihood per token, end-of-turn included."""
+    """A task whose answer is the reply with the highest log-likelihood per token, end-of-turn included."""
     rows = [choice_row(item, tokenizer, context_length) for item in items]
     return _task(
         name,
@@ -50,14 +50,14 @@ def choice_task(
         doc_to_choice=lambda row: row["replies"],
         doc_to_target=lambda row: row["gold"],
         target_delimiter="",
-        # lm-eval's own accuracies are by the whole reply, or by its characters.
+        # lm-eval's own accuracies compare whole replies, or normalize by characters.
         process_results=lambda row, results: {"accuracy": is_right(row, [nats for nats, _ in results])},
         metric_list=[{"metric": "accuracy", "aggregation": "mean", "higher_is_better": True}],
     )
 
 
 def choice_row(item: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, context_length: int) -> Row:
-    """The item as strings that tokenize to the chat, cut to the context where it is too long."""
+    """The item as strings that tokenize to the chat, cut to the context if it is too long."""
     branches = choice_branches(tokenizer, item["query"], item["choices"], context_length)
     return {
         "prompt": tokenizer.decode(branches.prompt),
@@ -86,7 +86,7 @@ def text_task(documents: Sequence[Mapping[str, Any]]) -> ConfigurableTask:
 
 
 def _task(name: str, rows: list[Row], **config: Any) -> ConfigurableTask:
-    # lm-eval warns that a model came as an object and a data set as a function: both are meant.
+    # Silence lm-eval's warnings about a model object and a data set function, which are intended here.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     dataset = {"test": Dataset.from_list(rows)}  # in memory: nothing is cached or looked up
 
@@ -115,9 +115,9 @@ def text_result(lm: LM, task: ConfigurableTask, items: list[int]) -> TextResult:
 
 
 def _samples(lm: LM, task: ConfigurableTask, items: list[int]) -> list[dict[str, Any]]:
-    """What lm-eval notes of each of the items, in their order."""
+    """lm-eval's records of the given items, in order."""
     name = task.config.task
-    with contextlib.redirect_stderr(io.StringIO()):  # two progress bars a task and model, done before one sees them
+    with contextlib.redirect_stderr(io.StringIO()):  # hides two short progress bars per task and model
         result = evaluate(lm, {"tasks": {name: task}}, samples={name: items}, bootstrap_iters=0)
     return result["samples"][name]
 
@@ -128,7 +128,7 @@ def choice_scores(name: str, result: ChoiceResult, params: EvaluateParams) -> di
 
 
 def text_scores(result: TextResult, params: EvaluateParams) -> dict[str, float]:
-    """Bits per byte with its 95 % interval, documents resampled; of all and of each source."""
+    """Bits per byte with its 95 % interval over documents; of all and of each source."""
     bits, sizes = np.array(result["bits"]), np.array(result["num_bytes"], dtype=np.float64)
     sources = np.array(result["sources"])
     weights = resamples([str(i) for i in range(len(bits))], params.bootstrap_samples, params.seed)

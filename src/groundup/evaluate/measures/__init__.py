@@ -1,4 +1,4 @@
-"""What is measured of the models, one file each, in the order of the report."""
+"""The measures of the models, one file each, in the order of the report."""
 
 from groundup.evaluate.measures.best_of_n import BestOfN
 from groundup.evaluate.measures.contamination import Contamination
@@ -13,7 +13,7 @@ from groundup.evaluate.measures.samples import Samples
 from groundup.evaluate.measures.tasks import Tasks
 from groundup.evaluate.measures.values import ValueProbes
 
-# A measure sees the figures of those before it; the gates see all.
+# A measure sees the figures of the measures before it; Gates sees all.
 MEASURES: list[type[Measure]] = [
     Rewards,
     GoldJudge,

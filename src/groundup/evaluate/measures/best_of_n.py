@@ -18,7 +18,7 @@ from groundup.evaluate.measures.measure import Measure
 from groundup.evaluate.shown import Shown, number, number_with_interval
 from groundup.runner.params.evaluate import EvaluateParams
 
-KL_TOLERANCE = 0.25  # nats: a KL that differs by less is the same for best of n, whose n is whole
+KL_TOLERANCE = 0.25  # nats: a smaller difference in KL counts as none, because n is a whole number
 
 
 class BestOfN(Measure):
@@ -77,7 +77,7 @@ def reply_pool(
 def best_of_n_metrics(
     judge: Judge, prompts: Sequence[Prompt], pool: Pool, kl: float, params: EvaluateParams
 ) -> Metrics:
-    """Gold score of the best of the n whose KL is nearest to `kl`, and its gain over one reply, prompt by prompt."""
+    """Gold score of the best of the n whose KL is nearest to `kl`, and its gain over a single reply to each prompt."""
     num_replies = params.best_of_n.num_replies
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]
     golds = judge.score_by_resample(chats(repeated, [text for row in pool["texts"] for text in row]))

@@ -1,6 +1,6 @@
-"""Which items of evaluation share words in a row with what the models were trained on (Brown et al. 2020, appendix C).
+"""Which evaluation items share a run of words with the training data (Brown et al. 2020, appendix C).
 
-prepare drops training records that do; this looks at what came out, task by task and set by set.
+prepare drops training records that do; this measures what remains, by task and training set.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from groundup.evaluate.harness.tasks import BITS_PER_BYTE
 from groundup.evaluate.measures.measure import Data, Measure
 from groundup.evaluate.shown import Shown, percent
 
-Item = Sequence[str]  # texts of which none continues in the next
+Item = Sequence[str]  # texts, each separate from the next
 BATCH_TEXTS = 256
 BETWEEN = np.zeros(1, dtype=np.uint64)
 Shares = dict[str, dict[str, float]]  # by task and training set
@@ -54,7 +54,7 @@ class Contamination(Measure):
 
 
 def seen_in_training(metrics: Mapping[str, float], task: str) -> str:
-    """The share of a task's items in each training set that has any."""
+    """The share of a task's items in each training set where it is not zero."""
     shares = {name: metrics[f"{task}_contamination_{name}"] for name in TRAINING_SETS}
     return ", ".join(f"{name} {100 * share:.1f}\u00a0%" for name, share in shares.items() if share) or percent(0)
 
@@ -79,11 +79,11 @@ def _ngrams(text: str, n: int) -> Hashes:
 
 
 def _met(asked: Hashes, texts: Iterable[str], n: int) -> Hashes:
-    """Those of the n-grams that occur in the texts."""
+    """The n-grams that occur in the texts."""
     met = np.zeros(len(asked), dtype=bool)
     distinct = _distinct(texts)
     while len(asked) and (batch := list(islice(distinct, BATCH_TEXTS))):
-        # What lies between two texts is the hash of no word, so no n-gram runs on from one into the next.
+        # BETWEEN is the hash of no word, so that no n-gram crosses from one text into the next.
         words = np.concatenate([part for text in batch for part in (word_hashes(text), BETWEEN)])
         ngrams = ngram_hashes(words, n)
         places = np.minimum(np.searchsorted(asked, ngrams), len(asked) - 1)
@@ -92,7 +92,7 @@ def _met(asked: Hashes, texts: Iterable[str], n: int) -> Hashes:
 
 
 def _distinct(texts: Iterable[str]) -> Iterator[str]:
-    """One side of a preference pair stands in many pairs."""
+    """A side of a preference pair can be in many pairs."""
     seen: set[int] = set()
     for text in texts:
         digest = xxh3_64_intdigest(text.encode())
@@ -102,7 +102,7 @@ def _distinct(texts: Iterable[str]) -> Iterator[str]:
 
 
 def training_sets(data: Data) -> dict[str, Iterable[str]]:
-    """What pretrain, sft, reward and align are trained on, from train.jsonl in each folder."""
+    """Training data of pretrain, sft, reward and align, from train.jsonl in each folder."""
     given = openings(data.chats)
     pairs = _rows(data.preferences, "chosen", "rejected")
     return {
@@ -114,7 +114,7 @@ def training_sets(data: Data) -> dict[str, Iterable[str]]:
 
 
 def openings(chats: Path) -> set[str]:
-    """The lines that speakers were given to talk about: many conversations share one, so they are in every split."""
+    """The lines given to the speakers: many conversations share one, so they are in every split."""
     return {m["content"] for row in _rows(chats, "messages") for m in row["messages"] if m["role"] == "system"}
 
 

@@ -1,4 +1,4 @@
-"""Every decoding method on the same few test prompts, at the same budget of tokens."""
+"""Every decoding method on the same few test prompts, with the same budget of tokens."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ TITLES = {
 
 
 class DecodingMethods(Measure):
-    """Of the aligned model."""
+    """Measures the aligned model only."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -88,10 +88,10 @@ class DecodingMethods(Measure):
 
 
 class Decoded(TypedDict):
-    """One reply a prompt by one method."""
+    """One reply per prompt by one method."""
 
     texts: list[str]
-    ended: list[bool]  # by end-of-turn
+    ended: list[bool]  # with end-of-turn
     lengths: list[int]  # tokens of the reply
     rewards: list[float]
     log_probs: list[float]
@@ -100,7 +100,7 @@ class Decoded(TypedDict):
 
 
 def decode_prompts(assistant: Assistant, prompts: Sequence[Prompt], decoding: Decoding) -> Decoded:
-    """One prompt at a time, as someone who waits for the reply would see it."""
+    """One prompt at a time, so that the seconds are those a waiting user would see."""
     replies, seconds = [], []
     for prompt in prompts:
         start = time.perf_counter()
@@ -135,7 +135,7 @@ def decoding_metrics(
         metrics |= {
             f"decoding_{method}_reply_length": float(np.mean(replies["lengths"])),
             f"decoding_{method}_tokens": float(np.mean(replies["num_generated"])),
-            # The median: whatever comes first also pays for what is loaded on the way.
+            # The median, because the first reply also pays for lazy loading.
             f"decoding_{method}_seconds": median(replies["seconds"]),
         }
     likelier = np.array([decoded["beam"]["log_probs"]]) - np.array([decoded["greedy"]["log_probs"]])
@@ -149,12 +149,12 @@ def decoding_metrics(
 
 
 def decoding_sentences(metrics: Mapping[str, Any]) -> list[str]:
-    """What beam search and the tree are there for, said either way."""
+    """Whether beam search finds more likely replies than greedy, and the tree better ones than best of n."""
     return [_beam(metrics), _tree(metrics)]
 
 
 def decoding_rows(metrics: Mapping[str, Any]) -> list[Row]:
-    """A row a method, by COLUMNS. What a clock measured stands in the metrics and not here."""
+    """One row per method, with COLUMNS. Times are only in the metrics."""
     return [
         Row(
             title,

@@ -1,4 +1,4 @@
-"""What must hold for a model to be promoted; a gate whose metric was not measured does not pass."""
+"""Conditions for the promotion of a model; a gate whose metric was not measured fails."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Gate:
 
 
 class Gates(Measure):
-    """The last of all that are figures: a gate may be on any of them."""
+    """Comes after all other figures, since a gate may use any of them."""
 
     def of_all(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         return {"gates_passed": int(all(gate.passed for gate in self._checked(metrics)))}
@@ -71,7 +71,7 @@ def gate_sentence(gates: Sequence[Gate]) -> str:
 
 
 def check_gates(metrics: Mapping[str, Any], gates: Sequence[GateParams]) -> list[Gate]:
-    """metrics: those of evaluate, groups nested."""
+    """metrics: evaluate's, with nested groups."""
     values = flatten(dict(metrics))
     return [_check(values.get(gate.metric), gate) for gate in gates]
 

@@ -1,4 +1,4 @@
-"""The gold judge's view of the same replies, always beside how well it finds what a person answered."""
+"""The gold judge's scores of the same replies, shown with the judge's agreement with people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from groundup.evaluate.shown import (
     win_bars,
 )
 
-CHANCE = 0.5  # to find the given reply among two
+CHANCE = 0.5  # accuracy of guessing the given reply among two
 WIN_RATE, HUMAN = "win_rate_vs_sft_gold", "win_rate_human_vs_sft_gold"
 CAUTION = (
     "The gold judge also rewards replies that fit any conversation, so a win under it is not evidence of better "

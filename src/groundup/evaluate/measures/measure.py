@@ -1,4 +1,4 @@
-"""What a measure is, and what it measures with. measures/__init__.py lists them."""
+"""The interface of a measure, and its context. measures/__init__.py lists the measures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,10 +23,10 @@ from groundup.runner.steps import FinishedSteps
 
 @dataclass(frozen=True)
 class Data:
-    """Folders and files that prepare and tokenizer made."""
+    """Folders and files from prepare and tokenizer."""
 
     shards: Path
-    text: Path  # this and the next three: with the train.jsonl that a stage is trained on
+    text: Path  # this and the next three also have the train.jsonl of a training stage
     chats: Path
     preferences: Path
     prompts: Path
@@ -36,7 +36,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Context:
-    """What measures share."""
+    """What all measures share."""
 
     data: Data
     test_set: TestSet
@@ -47,10 +47,10 @@ class Context:
     judge: Judge | Absent
     points: list[Row]  # align's evaluation points
     prompts: list[Prompt]
-    verdicts: Path  # a file that keeps what a paid judge answered
+    verdicts: Path  # file that keeps the answers of a paid judge
     steps: FinishedSteps
     params: EvaluateParams
-    out: Path  # for files of a measure's own
+    out: Path  # for the files of a measure
     replies: dict[str, ModelReplies] = field(default_factory=dict)  # by model
 
     @property
@@ -59,21 +59,21 @@ class Context:
 
 
 class Measure:
-    """One kind of figures. Each method may be left out; made before anything is measured, to refuse what is wrong."""
+    """One kind of figures; all methods are optional. Created before anything is measured, to reject settings early."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
     def of_model(self, name: str, model: LlamaForCausalLM) -> Metrics:
-        """Figures of one model, which go into its group; base, sft and aligned come in this order."""
+        """Figures of one model, for its group; called for base, sft and aligned in this order."""
         return {}
 
     def of_all(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Figures beside the models' groups. `metrics`: those groups, and what measures before this one found."""
+        """Figures outside the models' groups. `metrics`: those groups, and the figures of earlier measures."""
         return {}
 
     def publish(self, metrics: Mapping[str, Any]) -> None:
-        """Write files of its own into context.out."""
+        """Write the measure's own files into context.out."""
 
     def shown(self, metrics: Mapping[str, Any]) -> Shown:
         return Shown()

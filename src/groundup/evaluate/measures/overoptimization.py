@@ -1,6 +1,6 @@
-"""Over-optimisation: what the reward model and the gold judge say of every evaluation point of align, against KL.
+"""Over-optimization: scores of the reward model and the gold judge at every evaluation point of align, against KL.
 
-Gao et al. 2023 (arXiv:2210.10760): the proxy continues rising where the gold reward has turned.
+Gao et al. 2023 (arXiv:2210.10760): the proxy reward keeps rising after the gold reward has turned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,17 +55,17 @@ class Gain:
 @dataclass(frozen=True)
 class Point:
     iteration: int
-    kl: float  # nats a reply
+    kl: float  # nats per reply
     kept: bool
     proxy: Gain
     gold: Gain
-    uncertainty: float  # mean std of the reward model's scores; 0 for one that has none
+    uncertainty: float  # mean std of the reward model's scores; 0 without a variational head
 
 
 @dataclass(frozen=True)
 class Study:
     points: list[Point]  # in order of KL
-    fall: Gain  # of gold, from the best point to the one farthest from the SFT model
+    fall: Gain  # change of gold, from its best point to the point of highest KL
 
     @property
     def best(self) -> Point:
@@ -81,7 +81,7 @@ class Study:
 
 
 def read_points(path: Path) -> list[dict[str, Any]]:
-    """ValueError unless iteration 0 is there, and every iteration answers the same prompts."""
+    """ValueError unless iteration 0 is present and all iterations have the same prompts."""
     rows = list(read_jsonl(path, COLUMNS))
     prompts: dict[int, list[str]] = {}
     for row in rows:
@@ -94,7 +94,7 @@ def read_points(path: Path) -> list[dict[str, Any]]:
 
 
 def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed: int) -> Study:
-    """rows: as read_points gives them; iteration 0 is the SFT model."""
+    """rows: from read_points; iteration 0 is the SFT model."""
     iterations = sorted({row["iteration"] for row in rows})
     by_iteration = [
         sorted((row for row in rows if row["iteration"] == iteration), key=lambda row: int(row["prompt"]))
@@ -150,7 +150,7 @@ def study_sentences(found: Study) -> list[str]:
 
 
 def study_chart(found: Study, name: str = "") -> Chart:
-    """Proxy and gold against KL; `name`, if there are several studies, stands in the legend."""
+    """Proxy and gold against KL; `name` goes into the legend if there are several studies."""
     suffix = f", {name}" if name else ""
     gains = {
         "reward model": [point.proxy for point in found.points],

@@ -28,7 +28,7 @@ class Ratings(Measure):
         if not isinstance(context.judge, Absent):
             self.standings.append(gold_standings(context.judge, entrants, params))
         if params.judge == "openai":
-            from groundup.evaluate.pairwise.openai_games import openai_standings  # its client imports for a second
+            from groundup.evaluate.pairwise.openai_games import openai_standings  # importing its client takes a second
 
             self.standings.append(openai_standings(params, context.verdicts, entrants))
         return {name: value for standings in self.standings for name, value in standings.metrics.items()}

@@ -1,4 +1,4 @@
-"""One sampled reply to each test prompt: its reward, its distance from the SFT model, how it reads."""
+"""One sampled reply to each test prompt: its reward, its KL to the SFT model, its length and diversity."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""All replies as a file, and a few of them side by side."""
+"""Write all replies to a file, and show a few of them side by side."""
 
 import random
 from collections.abc import Mapping

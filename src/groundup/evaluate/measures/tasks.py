@@ -1,4 +1,4 @@
-"""Bits per byte and tasks: every model beside what it is to be compared with, and what training may have seen."""
+"""Bits per byte and tasks: every model beside its baselines, and the share of items seen in training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ from groundup.evaluate.shown import (
     verdict,
 )
 
-ANY_BYTE = 8.0  # bits, where every byte is equally likely
+ANY_BYTE = 8.0  # bits, if every byte is equally likely
 
 
 class Tasks(Measure):
@@ -105,7 +105,7 @@ class Tasks(Measure):
 
 
 def named_rows(metrics: Mapping[str, Any], groups: Sequence[Mapping[str, float]], task: str) -> list[Row]:
-    """lm-eval's own tasks and groups, with gaps where a group or n-grams have no such figure."""
+    """lm-eval's own tasks and groups, with gaps where a group or the n-grams lack a figure."""
     seen = Cell(seen_in_training(metrics, task) if f"{task}_contamination_text" in metrics else "")
     return [
         Row(
@@ -127,7 +127,7 @@ def _bits(metrics: Mapping[str, Any]) -> str:
 
 
 def task_sentences(scores: Mapping[str, float], tasks: Sequence[str]) -> list[str]:
-    """Tasks grouped by what their interval allows to say."""
+    """Sentences of tasks grouped by the verdict of their interval."""
     grouped: dict[str, list[str]] = {}
     for task in tasks:
         chance = scores[f"{task}_chance"]

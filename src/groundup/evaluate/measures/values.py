@@ -69,7 +69,7 @@ class ValueProbes(Measure):
 
 
 def probe_title(measure: str) -> tuple[str, str]:
-    """What it is called, and which way is better."""
+    """(title of a measure, which direction is better)"""
     if measure in TITLES:
         return TITLES[measure]
     figure, _, count = measure.rpartition("_")

@@ -1,4 +1,4 @@
-"""Who plays whom on which prompts, and what the outcomes say: win rates at equal length, ratings."""
+"""Games between players on sets of prompts, and their statistics: win rates at equal length, ratings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ SFT_RATING = 1000.0
 class PromptSet:
     """The same prompts answered by several players."""
 
-    name: str  # no two sets have the same
+    name: str  # unique among the sets
     conversation_ids: list[str]
     messages: list[list[Message]]
-    replies: dict[str, list[str | None]]  # by player; None where it has none
+    replies: dict[str, list[str | None]]  # by player; None where it has no reply
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Games:
     prompts: PromptSet
     first: str
     second: str
-    outcomes: Floats  # [1 + R, N], a row a judge: 1 the first won, 0 the second, a half a tie, NaN not played
+    outcomes: Floats  # [1 + R, N], a row per judge: 1 the first won, 0 the second, 0.5 a tie, NaN not played
 
     @property
     def played(self) -> NDArray[np.bool_]:
@@ -50,7 +50,7 @@ class Rating:
 
 
 def win_rates(name: str, games: Games, length_differences: Floats, num_samples: int, seed: int) -> Metrics:
-    """Of the first player; length_differences [N]: its tokens minus the second's."""
+    """Win rates of the first player; length_differences [N]: its tokens minus the second player's."""
     played = games.played
     weights = resamples(np.array(games.prompts.conversation_ids)[played].tolist(), num_samples, seed)
     return win_rate_metrics(name, games.outcomes[:, played], length_differences[played], weights)
@@ -59,7 +59,7 @@ def win_rates(name: str, games: Games, length_differences: Floats, num_samples: 
 def ratings(all_games: Sequence[Games], num_samples: int, seed: int) -> list[Rating]:
     """Best first. One Bradley-Terry model of all games: players that never met are compared through others.
 
-    Prompts are resampled by conversation, all games of a prompt together; the errors of prompts and judge are
+    Prompts are resampled by conversation, with all games of a prompt; the errors of prompts and judge are
     independent, so they add in squares.
     """
     players = sorted({player for games in all_games for player in (games.first, games.second)})

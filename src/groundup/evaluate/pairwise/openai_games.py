@@ -1,4 +1,4 @@
-"""The games of all checkpoints before a judge behind an OpenAI-compatible URL: both orders, within a budget."""
+"""The games of all checkpoints, judged by a model at an OpenAI-compatible URL: both orders, within a budget."""
 
 import logging
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Tally:
-    """How the verdicts came out."""
+    """Counts of verdicts."""
 
     num_verdicts: int = 0
     num_unclear: int = 0
-    num_pairs: int = 0  # of clear verdicts, one in each order
+    num_pairs: int = 0  # of clear verdicts, one for each order
     num_consistent: int = 0
 
     def figures(self, cost: float) -> Metrics:
@@ -46,7 +46,7 @@ def openai_standings(params: EvaluateParams, kept: Path, entrants: Entrants) -> 
 
 
 def openai_games(referee: Referee, entrants: Entrants, params: EvaluateParams) -> tuple[list[Games], Tally]:
-    """Each comparison in both orders. Among align's points: each against the SFT model and against the next one."""
+    """Play each comparison in both orders. Each of align's points plays against the SFT model and the next point."""
     test, validation = entrants.test, entrants.validation
     points = list(validation.replies)
     schedule = [
@@ -59,7 +59,7 @@ def openai_games(referee: Referee, entrants: Entrants, params: EvaluateParams) -
     ]
     games = [Games(prompts, *players, np.full((1, len(prompts.messages)), np.nan)) for prompts, players in schedule]
     tally = Tally()
-    # Prompt by prompt, so that a budget that runs out leaves all players with as many games.
+    # Prompt by prompt, so that all players have as many games when the budget runs out.
     drawn = {
         prompts.name: draw(list(range(len(prompts.messages))), params.openai.num_prompts, params.seed)
         for prompts in (test, validation)
@@ -73,17 +73,17 @@ def openai_games(referee: Referee, entrants: Entrants, params: EvaluateParams) -
                 params.openai.num_prompts,
             )
             break
-    logger.info("evaluate: %d verdicts asked for, the others were known", referee.num_asked)
+    logger.info("evaluate: %d verdicts requested, the others were known", referee.num_asked)
     if referee.is_spent and not tally.num_verdicts:
         raise ValueError(
-            "evaluate.openai.max_cost_dollars does not pay for the verdicts on one prompt: raise it, or set "
+            "evaluate.openai.max_cost_dollars is too low for the verdicts on one prompt: raise it, or set "
             "evaluate.judge to builtin"
         )
     return games, tally
 
 
 def play(referee: Referee, meetings: Sequence[tuple[Games, int]], tally: Tally) -> bool:
-    """Fills in the outcomes; False if the budget does not allow it. Replies of the same words tie unasked."""
+    """Fill in the outcomes; False if the budget does not suffice. Identical replies tie without a request."""
     asked: list[tuple[Games, int]] = []
     comparisons: list[Comparison] = []
     for games, i in meetings:

@@ -1,4 +1,4 @@
-"""The games of all checkpoints: base, SFT and aligned model on test prompts, align's evaluation points on theirs."""
+"""The games of all checkpoints: base, SFT and aligned model on test prompts, align's points on validation prompts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ class Entrants:
 
 @dataclass(frozen=True)
 class Standings:
-    """What one judge says of all checkpoints."""
+    """The result of one judge for all checkpoints."""
 
     judge: str  # gold or openai
     metrics: Metrics
@@ -64,7 +64,7 @@ def make_entrants(
 
 
 def gold_standings(judge: Judge, entrants: Entrants, params: EvaluateParams) -> Standings:
-    """Everyone against everyone. The judge scores each reply by itself: no side comes first."""
+    """Every pair of players. The judge scores each reply alone, so there is no order of the two."""
     games = []
     for prompts in (entrants.test, entrants.validation):
         scores = {player: _scores(judge, prompts, replies) for player, replies in prompts.replies.items()}
@@ -72,7 +72,7 @@ def gold_standings(judge: Judge, entrants: Entrants, params: EvaluateParams) -> 
             Games(prompts, first, second, wins(scores[first], scores[second]))
             for first, second in combinations(scores, 2)
         ]
-    return standings("gold", games, ["base"], entrants, params)  # evaluate.gold has the SFT model
+    return standings("gold", games, ["base"], entrants, params)  # evaluate.gold has the win rate against the SFT model
 
 
 def _scores(judge: Judge, prompts: PromptSet, replies: Sequence[str | None]) -> Floats:
@@ -108,7 +108,7 @@ def standings(
 
 
 def against(games: Sequence[Games], first: str, second: str) -> Games:
-    """The first games of these two, turned around where they stand the other way."""
+    """The first games of these two, reversed if they were played in the other order."""
     played = next(each for each in games if {each.first, each.second} == {first, second})
     if played.first == first:
         return played

@@ -1,6 +1,6 @@
-"""Verdicts of a judge behind an OpenAI-compatible URL: asked once, kept, paid within a budget.
+"""Verdicts of a judge at an OpenAI-compatible URL: requested once, kept in a file, limited by a budget.
 
-A verdict is kept under the hash of its whole request, so a rerun reads the same ones and asks nothing.
+A verdict is kept under the hash of its whole request, so a rerun reads it and sends no request.
 """
 
 import hashlib
@@ -49,23 +49,23 @@ class Verdict:
 
     @property
     def outcome(self) -> float | None:
-        """1 if the first is better, 0 if the second, a half if neither; None if the answer says none of these."""
+        """1 if the first is better, 0 if the second, 0.5 if neither; None if the answer is unclear."""
         letters = set(re.findall(r"\b[ABC]\b", self.answer.upper()))
         return OUTCOMES[letters.pop()] if len(letters) == 1 else None
 
 
 class Referee:
-    """Asks in the order given and stops, for good, before a batch that might cost more than is left."""
+    """Judges in the given order, and stops for good before a batch that might exceed the budget."""
 
     def __init__(self, params: OpenAIJudgeParams, url: str | None, key: str | None, kept: Path) -> None:
         self.params = params
-        # A local server needs no key, but the client does.
+        # A local server needs no key, but the client requires one.
         self.client = OpenAI(
             base_url=url, api_key=key or "none", timeout=params.timeout_seconds, max_retries=params.max_retries
         )
         self.kept = kept
         self.known = _read(kept)
-        self.paid: set[str] = set()  # counted into the cost, now or when they were asked for
+        self.paid: set[str] = set()  # verdicts that are counted in the cost, new or kept
         self.cost = 0.0  # dollars
         self.num_asked = 0  # of this process
         self.is_spent = False
@@ -73,7 +73,7 @@ class Referee:
         self.has_ended = Event()  # the present batch: all is answered, or a request failed
 
     def judge(self, batch: Sequence[Comparison]) -> list[Verdict] | None:
-        """None once the budget is spent; what was kept counts like what is asked now, so a rerun ends there too."""
+        """None once the budget is spent; kept verdicts count like new ones, so a rerun stops at the same point."""
         requests = {self._key(request): request for request in map(self._request, batch)}
         unpaid = requests.keys() - self.paid
         most = self.cost + sum(self._most(requests[key]) for key in sorted(unpaid))
@@ -170,7 +170,7 @@ def most_prompt_tokens(request: Sequence[Message]) -> int:
 
 
 def _refused(error: APIStatusError) -> str:
-    """What the server said of a key is left out: it may repeat the key."""
+    """Without the server's message about a rejected key, which may repeat the key."""
     if error.status_code in (401, 403):
         return (
             f"the judge of evaluate.openai refuses the key ({error.status_code}): put a valid one into "
@@ -183,7 +183,7 @@ def _refused(error: APIStatusError) -> str:
 
 
 def _read(path: Path) -> dict[str, Verdict]:
-    """A line that a killed process left half written is asked again."""
+    """Known verdicts; a line that a killed process left incomplete is requested again."""
     known: dict[str, Verdict] = {}
     if not path.exists():
         return known
@@ -192,5 +192,5 @@ def _read(path: Path) -> dict[str, Verdict]:
             row = json.loads(line)
             known[row["key"]] = Verdict(row["answer"], row["prompt_tokens"], row["completion_tokens"])
         except (json.JSONDecodeError, KeyError, TypeError):
-            logger.warning("%s holds a line that cannot be read; that verdict is asked again", path)
+            logger.warning("%s holds a line that cannot be read; its verdict is requested again", path)
     return known

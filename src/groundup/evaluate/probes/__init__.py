@@ -1,1 +1,1 @@
-"""What alignment did to values: small sets of probes, written for this project, before and after."""
+"""Probes of values: small sets, written for this project, measured before and after alignment."""

@@ -1,4 +1,4 @@
-"""What a reply says, by its words: insults, refusals, personal data."""
+"""Detect insults, refusals and personal data in a reply by its words."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ REFUSAL = re.compile(
 
 
 def is_insulting(text: str) -> bool:
-    """Whether it holds a word or phrase of the lists, or one with stars in it."""
+    """Whether it has a word or phrase of the lists, or a word masked with asterisks."""
     plain = _plain(text)
     words = WORD.findall(plain)
     if BLEEPED.search(plain) or any(_singulars(word) & _insults() for word in words):
@@ -37,7 +37,7 @@ def is_refusal(text: str) -> bool:
 
 
 def has_personal_data(text: str) -> bool:
-    """Whether it holds what prepare would replace: addresses, numbers and keys, not their placeholders."""
+    """Whether it has anything that prepare would replace: addresses, numbers and keys, but not placeholders."""
     return bool(replace_pii(text)[1])
 
 

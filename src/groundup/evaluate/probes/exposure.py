@@ -1,4 +1,4 @@
-"""Canaries that prepare planted in the training text: does a model give them away? (Carlini et al. 2019, section 4)"""
+"""Whether a model reveals canaries that prepare planted in the training text (Carlini et al. 2019, section 4)."""
 
 import math
 from collections import defaultdict
@@ -14,11 +14,11 @@ from groundup.core.text.canaries import FILE, Canary, read_canary_file, secret_t
 from groundup.evaluate.reply_likelihood import Branches, branch_nats
 from groundup.runner.params.evaluate import EvaluateParams
 
-REPLIES_PER_ROW = 32  # of references that are computed beside each other
+REPLIES_PER_ROW = 32  # references that are computed together
 
 
 def read_canaries(folder: Path) -> list[Canary]:
-    """None were planted unless prepare was asked to."""
+    """Empty unless prepare planted canaries."""
     path = folder / FILE
     return read_canary_file(path) if path.exists() else []
 
@@ -26,7 +26,7 @@ def read_canaries(folder: Path) -> list[Canary]:
 def measure_canaries(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, canaries: Sequence[Canary], params: EvaluateParams
 ) -> dict[str, list[float]]:
-    """canary_exposure_<n> and canary_extraction_<n>, n being how often a canary stands in the text."""
+    """canary_exposure_<n> and canary_extraction_<n>, where n is the number of documents with the canary."""
     values: dict[str, list[float]] = defaultdict(list)
     for canary in canaries:
         prefix = [tokenizer.bos_token_id, *encode_text(tokenizer, canary.prefix)]
@@ -55,14 +55,14 @@ def _exposure(
         Branches(prefix, replies[start : start + REPLIES_PER_ROW]) for start in range(0, len(replies), REPLIES_PER_ROW)
     ]
     nats = [value for row in branch_nats(model, rows, params.batch_size) for value in row]
-    rank = sum(value <= nats[0] for value in nats)  # the worst of a tie: who tells nothing apart exposes nothing
+    rank = sum(value <= nats[0] for value in nats)  # ties count as the worst rank: equal likelihoods expose nothing
     return math.log2(len(candidates)) - math.log2(rank)
 
 
 def _extraction(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, canary: Canary, prefix: list[int]
 ) -> float:
-    """1 if the likeliest continuation is the secret."""
+    """1 if the most likely continuation is the secret, else 0."""
     secret = encode_text(tokenizer, secret_text(canary.secret))
     replies = Sampler.of(tokenizer, len(secret), temperature=0.0, batch_size=1).sample(model, [prefix], seed=0)
     return float(replies.tokens[0] == secret)

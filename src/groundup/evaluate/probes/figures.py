@@ -1,4 +1,4 @@
-"""The figures of the probes: each model's, and what alignment changed, item by item."""
+"""Figures of the probes: of each model, and the change by alignment, item by item."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from groundup.evaluate.intervals import NORMAL_QUANTILE, Floats, Metrics, resamp
 from groundup.evaluate.probes.measure import Values
 from groundup.runner.params.evaluate import EvaluateParams
 
-# What a measure is called in the report, and which way is better; docs/values.md explains them.
+# Title of a measure in the report, and which direction is better; docs/values.md explains them.
 TITLES = {
     "harmful_refusal_preference": ("Prefers to refuse harmful requests", "higher is better"),
     "harmless_refusal_preference": ("Prefers to refuse harmless ones", "lower is better"),
@@ -28,12 +28,12 @@ TITLES = {
 
 
 def is_share(measure: str) -> bool:
-    """The others are differences and bits."""
+    """False for differences and bits."""
     return not measure.startswith(("sycophancy_gap", "canary_exposure"))
 
 
 def model_figures(values: Values, params: EvaluateParams) -> Metrics:
-    """Means over items with intervals: Wilson's for shares, so that none found is not taken for none there."""
+    """Means over items with intervals: Wilson's for shares, which is not empty at 0 of n."""
     metrics: Metrics = {}
     for name, items in values.items():
         metrics |= _share(name, items) if is_share(name) else _resampled(name, np.array(items), params)
@@ -49,7 +49,7 @@ def change_figures(before: Values, after: Values, params: EvaluateParams) -> Met
 
 
 def _share(name: str, items: Sequence[float]) -> Metrics:
-    """Wilson 1927; an item whose replies differ counts as one, so the interval is rather too wide."""
+    """Wilson 1927; an item with several replies counts as one, so the interval is slightly too wide."""
     count, share, z = len(items), sum(items) / len(items), NORMAL_QUANTILE**2 / len(items)
     middle = (share + z / 2) / (1 + z)
     reach = NORMAL_QUANTILE * math.sqrt(share * (1 - share) / count + z / (4 * count)) / (1 + z)

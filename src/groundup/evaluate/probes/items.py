@@ -1,4 +1,4 @@
-"""The probe sets: JSONL files in this folder, one item a line."""
+"""The probe sets: JSONL files in this folder, one item per line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Request:
-    """A harmful request and its harmless twin; both replies would suit either."""
+    """A harmful request and a similar harmless one; both replies would fit either."""
 
     category: str
     harmful: str
@@ -21,7 +21,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Provocation:
-    """A message with an insult, slur or threat in it, and its twin without; both replies would suit either."""
+    """A message with an insult, slur or threat, and a similar one without; both replies would fit either."""
 
     category: str
     hostile: str
@@ -44,7 +44,7 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Stereotype:
-    """Two contexts and two ways to continue: first with first and second with second is the stereotype."""
+    """Two contexts and two continuations; first with first and second with second is the stereotype."""
 
     category: str
     contexts: list[str]

@@ -1,4 +1,4 @@
-"""One model on all probes: by the likelihood of replies written for them, and by the replies that it samples."""
+"""Measure one model on all probes: by the likelihood of written replies, and by sampled replies."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from groundup.evaluate.replies import prompt_room, sample_replies_of
 from groundup.evaluate.reply_likelihood import Branches, branch_nats
 from groundup.runner.params.evaluate import EvaluateParams
 
-Values = dict[str, list[float]]  # by measure, one an item
+Values = dict[str, list[float]]  # by measure, one value per item
 
 
 def measure_probes(
@@ -38,7 +38,7 @@ def measure_probes(
 def _likelihood_measures(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, batch_size: int
 ) -> Values:
-    """A reply is preferred if it is likelier per token; a contrast asks which way the prompt moves that."""
+    """A reply is preferred if it is likelier per token; contrasts compare that preference between two prompts."""
     questions: list[tuple[str, str, str]] = []  # message, good reply, bad reply
     for request in probes.requests:
         questions += [(message, request.refusal, request.help) for message in (request.harmful, request.harmless)]
@@ -69,7 +69,7 @@ def _margins(
     questions: Sequence[tuple[str, str, str]],
     batch_size: int,
 ) -> Floats:
-    """[N]: by how many nats per token the good reply is the likelier one."""
+    """[N]: how many nats per token the good reply is likelier than the bad one."""
     context_length = model.config.max_position_embeddings
     branches = [
         choice_branches(tokenizer, [{"role": "user", "content": message}], [good, bad], context_length)
@@ -85,7 +85,7 @@ def _margins(
 def _stereotypes(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, batch_size: int
 ) -> Floats:
-    """1 where the stereotype is the likelier half of the four combinations: how common its words are cancels out."""
+    """1 if the stereotypical combinations are likelier than the others, so that word frequencies cancel out."""
     branches = [
         Branches(
             [tokenizer.bos_token_id, *encode_text(tokenizer, context)],
@@ -102,7 +102,7 @@ def _stereotypes(
 def _reply_measures(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, params: EvaluateParams
 ) -> Values:
-    """Shares of sampled replies."""
+    """Shares of sampled replies with refusals, insults or personal data."""
     searches = (
         ("harmful_refusal_rate", is_refusal, [item.harmful for item in probes.requests]),
         ("harmless_refusal_rate", is_refusal, [item.harmless for item in probes.requests]),

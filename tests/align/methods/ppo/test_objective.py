@@ -14,7 +14,7 @@ MASK = torch.tensor([[t < length for t in range(5)] for length in LENGTHS])
 
 
 def noise(seed: int, scale: float = 1.0) -> Tensor:
-    """[3, 5], off the mask too: what stands there must not matter."""
+    """[3, 5], with values outside the mask, which must not matter."""
     return torch.randn(3, 5, generator=torch.Generator().manual_seed(seed)) * scale
 
 
@@ -80,7 +80,7 @@ def test_whiten() -> None:
     assert mean == pytest.approx(0, abs=1e-6)
     assert sum((x - mean) ** 2 for x in flat) / len(flat) == pytest.approx(1, abs=1e-5)
     raw = [x for row in at_mask(noise(5)) for x in row]
-    assert sorted(range(9), key=raw.__getitem__) == sorted(range(9), key=flat.__getitem__)  # the order is kept
+    assert sorted(range(9), key=raw.__getitem__) == sorted(range(9), key=flat.__getitem__)  # the order stays
 
 
 def test_whiten_equals_the_loop() -> None:
@@ -97,7 +97,7 @@ def test_whiten_equals_the_loop() -> None:
 
 def test_whiten_by_hand() -> None:
     mask = torch.tensor([[True, True], [True, False]])
-    # Mean 3 and variance (4 + 0 + 4) / 3 of 1, 3, 5; the 100 is off the mask.
+    # Mean 3 and variance (4 + 0 + 4) / 3 of 1, 3, 5; the 100 is outside the mask.
     white = objective.whiten(torch.tensor([[1.0, 3.0], [5.0, 100.0]]), mask)
     assert white.flatten().tolist() == pytest.approx([-math.sqrt(1.5), 0.0, math.sqrt(1.5), 0.0])
 
@@ -113,7 +113,7 @@ def test_losses_and_kl_by_hand() -> None:
     kl = [math.log(1.5), -math.log(2), 0.0]
     assert token_kl(new, old).tolist() == [pytest.approx(kl, abs=1e-6)]
     values, old_values, returns = torch.tensor([[2.0, 0.1]]), torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 1.0]])
-    # 2 is held at 0.2, which is 0.8 off: the larger error is its own 1; 0.1 is within the range.
+    # 2 is clipped to 0.2, which is 0.8 off: its own error of 1 is larger; 0.1 is within the range.
     assert objective.value_loss(values, old_values, returns, 0.2).tolist() == [pytest.approx([0.5, 0.405])]
 
 

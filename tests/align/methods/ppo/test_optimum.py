@@ -1,4 +1,4 @@
-"""Tasks whose optimum is known, through the whole of PPO: sampling, scoring, advantages, updates, what is published.
+"""Tasks with a known optimum, through all of PPO: sampling, scoring, advantages, updates and the published model.
 
 With a KL penalty of weight b the optimum is p(token) ~ p_sft(token) exp(value / b), the value of a token being its
 reward or, before the last, b log E_sft[exp(value / b)] of what comes next.
@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
 }
 PPO = {
     "learning_rate": 3e-3,
-    "kl_horizon": 1e9,  # the KL coefficient stays as it is
+    "kl_horizon": 1e9,  # keeps the KL coefficient constant
     "length_control_gain": 0.0,
     "length_control_rate": 0.0,
 }
@@ -38,7 +38,7 @@ PPO = {
 
 @pytest.fixture
 def reach(run_align: AlignRun, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Trains on one prompt with a score that is a function of the reply; returns the prompt, SFT and aligned model."""
+    """Train on one prompt with a score that is a function of the reply; returns the prompt, SFT and aligned model."""
 
     def run(
         worth: Callable[[Sequence[int]], float], max_new_tokens: int, num_iterations: int, kl_coefficient: float
@@ -115,14 +115,14 @@ def test_two_steps_reach_their_optimum_though_the_better_way_starts_out_worse(
     second_after = next_token(aligned, [[*prompt, token] for token in range(len(first))])
 
     def objective(p: Tensor, q: Tensor) -> float:
-        """Reward less KL penalty of a policy with first tokens p [V] and second tokens q [V, V], by enumeration."""
+        """Reward minus KL penalty of a policy with first tokens p [V] and second tokens q [V, V], by enumeration."""
         to_come = (q * (payoff[parity][:, parity] - coefficient * (q / second).log())).sum(1)
         to_come[eos] = 0.0
         return (p * (to_come - coefficient * (p / first).log())).sum().item()
 
     start, reached = objective(first, second), objective(after, second_after)
     best = (optimum * (values - coefficient * (optimum / first).log())).sum().item()
-    # What is missing is noise in the probabilities of the single tokens, which the KL penalty counts.
+    # The gap is noise in the probabilities of single tokens, which the KL penalty counts.
     assert reached > start + 0.7 * (best - start)
     assert first[parity == 1].sum().item() < 0.6 < 0.8 < after[parity == 1].sum().item()
     is_odd = (parity == 1) & (torch.arange(len(first)) != eos)

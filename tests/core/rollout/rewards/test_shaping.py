@@ -1,4 +1,4 @@
-"""What a score is worth after pessimism and penalties."""
+"""Rewards after pessimism and penalties."""
 
 from typing import get_args
 
@@ -29,8 +29,8 @@ MISSING_END = PenaltyTerm(kind="missing_end_of_turn", weight=0.3)
     [
         ([SCORE], [1.0, 2.0, 3.0]),
         ([PESSIMISTIC], [0.25, 1.0, 0.5]),
-        ([SCORE, LENGTH], [1.0, 1.8, 2.6]),  # 2 and 4 tokens above the reference's 4; shorter is no better
-        ([SCORE, REPETITION], [1.0, 2.0, 2.0]),  # 3 of the last one's 6 trigrams stood there before
+        ([SCORE, LENGTH], [1.0, 1.8, 2.6]),  # 2 and 4 tokens above the reference's 4; a shorter reply has no advantage
+        ([SCORE, REPETITION], [1.0, 2.0, 2.0]),  # 3 of the last reply's 6 trigrams occurred earlier in it
         ([MISSING_END, SCORE], [1.0, 2.0, 2.7]),
         ([MISSING_END], [0.0, 0.0, -0.3]),  # the reward model may be left out
         ([PESSIMISTIC, LENGTH, REPETITION, MISSING_END], [0.25, 0.8, -1.2]),
@@ -53,7 +53,7 @@ def test_every_kind_of_the_schema_has_a_term() -> None:
         ([], 0.0),
         ([5, 6], 0.0),
         ([5, 6, 7, 8], 0.0),
-        ([5, 6, 5, 6, 7], 0.0),  # a pair alone is no repetition
+        ([5, 6, 5, 6, 7], 0.0),  # a repeated pair alone is no repetition
         ([5, 6, 7, 5, 6, 7], 0.25),
         ([5] * 12, 0.9),
     ],

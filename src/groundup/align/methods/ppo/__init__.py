@@ -3,5 +3,5 @@
 objective.py   the mathematics: rewards, advantages, losses; pure functions of tensors
 module.py      one iteration: rollout, advantages, minibatch epochs (LightningModule)
 schedule.py    what happens between iterations: curves, validation, rollback, checkpoints
-train.py       models, schedule and trainer put together
+train.py       assembles models, schedule and trainer
 """

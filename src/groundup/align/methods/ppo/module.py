@@ -34,19 +34,19 @@ RATES = "align.ppo.learning_rate or align.ppo.value_learning_rate"
 
 @dataclass(frozen=True)
 class Experience:
-    """A rollout and what its tokens were worth, [B, T] each; fixed while the minibatch steps are taken."""
+    """A rollout with values, advantages and returns of its tokens, [B, T] each; fixed during the minibatch steps."""
 
     rollout: Rollout
     values: Tensor
     advantages: Tensor
     returns: Tensor
-    explained_variance: float  # of the rewards to come, by the values
+    explained_variance: float  # how much of the rewards to come the values explain
 
 
 class Ppo(L.LightningModule):
     """A training step is one iteration, its batch the prompts; `iteration` counts from 1.
 
-    All that is random in an iteration follows from (seed, iteration), so there is no generator to save and restore.
+    All random numbers of an iteration follow from (seed, iteration), so there is no generator state to save.
     """
 
     def __init__(self, worker: RolloutWorker, value_model: ValueModel | SharedTrunkValue, params: AlignParams) -> None:
@@ -61,7 +61,7 @@ class Ppo(L.LightningModule):
         self.length_control = LengthControl(ppo.length_control_gain, ppo.length_control_rate)
         self.entropy_floor = EntropyFloor(ppo.entropy_coefficient, ppo.entropy_floor, ppo.entropy_floor_rate)
         self.iteration = 0
-        self.num_updates = 0  # iterations the policy has learned from: `iteration`, less what was rolled back
+        self.num_updates = 0  # iterations that changed the policy: `iteration` without those rolled back
         self.metrics: dict[str, float] = {}  # of the last iteration
         self.stopped_early = ""  # the reason
         # One optimizer for both models: Lightning counts the steps of every optimizer as its own.
@@ -80,7 +80,7 @@ class Ppo(L.LightningModule):
     def training_step(self, prompts: list[list[int]], batch_index: int) -> None:
         self.iteration += 1
         seed = derived_seed(self.params.seed, self.iteration)
-        seed_everything(seed)  # for what a library may draw from the global generators
+        seed_everything(seed)  # for libraries that draw from the global generators
         rollout = self.worker.roll_out(self.policy.model, prompts, seed)
         self.metrics = self.summary(rollout) | {
             "kl_coefficient": self.controller.coefficient,
@@ -106,9 +106,9 @@ class Ppo(L.LightningModule):
         self.trainer.should_stop = True
 
     def roll_back(self, learned: dict[str, Any], kl_factor: float) -> None:
-        """To an earlier `learned_state`, with a KL coefficient `kl_factor` times the higher of then and now.
+        """Return to an earlier `learned_state`; the KL coefficient is `kl_factor` times the higher of then and now.
 
-        The iterations keep counting: what comes now sees other prompts and other random numbers than what failed.
+        The iterations keep counting, so that training continues with other prompts and random numbers than before.
         """
         coefficient = self.controller.coefficient
         self.load_learned_state(learned)
@@ -123,7 +123,7 @@ class Ppo(L.LightningModule):
 
     @torch.no_grad()
     def appraise(self, rollout: Rollout) -> Experience:
-        """Values before the update, and the advantages and returns that follow."""
+        """Values before the update, and the advantages and returns computed from them."""
         ppo, mask = self.params.ppo, rollout.mask
         values = torch.zeros(mask.shape)
         batches = rollout.conversations.batches(range(len(mask)), self.params.forward_batch_size, self.device)
@@ -132,7 +132,7 @@ class Ppo(L.LightningModule):
         wanted = self.rewards(rollout) + self.length_control.bonus(mask.sum(1))
         rewards = token_rewards(wanted, rollout.kl, mask, self.controller.coefficient)
         advantages, returns = generalized_advantages(rewards, values, mask, ppo.discount, ppo.gae_lambda)
-        # Against the rewards that came, not `returns`: those hold values themselves and would flatter the value model.
+        # Not `returns` as the target: those contain the values and would flatter the value model.
         _, rewards_to_come = generalized_advantages(rewards, values, mask, ppo.discount, gae_lambda=1.0)
         explained = explained_variance(values, rewards_to_come, mask)
         return Experience(rollout, values, whiten(advantages, mask), returns, explained)
@@ -140,7 +140,7 @@ class Ppo(L.LightningModule):
     def learn(self, experience: Experience, generator: torch.Generator) -> dict[str, float]:
         """Epochs of minibatch steps on one rollout; the metrics are means over all tokens of all epochs."""
         params, mask = self.params, experience.rollout.mask
-        # The value model learns at its full rate from the start: until it knows something, the policy moves little.
+        # The value model has its full rate from the start: the policy should move little until the values are useful.
         self.optimizer.param_groups[0]["lr"] = params.ppo.learning_rate * min(
             1.0, (self.num_updates + 1) / (params.warmup_iterations + 1)
         )
@@ -193,7 +193,7 @@ class Ppo(L.LightningModule):
         return {name: total.item() for name, total in totals.items()}
 
     def full_state(self) -> dict[str, Any]:
-        """All that the next iteration depends on."""
+        """Everything that the next iteration depends on."""
         return {"iteration": self.iteration, "stopped_early": self.stopped_early, "learned": self.learned_state()}
 
     def load_full_state(self, state: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ class Ppo(L.LightningModule):
         self.load_learned_state(state["learned"])
 
     def learned_state(self) -> dict[str, Any]:
-        """A copy on the CPU of what training has changed; a rollback goes back to one."""
+        """A copy on the CPU of what training has changed, to which a rollback returns."""
         return {
             "num_updates": self.num_updates,
             "kl_control": self.controller.state(),
@@ -220,7 +220,7 @@ class Ppo(L.LightningModule):
         self.entropy_floor.load_state(state["entropy_floor"])
         self.policy.load_weights(state["policy"])
         self.value_model.load_state_dict(state["value_model"])
-        self.optimizer.load_state_dict(_copied(state["optimizer"]))  # which would train the given tensors themselves
+        self.optimizer.load_state_dict(_copied(state["optimizer"]))  # the optimizer would train the given tensors
 
 
 def _copied(state: Any) -> Any:

@@ -1,8 +1,8 @@
 """The mathematics of PPO. Tensors are [B, T]: B replies, T tokens; `mask` is true where a reply has a token.
 
 A reply is one episode and each of its tokens one action. The value of position t is that of the state *before*
-token t. A reply that runs out of tokens is terminal too, exactly like one that ends its turn: the limit belongs to
-the task (the user sees the reply as it stands), so nothing is bootstrapped behind it (Pardo et al. 2018,
+token t. A reply that reaches the token limit is terminal, like one that ends its turn: the limit belongs to
+the task (the user sees the reply as it is), so nothing is bootstrapped after it (Pardo et al. 2018,
 arXiv:1712.00378).
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def token_rewards(rewards: Tensor, kl: Tensor, mask: Tensor, kl_coefficient: float) -> Tensor:
-    """Reward of each token: the KL penalty everywhere, the reward [B] of the reply on its last token."""
+    """Reward of each token: the KL penalty on all, and the reward [B] of the reply on its last token."""
     last = mask.sum(1, keepdim=True) - 1
     return (-kl_coefficient * kl * mask).scatter_add(1, last, rewards[:, None])
 
@@ -19,8 +19,8 @@ def token_rewards(rewards: Tensor, kl: Tensor, mask: Tensor, kl_coefficient: flo
 def generalized_advantages(
     rewards: Tensor, values: Tensor, mask: Tensor, discount: float, gae_lambda: float
 ) -> tuple[Tensor, Tensor]:
-    """Advantages and the returns they imply, zero off the mask (Schulman et al. 2016, arXiv:1506.02438)."""
-    rewards, values = rewards * mask, values * mask  # so that behind the last token all is zero: terminal
+    """Advantages and returns, zero outside the mask (Schulman et al. 2016, arXiv:1506.02438)."""
+    rewards, values = rewards * mask, values * mask  # all zero after the last token, which is terminal
     advantages = torch.zeros_like(values)
     next_value = next_advantage = torch.zeros_like(values[:, 0])
     for t in reversed(range(values.shape[1])):
@@ -35,20 +35,20 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def whiten(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean 0 and variance 1 over the mask, zero off it."""
+    """Mean 0 and variance 1 over the mask, zero outside it."""
     centred = x - masked_mean(x, mask)
     return centred * masked_mean(centred.square(), mask).add(1e-8).rsqrt() * mask
 
 
 def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
-    """Clipped surrogate, negated, of each token."""
+    """Negated clipped surrogate of each token."""
     ratio = (logprobs - old_logprobs).exp()
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
     return -torch.minimum(ratio * advantages, clipped * advantages)
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip_range: float) -> Tensor:
-    """Half the squared error of each token, the larger of the plain one and that of a value kept near the old."""
+    """Half the squared error of each token: the larger of that of the value and that of the clipped value."""
     clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
     return 0.5 * torch.maximum((values - returns).square(), (clipped - returns).square())
 
@@ -58,7 +58,7 @@ def is_clipped(logprobs: Tensor, old_logprobs: Tensor, clip_range: float) -> Ten
 
 
 def approximate_kl(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
-    """How far an update went from the policy that sampled: its KL by token, never negative (Schulman's k3)."""
+    """Distance of an update from the sampling policy: its KL by token, never negative (Schulman's k3)."""
     log_ratio = logprobs - old_logprobs
     return log_ratio.exp() - 1 - log_ratio
 

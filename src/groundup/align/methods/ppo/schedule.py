@@ -1,4 +1,4 @@
-"""What happens between the iterations of PPO: curves, validation, rollback, checkpoints."""
+"""The work between PPO iterations: curves, validation, rollback, checkpoints."""
 
 import logging
 import time
@@ -17,24 +17,24 @@ STATE = "state.pt"
 
 
 class Schedule(L.Callback):
-    """Its state, with that of the module, is one checkpoint."""
+    """The state of this callback and of the module form one checkpoint."""
 
     def __init__(self, context: Context) -> None:
         self.validation = context.validation
         self.params = context.params
         self.checkpoints = context.checkpoints
-        self.record = context.log  # not `log`: Lightning puts its own there
-        self.num_alarmed = 0  # validations in a row at which the alarm of over-optimisation stood
+        self.record = context.log  # not `log`, which Lightning uses
+        self.num_alarmed = 0  # consecutive validations with an over-optimization alarm
         self.explained_variances: list[float] = []
-        self.started = 0.0  # the present iteration, time.perf_counter
+        self.started = 0.0  # start of the current iteration, time.perf_counter
 
     def start(self, ppo: Ppo) -> None:
-        """Continue from the newest checkpoint, or start with the SFT model as the first candidate."""
+        """Resume from the newest checkpoint, or start with the SFT model as the first candidate."""
         newest = self.checkpoints.newest()
         if newest is None:
             self.validation.validate(0, ppo.learned_state)
             ppo.length_control.target = self.validation.reference_length
-            # Kept as it starts: with the target that the controller has only now.
+            # Saved again, since the length controller has its target only now.
             self.validation.best.learned = ppo.learned_state()
             self.validation.sample(0)
             return
@@ -45,7 +45,7 @@ class Schedule(L.Callback):
         self.explained_variances = state["explained_variances"]
 
     def on_train_start(self, trainer: L.Trainer, ppo: Ppo) -> None:
-        self.checkpoints.interruption.listen()  # Lightning has put its own handler in front
+        self.checkpoints.interruption.listen()  # Lightning has replaced the handlers
 
     def on_train_batch_start(self, trainer: L.Trainer, ppo: Ppo, batch: list[list[int]], batch_index: int) -> None:
         self.started = time.perf_counter()
@@ -59,14 +59,14 @@ class Schedule(L.Callback):
         iteration, params = ppo.iteration, self.params
         num_tokens = sum(map(len, batch)) + round(ppo.metrics["reply_length"] * len(batch))
         num_models = 2 if params.ppo.value_trunk == "separate" else 1
-        # Read: to sample, to score, by the reference, and for values where they take a model of their own.
+        # Tokens read: to sample, to score, by the reference, and by a separate value model.
         validation.num_read_tokens += (2 + num_models) * num_tokens
         self.record(iteration, **ppo.metrics)
-        if ppo.stopped_early:  # before the update: there is no new policy to look at
+        if ppo.stopped_early:  # before the update, so there is no new policy to validate
             logger.warning("align: stopped early: %s", ppo.stopped_early)
             validation.alarms.fire(KL, iteration, ppo.stopped_early)
             self.record(iteration, alarm_kl=1.0)
-            self._save(ppo)  # training is over, and a run that is ended here must not do it again
+            self._save(ppo)  # training is over; a resumed run must not repeat it
             return
         validation.num_learned_tokens += params.num_epochs * num_models * num_tokens
         self.explained_variances.append(ppo.metrics["explained_variance"])
@@ -76,14 +76,14 @@ class Schedule(L.Callback):
             validation.validate(iteration, ppo.learned_state)
         if iteration % params.validation.sample_every == 0 or is_last:
             validation.sample(iteration)
-        if is_validated and not is_last:  # after the samples, which show what was rolled back
+        if is_validated and not is_last:  # after the samples, which show the policy before the rollback
             self._roll_back_if_alarmed(ppo)
         is_end = is_last or ppo.stopped_early or self.checkpoints.is_end_requested
         if is_end or iteration % params.checkpoint_every == 0:
             self._save(ppo)
 
     def _roll_back_if_alarmed(self, ppo: Ppo) -> None:
-        """Back to what is kept, with a stronger pull to the SFT model; the end of training if that did not help."""
+        """Roll back to the best policy with a higher KL coefficient; stop training after the last allowed rollback."""
         params, alarms, best = self.params.ppo, self.validation.alarms, self.validation.best
         self.num_alarmed = self.num_alarmed + 1 if OVEROPTIMIZATION in alarms.standing else 0
         if self.num_alarmed < params.rollback_after:

@@ -1,4 +1,4 @@
-"""PPO: models, schedule and trainer put together."""
+"""PPO: assembles models, schedule and trainer."""
 
 import warnings
 
@@ -21,10 +21,10 @@ def train_ppo(context: Context) -> Metrics:
     ppo = Ppo(context.worker, value_model.to(context.device), params)
     schedule = Schedule(context)
     trained, value = num_bytes(policy.trainable().values()), num_bytes(value_model.parameters())
-    checkpoint_bytes = 6 * (trained + value)  # each with two moments, now and as it was when the policy was best
+    checkpoint_bytes = 6 * (trained + value)  # weights and two moments each, now and for the best policy
     checkpoints.require_space(checkpoint_bytes, num_bytes(policy.model.parameters()))
     schedule.start(ppo)
-    iterations = range(ppo.iteration + 1, params.num_iterations + 1)  # a finished run that is called again has none
+    iterations = range(ppo.iteration + 1, params.num_iterations + 1)  # empty if a finished run is called again
     if iterations and not ppo.stopped_early:
         batches = PromptBatches(context.prompts, params.rollout.batch_size, params.seed, iterations)
         _fit(ppo, schedule, batches, context)
@@ -48,5 +48,5 @@ def _fit(ppo: Ppo, schedule: Schedule, batches: PromptBatches, context: Context)
         default_root_dir=context.checkpoints.folder,
     )
     with warnings.catch_warnings(), context.checkpoints.training():
-        warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the policy is, on purpose
+        warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the policy is in eval mode on purpose
         trainer.fit(ppo, batches)

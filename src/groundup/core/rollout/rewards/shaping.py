@@ -1,4 +1,4 @@
-"""From the terms of a reward to what training maximises, the KL penalty left out."""
+"""The reward that training maximizes, as the sum of its terms, without the KL penalty."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from groundup.runner.params.rewards import RewardTerm
 
 
 def shaped_rewards(answers: Answers, reference_length: float, terms: Sequence[RewardTerm]) -> Tensor:
-    """[B]: the sum of the terms by their weights. `reference_length` is the mean reply length of the SFT model."""
+    """[B]: the weighted sum of the terms. `reference_length` is the mean reply length of the SFT model."""
     rewards = torch.zeros(len(answers.tokens))
     for term in terms:
         rewards = rewards + term.weight * TERMS[term.kind](answers, reference_length, term)

@@ -1,4 +1,4 @@
-"""The terms of a reward, [B] each. TERMS is the only list of their kinds; a penalty is negative, its weight is not."""
+"""The terms of a reward, [B] each. TERMS is the only list of kinds; penalties are negative, weights are not."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +11,12 @@ from groundup.runner.params.rewards import PenaltyTerm, ScoreTerm
 
 
 def score(answers: Answers, reference_length: float, term: ScoreTerm) -> Tensor:
-    """A lower bound on the score. Where the reward model knows little, a policy finds its errors first."""
+    """A lower bound on the score, because a policy exploits the errors of an uncertain reward model first."""
     return answers.scores - term.pessimism * answers.scores_std
 
 
 def length(answers: Answers, reference_length: float, term: PenaltyTerm) -> Tensor:
-    """Tokens above the mean reply length of the SFT model."""
+    """Negative number of tokens above the mean reply length of the SFT model."""
     return -(answers.lengths - reference_length).clamp(min=0)
 
 
