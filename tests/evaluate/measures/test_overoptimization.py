@@ -21,7 +21,7 @@ NUM_PROMPTS = 8
 
 
 def points(gold: dict[int, int], *, kept: int, std: float = 0.0) -> list[dict[str, Any]]:
-    """By iteration, the number of `lovely` per reply; half of the prompts have one more. The proxy is the iteration."""
+    """By iteration, the `lovely`s per reply; half of the prompts have one more. The proxy is the iteration."""
     return [
         {
             "iteration": iteration,
