@@ -65,7 +65,6 @@ CASES = [
             "max_new_tokens is 999 | half of the model's context | choose 1 to 64"),
     command("chat --temperature -1", "a negative temperature", bool,
             "temperature is -1 | temperature | greater than or equal to 0"),
-    command("chat --seed -1", "a negative seed", bool, "seed is -1 | seed | greater than or equal to 0"),
     command("lineage", "no stage has run", delete("metrics"),
             "no stage has run yet | no stage | `dvc repro` runs them all"),
     command("lineage", "a record cut off", truncate("metrics/sft.json"),

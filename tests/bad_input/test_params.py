@@ -43,7 +43,7 @@ CASES = [
          f"kind | prepare.sources.0 | {ADD}"),
     Case("a key of an older version", "pretrain",
          both(drop_param("model.scratch"), set_param("model.hidden_size", 64)),
-         "is model.scratch.hidden_size now | 1 problem in | groundup configure --migrate"),
+         "moved to model.scratch.hidden_size | 1 problem in | groundup configure --migrate"),
     Case("an unknown section", "prepare", set_param("surprise", {}), f"unknown key | surprise: | {UNKNOWN}"),
     Case("an unknown key", "pretrain", set_param("pretrain.momentum", 0.9),
          f"unknown key | pretrain.momentum: | {UNKNOWN}"),

@@ -164,8 +164,8 @@ def _check_kept(stage: StageContext, changed: list[str]) -> None:
     """Refuse to record a finished result after a change; it stays in the work dir of its fingerprint."""
     if changed:
         raise InputsChangedError(
-            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so its result is not published, "
-            "but kept: undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts from scratch"
+            f"{stage.spec.name}: {', '.join(changed)} changed while the stage ran, so its result is kept but not "
+            "published. Undo the edit and `dvc repro` publishes it; `dvc repro` with the edit starts from scratch"
         )
 
 
