@@ -18,7 +18,7 @@ from groundup.runner.params.presets import with_preset
 
 LEFT_OUT = (
     *(".git", ".venv", ".work", ".*_cache", "__pycache__", "cache", "tmp", "*.db", "mlartifacts"),
-    *("artifacts", "models", "exports", "metrics", "dvc.lock", "tests", "docs", "shared"),
+    *("artifacts", "models", "exports", "metrics", "dvc.lock", "tests", "docs"),
 )
 DVC = [sys.executable, "-m", "dvc", "repro"]
 TAIL = 400  # characters of what a failed run said last
