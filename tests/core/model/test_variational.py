@@ -188,7 +188,7 @@ def of_another_run(path: Path) -> None:
         (without_w, "not those of a head on 64 hidden numbers"),
         (of_another_size, "not those of a head on 64 hidden numbers"),
         (not_finite, "1 weights in variational.safetensors are not finite, such as evidence.bias"),
-        (of_another_run, "variational.safetensors gives another mean reward .* two runs"),
+        (of_another_run, "variational.safetensors gives another mean reward .* different runs"),
     ],
 )
 def test_a_damaged_head_is_a_clear_error(saved: Path, spoil, what: str) -> None:

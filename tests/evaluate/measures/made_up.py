@@ -24,6 +24,7 @@ def context(**changes: Any) -> Any:
             documents=[{"source": "wikipedia"}, {"source": "chitchat"}],
             num_documents_in_split=20,
             tasks={"topic": [{}] * 300},
+            empty_tasks=[],
         ),
         "prompts": [PROMPT],
         "replies": {

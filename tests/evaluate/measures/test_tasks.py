@@ -63,3 +63,10 @@ def test_bits_per_byte_stand_beside_counting() -> None:
 )
 def test_a_task_is_called_what_its_interval_allows(accuracy: float, said: str) -> None:
     assert task_sentences(task_scores(1.9, accuracy), ["topic"]) == [said]
+
+
+def test_a_task_without_items_is_named() -> None:
+    measure = tasks()
+    measure.context.test_set.empty_tasks.append("next_reply")
+    sentence = "Left out, since the test split of the data has no item for them: next reply."
+    assert sentence in measure.shown(metrics()).sentences
