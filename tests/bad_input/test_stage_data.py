@@ -59,6 +59,8 @@ CASES = [
          "no chat is left to train on | sft cannot train on these chats | raise sft.max_length"),
     Case("no val chats", "sft", rows(data("chats/val.jsonl"), []),
          "sft has no chats for val | raise prepare.splits.val | `dvc repro pretrain`"),
+    Case("no val chat that fits", "sft", rows(data("chats/val.jsonl"), [{"messages": chat("so " * 999, "yes")}]),
+         "no val chat fits sft.max_length | nothing to validate on | raise prepare.splits.val"),
     Case("chats nobody answers", "sft", one_chat(chat("hello")),
          "no chat is left to train on | sft cannot train | add chats"),
     Case("an unknown role", "sft", one_chat([{"role": "bot", "content": "x"}, *chat("a", "x")[1:]]),

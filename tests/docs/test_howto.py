@@ -273,7 +273,7 @@ def test_blocks_are_read_and_applied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["x = 1\n", "y = 1\nz = 1\ny = 1\n"])
 def test_an_edit_whose_place_is_missing_or_ambiguous_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^c\.py must hold these lines once:\ny = 1\n$"):
+    with pytest.raises(ValueError, match=r"^c\.py must have these lines exactly once:\ny = 1\n$"):
         edited(text, " y = 1\n+z = 2\n", "c.py")
 
 

@@ -199,7 +199,7 @@ def test_saving_overwrites_nothing(models: Models, tmp_path: Path) -> None:
 def test_without_a_reward_model_there_is_still_a_chat(models: Models, checkout: Path) -> None:
     (checkout / "artifacts/reward/config.json").unlink()
     text = converse(models, ["/decode tree", "/decode beam", "Hello"], interactive=True)
-    assert "there is none in" in text
+    assert "best_of_n and tree need a reward model" in text
     assert "Decoding by beam" in text
 
 

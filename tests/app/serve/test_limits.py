@@ -44,7 +44,7 @@ def test_more_than_may_wait_are_told_to_come_again(slow_server: Start) -> None:
     second = begin(server, n=2)
     assert server.wait_for("groundup_waiting_replies", 2)
     with pytest.raises(
-        RateLimitError, match="the server is busy: 2 replies are waiting, and at most 2 may; try again"
+        RateLimitError, match="the server is busy: 2 replies wait already and 2 may; try again"
     ) as told:
         server.openai.chat.completions.create(model="aligned", messages=HELLO)
     assert told.value.response.headers["Retry-After"] == "1"

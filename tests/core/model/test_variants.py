@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from groundup.core.model.cache import StockCache
 from groundup.core.model.check import CAUSAL, REWARD, check_model
 from groundup.core.model.llama import build_llama, load_causal_lm, num_parameters, save_model
 from groundup.core.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM, loading_note, sinusoids
@@ -174,3 +175,14 @@ def test_an_unknown_attention_in_a_config_is_refused(tiny_tokenizer: PreTrainedT
     path.write_text(path.read_text().replace('"linear"', '"cubic"'))
     with pytest.raises(ValueError, match=r"config.json cannot be read .*attention"):
         check_model(tmp_path, CAUSAL)
+
+
+@torch.no_grad()
+def test_sequences_that_join_later_continue_as_if_they_had_come_together() -> None:
+    model = make_model("sinusoidal", "softmax").model
+    short, long, token = [5, 6, 7], [8, 9, 10, 11, 12], torch.tensor([13, 14])
+    together, _ = StockCache.of(model, [short, long])
+    first, _ = StockCache.of(model, [short])
+    second, _ = StockCache.of(model, [long])
+    first.join(second)
+    torch.testing.assert_close(first.step(token), together.step(token))
