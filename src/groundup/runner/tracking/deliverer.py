@@ -37,6 +37,8 @@ from groundup.runner.tracking.store import find_run, find_runs, make_model, reso
 
 MAX_BATCH = 1000  # metrics in one log_batch, MLflow's limit
 MAX_PARAM_BATCH = 100
+# MLflow 3.17 looks up which of a model's metrics it already has by 100 names at a time: it refuses to receive more twice
+MAX_MODEL_BATCH = 100
 KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"  # the UI then opens runs, not traces
 MODEL_TAG = "model."  # model.<path>: id of the LoggedModel that stands for a published model directory
 
@@ -222,7 +224,7 @@ class Deliverer:
             metrics += [
                 Metric(key, last.value, last.timestamp, last.step, model_id=model) for model in models or [None]
             ]
-        self._send(metrics)
+        self._send(metrics, MAX_MODEL_BATCH if models else MAX_BATCH)
 
     def _points(self, events: list[Event]) -> None:
         metrics = []
@@ -232,8 +234,8 @@ class Deliverer:
                 if last is None or last.step < event["step"]:
                     self.last[key] = Metric(key, value, event["time_ms"], event["step"])
                     metrics.append(self.last[key])
-        self._send(metrics)
+        self._send(metrics, MAX_BATCH)
 
-    def _send(self, metrics: list[Metric]) -> None:
-        for start in range(0, len(metrics), MAX_BATCH):
-            self.client.log_batch(self._run(), metrics=metrics[start : start + MAX_BATCH])
+    def _send(self, metrics: list[Metric], max_batch: int) -> None:
+        for start in range(0, len(metrics), max_batch):
+            self.client.log_batch(self._run(), metrics=metrics[start : start + max_batch])
