@@ -36,6 +36,8 @@ END_SECONDS = 30  # for leftover processes
 NOTICE_SECONDS = 15  # for a stage to notice that its dvc has ended, to write a checkpoint and to notify MLflow
 # DVC writes this file in place; after a kill at that instant, its error says what is wrong but not the remedy.
 TORN_LOCK = "Unable to read RWLock-file"
+# It makes a folder of its run cache and then the file in it; after a kill in between it finds no file there.
+EMPTY_RUN_CACHE = "join() argument must be str, bytes, or os.PathLike object, not 'NoneType'"
 
 
 @dataclass
@@ -113,6 +115,9 @@ class Case:
             outcome.remedy = "rm .dvc/tmp/rwlock"
             (self.root / ".dvc/tmp/rwlock").unlink()
             code = self._repro()
+        elif code != 0 and EMPTY_RUN_CACHE in self._all_output():
+            outcome.remedy = "dvc repro --no-run-cache"
+            code = self._repro("--no-run-cache")
         outcome.survived = code == 0
         if not outcome.survived:
             outcome.problems.append(f"the second dvc repro ended with {code}: {self._last_output()}")
@@ -123,9 +128,9 @@ class Case:
         outcome.identical, outcome.history_whole = not files, not history
         outcome.problems += files + history
 
-    def _repro(self, **extra: str) -> int:
+    def _repro(self, *options: str, **extra: str) -> int:
         """In its own session, so that a signal to dvc's process group reaches only dvc and the stage."""
-        command = [sys.executable, "-m", "dvc", "repro", self.kill.stage]
+        command = [sys.executable, "-m", "dvc", "repro", *options, self.kill.stage]
         env = environment(**audit(self.log), **extra)
         with self.output.open("a", encoding="utf-8") as output:
             process = subprocess.Popen(

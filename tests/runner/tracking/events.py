@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from groundup.runner.tracking.spool import Spool
 
 TAGS = {"git.commit": "c0ffee", "git.dirty": "false", "device": "cpu", "mlflow.source.name": "stages/evaluate.py"}
-FINAL = {"loss": 0.25, "train_seconds": 9.5, **{f"figure_{i}": i / 10 for i in range(150)}}  # evaluate has several hundred
+FINAL = {"loss": 0.25, "train_seconds": 9.5} | {f"figure_{i}": i / 10 for i in range(150)}  # evaluate has hundreds
 
 GATE = {"name": "harm", "metric": "harmful_rate", "value": 0.5, "limit": 0.25, "passed": False, "reason": "0.5 > 0.25"}
 

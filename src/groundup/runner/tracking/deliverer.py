@@ -37,7 +37,7 @@ from groundup.runner.tracking.store import find_run, find_runs, make_model, reso
 
 MAX_BATCH = 1000  # metrics in one log_batch, MLflow's limit
 MAX_PARAM_BATCH = 100
-# MLflow 3.17 looks up which of a model's metrics it already has by 100 names at a time: it refuses to receive more twice
+# MLflow 3.17 looks up which metrics a model already has by 100 names at a time, and refuses to receive more twice.
 MAX_MODEL_BATCH = 100
 KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"  # the UI then opens runs, not traces
 MODEL_TAG = "model."  # model.<path>: id of the LoggedModel that stands for a published model directory
