@@ -135,6 +135,18 @@ def test_hard_stop(run_align: AlignRun) -> None:
     assert metrics["stopped_early"] == f"KL {curve.points[last]['kl']:.2f} above kl_stop 0.02 in iteration {last}"
 
 
+def test_a_stop_before_the_first_update_has_no_explained_variance(
+    run_align: AlignRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = Ppo.summary
+    monkeypatch.setattr(Ppo, "summary", lambda ppo, rollout: summary(ppo, rollout) | {"kl": 51.0})
+    metrics = run_align("run")
+    assert metrics["stopped_early"] == "KL 51.00 above kl_stop 50.0 in iteration 1"
+    assert metrics["kept_iteration"] == 0
+    assert not {"explained_variance", "explained_variance_last"} & metrics.keys()
+    assert run_align.weights("run") == (run_align.root / "sft/model.safetensors").read_bytes()
+
+
 def stop_early(run_align: AlignRun, name: str, log: Recorder | None = None) -> dict[str, Any]:
     """With training above the KL budget, and no checkpoint before the stop."""
     return run_align(name, log, **STOPPED, checkpoint_every=100)

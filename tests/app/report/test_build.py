@@ -85,6 +85,16 @@ def test_everything_is_on_the_page(checkout: Path) -> None:
     assert weights[1] == "9a129038d9a0"
 
 
+def test_alignment_without_a_monitor_judge_says_so(checkout: Path) -> None:
+    said = "no monitor judge, so over-optimization could not be detected"
+    assert said not in build_page(checkout, PARAMS)
+    figures = checkout / "artifacts/reports/align/metrics.json"
+    write_json(figures, {"monitor_agreement": 0.7})
+    assert said not in build_page(checkout, PARAMS)
+    write_json(figures, {})
+    assert said in build_page(checkout, PARAMS)
+
+
 def test_it_needs_nothing_else_and_shows_text_as_text(checkout: Path) -> None:
     page = build_page(checkout, PARAMS)
     assert "&lt;b&gt;Hi&lt;/b&gt;" in page

@@ -12,6 +12,7 @@ from groundup.core.training.cost import Cost, in_short, read_cost
 from groundup.evaluate.shown import PAGE, Chart, Line
 from groundup.runner.candidate import REPORT
 from groundup.runner.clock import stage_seconds
+from groundup.runner.figures import REPORTED
 from groundup.runner.files import DamagedFileError, hash_file, read_object
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.pipeline import StageSpec, ancestry, read_pipeline
@@ -78,7 +79,11 @@ def _lineage(root: Path, pipeline: dict[str, StageSpec], params: EvaluateParams)
 
 
 def _made(root: Path, stage: str) -> list[str]:
-    """Outputs of a stage that trains no model, in words."""
+    """Outputs of a stage that trains no model, and what align had to do without, in words."""
+    if stage == "align":
+        figures = root / f"artifacts/reports/{stage}/{REPORTED}"
+        is_watched = not figures.exists() or "monitor_agreement" in read_object(figures)
+        return [] if is_watched else ["no monitor judge, so over-optimization could not be detected"]
     path = root / f"artifacts/reports/{stage}/report.json"
     if stage not in ("prepare", "tokenizer") or not path.exists():
         return []

@@ -29,15 +29,18 @@ def train_ppo(context: Context) -> Metrics:
         batches = PromptBatches(context.prompts, params.rollout.batch_size, params.seed, iterations)
         _fit(ppo, schedule, batches, context)
         policy.to(context.device)  # Lightning's teardown puts it on the CPU
-    explained = schedule.explained_variances
-    last_quarter = explained[-max(1, len(explained) // 4) :]
-    return {
+    metrics: Metrics = {
         "stopped_early": ppo.stopped_early or "no",
-        "explained_variance": sum(last_quarter) / len(last_quarter),
-        "explained_variance_last": explained[-1],
         "kl_coefficient_start": params.ppo.kl_coefficient,
         "kl_coefficient_end": ppo.controller.coefficient,
     }
+    if explained := schedule.explained_variances:  # none if the KL divergence stopped training before its first update
+        last_quarter = explained[-max(1, len(explained) // 4) :]
+        metrics |= {
+            "explained_variance": sum(last_quarter) / len(last_quarter),
+            "explained_variance_last": explained[-1],
+        }
+    return metrics
 
 
 def _fit(ppo: Ppo, schedule: Schedule, batches: PromptBatches, context: Context) -> None:
