@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,20 +23,18 @@ NAMES = {
 def measurements(machine: Machine) -> Iterator[Measurement]:
     for name, make in SHAPES.items():
         yield Measurement(
-            f"kernel for {name}",
-            "bf16 and fp32, cuDNN's attention on and off",
-            lambda make=make: chosen(machine, make),  # type: ignore[misc]
+            f"kernel for {name}", "bf16 and fp32, cuDNN's attention on and off", partial(chosen, machine, make)
         )
     for cudnn in (True, False):
         yield Measurement(
             f"first call at a new length, cuDNN {'on' if cudnn else 'off'}",
             "cuDNN the other way; it plans for every new shape",
-            lambda cudnn=cudnn: first_calls(machine, cudnn),  # type: ignore[misc]
+            partial(first_calls, machine, cudnn),
         )
         yield Measurement(
             f"gradient with a mask and very small weights, cuDNN {'on' if cudnn else 'off'}",
             "finite numbers (pytorch issue 196678)",
-            lambda cudnn=cudnn: gradient(machine, cudnn),  # type: ignore[misc]
+            partial(gradient, machine, cudnn),
         )
 
 

@@ -1,6 +1,7 @@
 """Forward passes and gradients against the same on the CPU in fp32: relative errors of norms."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -61,24 +62,16 @@ def measurements(machine: Machine) -> Iterator[Measurement]:
                 return judged(relative(make(), expected), limit)
 
         yield Measurement(
-            f"packed chats, {precision}",
-            compared,
-            lambda forward=forward: forward(lambda: packed(ours, machine.device), of_chats),  # type: ignore[misc]
+            f"packed chats, {precision}", compared, partial(forward, lambda: packed(ours, machine.device), of_chats)
         )
         yield Measurement(
-            f"rows of documents, {precision}",
-            compared,
-            lambda forward=forward: forward(lambda: rows(ours, machine.device), of_rows),  # type: ignore[misc]
+            f"rows of documents, {precision}", compared, partial(forward, lambda: rows(ours, machine.device), of_rows)
         )
-        yield Measurement(
-            f"a step of decoding, {precision}",
-            compared,
-            lambda forward=forward: forward(decoded, of_chats[ends]),  # type: ignore[misc]
-        )
+        yield Measurement(f"a step of decoding, {precision}", compared, partial(forward, decoded, of_chats[ends]))
         yield Measurement(
             f"cross-entropy and its gradients, {precision}",
             compared,
-            lambda half=half, limit=limit: loss_and_gradients(machine, half, limit),  # type: ignore[misc]
+            partial(loss_and_gradients, machine, half, limit),
         )
         yield Measurement(
             f"gradient of all weights, {precision}",

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ def measurements(machine: Machine) -> Iterator[Measurement]:
         yield Measurement(
             f"product of {machine.sizes.product} x {machine.sizes.product} matrices, {str(dtype)[6:]}",
             "the data sheet (bf16)",
-            lambda dtype=dtype: product(machine, dtype),  # type: ignore[misc]
+            partial(product, machine, dtype),
         )
     yield Measurement("copy of memory, read and written", "the data sheet's bandwidth", lambda: copy(machine))
 

@@ -1,6 +1,7 @@
 """PPO: a forward and backward pass of the policy, and whole iterations with all models."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -33,13 +34,11 @@ def measurements(machine: Machine) -> Iterator[Measurement]:
         yield Measurement(
             f"policy, a forward batch, forward and backward, cuDNN {'on' if cudnn else 'off'}",
             "cuDNN the other way",
-            lambda cudnn=cudnn: policy_pass(machine, cudnn),  # type: ignore[misc]
+            partial(policy_pass, machine, cudnn),
         )
     for trunk in ("separate", "shared"):
         yield Measurement(
-            f"an iteration, value trunk: {trunk}",
-            "the other value trunk",
-            lambda trunk=trunk: iteration(machine, trunk),  # type: ignore[misc]
+            f"an iteration, value trunk: {trunk}", "the other value trunk", partial(iteration, machine, trunk)
         )
 
 

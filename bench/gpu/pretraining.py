@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -66,18 +67,14 @@ class Step:
 
 def measurements(machine: Machine) -> Iterator[Measurement]:
     for variant in VARIANTS:
-        yield Measurement(
-            variant.name,
-            variant.compared_with,
-            lambda variant=variant: measured(machine, variant),  # type: ignore[misc]
-        )
+        yield Measurement(variant.name, variant.compared_with, partial(measured, machine, variant))
     if machine.has_gpu:
         yield Measurement("the five kernels that take longest, not compiled", "all kernels", lambda: longest(machine))
         for vocab_size in (32768, 131072):
             yield Measurement(
                 f"output head and loss, vocabulary of {vocab_size}",
                 "the other vocabulary",
-                lambda vocab_size=vocab_size: head(machine, vocab_size),  # type: ignore[misc]
+                partial(head, machine, vocab_size),
             )
 
 

@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ def measurements(machine: Machine) -> Iterator[Measurement]:
         yield Measurement(
             f"the same bytes, deterministic: {deterministic}, cuDNN {'on' if cudnn else 'off'}",
             "the first run of the same seed",
-            lambda deterministic=deterministic, cudnn=cudnn: repeated(machine, deterministic, cudnn),  # type: ignore[misc]
+            partial(repeated, machine, deterministic, cudnn),
         )
 
 

@@ -1,6 +1,7 @@
 """Scores of the reward model."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from bench.gpu.machine import Machine, kernels
 from bench.gpu.rows import Figures, Measurement
@@ -12,7 +13,7 @@ def measurements(machine: Machine) -> Iterator[Measurement]:
         yield Measurement(
             f"scores of {machine.sizes.num_chats} chats, {'bf16' if half else 'fp32'}",
             "the other precision",
-            lambda half=half: scored(machine, half),  # type: ignore[misc]
+            partial(scored, machine, half),
         )
 
 

@@ -1,6 +1,7 @@
 """Tokens a second of the project's sampler, and of transformers' generate."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 
 import torch
@@ -19,11 +20,7 @@ def measurements(machine: Machine) -> Iterator[Measurement]:
     yield Measurement(f"{most} replies, bf16, cuDNN on", "cuDNN off", lambda: sampled(machine, most, True, True))
     yield Measurement(f"{most} replies, fp32", "bf16", lambda: sampled(machine, most, False, False))
     for num in (16, 1):
-        yield Measurement(
-            f"{num} replies, bf16",
-            f"{most} replies",
-            lambda num=num: sampled(machine, num, True, False),  # type: ignore[misc]
-        )
+        yield Measurement(f"{num} replies, bf16", f"{most} replies", partial(sampled, machine, num, True, False))
     yield Measurement(f"{most} replies by transformers' generate, bf16", "ours", lambda: generated(machine, most))
 
 

@@ -1,6 +1,7 @@
 """Steps of the server's batch, in fp32, by the number of replies that share them."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -15,11 +16,7 @@ NO_TOKEN = -1  # as end-of-turn: no reply ends
 
 def measurements(machine: Machine) -> Iterator[Measurement]:
     for num in (1, 16, 64):
-        yield Measurement(
-            f"{num} replies a step",
-            "other numbers of replies",
-            lambda num=num: steps(machine, num),  # type: ignore[misc]
-        )
+        yield Measurement(f"{num} replies a step", "other numbers of replies", partial(steps, machine, num))
 
 
 def steps(machine: Machine, num: int) -> Figures:

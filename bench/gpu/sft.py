@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
@@ -20,7 +21,7 @@ def measurements(machine: Machine) -> Iterator[Measurement]:
         yield Measurement(
             f"{CHATS_A_STEP} packed rows a step, {batch_size} at a time",
             "the other number of rows at a time",
-            lambda batch_size=batch_size: trained(machine, batch_size),  # type: ignore[misc]
+            partial(trained, machine, batch_size),
         )
 
 
