@@ -29,18 +29,17 @@ def train_ppo(context: Context) -> Metrics:
         batches = PromptBatches(context.prompts, params.rollout.batch_size, params.seed, iterations)
         _fit(ppo, schedule, batches, context)
         policy.to(context.device)  # Lightning's teardown puts it on the CPU
-    metrics: Metrics = {
-        "stopped_early": ppo.stopped_early or "no",
-        "kl_coefficient_start": params.ppo.kl_coefficient,
-        "kl_coefficient_end": ppo.controller.coefficient,
-    }
+    metrics: Metrics = {"stopped_early": ppo.stopped_early or "no"}
     if explained := schedule.explained_variances:  # none if the KL divergence stopped training before its first update
         last_quarter = explained[-max(1, len(explained) // 4) :]
         metrics |= {
             "explained_variance": sum(last_quarter) / len(last_quarter),
             "explained_variance_last": explained[-1],
         }
-    return metrics
+    return metrics | {
+        "kl_coefficient_start": params.ppo.kl_coefficient,
+        "kl_coefficient_end": ppo.controller.coefficient,
+    }
 
 
 def _fit(ppo: Ppo, schedule: Schedule, batches: PromptBatches, context: Context) -> None:
