@@ -83,6 +83,19 @@ def test_batch_mates_do_not_change_a_reply(batch: Batch) -> None:
         assert [token.id for token in next(iter(one.values()))] == [token.id for token in made[mate]]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["batch", "linear_batch"])
+def test_a_longer_reply_moves_whole_into_the_place_of_a_shorter_one(request: pytest.FixtureRequest, kind: str) -> None:
+    slots = request.getfixturevalue(kind).slots
+    short, middle, long = ([*range(length)] for length in (3, 9, 40))
+    slots.join([short, middle, long], [0, 1, 2])
+    slots.remove(0)
+    moved = slots.step(torch.tensor([7, 8]))
+    slots.clear()
+    slots.join([long, middle], [0, 1])
+    torch.testing.assert_close(moved, slots.step(torch.tensor([7, 8])))
+
+
 def test_replies_to_one_prompt_share_its_computation(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = []
     embed = batch.model.model.embed_tokens
