@@ -122,7 +122,7 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
          f"chance {sft['next_reply_chance']:.2f}"),
         ("reward model, a person's reply against the SFT model's", interval(reward, "heldout_sampled_accuracy"),
          "chance 0.50"),
-        ("reward model, the reply given here against one from elsewhere",
+        ("reward model, the true next reply against one from elsewhere",
          interval(reward, "heldout_relevance_accuracy"), "chance 0.50"),
         ("reward of aligned replies to test prompts", f"{align['heldout_reward_after']:.3f}",
          f"SFT model {align['heldout_reward_before']:.3f}"),

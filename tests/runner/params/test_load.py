@@ -140,10 +140,11 @@ def test_groups_fill_the_batch_of_the_method_that_is_chosen(method: str) -> None
 
 
 def test_trl_trains_no_adapter_of_the_head() -> None:
-    values = with_value(
-        "align.lora", {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj", "lm_head"]}
-    )
-    parse_params(values, "params.yaml")
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj", "lm_head"]}
+    with pytest.raises(ParamsError, match="SFT cannot train an adapter of lm_head; leave it out"):
+        parse_params(with_value("sft.lora", lora), "params.yaml")
+    values = with_value("align.lora", lora)
+    parse_params(values, "params.yaml")  # PPO is ours and can
     values["align"]["method"] = "rloo"
     with pytest.raises(ParamsError, match="rloo cannot train an adapter of lm_head; leave it out"):
         parse_params(values, "params.yaml")

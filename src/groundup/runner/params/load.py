@@ -119,6 +119,10 @@ def cross_section_problems(p: Params) -> list[str]:
             f"model.context_length {context}: lower it",
         ),
         *((False, f"evaluate.decoding: {problem}") for problem in budget_problems(p.evaluate.decoding).values()),
+        (
+            p.sft.lora is None or "lm_head" not in p.sft.lora.target_modules,
+            "sft.lora.target_modules: SFT cannot train an adapter of lm_head; leave it out",
+        ),
         *align_checks(p.align),
         (
             p.prepare.clean.min_characters <= p.prepare.clean.max_characters,
