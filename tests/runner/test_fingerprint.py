@@ -1,13 +1,13 @@
 """Equal fingerprints mean the same run: the version of every package that a stage may import counts."""
 
 from collections.abc import Iterator
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 
 from groundup.runner import fingerprint
-from groundup.runner.pipeline import read_pipeline
+from groundup.runner.pipeline import PipelineError, read_pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +47,12 @@ def test_packages_that_nothing_requires_and_groundups_own_version_do_not_count(r
     versions = fingerprint.required_versions()
     assert "torch" in versions
     assert versions.keys().isdisjoint({"groundup", "pip", "pytest", "ruff"})
+
+
+def test_code_that_is_only_on_the_path_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(asked: str) -> Distribution:
+        raise PackageNotFoundError(asked)
+
+    monkeypatch.setattr(fingerprint, "distribution", missing)
+    with pytest.raises(PipelineError, match="groundup is not installed"):
+        value(root)

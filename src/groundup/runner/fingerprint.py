@@ -12,7 +12,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from groundup.runner.files import digest_path
-from groundup.runner.pipeline import StageSpec
+from groundup.runner.pipeline import PipelineError, StageSpec
 
 
 class InputsChangedError(RuntimeError):
@@ -67,7 +67,8 @@ def required_versions() -> dict[str, str]:
         if package.name not in found:
             found[package.name] = package.version
             names += [Requirement(text).name for text in package.requires or () if "extra ==" not in text]
-    del found["groundup"]  # counts by its code
+    if found.pop("groundup", None) is None:  # it counts by its code
+        raise PipelineError("groundup is not installed, so the packages that it requires are not known: `make setup`")
     return found
 
 

@@ -238,6 +238,18 @@ def test_the_feedback_file_has_a_limit(slow_server: Start, tmp_path: Path) -> No
     assert server.http.post("/feedback", json=thumb).status_code == 204
 
 
+def test_a_thumb_after_a_torn_line_has_a_line_of_its_own(slow_server: Start, tmp_path: Path) -> None:
+    log = tmp_path / "feedback.jsonl"
+    log.write_text('{"time": "20', encoding="utf-8")
+    server = slow_server(feedback_file=log)
+    thumb = {"model": "aligned", "decoding": "sample", "messages": HELLO, "reply": "hm", "rating": "up"}
+    for _ in range(2):
+        assert server.http.post("/feedback", json=thumb).status_code == 204
+    torn, *whole = log.read_text(encoding="utf-8").splitlines()
+    assert torn == '{"time": "20'
+    assert [json.loads(line)["reply"] for line in whole] == ["hm", "hm"]
+
+
 def test_many_clients_that_leave_at_any_moment_leave_nothing_behind(slow_server: Start) -> None:
     server = slow_server(max_batch=4, max_queue=40)
 

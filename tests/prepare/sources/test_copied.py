@@ -1,5 +1,6 @@
 """`dvc exp run --temp` copies what git tracks: prepare refuses to read less than the user has."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.prepare.prepare import prepare
 from groundup.prepare.sources.copied import check_copied
+from tests.conftest import ROOT
 from tests.presets import preset
 
 
@@ -34,3 +36,9 @@ def test_a_copy_that_lacks_files_is_refused(tmp_path: Path) -> None:
         check_copied(copy)
     write(copy / "diary/a.txt")
     check_copied(copy)
+
+
+def test_git_ignores_what_a_user_puts_into_data() -> None:
+    command = ["git", "check-ignore", "data/notes.txt", "data/diary/a.jsonl.gz", "data/README.md"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout.split() == ["data/notes.txt", "data/diary/a.jsonl.gz"], found.stderr

@@ -11,7 +11,7 @@ from groundup.app.serve.requests import Feedback
 
 
 class FeedbackFile:
-    """Appended to under a lock; a line is whole or the last one. It never has more than `max_bytes`."""
+    """Appended to under a lock, never to more than `max_bytes`; a line that a kill has cut stays alone."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
@@ -31,7 +31,9 @@ class FeedbackFile:
 
     def _write(self, line: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
+        with self.path.open("ab+") as file:
+            if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+                line = b"\n" + line
             if file.tell() + len(line) > self.max_bytes:
                 raise feedback_full(self.path.name, self.max_bytes)
             file.write(line)
