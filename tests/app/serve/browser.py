@@ -1,6 +1,7 @@
 """A headless Chromium over its DevTools pipe: no driver and no library in between."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -30,8 +31,8 @@ class Browser:
         arguments += [f"--user-data-dir={profile}", "--remote-debugging-pipe", f"--window-size={width},{height}"]
 
         def place_pipes() -> None:
-            """Chromium reads commands from descriptor 3 and writes to 4."""
-            high = [os.dup2(fd, 60 + i) for i, fd in enumerate((commands, events))]
+            """Chromium reads commands from descriptor 3 and writes to 4; copies above them overwrite no other."""
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 5) for fd in (commands, events)]
             os.dup2(high[0], 3)
             os.dup2(high[1], 4)
 
