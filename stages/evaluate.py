@@ -9,10 +9,12 @@ from groundup.runner.stage import run_stage
 
 # All other figures come from the test split, which must not guide choices.
 HEADLINES = ("gates_passed", "judge_agreement", "num_prompts", "num_documents")
+DATA = ("text", "chats", "preferences", "prompts", "evaluation", "judge")
 
 
 def main(stage: StageContext) -> dict[str, Any]:
-    require_data("evaluate", {name: stage.dep(f"artifacts/data/{name}") for name in ("text", "prompts")})
+    data = {name: stage.dep(f"artifacts/data/{name}") for name in DATA}
+    require_data("evaluate", data)
     from groundup.evaluate.evaluate import evaluate
     from groundup.evaluate.measures.measure import Data
 
@@ -21,15 +23,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         sft=stage.dep("artifacts/sft"),
         reward=stage.dep("artifacts/reward"),
         aligned=stage.dep("artifacts/aligned"),
-        data=Data(
-            shards=stage.dep("artifacts/shards"),
-            text=stage.dep("artifacts/data/text"),
-            chats=stage.dep("artifacts/data/chats"),
-            preferences=stage.dep("artifacts/data/preferences"),
-            prompts=stage.dep("artifacts/data/prompts"),
-            evaluation=stage.dep("artifacts/data/evaluation"),
-            judge=stage.dep("artifacts/data/judge"),
-        ),
+        data=Data(shards=stage.dep("artifacts/shards"), **data),
         points=stage.dep("artifacts/reports/align/evaluation_points.jsonl"),
         out=stage.out("artifacts/reports/evaluate"),
         params=stage.params["evaluate"],

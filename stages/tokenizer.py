@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from groundup.core.formats.needs import require_data
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
@@ -9,6 +10,7 @@ HEADLINES = ("vocab_size", "bytes_per_token", "num_unused_tokens", "num_tokens")
 
 
 def main(stage: StageContext) -> dict[str, Any]:
+    require_data("tokenizer", {"text": stage.dep("artifacts/data/text")})
     from groundup.tokenizer.tokenizer import train_tokenizer
 
     return train_tokenizer(

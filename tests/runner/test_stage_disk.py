@@ -1,7 +1,9 @@
 """A stage on a full or read-only disk: a clear error, nothing lost, and it resumes once there is room."""
 
 import json
+import os
 from collections.abc import Iterator
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +147,22 @@ def test_an_unexpected_error_keeps_its_traceback_and_names_the_recovery(
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert line.startswith("prepare failed unexpectedly")
     assert line.endswith("\nEarlier outputs and metrics are as they were.")
+
+
+def test_a_full_disk_under_the_metrics_changes_no_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner._run(root, "prepare", write_outs)
+    record = (root / "metrics/prepare.json").read_bytes()
+    (root / "data/a.txt").write_text("another text")
+
+    def full(*arguments: Any) -> None:
+        raise OSError(ENOSPC, os.strerror(ENOSPC), "metrics/prepare.json")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "note_run", full)
+        fails_with(root, patch, caplog, write_outs)
+        assert (root / "artifacts/text/train.txt").read_text() == "hello"
+        assert (root / "metrics/prepare.json").read_bytes() == record
+    runner._run(root, "prepare", write_outs)
+    assert (root / "artifacts/text/train.txt").read_text() == "another text"

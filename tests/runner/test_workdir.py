@@ -92,11 +92,12 @@ def never_called(stage: StageContext) -> dict[str, Any]:
 PUBLISHED = ["artifacts/text", "artifacts/reports/prepare", "metrics/prepare.csv"]
 # (function replaced by one that kills, on which call of it, number of PUBLISHED files by then)
 WINDOWS = {
-    "before the first out": (os, "replace", 2, 0),
-    "between the outs": (os, "replace", 3, 1),
-    "before the curve": (os, "replace", 4, 2),
     "before the record of the run": (runner, "describe_outs", 1, 0),
-    "before the metrics file": (runner, "note_run", 1, 3),
+    "before the note of the run": (runner, "note_run", 1, 0),
+    "before the first out": (os, "replace", 4, 0),  # after the curve, the metrics and the note
+    "between the outs": (os, "replace", 5, 1),
+    "before the curve": (os, "replace", 6, 2),
+    "before the metrics file": (os, "replace", 7, 3),
 }
 
 

@@ -130,7 +130,8 @@ def _run_tracked(
         try:
             metrics = read_finished(stage.folder) or _train(stage, body)
             _check_kept(stage, _changed_params(stage))
-            outs.enter_context(publishing(_copies(stage, tracker)))
+            record = Record(stage.fingerprint.value, choose(metrics, headlines))
+            outs.enter_context(publishing(_copies(stage, tracker, record)))
             _report(stage, tracker, metrics)
             status = "FINISHED"
         except Terminated:
@@ -140,9 +141,7 @@ def _run_tracked(
             tracker.finish(status)
         # It may have waited for MLflow; DVC hashes deps after the command and would record an edit as what was read.
         _check_kept(stage, changed_deps(stage.root, stage.fingerprint) + _changed_params(stage))
-    note_run(stage.root, stage.fingerprint, metrics, tracker.run_id)
-    record = Record(stage.fingerprint.value, choose(metrics, headlines))
-    write_record(stage.root, stage.spec.name, record)
+        note_run(stage.root, stage.fingerprint, metrics, tracker.run_id)
 
 
 def _check_deps(stage: StageContext) -> None:
@@ -188,11 +187,13 @@ def _train(stage: StageContext, body: Body) -> dict[str, Any]:
     return metrics
 
 
-def _copies(stage: StageContext, tracker: Tracker) -> list[tuple[Path, Path]]:
-    """Staged outs and curves, each with its target."""
-    for path in stage.spec.plots:
+def _copies(stage: StageContext, tracker: Tracker, record: Record) -> list[tuple[Path, Path]]:
+    """Staged outs, curves and metrics, each with its target."""
+    spec = stage.spec
+    for path in spec.plots:
         write_text(stage.export / path, curve_csv(read_curve(tracker.work)))
-    return [(stage.export / path, stage.root / path) for path in (*stage.spec.outs, *stage.spec.plots)]
+    write_record(stage.export, spec.name, record)
+    return [(stage.export / path, stage.root / path) for path in (*spec.outs, *spec.plots, *spec.metrics)]
 
 
 def _report(stage: StageContext, tracker: Tracker, metrics: dict[str, Any]) -> None:

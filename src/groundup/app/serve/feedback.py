@@ -32,8 +32,9 @@ class FeedbackFile:
     def _write(self, line: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as file:
-            if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
-                line = b"\n" + line
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
             if file.tell() + len(line) > self.max_bytes:
                 raise feedback_full(self.path.name, self.max_bytes)
             file.write(line)

@@ -24,6 +24,10 @@ def rows_of(output: str) -> Callable[[Data, str], bool]:
     return lambda data, split: any(True for _ in read_jsonl(data[output] / f"{split}.jsonl"))
 
 
+def has_held_out_text(data: Data, split: str) -> bool:
+    return rows_of("text")(data, "val") or rows_of("text")(data, "test")
+
+
 def has_pairs(data: Data, split: str) -> bool:
     """Those of prepare, or replies that people gave, which reward pairs with its own samples."""
     prompts = read_jsonl(data["prompts"] / f"{split}.jsonl", ("reply",))
@@ -31,9 +35,12 @@ def has_pairs(data: Data, split: str) -> bool:
 
 
 DOCUMENTS, PROMPTS = rows_of("text"), rows_of("prompts")
-# By stage, in their order.
-NEEDS = {
-    "tokenizer": [Need("text", ("train",), "text", DOCUMENTS)],
+NEEDS: dict[str, list[Need]] = {  # by stage, in their order
+    "prepare": [],
+    "tokenizer": [
+        Need("text", ("train",), "text", DOCUMENTS),
+        Need("text", ("val or test",), "text", has_held_out_text),  # to measure it on
+    ],
     "pretrain": [Need("text", ("val",), "text", DOCUMENTS)],
     "sft": [Need("chats", ("train", "val"), "chats", rows_of("chats"))],
     "reward": [Need("pairs of replies", DATA_SPLITS, "chats or preferences", has_pairs)],
@@ -47,16 +54,14 @@ NEEDS = {
 
 def require_data(stage: str, data: Data) -> None:
     """ValueError, in the words in which prepare warned of it, where the stage cannot do its work."""
-    stages = list(NEEDS)
     if problems := lacks(stage, data):
-        raise ValueError(with_target(problems, stages[stages.index(stage) - 1]))
+        raise ValueError(with_target(problems, stage))
 
 
 def warnings(data: Data) -> list[str]:
     """A sentence for each stage that lacks something."""
     found = {stage: problems for stage in NEEDS if (problems := lacks(stage, data))}
-    stages = list(NEEDS)
-    return [with_target(problems, stages[stages.index(next(iter(found))) - 1]) for problems in found.values()]
+    return [with_target(problems, next(iter(found))) for problems in found.values()]
 
 
 def lacks(stage: str, data: Data) -> list[str]:
@@ -72,6 +77,8 @@ def lacks(stage: str, data: Data) -> list[str]:
     return problems
 
 
-def with_target(problems: list[str], last: str) -> str:
-    """`last`: the last stage that has what it needs."""
-    return f"{'; '.join(problems)} in params.yaml, or stop before that with `dvc repro {last}`"
+def with_target(problems: list[str], stage: str) -> str:
+    """`stage`: the first that lacks something."""
+    stages = list(NEEDS)
+    before = stages[stages.index(stage) - 1]
+    return f"{'; '.join(problems)} in params.yaml, or stop before that with `dvc repro {before}`"
