@@ -69,9 +69,11 @@ def metrics_file(root: Path, stage: str) -> Path:
     return root / f"metrics/{stage}.json"
 
 
-def write_record(root: Path, stage: str, record: Record) -> None:
-    """The fingerprint is stored in a list, because DVC leaves lists out of its tables."""
-    write_json(metrics_file(root, stage), record.figures | {FINGERPRINT: [record.fingerprint]})
+def write_record(root: Path, stage: str, record: Record) -> Path:
+    """The fingerprint is stored in a list, because DVC leaves lists out of its tables; returns the file."""
+    path = metrics_file(root, stage)
+    write_json(path, record.figures | {FINGERPRINT: [record.fingerprint]})
+    return path
 
 
 def read_record(root: Path, stage: str) -> Record | None:

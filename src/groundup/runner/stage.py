@@ -188,12 +188,12 @@ def _train(stage: StageContext, body: Body) -> dict[str, Any]:
 
 
 def _copies(stage: StageContext, tracker: Tracker, record: Record) -> list[tuple[Path, Path]]:
-    """Staged outs, curves and metrics, each with its target."""
-    spec = stage.spec
-    for path in spec.plots:
+    """Staged outs, curves and the record, each with its target."""
+    for path in stage.spec.plots:
         write_text(stage.export / path, curve_csv(read_curve(tracker.work)))
-    write_record(stage.export, spec.name, record)
-    return [(stage.export / path, stage.root / path) for path in (*spec.outs, *spec.plots, *spec.metrics)]
+    record_file = write_record(stage.export, stage.spec.name, record)
+    staged = [*(stage.export / path for path in (*stage.spec.outs, *stage.spec.plots)), record_file]
+    return [(path, stage.root / path.relative_to(stage.export)) for path in staged]
 
 
 def _report(stage: StageContext, tracker: Tracker, metrics: dict[str, Any]) -> None:
