@@ -40,6 +40,10 @@ class SmokeRun:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        # Stages run in another directory, where a relative path would name another place.
+        object.__setattr__(self, "folder", self.folder.resolve())
+
     @property
     def root(self) -> Path:
         return self.folder / "copy"

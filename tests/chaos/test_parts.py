@@ -32,6 +32,15 @@ def test_the_same_command_plays_the_rest(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert [outcome.steps_lost for outcome in outcomes] == [0, 1, 2, 3]
 
 
+def test_a_run_in_a_relative_folder_logs_beside_it_though_stages_run_in_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = SmokeRun(Path(".work/chaos"))
+    assert run.log == tmp_path / ".work/chaos/audit.tsv"
+    assert run.root == tmp_path / ".work/chaos/copy"
+
+
 def test_the_remedy_for_an_empty_folder_in_the_run_cache_of_dvc(tmp_path: Path) -> None:
     def dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "dvc", *arguments]
