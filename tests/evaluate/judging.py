@@ -24,6 +24,7 @@ GOLD_PARAMS = JudgeParams(
     min_document_frequency=2,
     num_dimensions=8,
     copied_words=3,
+    common_words=0.2,
     inverse_regularization=0.1,
     num_folds=2,
     num_resamples=10,
@@ -87,6 +88,9 @@ AGREEMENT = Agreement(
 class CountingJudge:
     worth: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the word, by resample
     agreement: Agreement = AGREEMENT
+
+    def uncentred(self) -> "CountingJudge":
+        return self
 
     def score(self, chats: list[list[Message]]) -> NDArray[np.float64]:
         return self.score_by_resample(chats)[0]

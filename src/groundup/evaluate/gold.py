@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.formats.records import Message
 from groundup.core.judging.judge import Agreement, Judge
 from groundup.core.judging.statistics import wins
 from groundup.core.rollout.prompts import Prompt
+from groundup.evaluate.controls import choose_controls, with_replies
 from groundup.evaluate.intervals import Metrics, rate, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.length_control import win_rate_metrics
 from groundup.evaluate.replies import ModelReplies
@@ -22,6 +23,11 @@ from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.judge import JudgeParams
 
 logger = logging.getLogger(__name__)
+
+WIN_RATE, HUMAN_WIN_RATE = "win_rate_vs_sft_gold", "win_rate_human_vs_sft_gold"
+UNCENTRED = "{}_uncentred"
+TIE = 0.5
+NUM_MOVES = 20  # of every reply, each to another conversation
 
 
 @dataclass(frozen=True)
@@ -68,29 +74,153 @@ def gold_metrics(
     metrics = agreement_metrics(judge.agreement)
     for name, values in (("before", before), ("after", after), ("difference", after - before)):
         metrics |= with_judge_interval(f"gold_reward_{name}", values, weights, weighted_mean)
-    win_rate = "win_rate_vs_sft_gold"
-    metrics |= win_rate_metrics(win_rate, won, longer, weights)
-    return metrics | with_judge_interval(f"{win_rate}_this_judge", won[:1], weights, weighted_mean)
+    metrics |= win_rate_metrics(WIN_RATE, won, longer, weights)
+    return metrics | with_judge_interval(f"{WIN_RATE}_this_judge", won[:1], weights, weighted_mean)
 
 
 def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, params: EvaluateParams) -> Metrics:
     """The reference for all models: people's replies to the same prompts. Empty if there are none."""
-    answers = {i: prompt.human_reply for i, prompt in enumerate(prompts) if prompt.human_reply is not None}
-    if not answers:
+    answered, human, before = answered_by_people(prompts, sft)
+    if not answered:
         return {}
-    answered = [prompts[i] for i in answers]
-    human = judge.score_by_resample(chats(answered, list(answers.values())))
-    before = judge.score_by_resample(chats(answered, [sft["texts"][i] for i in answers]))
+    scores = judge.score_by_resample(chats(answered, human))
     weights = resamples([prompt.conversation_id for prompt in answered], params.bootstrap_samples, params.seed)
     return {
-        **with_judge_interval("gold_reward_human", human, weights, weighted_mean),
-        **rate(with_judge_interval("win_rate_human_vs_sft_gold", wins(human, before), weights, weighted_mean)),
+        **with_judge_interval("gold_reward_human", scores, weights, weighted_mean),
+        **win_rate("win_rate_human_vs_sft_gold", judge, answered, human, before, params),
         "num_human_replies": len(answered),
     }
 
 
-def chats(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[Message]]:
-    return [
-        [*prompt.messages, {"role": "assistant", "content": reply}]
-        for prompt, reply in zip(prompts, replies, strict=True)
+def answered_by_people(prompts: Sequence[Prompt], sft: ModelReplies) -> tuple[list[Prompt], list[str], list[str]]:
+    """The prompts that a person answered, these answers, and SFT's replies."""
+    found = [
+        (prompt, prompt.human_reply, text)
+        for prompt, text in zip(prompts, sft["texts"], strict=True)
+        if prompt.human_reply is not None
     ]
+    return [row[0] for row in found], [row[1] for row in found], [row[2] for row in found]
+
+
+def win_rate(
+    name: str,
+    judge: Judge,
+    prompts: Sequence[Prompt],
+    ours: Sequence[str],
+    theirs: Sequence[str],
+    params: EvaluateParams,
+) -> Metrics:
+    """Of `ours` against `theirs`, replies to the same prompts."""
+    won = wins(*(judge.score_by_resample(chats(prompts, replies)) for replies in (ours, theirs)))
+    weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
+    return rate(with_judge_interval(name, won, weights, weighted_mean))
+
+
+def moved_win_rate(
+    name: str,
+    judge: Judge,
+    prompts: Sequence[Prompt],
+    ours: Sequence[str],
+    theirs: Sequence[str],
+    params: EvaluateParams,
+    within_opening: bool,
+) -> Metrics:
+    """The same replies, both moved to another conversation (with the same opening): what of a win is not due to the
+    conversation. A mean over NUM_MOVES moves; empty if no prompt has another conversation to take replies from.
+    """
+    taken_from = {
+        i: [
+            j
+            for j, other in enumerate(prompts)
+            if other.conversation_id != prompt.conversation_id
+            and (not within_opening or opening_of(other) == opening_of(prompt))
+        ]
+        for i, prompt in enumerate(prompts)
+    }
+    taken_from = {i: sources for i, sources in taken_from.items() if sources}
+    if not taken_from:
+        return {}
+    rng = np.random.default_rng(params.seed)
+    there = [prompts[i] for i in taken_from]
+    won = []
+    for _ in range(NUM_MOVES):
+        drawn = [sources[rng.integers(len(sources))] for sources in taken_from.values()]
+        won.append(wins(*(judge.score_by_resample(chats(there, [r[j] for j in drawn])) for r in (ours, theirs))))
+    weights = resamples([prompt.conversation_id for prompt in there], params.bootstrap_samples, params.seed)
+    return rate(with_judge_interval(name, np.mean(won, axis=0), weights, weighted_mean))
+
+
+def opening_of(prompt: Prompt) -> str | None:
+    first = prompt.messages[0]
+    return first["content"] if first["role"] == "system" else None
+
+
+def control_metrics(
+    judge: Judge,
+    prompts: Sequence[Prompt],
+    sft: ModelReplies,
+    aligned: ModelReplies,
+    points: Sequence[Row],
+    params: EvaluateParams,
+) -> Metrics:
+    """What a win of the aligned model is worth: its replies and people's elsewhere, and replies that read nothing.
+
+    points: align's evaluation points; the controls are chosen on SFT's replies to validation prompts among them.
+    """
+    texts, answers = (sft["texts"], aligned["texts"]), answered_by_people(prompts, sft)
+    metrics: Metrics = {}
+    for suffix, within in (("moved", False), ("moved_within_opening", True)):
+        metrics |= moved_win_rate(f"{WIN_RATE}_{suffix}", judge, prompts, texts[1], texts[0], params, within)
+        if answers[0]:
+            metrics |= moved_win_rate(f"{HUMAN_WIN_RATE}_{suffix}", judge, *answers, params, within)
+    start = [row for row in points if row["iteration"] == 0]
+    controls = choose_controls(judge, [row["messages"] for row in start], [row["reply"] for row in start])
+    for name, control in controls.items():
+        replies = [control(prompt.messages) for prompt in prompts]
+        metrics |= win_rate(f"win_rate_{name}_vs_sft_gold", judge, prompts, replies, texts[0], params)
+    fooled = [name for name in controls if metrics[f"win_rate_{name}_vs_sft_gold_ci_low"] > TIE]
+    return metrics | {"num_controls_that_win": len(fooled)}
+
+
+def all_gold_metrics(
+    judge: Judge,
+    prompts: Sequence[Prompt],
+    sft: ModelReplies,
+    aligned: ModelReplies,
+    points: Sequence[Row],
+    params: EvaluateParams,
+) -> Metrics:
+    """Figures with their controls, then both by the uncentred judge, which shows that the controls can fail."""
+    metrics = {
+        **gold_metrics(judge, prompts, sft, aligned, params),
+        **human_metrics(judge, prompts, sft, params),
+        **control_metrics(judge, prompts, sft, aligned, points, params),
+    }
+    fooled = judge.uncentred()
+    uncentred = {
+        **win_rate(WIN_RATE, fooled, prompts, aligned["texts"], sft["texts"], params),
+        **human_metrics(fooled, prompts, sft, params),
+        **control_metrics(fooled, prompts, sft, aligned, points, params),
+    }
+    named = {UNCENTRED.format(name): value for name, value in uncentred.items() if name.startswith(("win_", "num_c"))}
+    return metrics | named | validation_metrics(judge, points, params)
+
+
+def validation_metrics(judge: Judge, points: Sequence[Row], params: EvaluateParams) -> Metrics:
+    """The win rate of the kept policy on align's validation prompts: choose settings by it, not by the test prompts."""
+    start, kept = (
+        sorted((row for row in points if chosen(row)), key=lambda row: int(row["prompt"]))
+        for chosen in (lambda row: row["iteration"] == 0, lambda row: row["kept"])
+    )
+    won = wins(
+        *(
+            judge.score_by_resample(with_replies([r["messages"] for r in rows], [r["reply"] for r in rows]))
+            for rows in (kept, start)
+        )
+    )
+    weights = resamples([row["conversation_id"] for row in start], params.bootstrap_samples, params.seed)
+    return rate(with_judge_interval(f"val_{WIN_RATE}", won, weights, weighted_mean))
+
+
+def chats(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[Message]]:
+    return with_replies([prompt.messages for prompt in prompts], replies)

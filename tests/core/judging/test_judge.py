@@ -13,6 +13,7 @@ PARAMS = JudgeParams(
     min_document_frequency=1,
     num_dimensions=8,
     copied_words=3,
+    common_words=0.2,
     inverse_regularization=0.1,
     num_folds=4,
     num_resamples=10,
@@ -69,9 +70,72 @@ def test_replies_that_fit_nothing_give_no_agreement() -> None:
     assert agreement.accuracy_ci_low < 0.5 < agreement.accuracy_ci_high
 
 
-def test_an_echo_is_worth_no_more_than_silence(judge: Judge) -> None:
-    echo, silence = judge.score([chat("ship sail wave", "Ship, sail wave"), chat("ship sail wave", "")])
-    assert echo == silence == 0.0
+def test_an_echo_and_silence_are_worth_less_than_anything_that_a_person_said(judge: Judge) -> None:
+    echo, silence, wrong = judge.score(
+        [
+            chat("ship sail wave", "Ship, sail wave"),
+            chat("ship sail wave", ""),
+            chat("ship sail wave", "butter sugar yeast"),
+        ]
+    )
+    assert echo == silence == judge.floor[0] < wrong
+
+
+def test_a_copied_word_counts_only_if_everybody_uses_it() -> None:
+    rows = conversations(120)
+    for row in rows[:60]:
+        for message in row["messages"]:
+            message["content"] += " so"
+    judge = Judge.fit(rows, PARAMS)
+    assert judge.words.is_common[judge.words.vectorizer.vocabulary_["so"]]
+    assert judge.words.is_common.sum() == 1
+    plain, copied, common = judge.words.read(
+        [chat("ship so", "storm"), chat("ship so", "storm ship"), chat("ship so", "storm so")]
+    ).reply.toarray()
+    assert (copied > 0).tolist() == (plain > 0).tolist()
+    assert (common > 0).sum() == 2
+
+
+def test_a_reply_scores_zero_on_average_over_the_conversations_it_is_compared_with() -> None:
+    """By definition for a reply whose words nobody said: "Nice" fits everything, so it fits nothing."""
+    rows = conversations(120)
+    for row in rows[::3]:
+        row["messages"][1]["content"] += " nice"
+    judge = Judge.fit(rows, PARAMS)
+    chats = [[*pair.given[:-1], {"role": "assistant", "content": "nice"}] for pair in reply_pairs(rows, PARAMS)]
+    kept = [each for each in chats if not any("nice" in message["content"] for message in each[:-1])]
+    assert len(kept) > 100
+    assert judge.score(kept).mean() == pytest.approx(0, abs=1e-9)
+    assert judge.uncentred().score(kept).mean() != pytest.approx(0, abs=1e-4)
+
+
+def test_a_reply_to_every_question_and_one_to_all_else_fit_nothing() -> None:
+    """The mean is over conversations that end in the same kind of message."""
+    rows = []
+    for i, row in enumerate(conversations(160)):
+        first, second = row["messages"][:2]
+        asked = i % 2 == 0
+        first["content"] += "?" if asked else ""
+        second["content"] += " indeed" if asked else " hm"  # people answer questions with another word
+        rows.append(row | {"messages": [first, second]})
+    judge = Judge.fit(rows, PARAMS)
+    for asked, word in ((True, "indeed"), (False, "hm")):
+        before = [row["messages"][0] for i, row in enumerate(rows) if (i % 2 == 0) == asked]
+        scores = judge.score([[first, {"role": "assistant", "content": word}] for first in before])
+        assert scores.mean() == pytest.approx(0, abs=1e-9)
+
+
+def test_the_mean_elsewhere_is_that_of_scoring_the_reply_in_every_conversation() -> None:
+    """The closed form against a loop over conversations, for a reply without copied words."""
+    rows = conversations(60)
+    judge = Judge.fit(rows, PARAMS)
+    plain = judge.uncentred()
+    before = [pair.given[:-1] for pair in reply_pairs(rows, PARAMS)]
+    reply = {"role": "assistant", "content": "storm"}
+    without = [said for said in before if not any("storm" in message["content"] for message in said)]
+    everywhere = plain.score([[*said, reply] for said in without]).mean()
+    here = [{"role": "user", "content": "ship sail"}, reply]
+    assert judge.score([here])[0] == pytest.approx(plain.score([here])[0] - everywhere, abs=1e-9)
 
 
 def test_more_of_the_same_is_not_better(judge: Judge) -> None:
@@ -95,7 +159,7 @@ def test_the_system_message_is_something_said_before(judge: Judge) -> None:
     ],
 )
 def test_words_that_were_said_before_in_a_row_do_not_count(reply: str, kept: list[str]) -> None:
-    assert own_words(reply, ["I like the sea.", "Why?"], run=3) == kept
+    assert own_words(reply, [["i", "like", "the", "sea"], ["why", "?"]], run=3) == kept
 
 
 def test_words_are_lower_case_and_marks_of_questions_and_shouts_count() -> None:

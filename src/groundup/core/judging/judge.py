@@ -1,20 +1,29 @@
-"""A judge that works differently from the reward model: it scores how well a reply fits its conversation.
+"""A judge that works differently from the reward model: how much better a reply fits its conversation than others.
 
-It learns to tell the reply that a person gave from one of similar length given elsewhere. It uses words and their
-relations (TF-IDF and latent semantic analysis; Deerwester et al. 1990), but neither length nor order, with one
-exception: words copied from the conversation do not count, or an echo would be the best reply.
+It learns to tell the reply that a person gave from one of similar length given elsewhere, by what the words of the reply
+have to do with the words said before (TF-IDF and latent semantic analysis; Deerwester et al. 1990). Three things make
+it hard to fool:
+
+- The score of a reply is its fit to its conversation less its mean fit to the other conversations that the judge was
+  fitted on. A reply that fits everywhere ("What? Why?") fits nothing.
+- That mean is over conversations whose last message is of the same kind, a question or not: "yes" after every question
+  fits no question.
+- Words copied from the conversation do not count, but for those that everybody uses all the time.
+
+Word by word, the fit is linear in the conversation, so the mean over all conversations costs no more than one of them.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import Ridge
 
 from groundup.core.formats.records import Message
 from groundup.core.judging.statistics import cluster_bootstrap, resampled_weights, wins
@@ -28,6 +37,7 @@ NEAR = 30  # a wrong reply is one of the NEAR next shorter or longer ones
 PAIRS_PER_FOLD = 10  # with fewer, the agreement would mean little
 SMALLEST_SCALE = 0.01  # relative to the largest, so that a feature that hardly varies gets no extreme weight
 TINY = 1e-9
+QUESTION = "?"
 
 
 @dataclass(frozen=True)
@@ -51,13 +61,118 @@ class ReplyPair:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """A judge fitted on all conversations, and one per resample of them, which show how far off the first may be."""
+class Words:
+    """The words of the judge and their relations."""
 
     vectorizer: TfidfVectorizer
     analysis: TruncatedSVD
-    weights: Floats  # [2 + 2 D, 1 + R]
+    is_common: NDArray[np.bool_]  # [V]: such a word counts although it was said before
     copied_words: int
+
+    @classmethod
+    def of(cls, pairs: Sequence[ReplyPair], params: JudgeParams) -> "Words":
+        """From all turns: they do not reveal which reply was given."""
+        vectorizer = TfidfVectorizer(
+            tokenizer=lower_words,
+            token_pattern=None,
+            lowercase=False,
+            sublinear_tf=True,
+            min_df=params.min_document_frequency,
+        )
+        turns = vectorizer.fit_transform(sorted({message["content"] for pair in pairs for message in pair.given}))
+        num_dimensions = min(params.num_dimensions, turns.shape[1] - 1)
+        analysis = TruncatedSVD(num_dimensions, random_state=params.seed).fit(turns)
+        share_of_turns = np.asarray((turns > 0).mean(axis=0)).ravel()
+        return cls(vectorizer, analysis, share_of_turns > params.common_words, params.copied_words)
+
+    @property
+    def relations(self) -> Floats:
+        """[V, D]"""
+        return np.asarray(self.analysis.components_.T)
+
+    def read(self, chats: Sequence[Chat]) -> "Reading":
+        before = [[message["content"] for message in chat[:-1]] or [""] for chat in chats]
+        # A turn is in many chats: it is read once.
+        index = {turn: i for i, turn in enumerate(sorted({turn for turns in before for turn in turns}))}
+        turns = self.vectorizer.transform(list(index))
+        words_of = {turn: lower_words(turn) for turn in index}
+        rows = [[index[turn] for turn in turns] for turns in before]
+        last, all_turns = _incidence([row[-1:] for row in rows], len(index)), _incidence(rows, len(index))
+        meanings = self.analysis.transform(turns)
+        own = [
+            " ".join(own_words(chat[-1]["content"], [words_of[turn] for turn in said], self.copied_words))
+            for chat, said in zip(chats, before, strict=True)
+        ]
+        replies = self.vectorizer.transform([chat[-1]["content"] for chat in chats])
+        copied = csr_matrix(((all_turns @ turns) > 0).multiply(~self.is_common), dtype=np.float64)
+        weights = replies.multiply(self.vectorizer.transform(own) > 0)
+        return Reading(
+            reply=csr_matrix(weights - weights.multiply(copied)),
+            copied=copied,
+            places=(directions(last @ meanings), directions((all_turns - last) @ meanings)),
+            is_question=np.array([QUESTION in turns[-1] for turns in before], dtype=np.bool_),
+        )
+
+
+def _incidence(rows: Sequence[Sequence[int]], num_columns: int) -> csr_matrix:
+    """[N, num_columns]: how often each column is in each row."""
+    ends = np.cumsum([0, *map(len, rows)])
+    columns = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+    return csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(rows), num_columns))
+
+
+def directions(vectors: Floats) -> Floats:
+    """[N, D] of length 1, or 0 where there is nothing."""
+    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + TINY))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the judge takes from N chats with V words and D dimensions."""
+
+    reply: csr_matrix  # [N, V]: weights of the reply's words, without copied ones
+    copied: csr_matrix  # [N, V]: 1 where a word would be copied from the conversation
+    places: tuple[Floats, Floats]  # [N, D]: what the last message is about, and all earlier ones
+    is_question: NDArray[np.bool_]  # [N]: the last message
+
+    @property
+    def says_nothing(self) -> NDArray[np.bool_]:
+        """[N]: the reply has no known word of its own."""
+        return np.asarray(self.reply.sum(axis=1) == 0).ravel()
+
+    def elsewhere(self, relations: Floats, rows: NDArray[np.bool_]) -> dict[bool, Floats]:
+        """[V, 2 D] for each kind of last message: the mean fit of each word to those of these conversations that did not
+        say it before."""
+        means = {}
+        for kind in (True, False):
+            chosen = np.flatnonzero(rows & (self.is_question == kind))
+            if not len(chosen):
+                chosen = np.flatnonzero(rows)
+            copied = self.copied[chosen]
+            without = np.maximum(len(chosen) - np.asarray(copied.sum(axis=0)).ravel(), 1)[:, np.newaxis]
+            means[kind] = np.hstack(
+                [relations * ((place[chosen].sum(axis=0) - copied.T @ place[chosen]) / without) for place in self.places]
+            )
+        return means
+
+    def features(self, relations: Floats, elsewhere: dict[bool, Floats]) -> Floats:
+        """[N, 2 D]: the fit of the reply to its conversation, less that to other ones."""
+        about = self.reply @ relations
+        fit = np.hstack([about * place for place in self.places])
+        for kind, mean in elsewhere.items():
+            rows = np.flatnonzero(self.is_question == kind)
+            fit[rows] -= self.reply[rows] @ mean
+        return fit
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge fitted on all conversations, and one per resample of them, which show how far off the first may be."""
+
+    words: Words
+    mean_fit: dict[bool, Floats]  # Reading.elsewhere
+    weights: Floats  # [2 D, 1 + R]
+    floor: Floats  # [1 + R]: of a reply without a word of its own; no reply that it learned from scores lower
     agreement: Agreement
 
     @classmethod
@@ -71,37 +186,56 @@ class Judge:
                 f"{len(rows)} conversations hold {len(pairs)}: raise the split's share in prepare.splits, add "
                 "conversations of two, or lower num_folds"
             )
-        # Vocabulary and relations come from all turns: they do not reveal which reply was given.
-        vectorizer, analysis = analyse_words(pairs, params)
-        given, wrong = (
-            features(vectorizer, analysis, params.copied_words, chats)
-            for chats in ([pair.given for pair in pairs], [pair.wrong for pair in pairs])
-        )
-        differences = given - wrong
+        words = Words.of(pairs, params)
+        relations = words.relations
+        given, wrong = (words.read(chats) for chats in zip(*((p.given, p.wrong) for p in pairs), strict=True))
+
+        def differences(rows: NDArray[np.bool_]) -> Floats:
+            elsewhere = given.elsewhere(relations, rows)
+            return given.features(relations, elsewhere) - wrong.features(relations, elsewhere)
+
         conversations = sorted({pair.conversation_id for pair in pairs})
         order = np.random.default_rng(params.seed).permutation(len(conversations))
         fold_of = dict(zip(conversations, order % params.num_folds, strict=True))
         folds = np.array([fold_of[pair.conversation_id] for pair in pairs])
         held_out = np.zeros(len(pairs))
         for fold in range(params.num_folds):
-            weights = fit_weights(differences[folds != fold], params.inverse_regularization)
-            held_out[folds == fold] = differences[folds == fold] @ weights
-        resamples = resampled_weights([[pair.conversation_id] for pair in pairs], params.num_resamples, params.seed)
+            others = folds != fold
+            found = differences(others)
+            weights = fit_weights(found[others], np.ones(others.sum()), params.inverse_regularization)
+            held_out[~others] = found[~others] @ weights
+        everything = np.ones(len(pairs), dtype=np.bool_)
+        found = differences(everything)
+        counts = resampled_weights([[pair.conversation_id] for pair in pairs], params.num_resamples, params.seed)
         fits = [
-            fit_weights(np.repeat(differences, counts, axis=0), params.inverse_regularization)
-            for counts in (np.ones(len(pairs), dtype=np.int64), *resamples)
+            fit_weights(found, weight, params.inverse_regularization) for weight in (np.ones(len(pairs)), *counts)
         ]
-        return cls(
-            vectorizer, analysis, np.column_stack(fits), params.copied_words, agreement(held_out, pairs, params)
+        judge = cls(
+            words,
+            given.elsewhere(relations, everything),
+            np.column_stack(fits),
+            np.full(1 + params.num_resamples, -np.inf),
+            agreement(held_out, pairs, params),
         )
+        said = [judge._score(reading)[:, ~reading.says_nothing] for reading in (given, wrong)]
+        return replace(judge, floor=np.hstack(said).min(axis=1))
 
     def score(self, chats: Sequence[Chat]) -> Floats:
-        """[N]: how well the last message of each chat fits the messages before, in log-odds up to a constant."""
+        """[N]: how much better the last message of each chat fits the messages before than other conversations."""
         return self.score_by_resample(chats)[0]
 
     def score_by_resample(self, chats: Sequence[Chat]) -> Floats:
         """[1 + R, N]: by the judge of all conversations, then by that of each resample."""
-        return np.asarray((features(self.vectorizer, self.analysis, self.copied_words, chats) @ self.weights).T)
+        return self._score(self.words.read(chats))
+
+    def _score(self, reading: Reading) -> Floats:
+        scores = (reading.features(self.words.relations, self.mean_fit) @ self.weights).T
+        return np.where(reading.says_nothing, self.floor[:, np.newaxis], scores)
+
+    def uncentred(self) -> "Judge":
+        """The same without the mean over other conversations: a judge that can be fooled, to show that the controls of
+        evaluate can fail."""
+        return replace(self, mean_fit={kind: np.zeros_like(mean) for kind, mean in self.mean_fit.items()})
 
 
 def judge_error(estimates: Floats) -> float:
@@ -151,9 +285,8 @@ def lower_words(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-def own_words(reply: str, conversation: Sequence[str], run: int) -> list[str]:
-    """The words of a reply without those that occur in the conversation in runs of `run` (or as a whole turn)."""
-    said = [lower_words(turn) for turn in conversation]
+def own_words(reply: str, said: Sequence[Sequence[str]], run: int) -> list[str]:
+    """The words of a reply without those that the turns `said`, as words, have in runs of `run` (or as a whole turn)."""
     copied = {tuple(turn[i : i + run]) for turn in said for i in range(max(1, len(turn) - run + 1))}
     own = lower_words(reply)
     is_own = [True] * len(own)
@@ -167,48 +300,10 @@ def _num_turns(row: dict[str, Any], place: int) -> int:
     return sum(message["role"] != "system" for message in row["messages"][: place + 1])
 
 
-def analyse_words(pairs: Sequence[ReplyPair], params: JudgeParams) -> tuple[TfidfVectorizer, TruncatedSVD]:
-    vectorizer = TfidfVectorizer(
-        tokenizer=lower_words,
-        token_pattern=None,
-        lowercase=False,
-        sublinear_tf=True,
-        min_df=params.min_document_frequency,
-    )
-    turns = vectorizer.fit_transform(sorted({message["content"] for pair in pairs for message in pair.given}))
-    num_dimensions = min(params.num_dimensions, turns.shape[1] - 1)
-    return vectorizer, TruncatedSVD(num_dimensions, random_state=params.seed).fit(turns)
-
-
-def fit_weights(differences: Floats, inverse_regularization: float) -> Floats:
-    """Logistic regression on both orders of each pair [N, F], without intercept (Bradley and Terry 1952)."""
-    scale = np.sqrt(np.square(differences).mean(axis=0))
+def fit_weights(differences: Floats, counts: Floats, inverse_regularization: float) -> Floats:
+    """Ridge regression of 1 on the differences [N, F] of given and wrong replies: a regularised linear discriminant."""
+    scale = np.sqrt(np.average(np.square(differences), axis=0, weights=counts))
     scale = np.maximum(scale, SMALLEST_SCALE * scale.max() + TINY)
-    rows = np.concatenate([differences, -differences]) / scale
-    regression = LogisticRegression(C=inverse_regularization, fit_intercept=False, max_iter=1000)
-    return np.asarray(regression.fit(rows, np.repeat([1, 0], len(differences))).coef_[0] / scale)
-
-
-def features(vectorizer: TfidfVectorizer, analysis: TruncatedSVD, copied_words: int, chats: Sequence[Chat]) -> Floats:
-    """[N, 2 + 2 D]: similarity of the reply to the last message, and to all earlier ones."""
-    before = [[message["content"] for message in chat[:-1]] or [""] for chat in chats]
-    own = [
-        " ".join(own_words(chat[-1]["content"], said, copied_words)) for chat, said in zip(chats, before, strict=True)
-    ]
-    last, earlier, reply = (
-        vectorizer.transform(texts)
-        for texts in ([said[-1] for said in before], [" ".join(said[:-1]) for said in before], own)
-    )
-    latent_last, latent_earlier, latent_reply = (directions(analysis.transform(x)) for x in (last, earlier, reply))
-    return np.hstack(
-        [
-            np.asarray(last.multiply(reply).sum(axis=1)).reshape(-1, 1),
-            np.asarray(earlier.multiply(reply).sum(axis=1)).reshape(-1, 1),
-            latent_last * latent_reply,
-            latent_earlier * latent_reply,
-        ]
-    )
-
-
-def directions(vectors: Floats) -> Floats:
-    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + TINY))
+    ridge = Ridge(alpha=1 / inverse_regularization, fit_intercept=False, solver="cholesky")
+    fitted = ridge.fit(differences / scale, np.ones(len(differences)), sample_weight=counts)
+    return np.asarray(fitted.coef_ / scale)

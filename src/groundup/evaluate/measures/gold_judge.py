@@ -3,29 +3,50 @@
 from collections.abc import Mapping
 from typing import Any
 
-from groundup.evaluate.gold import Absent, gold_metrics, human_metrics
+from groundup.evaluate.controls import CONSTANTS, TEMPLATES, TITLES
+from groundup.evaluate.gold import (
+    HUMAN_WIN_RATE,
+    NUM_MOVES,
+    TIE,
+    UNCENTRED,
+    WIN_RATE,
+    Absent,
+    all_gold_metrics,
+)
 from groundup.evaluate.measures.measure import Measure
 from groundup.evaluate.shown import (
     Cell,
     Row,
     Section,
     Shown,
+    Table,
+    Tile,
     models_table,
     number_cell,
     number_with_interval,
+    percent,
+    percent_cell,
+    percent_interval,
+    percent_with_interval,
+    verdict,
     win_bars,
 )
 
 CHANCE = 0.5  # accuracy of guessing the given reply among two
-WIN_RATE, HUMAN = "win_rate_vs_sft_gold", "win_rate_human_vs_sft_gold"
-CAUTION = (
-    "The gold judge also rewards replies that fit any conversation, so a win under it is not evidence of better "
-    "replies; it is being replaced."
-)
 BARS = {
     WIN_RATE: "Aligned against SFT, gold judge",
     f"{WIN_RATE}_length_controlled": "Aligned against SFT, gold judge, equal length",
-    HUMAN: "What people answered against SFT, gold judge",
+    HUMAN_WIN_RATE: "What people answered against SFT, gold judge",
+}
+MUST_LOSE = {f"win_rate_{name}_vs_sft_gold": title for name, title in TITLES.items()}
+ROWS = {
+    WIN_RATE: ("Aligned", ""),
+    f"{WIN_RATE}_moved": ("Aligned, replies of other conversations", "must be a tie"),
+    f"{WIN_RATE}_moved_within_opening": ("Aligned, of others with the same opening", "must be a tie"),
+    HUMAN_WIN_RATE: ("People", "must win"),
+    f"{HUMAN_WIN_RATE}_moved": ("People, replies of other conversations", "must be a tie"),
+    f"{HUMAN_WIN_RATE}_moved_within_opening": ("People, of others with the same opening", "must be a tie"),
+    **{name: (title, "must lose") for name, title in MUST_LOSE.items()},
 }
 
 
@@ -34,10 +55,8 @@ class GoldJudge(Measure):
         context, sft = self.context, self.context.replies["sft"]
         if isinstance(context.judge, Absent):
             return {}
-        return {
-            **gold_metrics(context.judge, context.prompts, sft, context.replies["aligned"], context.params),
-            **human_metrics(context.judge, context.prompts, sft, context.params),
-        }
+        aligned = context.replies["aligned"]
+        return all_gold_metrics(context.judge, context.prompts, sft, aligned, context.points, context.params)
 
     def shown(self, metrics: Mapping[str, Any]) -> Shown:
         if isinstance(self.context.judge, Absent):
@@ -48,13 +67,46 @@ class GoldJudge(Measure):
         agreement = number_with_interval(metrics, "judge_agreement")
         golds = [number_cell(metrics, f"gold_reward_{when}") for when in ("before", "after")]
         table = models_table([Row("Gold score", f"judge's agreement {agreement}", [Cell(""), *golds])])
+        hint = "A judge that no model was trained on, with what must not win under it."
         return Shown(
-            sentences=[CAUTION, _trust(metrics, agreement)],
-            sections=[
-                Section("Gold judge", "A judge that no training stage has seen.", [table], win_bars(metrics, BARS))
+            tiles=[
+                Tile(
+                    "Win rate against SFT, gold judge",
+                    percent(metrics[WIN_RATE]),
+                    f"{percent_interval(metrics, WIN_RATE)}; in other conversations "
+                    + (percent(metrics[f"{WIN_RATE}_moved"]) if f"{WIN_RATE}_moved" in metrics else "not measured"),
+                )
             ],
+            sentences=[_verdict(metrics), _trust(metrics, agreement)],
+            sections=[Section("Gold judge", hint, [table, _controls(metrics)], win_bars(metrics, BARS))],
             method=[_method(metrics)],
         )
+
+
+def _verdict(metrics: Mapping[str, Any]) -> str:
+    """One seed is never called better."""
+    said = verdict(metrics, WIN_RATE, TIE, "wins", "loses", "cannot be told apart from SFT's")
+    won = [title for name, title in MUST_LOSE.items() if metrics[f"{name}_ci_low"] > TIE]
+    doubt = (
+        f" But under this judge these win too, so it proves nothing: {'; '.join(won)}."
+        if won
+        else " Nothing that must lose wins."
+    )
+    against = "" if said.startswith("cannot") else " against SFT's"
+    return (
+        f"Under the gold judge the aligned model's reply {said}{against}: "
+        f"{percent_with_interval(metrics, WIN_RATE)} of {metrics['num_prompts']} test prompts, in this run with one "
+        f"seed.{doubt}"
+    )
+
+
+def _controls(metrics: Mapping[str, Any]) -> Table:
+    rows = [
+        Row(title, wanted, [percent_cell(metrics, name), percent_cell(metrics, UNCENTRED.format(name))])
+        for name, (title, wanted) in ROWS.items()
+        if name in metrics
+    ]
+    return Table(["Win rate against SFT", "Gold judge", "The same judge, not centred"], rows)
 
 
 def _trust(metrics: Mapping[str, Any], agreement: str) -> str:
@@ -66,12 +118,18 @@ def _trust(metrics: Mapping[str, Any], agreement: str) -> str:
 
 def _method(metrics: Mapping[str, Any]) -> str:
     return (
-        "Gold judge: TF-IDF, latent semantic analysis and logistic regression, fitted on the "
-        f"{metrics['judge_num_conversations']} conversations of the judge split, which no training stage reads: of "
-        "two replies of like length, which one did a person give there? It sees neither length nor what a reply "
-        "copies from its conversation. The gold score is the log-odds that a reply fits, up to a constant; "
-        f"agreement is the share of {metrics['judge_num_pairs']} such pairs that it gets right in conversations it "
-        "was not fitted on, 0.5 being chance. What fits a conversation need not be what people like best. Intervals "
-        "of gold figures are over other prompts and over judges fitted on resamples of these conversations. At "
-        "equal length: logistic regression of the win on the difference in length, read off at no difference."
+        "Gold judge: what the words of a reply have to do with the words said before (TF-IDF, latent semantic analysis "
+        f"and a linear discriminant), fitted on the {metrics['judge_num_conversations']} conversations of the judge "
+        "split, which no training stage reads: of two replies of like length, which one did a person give there? The "
+        "gold score is a reply's fit to its conversation less its mean fit to the others of the judge split that end "
+        "in a message of the same kind, a question or not, so that a reply that fits everywhere fits nothing. It sees "
+        "neither length nor what a reply copies from its conversation, common words excepted. Agreement is the share "
+        f"of {metrics['judge_num_pairs']} such pairs that it gets right in conversations it was not fitted on, 0.5 "
+        "being chance. What fits a conversation need not be what people like best. Intervals of gold figures are over "
+        "other prompts and over judges fitted on resamples of these conversations. At equal length: logistic "
+        "regression of the win on the difference in length, read off at no difference. Replies of other "
+        f"conversations: both models' replies, moved {NUM_MOVES} times to prompts of other conversations. The best of "
+        f"{len(CONSTANTS)} constant replies and of {len(TEMPLATES)} templates, and the pair of constant replies, are "
+        "chosen by the same judge on validation prompts. The judge that is not centred leaves out the mean over "
+        "other conversations: what wins there and not here fits everywhere."
     )

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from groundup.runner.params.section import Positive, PositiveFloat, Section, Seed
+from groundup.runner.params.section import OpenFraction, Positive, PositiveFloat, Section, Seed
 
 
 class JudgeParams(Section):
@@ -15,6 +15,7 @@ class JudgeParams(Section):
     min_document_frequency: Positive
     num_dimensions: Positive
     copied_words: Positive
+    common_words: OpenFraction
     inverse_regularization: PositiveFloat
     num_folds: Annotated[int, Field(ge=2)]
     num_resamples: Annotated[int, Field(ge=2)]

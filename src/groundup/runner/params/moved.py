@@ -75,8 +75,11 @@ PENALTIES = ("align.pessimism", "align.length_penalty", "align.repetition_penalt
 
 # New key -> the old keys that it replaces, and the function that computes its value from theirs.
 MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {"align.rewards": (PENALTIES, rewards)}
-# New key -> the value with which the older version's behaviour stays.
-ADDED: dict[str, Any] = {"model.base": None}
+# New key -> the value with which the older version's behaviour stays, as far as there is one.
+ADDED: dict[str, Any] = {
+    "model.base": None,
+    **{f"{judge}.common_words": 0.05 for judge in ("align.monitor_judge", "evaluate.gold_judge")},
+}
 
 
 def new_places(key: str) -> tuple[str, ...]:
