@@ -53,6 +53,7 @@ def pair(i: int, good: str = "yes I like music very much", bad: str = "no the ol
         "rejected_id": f"r{i % 5}",
         "chosen_rating": 8.0,
         "rejected_rating": 6.0,
+        "wrong_from": "elsewhere",  # read of relevance pairs alone
     }
 
 
@@ -164,7 +165,7 @@ def test_relevance_pairs_are_a_second_source_with_an_accuracy_of_its_own(
     assert (metrics["num_pairs_train"], metrics["num_relevance_pairs_train"]) == (24, 8)
     assert (metrics["num_pairs_test"], metrics["num_relevance_pairs_test"]) == (24, 16)
     assert "val_relevance_accuracy" in log.rows[max(log.rows)]
-    assert "Of 16 test pairs of the true next reply" in (tmp_path / "report/report.md").read_text()
+    assert "| a person's from another conversation | 16 | 1.000 " in (tmp_path / "report/report.md").read_text()
 
 
 def test_one_kind_of_pairs_alone_is_trained_on_and_said(
@@ -180,7 +181,8 @@ def test_one_kind_of_pairs_alone_is_trained_on_and_said(
     assert not any("relevance_accuracy" in name for name in given)
     assert "0 train, 0 val, 0 test relevance pairs" in caplog.text
     assert "no rated or given pairs" not in caplog.text
-    assert "There are no relevance pairs in test" in (tmp_path / "given/report/report.md").read_text()
+    report = (tmp_path / "given/report/report.md").read_text()
+    assert "| a person's from another conversation | 0 | - | - | - | - | - |" in report
     for split in ("train", "val", "test"):
         write_jsonl(inputs["preferences"] / f"{split}.jsonl", (relevance(i) for i in range(16)))
     alone = run(inputs, tmp_path / "alone", Curve(), short)
@@ -190,7 +192,7 @@ def test_one_kind_of_pairs_alone_is_trained_on_and_said(
 
 
 def test_a_weight_of_zero_leaves_relevance_pairs_out_of_training() -> None:
-    pairs = [Pair([1], [2], {"kind": kind}) for kind in ("rating", "relevance", "given", "relevance")]
+    pairs = [Pair([1], [2], {"kind": kind, "wrong_from": "elsewhere"}) for kind in ("rating", "relevance", "given", "relevance")]
 
     def kinds(rows: list[Pair], **update: Any) -> list[str]:
         return sorted(pair.row["kind"] for pair in draw_pairs(rows, REWARD.model_copy(update=update)))
@@ -220,4 +222,4 @@ def test_what_people_say_is_told_from_what_the_sft_model_says(inputs: dict[str, 
     assert metrics["heldout_sampled_accuracy"] > 0.9  # noise of a random model against one sentence
     assert metrics["heldout_accuracy"] == 1.0
     assert "val_sampled_accuracy" in log.rows[max(log.rows)]
-    assert "against what the SFT model says there" in (tmp_path / "report/report.md").read_text()
+    assert "| the SFT model's | 12 | " in (tmp_path / "report/report.md").read_text()

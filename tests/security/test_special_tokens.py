@@ -155,7 +155,7 @@ def in_sft(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: s
 def in_reward(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str) -> Rendered:
     chosen, rejected = conversation(said, reply), conversation(reply, said)
     row = {"source": "talk", "kind": "given", "chosen": chosen, "rejected": rejected, "margin": 0.5}
-    ids = {"chosen_id": "a", "rejected_id": "b", "chosen_rating": None, "rejected_rating": None}
+    ids = {"chosen_id": "a", "rejected_id": "b", "chosen_rating": None, "rejected_rating": None, "wrong_from": None}
     write_jsonl(folder / "pairs.jsonl", [row | ids])
     ((pair,), _) = load_pairs(folder / "pairs.jsonl", tokenizer, ROOM, PREFIX)
     return [(pair.chosen, structure(chosen)), (pair.rejected, structure(rejected))]

@@ -78,9 +78,7 @@ def choose_controls(judge: Judge, messages: Sequence[Sequence[Message]], sft: Se
 
 
 def with_replies(messages: Sequence[Sequence[Message]], replies: Sequence[str]) -> list[list[Message]]:
-    return [
-        [*said, {"role": "assistant", "content": reply}] for said, reply in zip(messages, replies, strict=True)
-    ]
+    return [[*said, {"role": "assistant", "content": reply}] for said, reply in zip(messages, replies, strict=True)]
 
 
 def constant(text: str, messages: Sequence[Message]) -> str:

@@ -12,13 +12,27 @@ from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.runner.files import restore
 
 BATCHES_PER_STRETCH = 16
-# What people prefer (rated or given as pairs); which reply belongs to the prompt; which reply a person wrote.
-PREFERENCE, RELEVANCE, SAMPLED = "preference", "relevance", "sampled"
+# What people prefer (rated or given as pairs); which reply belongs to the prompt, against one from elsewhere or from a
+# conversation with the same opening; what is no repeat of an earlier turn; which reply a person wrote.
+PREFERENCE, RELEVANCE, SAME_OPENING, REPEAT, SAMPLED = (
+    "preference",
+    "relevance",
+    "same_opening",
+    "repeat",
+    "sampled",
+)
+RELEVANCE_GROUPS = {"elsewhere": RELEVANCE, "same_opening": SAME_OPENING, "earlier_turn": REPEAT}  # by wrong_from
 GROUP_OF_KIND = {"rating": PREFERENCE, "given": PREFERENCE, "relevance": RELEVANCE, "sampled": SAMPLED}
-PREFIX = {PREFERENCE: "", RELEVANCE: "relevance_", SAMPLED: "sampled_"}  # of a group, in names of figures
+PREFIX = {  # of a group, in names of figures
+    PREFERENCE: "",
+    RELEVANCE: "relevance_",
+    SAME_OPENING: "same_opening_",
+    REPEAT: "repeat_",
+    SAMPLED: "sampled_",
+}
 COLUMNS = (
     *("source", "kind", "chosen", "rejected", "margin"),
-    *("chosen_id", "rejected_id", "chosen_rating", "rejected_rating"),
+    *("chosen_id", "rejected_id", "chosen_rating", "rejected_rating", "wrong_from"),
 )
 
 
@@ -40,7 +54,12 @@ class Pair:
 
     @property
     def group(self) -> str:
-        return GROUP_OF_KIND[self.row["kind"]]
+        return group_of(self.row)
+
+
+def group_of(row: Row) -> str:
+    group = GROUP_OF_KIND[row["kind"]]
+    return RELEVANCE_GROUPS[row["wrong_from"]] if group == RELEVANCE else group
 
 
 def load_pairs(
@@ -54,7 +73,7 @@ def load_pairs(
                 f"{path}, line {number}: kind {row['kind']!r} is not one of {', '.join(GROUP_OF_KIND)}. "
                 f"{restore(path.parent)}"
             )
-        if GROUP_OF_KIND[row["kind"]] not in groups:
+        if group_of(row) not in groups:
             continue
         chosen, rejected = (render(tokenizer, row[side], reply_next=False) for side in ("chosen", "rejected"))
         pairs.append(Pair(chosen, rejected, row))
@@ -67,8 +86,8 @@ def load_pairs(
     return kept, len(pairs) - len(kept)
 
 
-def of_group(pairs: Sequence[Pair], group: str) -> list[Pair]:
-    return [pair for pair in pairs if pair.group == group]
+def of_group(pairs: Sequence[Pair], *groups: str) -> list[Pair]:
+    return [pair for pair in pairs if pair.group in groups]
 
 
 def group_by_length(pairs: Sequence[Pair], batch_size: int, seed: int) -> list[Pair]:

@@ -21,7 +21,7 @@ from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import (
     PREFERENCE,
     PREFIX,
-    RELEVANCE,
+    RELEVANCE_GROUPS,
     SAMPLED,
     Pair,
     group_by_length,
@@ -29,6 +29,7 @@ from groundup.reward.pairs import (
     of_group,
 )
 from groundup.reward.report.build import reward_report
+from groundup.reward.report.groups import MEASURED, moved_prompts
 from groundup.reward.report.out_of_distribution import measure_uncertainty
 from groundup.reward.report.scores import ScoredPairs, accuracies, preference_pairs
 from groundup.reward.sampled_pairs import sampled_pairs
@@ -81,7 +82,11 @@ def train_reward(
             pairs[split] += some
     pairs["train"] = draw_pairs(pairs["train"], params)
     say_what_there_is(pairs, sum(num_too_long.values()))
-    weights = {PREFERENCE: 1.0, RELEVANCE: params.relevance_weight, SAMPLED: params.sampled.weight}
+    weights = {
+        PREFERENCE: 1.0,
+        **dict.fromkeys(RELEVANCE_GROUPS.values(), params.relevance_weight),
+        SAMPLED: params.sampled.weight,
+    }
     trainer = PairTrainer(
         model=start_model(sft, tokenizer, params).to(torch_device),
         tokenizer=tokenizer,
@@ -100,11 +105,15 @@ def train_reward(
     export(trainer.model, tokenizer, pairs["train"], out, params)
     scorer = RewardScorer.load(out, torch_device)
     scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}
+    moved = {
+        split: ScoredPairs.score(scorer, moved_prompts(pairs[split], tokenizer, params.max_length, params.seed))
+        for split in MEASURED
+    }
     uncertainty = None
     if params.head == "variational":
         uncertainty = measure_uncertainty(scorer, preference_pairs(scored)["test"], tokenizer, params)
     num_steps = trainer.state.global_step
-    metrics = reward_report(scored, uncertainty, sum(num_too_long.values()), num_steps, params, report)
+    metrics = reward_report(scored, moved, uncertainty, sum(num_too_long.values()), num_steps, params, report)
     cost = reward_cost(trainer.model, pairs["train"], params)
     write_cost(cost, report)
     return metrics | {
@@ -138,7 +147,7 @@ def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
     """The training pairs in training order, up to the requested number for each group."""
     drawn = draw(of_group(pairs, PREFERENCE), params.max_pairs, params.seed)
     if params.relevance_weight > 0:
-        drawn += draw(of_group(pairs, RELEVANCE), params.max_relevance_pairs, params.seed)
+        drawn += draw(of_group(pairs, *RELEVANCE_GROUPS.values()), params.max_relevance_pairs, params.seed)
     drawn += of_group(pairs, SAMPLED)
     if not drawn:
         raise ValueError(

@@ -62,6 +62,7 @@ def make_pair(row: Row, sampled: str, tokenizer: PreTrainedTokenizerFast) -> Pai
             "rejected_id": row["conversation_id"],
             "chosen_rating": None,
             "rejected_rating": None,
+            "wrong_from": None,
         },
     )
 

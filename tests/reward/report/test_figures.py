@@ -35,6 +35,7 @@ def row(chosen: str, rejected: str, **changes: Any) -> dict[str, Any]:
         "rejected_id": rejected,
         "chosen_rating": 8.0,
         "rejected_rating": 6.0,
+        "wrong_from": "elsewhere",  # read of relevance pairs alone
         **changes,
     }
 

@@ -1,8 +1,8 @@
 """A judge that works differently from the reward model: how much better a reply fits its conversation than others.
 
-It learns to tell the reply that a person gave from one of similar length given elsewhere, by what the words of the reply
-have to do with the words said before (TF-IDF and latent semantic analysis; Deerwester et al. 1990). Three things make
-it hard to fool:
+It learns to tell the reply that a person gave from one of similar length given elsewhere, by what the words of the
+reply have to do with the words said before (TF-IDF and latent semantic analysis; Deerwester et al. 1990). Three things
+make it hard to fool:
 
 - The score of a reply is its fit to its conversation less its mean fit to the other conversations that the judge was
   fitted on. A reply that fits everywhere ("What? Why?") fits nothing.
@@ -141,8 +141,7 @@ class Reading:
         return np.asarray(self.reply.sum(axis=1) == 0).ravel()
 
     def elsewhere(self, relations: Floats, rows: NDArray[np.bool_]) -> dict[bool, Floats]:
-        """[V, 2 D] for each kind of last message: the mean fit of each word to those of these conversations that did not
-        say it before."""
+        """[V, 2 D] for each kind of last message: each word's mean fit to those of these conversations that lack it."""
         means = {}
         for kind in (True, False):
             chosen = np.flatnonzero(rows & (self.is_question == kind))
@@ -151,7 +150,10 @@ class Reading:
             copied = self.copied[chosen]
             without = np.maximum(len(chosen) - np.asarray(copied.sum(axis=0)).ravel(), 1)[:, np.newaxis]
             means[kind] = np.hstack(
-                [relations * ((place[chosen].sum(axis=0) - copied.T @ place[chosen]) / without) for place in self.places]
+                [
+                    relations * ((place[chosen].sum(axis=0) - copied.T @ place[chosen]) / without)
+                    for place in self.places
+                ]
             )
         return means
 
@@ -207,9 +209,7 @@ class Judge:
         everything = np.ones(len(pairs), dtype=np.bool_)
         found = differences(everything)
         counts = resampled_weights([[pair.conversation_id] for pair in pairs], params.num_resamples, params.seed)
-        fits = [
-            fit_weights(found, weight, params.inverse_regularization) for weight in (np.ones(len(pairs)), *counts)
-        ]
+        fits = [fit_weights(found, weight, params.inverse_regularization) for weight in (np.ones(len(pairs)), *counts)]
         judge = cls(
             words,
             given.elsewhere(relations, everything),

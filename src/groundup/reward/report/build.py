@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from groundup.reward.pairs import PREFIX
 from groundup.reward.report.bag_of_words import BagOfWords
 from groundup.reward.report.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, calibration_figures
 from groundup.reward.report.figures import (
@@ -17,9 +18,9 @@ from groundup.reward.report.figures import (
     compare_with_baselines,
     correlations,
     distinct_excerpts,
-    reply_figures,
     rule_outcomes,
 )
+from groundup.reward.report.groups import TITLES, group_figures
 from groundup.reward.report.plots import accuracy_png, reliability_png
 from groundup.reward.report.scores import ScoredPairs, preference_pairs
 from groundup.reward.report.uncertainty import Uncertainty, ood_figures, pair_figures
@@ -41,13 +42,17 @@ NOT_MEASURED = {
 
 def reward_report(
     everything: Mapping[str, ScoredPairs],
+    moved: Mapping[str, ScoredPairs],
     uncertainty: Uncertainty | None,
     num_too_long: int,
     num_steps: int,
     params: RewardParams,
     folder: Path,
 ) -> dict[str, Any]:
-    """Write the report and return its figures; everything: the pairs that were trained on, all of val and test."""
+    """Write the report and return its figures; everything: the pairs that were trained on, all of val and test.
+
+    moved: val and test with the prompts of other conversations.
+    """
     scored = preference_pairs(everything)
     train, val, test = scored["train"], scored["val"], scored["test"]
     words = BagOfWords.fit(train.texts, val.texts, params.report.bag_of_words_strengths)
@@ -58,7 +63,7 @@ def reward_report(
     metrics["num_pairs_too_long"] = num_too_long
     metrics |= correlations(distinct_excerpts(test), params)
     calibrated, bins = calibration_figures(val.differences, test, params)
-    metrics |= calibrated | reply_figures(everything, params) | {"num_steps": num_steps}
+    metrics |= calibrated | group_figures(everything, moved, params) | {"num_steps": num_steps}
     if uncertainty:
         metrics |= pair_figures(uncertainty.errors, test.conversations, params)
         metrics |= ood_figures(uncertainty.inside, uncertainty.outside, params)
@@ -98,6 +103,8 @@ def markdown(
         buckets=buckets,
         missing=missing,
         uncertainty=uncertainty,
+        groups=TITLES,
+        prefixes=PREFIX,
         min_conversations=MIN_CONVERSATIONS,
         min_temperature=MIN_TEMPERATURE,
         max_temperature=MAX_TEMPERATURE,

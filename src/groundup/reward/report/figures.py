@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from groundup.core.judging.statistics import cluster_bootstrap, spearman, spearman_interval, wins
-from groundup.reward.pairs import RELEVANCE, SAMPLED
 from groundup.reward.report.scores import Floats, ScoredPairs
 from groundup.runner.params.training import RewardParams
 
@@ -75,11 +74,11 @@ def compare_with_baselines(
     figures: dict[str, Any] = {}
     for rule in RULES:
         figures |= interval_of_mean(rule, outcomes[rule], conversations, params)
-    low = figures["heldout_accuracy_ci_low"]
     for baseline in BASELINES:
         gain = outcomes["heldout_accuracy"] - outcomes[f"{baseline}_accuracy"]
         figures |= interval_of_mean(f"accuracy_above_{baseline}", gain, conversations, params)
-        figures[f"beats_{baseline}"] = low is not None and low > figures[f"{baseline}_accuracy"]
+        low = figures[f"accuracy_above_{baseline}_ci_low"]
+        figures[f"beats_{baseline}"] = low is not None and low > 0
     return figures
 
 
@@ -173,19 +172,4 @@ def correlations(excerpts: Excerpts, params: RewardParams) -> dict[str, Any]:
         if num_distinct(clusters) >= MIN_CONVERSATIONS:
             interval = spearman_interval(x, y, clusters, params.bootstrap_samples, params.seed)
         figures |= bounded(name, value, interval)
-    return figures
-
-
-def reply_figures(scored: Mapping[str, ScoredPairs], params: RewardParams) -> dict[str, Any]:
-    """Accuracy on relevance and sampled pairs by split; on test with an interval over conversations."""
-    figures: dict[str, Any] = {}
-    for group in (RELEVANCE, SAMPLED):
-        for split, name in (("train", "train"), ("val", "val"), ("test", "heldout")):
-            here = scored[split].of_group(group)
-            figures[f"num_{group}_pairs_{split}"] = len(here.pairs)
-            if here.pairs:
-                figures[f"{name}_{group}_accuracy"] = float(here.right.mean())
-            if here.pairs and split == "test":
-                resampled = cluster_bootstrap(here.right, here.conversations, params.bootstrap_samples, params.seed)
-                figures |= ends(f"heldout_{group}_accuracy", resampled)
     return figures

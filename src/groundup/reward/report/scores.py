@@ -26,6 +26,8 @@ class ScoredPairs:
 
     @classmethod
     def score(cls, scorer: RewardScorer, pairs: Sequence[Pair]) -> "ScoredPairs":
+        if not pairs:
+            return cls([], np.zeros((0, 2)), np.zeros((0, 2)))
         sequences = sorted({tuple(side) for pair in pairs for side in (pair.chosen, pair.rejected)})
         index = {sequence: i for i, sequence in enumerate(sequences)}  # a chat is in many pairs: score it once
         places = np.array([[index[tuple(pair.chosen)], index[tuple(pair.rejected)]] for pair in pairs])
@@ -64,6 +66,11 @@ class ScoredPairs:
     @cached_property
     def texts(self) -> list[tuple[str, str]]:
         return [(said(pair.row["chosen"]), said(pair.row["rejected"])) for pair in self.pairs]
+
+    @property
+    def replies(self) -> list[tuple[str, str]]:
+        """The last message of both sides."""
+        return [(pair.row["chosen"][-1]["content"], pair.row["rejected"][-1]["content"]) for pair in self.pairs]
 
     def column(self, name: str) -> list[str]:
         return [pair.row[name] for pair in self.pairs]
