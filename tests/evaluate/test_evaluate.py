@@ -164,7 +164,8 @@ def test_metrics_files_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch
     assert metrics["untrained"]["bits_per_byte"] != metrics["base"]["bits_per_byte"]
     # Of three words in a row "the sea is" is in the text, and "do you like" in the preferences.
     shares = {name: share for name, share in metrics.items() if "contamination" in name}
-    assert len(shares) == 12
+    assert len(shares) == 18  # of the task, bits per byte and the prompts in each training set, and the two of wholes
+    assert shares["prompts_contamination_compared_whole"] == 0.5  # two of the four drawn have fewer words than three
     assert (shares["topic_contamination_text"], shares["topic_contamination_preferences"]) == (0.2, 0.4)
     assert shares["topic_contamination_prompts"] == 0.0
     # An aligned model that equals SFT gives the same replies: every pair is a tie.
