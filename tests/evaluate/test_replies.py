@@ -101,3 +101,9 @@ def test_changes_of_length_and_diversity_are_relative_to_sft() -> None:
     assert longer["distinct_2_change"] < -0.3
     assert longer["distinct_2_change_ci_high"] < -0.2
     assert longer["distinct_2_change_num_items"] == 10  # those of SFT, which has fewer
+
+
+def test_replies_without_bigrams_have_no_change_of_diversity() -> None:
+    changes = style_changes(saying([1, 1], 9), saying([20, 30], 9), ["c1", "c2"], PARAMS)
+    assert changes["reply_length_change"] == 24.0
+    assert not [name for name in changes if name.startswith("distinct_2")]

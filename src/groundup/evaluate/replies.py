@@ -100,7 +100,8 @@ def style_changes(
     before: ModelReplies, after: ModelReplies, conversations: Sequence[str], params: EvaluateParams
 ) -> Metrics:
     """Relative changes of both, as shares of their value before, and what they were measured on: lengths paired by
-    prompt, segments not, since those of two models end at different prompts.
+    prompt, segments not, since those of two models end at different prompts. A change of diversity is left out where
+    replies of the model before are too short to have any.
     """
     num_samples, seed = params.bootstrap_samples, params.seed
     lengths = [np.array(list(map(len, replies["tokens"])), dtype=np.float64) for replies in (before, after)]
@@ -111,12 +112,14 @@ def style_changes(
         resamples(segments(shares[0]), num_samples, seed),
         resamples(segments(shares[1]), num_samples, seed + 1),
     )
-    return {
-        **relative_change("reply_length_change", *lengths, (by_prompt, by_prompt)),
+    changes = {
+        **relative_change("reply_length_change", lengths[0], lengths[1], (by_prompt, by_prompt)),
         "reply_length_change_num_items": len(conversations),
-        **relative_change("distinct_2_change", *shares, by_segment),
-        "distinct_2_change_num_items": min(map(len, shares)),
     }
+    if shares[0].all():
+        changes |= relative_change("distinct_2_change", shares[0], shares[1], by_segment)
+        changes["distinct_2_change_num_items"] = min(map(len, shares))
+    return changes
 
 
 def segments(shares: Sequence[float] | Floats) -> list[str]:

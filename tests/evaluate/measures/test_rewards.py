@@ -24,6 +24,12 @@ def test_the_headline_says_no_more_than_the_interval(low: float, high: float, ve
     )
 
 
+def test_a_change_that_was_not_measured_is_not_told() -> None:
+    figures = metrics()
+    del figures["distinct_2_change"]
+    assert Rewards(context()).shown(figures).sentences[2].endswith("tokens are distinct (SFT 70\u00a0%).")
+
+
 def test_every_tile_has_what_to_compare_it_with() -> None:
     shown = Rewards(context()).shown(metrics())
     assert [(tile.value, tile.note) for tile in shown.tiles] == [

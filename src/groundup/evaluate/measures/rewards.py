@@ -131,10 +131,11 @@ def _reward(sft: Mapping[str, float], aligned: Mapping[str, float]) -> str:
 
 def _style(metrics: Mapping[str, Any]) -> str:
     sft, aligned = metrics["sft"], metrics["aligned"]
+    diversity = "distinct_2_change"
+    change = f"; change {percent_with_interval(metrics, diversity)}" if diversity in metrics else ""
     return (
         f"A reply has {aligned['reply_length']:.1f} tokens on average (SFT {sft['reply_length']:.1f}; change "
         f"{percent_with_interval(metrics, 'reply_length_change')}), {percent(aligned['end_of_turn_rate'])} of them "
         f"end by themselves (SFT {percent(sft['end_of_turn_rate'])}), and {percent(aligned['distinct_2'])} of the "
-        f"bigrams in {DISTINCT_2_TOKENS} tokens are distinct (SFT {percent(sft['distinct_2'])}; change "
-        f"{percent_with_interval(metrics, 'distinct_2_change')})."
+        f"bigrams in {DISTINCT_2_TOKENS} tokens are distinct (SFT {percent(sft['distinct_2'])}{change})."
     )
