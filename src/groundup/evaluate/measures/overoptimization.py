@@ -38,6 +38,10 @@ class Overoptimization(Measure):
                     chart=study_chart(found),
                 )
             ],
+            method=[
+                "Gold turns: it falls from its best point to the farthest one. The best of several points is above the "
+                "last by chance alone, so the interval of the fall holds for all points at once."
+            ],
         )
 
 
