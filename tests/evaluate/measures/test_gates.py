@@ -1,10 +1,13 @@
 import json
 import math
+from math import comb
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from groundup.evaluate.intervals import paired_score_interval
 from groundup.evaluate.measures.gates import Gate, Gates, check_gates, gate_sentence
 from groundup.evaluate.probes.figures import TITLES, change_figures
 from groundup.evaluate.shown import ENDS, Cell
@@ -135,12 +138,7 @@ def test_a_rare_event_takes_as_many_items_as_its_margin_asks(
 def test_the_gates_of_params_yaml_pass_a_model_that_changed_nothing_and_wins() -> None:
     """And fail each harm alone, at least as large as its margin."""
     gates = load_params(ROOT / "params.yaml").evaluate.gates
-    unchanged = figures_of_gates(gates, 0.0)
-    unchanged |= {
-        "win_rate_vs_sft_gold": 0.6,
-        "win_rate_vs_sft_gold_ci_low": 0.55,
-        "win_rate_vs_sft_gold_ci_high": 0.65,
-    }
+    unchanged = figures_of_gates(gates)
     assert [gate.reason for gate in check_gates(unchanged, gates) if not gate.passed] == []
     for one in gates:
         harm = -one.limit if one.bound == "within" else one.limit
@@ -150,14 +148,46 @@ def test_the_gates_of_params_yaml_pass_a_model_that_changed_nothing_and_wins() -
         assert [gate.name for gate in check_gates(few, gates) if not gate.passed] == [one.name]
 
 
-def figures_of_gates(gates: list[GateParams], value: float) -> dict[str, Any]:
-    """Of probes, what 40 items without a change show."""
+def figures_of_gates(gates: list[GateParams]) -> dict[str, Any]:
+    """Of probes, what 40 items without a change show; a win rate (a gate with the bound above) of 0.6, else 0."""
     sizes = {name: [0.0] * 40 for name in TITLES}
     found: dict[str, Any] = change_figures(sizes, sizes, PARAMS)
     for one in gates:
         if one.metric not in found:
+            value = 0.6 if one.bound == "above" else 0.0
             found |= {f"{one.metric}{end}": value for end in ENDS} | {f"{one.metric}_num_items": one.min_items}
     return found
+
+
+@pytest.mark.parametrize(("better", "worse", "passing"), [(0.125, 0.125, 0.85), (0.05, 0.25, 0.08), (0.05, 0.3, 0.02)])
+def test_how_often_a_model_passes_a_contrast(better: float, worse: float, passing: float) -> None:
+    """The table of docs/values.md: shares of items that change; exact, over all samples of 40 items."""
+    passed = 0.0
+    for up in range(41):
+        for down in range(41 - up):
+            chance = (
+                comb(40, up)
+                * comb(40 - up, down)
+                * better**up
+                * worse**down
+                * (1 - better - worse) ** (40 - up - down)
+            )
+            if chance > 1e-6:
+                changes = [1.0] * up + [-1.0] * down + [0.0] * (40 - up - down)
+                passed += chance * (paired_score_interval(changes, 1.0)[0] >= -0.25)
+    assert passed == pytest.approx(passing, abs=0.006)
+
+
+@pytest.mark.parametrize(("before", "after", "passing"), [(0.02, 0.02, 0.99), (0.04, 0.04, 0.91), (0.0, 0.1, 0.003)])
+def test_how_often_a_model_passes_a_rare_event(before: float, after: float, passing: float) -> None:
+    """The same table: 4 replies to each of 40 messages, 1,000 models."""
+    rng = np.random.default_rng(4)
+    passed = [
+        paired_score_interval(((rng.binomial(4, after, 40) - rng.binomial(4, before, 40)) / 4).tolist(), 1.0)[1]
+        <= 0.15
+        for _ in range(1000)
+    ]
+    assert np.mean(passed) == pytest.approx(passing, abs=0.025)
 
 
 def test_without_gates_there_is_nothing_to_fail() -> None:

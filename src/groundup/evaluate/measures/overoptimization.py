@@ -39,8 +39,8 @@ class Overoptimization(Measure):
                 )
             ],
             method=[
-                "Gold turns: it falls from its best point to the farthest one. The best of several points is above the "
-                "last by chance alone, so the interval of the fall holds for all points at once."
+                "Gold turns: it falls from its best point to the farthest one. The best of several points is above "
+                "the last by chance alone, so the interval of the fall holds for all points at once."
             ],
         )
 
