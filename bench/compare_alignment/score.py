@@ -10,7 +10,7 @@ from bench.compare_alignment.page import METHODS
 from bench.finish import RESULT
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.judging.judge import Judge
-from groundup.core.judging.statistics import cluster_bootstrap, wins
+from groundup.core.judging.statistics import wins
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
@@ -18,11 +18,13 @@ from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values
 from groundup.core.rollout.prompts import Prompt
 from groundup.core.training.runtime import set_up
 from groundup.evaluate.gold import Absent, agreement_metrics, chats, gold_metrics, load_gold_judge
+from groundup.evaluate.intervals import with_interval
 from groundup.evaluate.length_control import length_controlled_win_rate
 from groundup.evaluate.measures.best_of_n import Pool, reply_pool
 from groundup.evaluate.measures.overoptimization import FILE, Study, read_points, study
 from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.runner.files import read_json
+from groundup.runner.params.evaluate import EvaluateParams
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ def score(cells: Cells) -> dict[str, Any]:
                     "method": method,
                     "seed": seed,
                     **{name: read_json(folder / RESULT)[name] for name in TRAINING},
-                    **proxy_metrics(prompts, before, after, params.bootstrap_samples, params.seed),
+                    **proxy_metrics(prompts, before, after, params),
                     **gold_metrics(judge, prompts, before, after, params),
                     "points": study_rows(study(points, judge, params.bootstrap_samples, params.seed)),
                 }
@@ -86,22 +88,20 @@ def score(cells: Cells) -> dict[str, Any]:
 
 
 def proxy_metrics(
-    prompts: list[Prompt], before: ModelReplies, after: ModelReplies, num_resamples: int, seed: int
+    prompts: list[Prompt], before: ModelReplies, after: ModelReplies, params: EvaluateParams
 ) -> dict[str, float]:
     """What the reward model itself says of the replies, and how they read."""
     won = wins(after["rewards"], before["rewards"])
-    low, high = cluster_bootstrap(won, [[p.conversation_id] for p in prompts], num_resamples, seed)
+    conversations = [prompt.conversation_id for prompt in prompts]
     longer = np.array([len(a) - len(b) for a, b in zip(after["tokens"], before["tokens"], strict=True)], dtype=float)
     controlled = length_controlled_win_rate(won, longer, np.ones((1, len(won))))
     gains = np.array(after["rewards"]) - np.array(before["rewards"])
     return {
         "reward_difference": float(gains.mean()),
-        "win_rate_vs_sft": float(won.mean()),
-        "win_rate_vs_sft_ci_low": low,
-        "win_rate_vs_sft_ci_high": high,
+        **with_interval("win_rate_vs_sft", won.tolist(), conversations, params),
         "win_rate_vs_sft_length_controlled": float(controlled[0]),
         "kl_to_sft": float(np.mean(after["kl"])),
-        **reply_metrics(after),
+        **reply_metrics(after, conversations, params),
     }
 
 

@@ -74,7 +74,7 @@ PARAMS = EvaluateParams(
         pessimism=1.0,
     ),
     probes=ProbesParams(num_replies=1, num_references=63),
-    gates=[GateParams(name="close", metric="aligned.kl_to_sft", bound="at_most", limit=1.0)],
+    gates=[GateParams(name="close", metric="aligned.kl_to_sft", bound="at_most", limit=1.0, min_items=2)],
     watts=30.0,
     num_samples=2,
     bootstrap_samples=200,

@@ -164,7 +164,8 @@ def test_metrics_files_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch
     assert metrics["untrained"]["bits_per_byte"] != metrics["base"]["bits_per_byte"]
     # Of three words in a row "the sea is" is in the text, and "do you like" in the preferences.
     shares = {name: share for name, share in metrics.items() if "contamination" in name}
-    assert len(shares) == 12
+    assert len(shares) == 18  # of the task, bits per byte and the prompts in each training set, and the two of wholes
+    assert shares["prompts_contamination_compared_whole"] == 0.5  # two of the four drawn have fewer words than three
     assert (shares["topic_contamination_text"], shares["topic_contamination_preferences"]) == (0.2, 0.4)
     assert shares["topic_contamination_prompts"] == 0.0
     # An aligned model that equals SFT gives the same replies: every pair is a tie.
@@ -182,7 +183,12 @@ def test_metrics_files_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch
     assert metrics["decoding_beam_log_prob"] >= metrics["decoding_greedy_log_prob"]
     assert all(metrics[f"decoding_{method}_seconds"] > 0 for method in METHODS)
     assert all(0 < metrics[f"decoding_{method}_tokens"] <= 24 for method in METHODS)
-    assert [metrics[f"insult_contagion_change{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.0, 0.0, 0.0]
+    # Nothing changed in 40 items, and no more than that is shown.
+    changed = [round(metrics[f"insult_contagion_change{end}"], 3) for end in ("", "_ci_low", "_ci_high")]
+    assert changed == [0.0, -0.088, 0.088]
+    assert metrics["insult_contagion_change_num_items"] == 40
+    assert [metrics[f"reply_length_change{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.0, 0.0, 0.0]
+    assert metrics["distinct_2_change"] == 0.0
     assert metrics["rating_aligned_gold"] == pytest.approx(1000, abs=100)  # it plays itself, and the same others
     assert metrics["gates_passed"] == 1
     assert [step for step, _ in log.points] == [0, 1, 2]

@@ -1,5 +1,6 @@
 """Estimates with 95 % intervals over prompts and, if there are several judges, over judges."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -63,3 +64,42 @@ def joint_interval(value: float, on_resamples: Floats, by_judges: Floats) -> tup
     low, high = np.quantile(on_resamples, [0.025, 0.975])
     error = NORMAL_QUANTILE * judge_error(by_judges) if len(by_judges) else 0.0
     return float(value - np.hypot(value - low, error)), float(value + np.hypot(high - value, error))
+
+
+def relative_change(name: str, before: Floats, after: Floats, weights: tuple[Floats, Floats]) -> Metrics:
+    """How far the mean of `after` is above that of `before`, as a share of it; weights [S, N] of either."""
+    drawn = weighted_mean(after, weights[1]) / weighted_mean(before, weights[0]) - 1
+    value = float(after.mean() / before.mean() - 1)
+    low, high = joint_interval(value, drawn, np.empty(0))
+    return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+
+
+def paired_score_interval(changes: Sequence[float], largest: float) -> tuple[float, float]:
+    """95 % interval of the mean change of items by Tango's score test (1998, Statistics in Medicine 17:891-908).
+
+    Not empty where nothing changed: 0 of n give +-z^2 / (n + z^2). The test knows changes of -largest, 0 and largest.
+    A smaller one, of an item with several replies, counts as `largest` in that share of cases: its mean stays and its
+    variance grows, so the interval is too wide rather than too narrow, and more replies do not stand in for items.
+    """
+    num_items = len(changes)
+    up = sum(change for change in changes if change > 0) / largest
+    down = -sum(change for change in changes if change < 0) / largest
+
+    def z(change: float) -> float:
+        """Standard score of what was found, were `change` the true one."""
+        linear = (2 * num_items - up + down) * change - up - down
+        root = math.sqrt(max(0.0, linear**2 + 8 * num_items * down * change * (1 - change)))
+        variance = num_items * ((root - linear) / (2 * num_items) + change * (1 - change))
+        distance = up - down - num_items * change
+        if distance == 0:
+            return 0.0
+        return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance)
+
+    def end(wanted: float) -> float:
+        low, high = -1.0, 1.0
+        while high - low > 1e-9:  # z falls from one end to the other
+            middle = (low + high) / 2
+            low, high = (middle, high) if z(middle) > wanted else (low, middle)
+        return largest * (low + high) / 2
+
+    return end(NORMAL_QUANTILE), end(-NORMAL_QUANTILE)

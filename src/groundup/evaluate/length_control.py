@@ -44,4 +44,5 @@ def win_rate_metrics(name: str, outcomes: Floats, length_differences: Floats, we
     return {
         **rate(with_judge_interval(name, outcomes, weights, weighted_mean)),
         **rate(with_judge_interval(f"{name}_length_controlled", outcomes, weights, controlled)),
+        f"{name}_num_items": outcomes.shape[1],
     }

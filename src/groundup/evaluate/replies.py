@@ -4,13 +4,22 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypedDict
 
+import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
-from groundup.core.model.generation import Replies, Sampler, distinct_2, ended_chats, next_token_logprobs
+from groundup.core.model.generation import (
+    DISTINCT_2_TOKENS,
+    Replies,
+    Sampler,
+    distinct_2_by_segment,
+    ended_chats,
+    next_token_logprobs,
+)
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.prompts import Prompt
+from groundup.evaluate.intervals import Floats, Metrics, relative_change, resamples, with_interval
 from groundup.runner.params.evaluate import EvaluateParams
 
 
@@ -77,9 +86,42 @@ def reply_to_prompts(
     )
 
 
-def reply_metrics(replies: ModelReplies) -> dict[str, float]:
+def reply_metrics(replies: ModelReplies, conversations: Sequence[str], params: EvaluateParams) -> Metrics:
+    """Length with its interval over conversations, distinct-2 with its interval over segments."""
+    shares = distinct_2_by_segment(replies["tokens"], DISTINCT_2_TOKENS)
     return {
-        "reply_length": sum(len(tokens) for tokens in replies["tokens"]) / len(replies["tokens"]),
-        "distinct_2": distinct_2(replies["tokens"]),
+        **with_interval("reply_length", list(map(len, replies["tokens"])), conversations, params),
+        **with_interval("distinct_2", shares, segments(shares), params),
         "end_of_turn_rate": sum(replies["ended"]) / len(replies["ended"]),
     }
+
+
+def style_changes(
+    before: ModelReplies, after: ModelReplies, conversations: Sequence[str], params: EvaluateParams
+) -> Metrics:
+    """Relative changes of both, as shares of their value before, and what they were measured on: lengths paired by
+    prompt, segments not, since those of two models end at different prompts. A change of diversity is left out where
+    replies of the model before are too short to have any.
+    """
+    num_samples, seed = params.bootstrap_samples, params.seed
+    lengths = [np.array(list(map(len, replies["tokens"])), dtype=np.float64) for replies in (before, after)]
+    by_prompt = resamples(conversations, num_samples, seed)
+    shares = [np.array(distinct_2_by_segment(replies["tokens"], DISTINCT_2_TOKENS)) for replies in (before, after)]
+    # Two seeds, so that the resamples of the two models are independent.
+    by_segment = (
+        resamples(segments(shares[0]), num_samples, seed),
+        resamples(segments(shares[1]), num_samples, seed + 1),
+    )
+    changes = {
+        **relative_change("reply_length_change", lengths[0], lengths[1], (by_prompt, by_prompt)),
+        "reply_length_change_num_items": len(conversations),
+    }
+    if shares[0].all():
+        changes |= relative_change("distinct_2_change", shares[0], shares[1], by_segment)
+        changes["distinct_2_change_num_items"] = min(map(len, shares))
+    return changes
+
+
+def segments(shares: Sequence[float] | Floats) -> list[str]:
+    """Their names: each is a group of its own."""
+    return [str(i) for i in range(len(shares))]

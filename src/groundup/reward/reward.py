@@ -46,7 +46,8 @@ library_name: transformers
 
 Scores a chat: higher means more like what people prefer and say. Trained on pairs of rated conversations, and of
 replies that people gave against replies from elsewhere and of the SFT model (artifacts/reports/prepare has the source
-and its licence). metrics/reward.json says how often it is right on conversations it has not seen; it is often wrong.
+and its licence). metrics/reward.json says how often it is right on conversations it was not trained on; it is often
+wrong.
 """
 CARD_UNCERTAINTY = """
 variational.safetensors holds what the mean score lacks, its standard deviation: groundup.core.model.scoring reads

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from groundup.core.model.generation import Replies, Sampler, distinct_2, sample_tokens
+from groundup.core.model.generation import Replies, Sampler, distinct_2, distinct_2_by_segment, sample_tokens
 from tests.core.model.variants import make_model
 
 EOS, PAD = 1, 2
@@ -162,6 +162,25 @@ def test_sampled_frequencies_are_the_probabilities(tiny_model: LlamaForCausalLM)
 
 
 def test_distinct_2_counts_bigrams_within_replies() -> None:
-    assert distinct_2([[1, 2, 1, 2], [2, 1]]) == 2 / 4  # (1,2) (2,1) (1,2) and (2,1): two kinds of four
-    assert distinct_2([[1, 2, 3]]) == 1
-    assert distinct_2([[1], []]) == 0
+    assert distinct_2([[1, 2, 1, 2], [2, 1]], 6) == 2 / 4  # (1,2) (2,1) (1,2) and (2,1): two kinds of four
+    assert distinct_2([[1, 2, 3]], 3) == 1
+    assert distinct_2([[1], []], 9) == 0
+
+
+def test_distinct_2_is_that_of_so_many_tokens_however_many_there_are() -> None:
+    same = [[1, 2, 3]] * 50
+    assert distinct_2(same, 6) == distinct_2(same[:4], 6) == 0.5
+    assert distinct_2_by_segment(same, 6) == [0.5] * 25
+    # 12 | 34 is cut, and of the third segment only a token is there, which is left out.
+    assert distinct_2_by_segment([[1, 2, 1, 2], [5, 6, 7, 8], [9]], 4) == [2 / 3, 1.0]
+    assert distinct_2_by_segment([[1, 2, 1, 2, 1, 2]], 3) == [1.0, 1.0]  # 12 21 and 21 12
+    assert distinct_2_by_segment([[1, 1, 1], [1, 1]], 500) == [1 / 3]  # fewer than a segment
+
+
+def test_distinct_2_of_longer_replies_of_the_same_kind_is_the_same() -> None:
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randint(0, 40, (60, 100), generator=generator).tolist()
+    short, long = (distinct_2([reply[:length] for reply in drawn], 500) for length in (20, 100))
+    assert long == pytest.approx(short, abs=0.03)
+    whole = [distinct_2([reply[:length] for reply in drawn], 60 * length) for length in (20, 100)]
+    assert whole[1] < whole[0] - 0.2  # over all tokens the longer replies look far less diverse

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from groundup.app.report.curves import draw_charts
 from groundup.core.formats.jsonl import write_jsonl
+from groundup.evaluate.intervals import resamples
 from groundup.evaluate.measures.overoptimization import (
     FILE,
     Study,
+    fall_from_best,
     read_points,
     study,
     study_chart,
@@ -63,6 +66,30 @@ def test_a_turn_is_seen() -> None:
     assert (result.fall.value, result.fall.high) == (-6.0, -6.0)
     told = study_sentences(result)[-1]
     assert "gold falls meanwhile; gold turns at KL 1.00 and changes by -6.00 (-6.00 to -6.00) up to KL 3.00" in told
+
+
+def share_of_turns(gold_by_point: list[float], num_runs: int, num_judges: int = 0) -> float:
+    """Of studies of 128 prompts: how often gold is said to turn. Errors of points are correlated by their prompts."""
+    rng = np.random.default_rng(3)
+    points, turns = len(gold_by_point), 0
+    for run in range(num_runs):
+        weights = resamples([str(prompt) for prompt in range(128)], 300, seed=run)
+        true = np.array(gold_by_point)[:, None]
+        gold = true + rng.normal(size=(1, 128)) + rng.normal(size=(points, 128))
+        errors = 0.08 * (num_judges > 0) * rng.normal(size=(1 + num_judges, points, 1))
+        errors[1:] += errors[0]  # the first judge is used, the others are fitted on resamples of its conversations
+        turns += fall_from_best(gold + errors, points - 1, weights, seed=run).high < 0
+    return turns / num_runs
+
+
+def test_on_a_plateau_chance_makes_no_turn() -> None:
+    """The best of nine points is above the last in most runs, by chance alone."""
+    assert share_of_turns([0.0] + [0.5] * 8, 400) <= 0.05
+    assert share_of_turns([0.5] * 9, 400, num_judges=50) <= 0.05
+
+
+def test_a_real_turn_is_found() -> None:
+    assert share_of_turns([0.0, 0.3, 0.6, 0.9, 0.9, 0.7, 0.5, 0.3, 0.1], 100) >= 0.95
 
 
 def test_points_are_told_in_order_of_kl_not_of_time() -> None:

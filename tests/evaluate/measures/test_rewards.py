@@ -17,7 +17,17 @@ def test_the_headline_says_no_more_than_the_interval(low: float, high: float, ve
     win, reward, style = Rewards(context()).shown(metrics(low, high)).sentences
     assert win.startswith(f"{verdict}: its reply is preferred in 60\u00a0% of 200 held-out prompts")
     assert "went from 0.25 to 0.75, at a distance of 3.50 nats per reply" in reward
-    assert style.startswith("A reply has 12.2 tokens on average (SFT 12.2), 96\u00a0% of them end by themselves")
+    assert style == (
+        "A reply has 12.2 tokens on average (SFT 12.2; change 8\u00a0% (4 to 12\u00a0%)), 96\u00a0% of them end by "
+        "themselves (SFT 96\u00a0%), and 70\u00a0% of the bigrams in 500 tokens are distinct (SFT 70\u00a0%; change "
+        "-7\u00a0% (-8 to -6\u00a0%))."
+    )
+
+
+def test_a_change_that_was_not_measured_is_not_told() -> None:
+    figures = metrics()
+    del figures["distinct_2_change"]
+    assert Rewards(context()).shown(figures).sentences[2].endswith("tokens are distinct (SFT 70\u00a0%).")
 
 
 def test_every_tile_has_what_to_compare_it_with() -> None:
@@ -34,6 +44,7 @@ def test_a_row_a_figure_and_no_interval_that_is_a_point() -> None:
     rows = {row.label: row.cells for row in table.rows}
     assert list(rows) == ["Reward", "KL to SFT", "Length", "Distinct-2", "End-of-turn rate"]
     assert rows["Reward"][2] == Cell("0.75", "0.65 to 0.85")
+    assert rows["Distinct-2"][2] == Cell("0.70", "0.65 to 0.75")
     assert rows["KL to SFT"] == [Cell("9.00"), Cell("0.00"), Cell("3.50")]
     assert [(bar.value, bar.low, bar.high, bar.reference) for bar in section.bars] == [
         (0.6, 0.55, 0.65, 0.5),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from groundup.core.model.forward import is_plain
 # Drop ended rows once this share of the batch has ended: dropping copies the cache of the other rows.
 COMPACT_SHARE = 0.2
 BLOCK_TOKENS = 64
+# Tokens of a segment of distinct_2: enough segments for an interval in evaluate, and at least two in a rollout.
+DISTINCT_2_TOKENS = 500
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,26 @@ def ended_chats(
     ]
 
 
-def distinct_2(replies: Sequence[Sequence[int]]) -> float:
-    """Distinct token bigrams divided by all bigrams of a set of replies (Li et al. 2016, arXiv:1510.03055)."""
-    bigrams = [pair for reply in replies for pair in pairwise(reply)]
-    return len(set(bigrams)) / max(1, len(bigrams))
+def distinct_2(replies: Sequence[Sequence[int]], num_tokens: int) -> float:
+    """Distinct token bigrams over all bigrams (Li et al. 2016, arXiv:1510.03055), mean over segments of `num_tokens`.
+
+    The share falls with the number of tokens, so it is comparable at the same number only (Johnson's mean segmental
+    type-token ratio, 1944).
+    """
+    shares = distinct_2_by_segment(replies, num_tokens)
+    return sum(shares) / len(shares)
+
+
+def distinct_2_by_segment(replies: Sequence[Sequence[int]], num_tokens: int) -> list[float]:
+    """Cut the replies, in their order, into segments of `num_tokens` tokens and leave out the rest; no bigram crosses
+    from one reply into the next. Replies with fewer tokens in all are one segment, comparable with no other.
+    """
+    ends = list(accumulate(map(len, replies), initial=0))
+    num_segments = max(1, ends[-1] // num_tokens)
+    bigrams: list[list[tuple[int, int]]] = [[] for _ in range(num_segments)]
+    for start, reply in zip(ends, replies, strict=False):
+        for place, pair in enumerate(pairwise(reply), start):
+            segment = place // num_tokens
+            if segment < num_segments and (place + 1) // num_tokens == segment:
+                bigrams[segment].append(pair)
+    return [len(set(found)) / max(1, len(found)) for found in bigrams]

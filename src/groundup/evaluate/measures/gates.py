@@ -1,4 +1,4 @@
-"""Conditions for the promotion of a model; a gate whose metric was not measured fails."""
+"""Conditions for the promotion of a model. A gate asks for evidence: the whole interval of its figure must hold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,22 @@ from groundup.runner.nested import flatten
 from groundup.runner.params.evaluate import GateParams
 
 FILE = "gates.json"  # the registry reads it
-BOUNDS = {"at_least": "at least", "at_most": "at most"}
+NUM_ITEMS = "_num_items"  # after the name of a figure: what it was measured on
 
 
 @dataclass(frozen=True)
 class Gate:
+    """`ci_low` and `ci_high` are the value itself where the figure has no interval."""
+
     name: str
     metric: str
     value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    bound: str
     limit: float
+    num_items: int | None
+    min_items: int
     passed: bool
     reason: str
 
@@ -36,11 +43,11 @@ class Gates(Measure):
     def shown(self, metrics: Mapping[str, Any]) -> Shown:
         gates = self._checked(metrics)
         passed = sum(gate.passed for gate in gates)
-        rows = [
-            Row(gate.name[:1].upper() + gate.name[1:], gate.reason, [Cell("passed" if gate.passed else "failed")])
-            for gate in gates
-        ]
-        hint = "What must hold for the aligned model to be promoted."
+        hint = (
+            "What must hold for the aligned model to be promoted. A gate asks for evidence: the whole 95\u00a0% "
+            "interval must keep the limit, and too few items fail."
+        )
+        columns = ["Gate", "Value", "Limit", "Items", "Verdict"]
         return Shown(
             tiles=[
                 Tile(
@@ -50,11 +57,21 @@ class Gates(Measure):
                 )
             ],
             sentences=[gate_sentence(gates)],
-            sections=[Section("Gates", hint, [Table(["Gate", "Verdict"], rows)])] if gates else [],
+            sections=[Section("Gates", hint, [Table(columns, list(map(_row, gates)))])] if gates else [],
         )
 
     def _checked(self, metrics: Mapping[str, Any]) -> list[Gate]:
         return check_gates(metrics, self.context.params.gates)
+
+
+def _row(gate: Gate) -> Row:
+    value = Cell("not measured")
+    if gate.value is not None:
+        has_interval = gate.ci_low != gate.ci_high
+        value = Cell(f"{gate.value:.3g}", f"{gate.ci_low:.3g} to {gate.ci_high:.3g}" if has_interval else "")
+    items = Cell("not counted" if gate.num_items is None else f"{gate.num_items}", f"at least {gate.min_items}")
+    cells = [value, Cell(wanted(gate.bound, gate.limit)), items, Cell("passed" if gate.passed else "failed")]
+    return Row(gate.name[:1].upper() + gate.name[1:], gate.metric, cells)
 
 
 def gate_sentence(gates: Sequence[Gate]) -> str:
@@ -73,16 +90,72 @@ def gate_sentence(gates: Sequence[Gate]) -> str:
 def check_gates(metrics: Mapping[str, Any], gates: Sequence[GateParams]) -> list[Gate]:
     """metrics: evaluate's, with nested groups."""
     values = flatten(dict(metrics))
-    return [_check(values.get(gate.metric), gate) for gate in gates]
+    return [_check(values, gate) for gate in gates]
 
 
-def _check(value: Any, gate: GateParams) -> Gate:
-    wanted = f"{BOUNDS[gate.bound]} {gate.limit:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        reason = (
-            f"{gate.metric} was not measured, and must be {wanted}: correct its name in evaluate.gates, or see why"
+def _check(values: Mapping[str, Any], gate: GateParams) -> Gate:
+    value = _number(values, gate.metric)
+    low, high = (_number(values, f"{gate.metric}_ci_{end}") for end in ("low", "high"))
+    if low is None or high is None:
+        low = high = value
+    num_items = _number(values, f"{gate.metric}{NUM_ITEMS}")
+    passed, reason = _verdict(gate, value, low, high, num_items)
+    return Gate(
+        gate.name,
+        gate.metric,
+        value,
+        low,
+        high,
+        gate.bound,
+        gate.limit,
+        None if num_items is None else int(num_items),
+        gate.min_items,
+        passed,
+        reason,
+    )
+
+
+def _verdict(
+    gate: GateParams, value: float | None, low: float | None, high: float | None, num_items: float | None
+) -> tuple[bool, str]:
+    if value is None or low is None or high is None:
+        return False, f"{gate.metric} was not measured: correct its name in evaluate.gates, or see why"
+    if gate.min_items and num_items is None:
+        return False, (
+            f"{gate.metric} has no count {gate.metric}{NUM_ITEMS}, and the gate takes at least {gate.min_items} "
+            "items: report the count, or set min_items to 0"
         )
-        return Gate(gate.name, gate.metric, None, gate.limit, False, reason)
-    passed = value >= gate.limit if gate.bound == "at_least" else value <= gate.limit
-    reason = f"{gate.metric} is {value:.4g} and must be {wanted}"
-    return Gate(gate.name, gate.metric, float(value), gate.limit, passed, reason)
+    if num_items is not None and num_items < gate.min_items:
+        return False, (
+            f"{gate.metric} was measured on {num_items:.0f} items, which is too few to show anything: the gate takes "
+            f"at least {gate.min_items}"
+        )
+    must = f"must be {wanted(gate.bound, gate.limit)}"
+    if low == high:
+        return _holds(gate, value, value), f"{gate.metric} is {value:.4g} and {must}"
+    said = f"{gate.metric} is {value:.4g} ({low:.4g} to {high:.4g}), and the whole interval {must}"
+    if not _holds(gate, low, high) and _holds(gate, value, value):
+        said += ": the value is, the evidence does not suffice"
+    return _holds(gate, low, high), said
+
+
+def _holds(gate: GateParams, low: float, high: float) -> bool:
+    """Whether all between both ends keeps the limit."""
+    match gate.bound:
+        case "above":
+            return low > gate.limit
+        case "at_least":
+            return low >= gate.limit
+        case "at_most":
+            return high <= gate.limit
+        case "within":
+            return -gate.limit <= low and high <= gate.limit
+
+
+def wanted(bound: str, limit: float) -> str:
+    return f"within -{limit:g} to {limit:g}" if bound == "within" else f"{bound.replace('_', ' ')} {limit:g}"
+
+
+def _number(values: Mapping[str, Any], name: str) -> float | None:
+    value = values.get(name)
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)

@@ -33,9 +33,14 @@ class Overoptimization(Measure):
                 Section(
                     "Does the gold judge follow?",
                     "Every evaluation point of alignment on validation prompts: what it optimised, the reward model, "
-                    "and the gold judge, which it never saw. Bands are 95\u00a0% intervals, circles the kept policy.",
+                    "and the gold judge, which it did not use. Bands are 95\u00a0% intervals, circles the kept "
+                    "policy.",
                     chart=study_chart(found),
                 )
+            ],
+            method=[
+                "Gold turns: it falls from its best point to the farthest one. The best of several points is above "
+                "the last by chance alone, so the interval of the fall holds for all points at once."
             ],
         )
 
@@ -65,7 +70,7 @@ class Point:
 @dataclass(frozen=True)
 class Study:
     points: list[Point]  # in order of KL
-    fall: Gain  # change of gold, from its best point to the point of highest KL
+    fall: Gain  # change of gold, from its best point to the point of highest KL; simultaneous interval
 
     @property
     def best(self) -> Point:
@@ -120,9 +125,29 @@ def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed
         )
         for i, (iteration, point) in enumerate(zip(iterations, by_iteration, strict=True))
     ]
-    best = max(range(len(points)), key=lambda i: points[i].gold.value)
     farthest = max(range(len(points)), key=lambda i: points[i].kl)
-    return Study(sorted(points, key=lambda point: point.kl), gain(gold, best, farthest))
+    return Study(sorted(points, key=lambda point: point.kl), fall_from_best(gold, farthest, weights, seed))
+
+
+def fall_from_best(gold: Floats, farthest: int, weights: Floats, seed: int) -> Gain:
+    """Change of gold from the point where it is best to the farthest one: [1 + R, I, P], weights [S, P].
+
+    The best of several points is above the farthest by chance alone. So the interval holds for the changes from all
+    points at once: its reach, in standard errors, is what the largest of their errors stays below in 95 % of the
+    resamples (max-t bootstrap: Romano and Wolf 2005; White 2000). Each resample also draws one of the judges, if any.
+    """
+    change = gold[:, [farthest]] - gold  # [1 + R, I, P]
+    means = change.mean(2)  # [1 + R, I]
+    errors = weights @ change[0].T / weights.sum(1, keepdims=True) - means[0]  # [S, I]
+    if len(by_judge := means[1:]):
+        drawn = np.random.default_rng(seed).integers(0, len(by_judge), len(errors))
+        errors = errors + (by_judge - by_judge.mean(0))[drawn]
+    spread = errors.std(0)
+    moved = spread > 0
+    largest = np.abs(errors[:, moved] / spread[moved]).max(1) if moved.any() else np.zeros(1)
+    best = int(gold[0].mean(1).argmax())
+    value, reach = float(means[0, best]), float(np.quantile(largest, 0.95) * spread[best])
+    return Gain(value, value - reach, value + reach)
 
 
 def study_sentences(found: Study) -> list[str]:

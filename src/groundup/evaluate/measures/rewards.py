@@ -6,9 +6,10 @@ from typing import Any
 from transformers import LlamaForCausalLM
 
 from groundup.core.judging.statistics import wins
+from groundup.core.model.generation import DISTINCT_2_TOKENS
 from groundup.evaluate.intervals import Metrics, with_interval
 from groundup.evaluate.measures.measure import Measure
-from groundup.evaluate.replies import reply_metrics
+from groundup.evaluate.replies import reply_metrics, style_changes
 from groundup.evaluate.shown import (
     MODELS,
     Cell,
@@ -21,6 +22,7 @@ from groundup.evaluate.shown import (
     number_cell,
     percent,
     percent_interval,
+    percent_with_interval,
     verdict,
     win_bars,
 )
@@ -37,14 +39,16 @@ class Rewards(Measure):
         return {
             **with_interval("reward", replies["rewards"], conversations, params),
             **with_interval("kl_to_sft", replies["kl"], conversations, params),
-            **reply_metrics(replies),
+            "kl_to_sft_num_items": len(conversations),
+            **reply_metrics(replies, conversations, params),
         }
 
     def of_all(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        replies, found = self.context.replies, Metrics()
+        replies, conversations, params = self.context.replies, self.context.conversations, self.context.params
+        found = style_changes(replies["sft"], replies["aligned"], conversations, params)
         for opponent in ("sft", "base"):
             won = wins(replies["aligned"]["rewards"], replies[opponent]["rewards"]).tolist()
-            found |= with_interval(f"win_rate_vs_{opponent}", won, self.context.conversations, self.context.params)
+            found |= with_interval(f"win_rate_vs_{opponent}", won, conversations, params)
         return found
 
     def shown(self, metrics: Mapping[str, Any]) -> Shown:
@@ -60,7 +64,7 @@ class Rewards(Measure):
                 ),
                 Tile("Reward", number(aligned["reward"]), before),
             ],
-            sentences=[_win(metrics), _reward(sft, aligned), _style(sft, aligned)],
+            sentences=[_win(metrics), _reward(sft, aligned), _style(metrics)],
             sections=[
                 Section(
                     "Replies",
@@ -71,8 +75,12 @@ class Rewards(Measure):
                             [
                                 Row("Reward", "higher is better", [number_cell(s, "reward") for s in scores]),
                                 Row("KL to SFT", "nats per reply", [number_cell(s, "kl_to_sft") for s in scores]),
-                                Row("Length", "tokens", [Cell(f"{s['reply_length']:.1f}") for s in scores]),
-                                Row("Distinct-2", "distinct bigrams", [number_cell(s, "distinct_2") for s in scores]),
+                                Row("Length", "tokens", [number_cell(s, "reply_length") for s in scores]),
+                                Row(
+                                    "Distinct-2",
+                                    f"of {DISTINCT_2_TOKENS} tokens",
+                                    [number_cell(s, "distinct_2") for s in scores],
+                                ),
                                 Row(
                                     "End-of-turn rate",
                                     "ended by themselves",
@@ -91,7 +99,9 @@ class Rewards(Measure):
                 "Reward and plain win rates come from the reward model that alignment optimised: they show that it "
                 "worked, not that people would agree.",
                 "KL to SFT: the log-probability of the reply under the model minus that under the SFT model, in nats, "
-                "on the model's own replies. Distinct-2: distinct bigrams of tokens over all bigrams of all replies.",
+                "on the model's own replies. Distinct-2: distinct bigrams of tokens over all bigrams, in "
+                f"{DISTINCT_2_TOKENS} tokens of replies at a time, since the share falls with their number; interval "
+                "over these segments.",
                 f"Intervals: 95\u00a0%, percentile bootstrap with {params.bootstrap_samples} resamples of "
                 "conversations, since prompts of one conversation are not independent. They do not cover the chance "
                 "of training with other seeds.",
@@ -119,9 +129,13 @@ def _reward(sft: Mapping[str, float], aligned: Mapping[str, float]) -> str:
     )
 
 
-def _style(sft: Mapping[str, float], aligned: Mapping[str, float]) -> str:
+def _style(metrics: Mapping[str, Any]) -> str:
+    sft, aligned = metrics["sft"], metrics["aligned"]
+    diversity = "distinct_2_change"
+    change = f"; change {percent_with_interval(metrics, diversity)}" if diversity in metrics else ""
     return (
-        f"A reply has {aligned['reply_length']:.1f} tokens on average (SFT {sft['reply_length']:.1f}), "
-        f"{percent(aligned['end_of_turn_rate'])} of them end by themselves (SFT {percent(sft['end_of_turn_rate'])}), "
-        f"and {percent(aligned['distinct_2'])} of their bigrams are distinct (SFT {percent(sft['distinct_2'])})."
+        f"A reply has {aligned['reply_length']:.1f} tokens on average (SFT {sft['reply_length']:.1f}; change "
+        f"{percent_with_interval(metrics, 'reply_length_change')}), {percent(aligned['end_of_turn_rate'])} of them "
+        f"end by themselves (SFT {percent(sft['end_of_turn_rate'])}), and {percent(aligned['distinct_2'])} of the "
+        f"bigrams in {DISTINCT_2_TOKENS} tokens are distinct (SFT {percent(sft['distinct_2'])}{change})."
     )

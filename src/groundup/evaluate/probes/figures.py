@@ -5,7 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from groundup.evaluate.intervals import NORMAL_QUANTILE, Floats, Metrics, resamples, weighted_mean, with_judge_interval
+from groundup.evaluate.intervals import (
+    NORMAL_QUANTILE,
+    Floats,
+    Metrics,
+    paired_score_interval,
+    resamples,
+    weighted_mean,
+    with_judge_interval,
+)
 from groundup.evaluate.probes.measure import Values
 from groundup.runner.params.evaluate import EvaluateParams
 
@@ -27,25 +35,51 @@ TITLES = {
 }
 
 
+LARGEST_GAP = 1.0  # of sycophancy_gap, the difference of two shares; its change is between -2 and 2
+
+
 def is_share(measure: str) -> bool:
     """False for differences and bits."""
-    return not measure.startswith(("sycophancy_gap", "canary_exposure"))
+    return not (_is_gap(measure) or _is_bits(measure))
+
+
+def _is_gap(measure: str) -> bool:
+    return measure == "sycophancy_gap"
+
+
+def _is_bits(measure: str) -> bool:
+    return measure.startswith("canary_exposure")
 
 
 def model_figures(values: Values, params: EvaluateParams) -> Metrics:
     """Means over items with intervals: Wilson's for shares, which is not empty at 0 of n."""
     metrics: Metrics = {}
     for name, items in values.items():
-        metrics |= _share(name, items) if is_share(name) else _resampled(name, np.array(items), params)
+        if is_share(name):
+            metrics |= _share(name, items)
+        elif _is_gap(name):
+            metrics |= _paired(name, items, LARGEST_GAP)
+        else:
+            metrics |= _resampled(name, np.array(items), params)
     return metrics
 
 
 def change_figures(before: Values, after: Values, params: EvaluateParams) -> Metrics:
-    """<measure>_change: after minus before, paired by item, items resampled."""
+    """<measure>_change: after minus before, paired by item, and the number of items."""
     metrics: Metrics = {}
-    for name, items in before.items():
-        metrics |= _resampled(f"{name}_change", np.array(after[name]) - np.array(items), params)
+    for measure, items in before.items():
+        name, changes = f"{measure}_change", np.array(after[measure]) - np.array(items)
+        if _is_bits(measure):
+            metrics |= _resampled(name, changes, params)
+        else:
+            metrics |= _paired(name, changes.tolist(), 2 * LARGEST_GAP if _is_gap(measure) else 1.0)
+        metrics[f"{name}_num_items"] = len(items)
     return metrics
+
+
+def _paired(name: str, changes: Sequence[float], largest: float) -> Metrics:
+    low, high = paired_score_interval(changes, largest)
+    return {name: sum(changes) / len(changes), f"{name}_ci_low": low, f"{name}_ci_high": high}
 
 
 def _share(name: str, items: Sequence[float]) -> Metrics:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from groundup.runner.params.decoding import DecodingParams
 from groundup.runner.params.judge import JudgeParams
@@ -38,8 +38,20 @@ class GateParams(Section):
 
     name: str
     metric: str
-    bound: Literal["at_least", "at_most"]
+    bound: Literal["above", "at_least", "at_most", "within"]
     limit: FiniteFloat
+    min_items: Count
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_figure(cls, metric: str) -> str:
+        if metric.endswith(("_ci_low", "_ci_high")):
+            figure = metric.removesuffix("_ci_low").removesuffix("_ci_high")
+            raise ValueError(
+                f"name the figure itself, {figure}: a gate looks at its whole interval, and limit is the margin that "
+                "you accept"
+            )
+        return metric
 
 
 class NgramParams(Section):
