@@ -11,11 +11,11 @@ from groundup.runner.params.decoding import DecodingParams
 from groundup.runner.params.evaluate import (
     BestOfNParams,
     EvaluateParams,
-    GateParams,
     NgramParams,
     OpenAIJudgeParams,
     ProbesParams,
 )
+from groundup.runner.params.gates import GateParams
 from groundup.runner.params.judge import JudgeParams
 
 GOLD_PARAMS = JudgeParams(

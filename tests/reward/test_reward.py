@@ -192,7 +192,10 @@ def test_one_kind_of_pairs_alone_is_trained_on_and_said(
 
 
 def test_a_weight_of_zero_leaves_relevance_pairs_out_of_training() -> None:
-    pairs = [Pair([1], [2], {"kind": kind, "wrong_from": "elsewhere"}) for kind in ("rating", "relevance", "given", "relevance")]
+    pairs = [
+        Pair([1], [2], {"kind": kind, "wrong_from": "elsewhere"})
+        for kind in ("rating", "relevance", "given", "relevance")
+    ]
 
     def kinds(rows: list[Pair], **update: Any) -> list[str]:
         return sorted(pair.row["kind"] for pair in draw_pairs(rows, REWARD.model_copy(update=update)))

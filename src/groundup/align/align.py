@@ -11,6 +11,7 @@ from groundup.align.policy import Policy
 from groundup.align.rollout import Rollout, RolloutWorker
 from groundup.align.seeds import TEST, VALIDATION, derived_seed
 from groundup.align.validation import Validation
+from groundup.core.judging.gates import warn_of_failed
 from groundup.core.judging.statistics import cluster_bootstrap
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
@@ -47,6 +48,7 @@ def align(
     log: Log,
 ) -> Metrics:
     """Train, keep the best policy, save it to `out` and measure it."""
+    warn_of_failed(reward)
     torch_device = set_up(runtime, device, params.seed)
     check_model(sft, CAUSAL)
     check_model(reward, REWARD)

@@ -1,6 +1,6 @@
 """Replies that read nothing or little of their conversation: what a win under the gold judge is worth beside theirs.
 
-Each control adapts to the judge: it is chosen by the judge's own scores on validation prompts, and met on test prompts.
+Each control adapts to the judge: it is chosen by the judge's own scores on validation prompts, then met on test ones.
 """
 
 from collections.abc import Callable, Sequence

@@ -207,7 +207,7 @@ def all_gold_metrics(
 
 
 def validation_metrics(judge: Judge, points: Sequence[Row], params: EvaluateParams) -> Metrics:
-    """The win rate of the kept policy on align's validation prompts: choose settings by it, not by the test prompts."""
+    """The win rate of the kept policy on align's validation prompts: choose settings by it, not by test prompts."""
     start, kept = (
         sorted((row for row in points if chosen(row)), key=lambda row: int(row["prompt"]))
         for chosen in (lambda row: row["iteration"] == 0, lambda row: row["kept"])

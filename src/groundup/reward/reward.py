@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from trl import RewardConfig
 
 from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.judging.gates import check_gates, warn_of_failed, write_gates
 from groundup.core.model.check import CAUSAL, check_model
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.model.scoring import RewardScorer
@@ -115,9 +116,13 @@ def train_reward(
         uncertainty = measure_uncertainty(scorer, preference_pairs(scored)["test"], tokenizer, params)
     num_steps = trainer.state.global_step
     metrics = reward_report(scored, moved, uncertainty, sum(num_too_long.values()), num_steps, params, report)
+    gates = check_gates(metrics, params.gates)
+    write_gates(out, gates)
+    warn_of_failed(out)
     cost = reward_cost(trainer.model, pairs["train"], params)
     write_cost(cost, report)
     return metrics | {
+        "gates_passed": int(all(gate.passed for gate in gates)),
         "flops": cost.flops,
         "train_seconds": seconds,
         "checkpoint_seconds": checkpoints.seconds,

@@ -56,6 +56,8 @@ def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
     """
     redact_streams()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if sys.stderr.isatty():
+        logging.getLogger().handlers[0].setFormatter(RedWarnings())
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 uses what torch 2.13 deprecates
     set_environment(offline=name != "prepare")
     try:
@@ -66,6 +68,14 @@ def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
             sys.exit(1)
         logger.error("%s failed unexpectedly, as the traceback below shows.\n%s", name, _recovery(name))
         raise
+
+
+class RedWarnings(logging.Formatter):
+    """The message, in red on a terminal if it is a warning or an error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = super().format(record)
+        return f"\033[31m{message}\033[0m" if record.levelno >= logging.WARNING else message
 
 
 def _tells_all(error: Exception) -> bool:

@@ -84,6 +84,26 @@ def metrics(low: float = 0.55, high: float = 0.65, **changes: Any) -> dict[str, 
     }
 
 
+def controls(constant: float = 0.4) -> dict[str, Any]:
+    """constant: win rate of the best constant reply."""
+    rates = {
+        "win_rate_vs_sft_gold_moved": 0.5,
+        "win_rate_vs_sft_gold_moved_within_opening": 0.51,
+        "win_rate_human_vs_sft_gold_moved": 0.49,
+        "win_rate_human_vs_sft_gold_moved_within_opening": 0.5,
+        "win_rate_constant_vs_sft_gold": constant,
+        "win_rate_two_constants_vs_sft_gold": 0.42,
+        "win_rate_echo_vs_sft_gold": 0.01,
+        "win_rate_template_vs_sft_gold": 0.45,
+    }
+    figures = {
+        key: value
+        for name, rate in rates.items()
+        for key, value in interval(name, rate, rate - 0.04, rate + 0.04).items()
+    }
+    return figures | {"num_controls_that_win": int(constant > 0.54)}
+
+
 def gold(low: float, high: float) -> dict[str, Any]:
     """low, high: of the win rate."""
     return {
@@ -98,6 +118,8 @@ def gold(low: float, high: float) -> dict[str, Any]:
         **interval("gold_reward_human", 9.0, 8.5, 9.5),
         **interval("win_rate_human_vs_sft_gold", 0.8, 0.75, 0.85),
         "num_human_replies": 150,
+        **controls(),
+        **{f"{name}_uncentred": value for name, value in controls(constant=0.7).items()},
         **interval("best_of_n_gold_difference", 0.25, 0.0, 0.5),
         "best_of_n_kl": 3.0,
         "best_of_n_largest_kl": 3.0,

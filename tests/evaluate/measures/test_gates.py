@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from groundup.core.judging.gates import Gate, check_gates
 from groundup.evaluate.intervals import paired_score_interval
-from groundup.evaluate.measures.gates import Gate, Gates, check_gates, gate_sentence
+from groundup.evaluate.measures.gates import Gates, gate_sentence
 from groundup.evaluate.probes.figures import TITLES, change_figures
 from groundup.evaluate.shown import ENDS, Cell
-from groundup.runner.params.evaluate import GateParams
+from groundup.runner.params.gates import GateParams
 from groundup.runner.params.load import load_params
 from tests.contract.imports import ROOT
 from tests.evaluate.judging import PARAMS

@@ -2,9 +2,9 @@ from typing import Any
 
 from groundup.evaluate.gold import Absent
 from groundup.evaluate.measures.gold_judge import GoldJudge
-from groundup.evaluate.shown import Cell, Shown
+from groundup.evaluate.shown import Cell, Shown, Tile
 from tests.evaluate.measures.decoded import interval
-from tests.evaluate.measures.made_up import context, gold, metrics
+from tests.evaluate.measures.made_up import context, controls, gold, metrics
 
 AGREEMENT = "0.70 (0.65 to 0.75)"
 
@@ -13,11 +13,29 @@ def shown(**changes: Any) -> Shown:
     return GoldJudge(context()).shown(metrics(**changes))
 
 
-def test_no_win_under_it_is_a_headline() -> None:
+def test_a_win_stands_beside_the_replies_elsewhere_and_is_of_one_seed() -> None:
     everything = shown(**gold(0.51, 0.7))
-    assert everything.tiles == []
-    assert "a win under it is not evidence of better replies" in everything.sentences[0]
-    assert not any("beats" in sentence for sentence in everything.sentences)
+    assert everything.sentences[0] == (
+        "Under the gold judge the aligned model's reply wins against SFT's: 60\u00a0% (51 to 70\u00a0%) of 200 test "
+        "prompts, in this run with one seed. Nothing that must lose wins."
+    )
+    assert everything.tiles == [
+        Tile("Win rate against SFT, gold judge", "60\u00a0%", "51 to 70\u00a0%; in other conversations 50\u00a0%")
+    ]
+    assert "cannot be told apart from SFT's: 60" in shown(**gold(0.45, 0.7)).sentences[0]
+
+
+def test_a_control_that_wins_takes_the_worth_from_every_win() -> None:
+    said = shown(**gold(0.51, 0.7), **controls(constant=0.6)).sentences[0]
+    assert "But under this judge these win too, so it proves nothing: One reply to all, the best of 20." in said
+
+
+def test_controls_stand_beside_those_of_the_judge_that_can_be_fooled() -> None:
+    _, table = shown().sections[0].tables
+    rows = {row.label: [cell.value for cell in row.cells] for row in table.rows}
+    assert table.columns == ["Win rate against SFT", "Gold judge", "The same judge, not centred"]
+    assert rows["One reply to all, the best of 20"] == ["40\u00a0%", "70\u00a0%"]
+    assert [row.note for row in table.rows[-4:]] == ["must lose"] * 4
 
 
 def test_a_judge_that_guesses_is_called_one() -> None:

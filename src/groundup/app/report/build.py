@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from groundup.app.report.cards import read_card
 from groundup.app.report.curves import data_uri, draw_charts, draw_panel, read_panels
 from groundup.app.report.lineage import cost_notes, picture, time_note
+from groundup.core.judging.gates import failed_gates
 from groundup.core.training.cost import Cost, in_short, read_cost
 from groundup.evaluate.shown import PAGE, Chart, Line
 from groundup.runner.candidate import REPORT
@@ -38,6 +39,7 @@ def build_page(root: Path, params: EvaluateParams) -> str:
     try:
         return environment.get_template("report.html.j2").render(
             evaluated=read_evaluated(root),
+            failed_reward_gates=failed_gates(root / "artifacts/reward"),
             lineage=_lineage(root, pipeline, params),
             curves={name: panels for name, panels in curves.items() if panels},
             cards={name: card for name, card in cards.items() if card},

@@ -141,7 +141,7 @@ class Reading:
         return np.asarray(self.reply.sum(axis=1) == 0).ravel()
 
     def elsewhere(self, relations: Floats, rows: NDArray[np.bool_]) -> dict[bool, Floats]:
-        """[V, 2 D] for each kind of last message: each word's mean fit to those of these conversations that lack it."""
+        """[V, 2 D] for each kind of last message: each word's mean fit to these conversations where they lack it."""
         means = {}
         for kind in (True, False):
             chosen = np.flatnonzero(rows & (self.is_question == kind))
@@ -286,7 +286,7 @@ def lower_words(text: str) -> list[str]:
 
 
 def own_words(reply: str, said: Sequence[Sequence[str]], run: int) -> list[str]:
-    """The words of a reply without those that the turns `said`, as words, have in runs of `run` (or as a whole turn)."""
+    """The words of a reply without those that the turns `said` have in runs of `run` (or as a whole turn)."""
     copied = {tuple(turn[i : i + run]) for turn in said for i in range(max(1, len(turn) - run + 1))}
     own = lower_words(reply)
     is_own = [True] * len(own)
@@ -301,7 +301,7 @@ def _num_turns(row: dict[str, Any], place: int) -> int:
 
 
 def fit_weights(differences: Floats, counts: Floats, inverse_regularization: float) -> Floats:
-    """Ridge regression of 1 on the differences [N, F] of given and wrong replies: a regularised linear discriminant."""
+    """Ridge regression of 1 on the differences [N, F] of given and wrong replies: a linear discriminant."""
     scale = np.sqrt(np.average(np.square(differences), axis=0, weights=counts))
     scale = np.maximum(scale, SMALLEST_SCALE * scale.max() + TINY)
     ridge = Ridge(alpha=1 / inverse_regularization, fit_intercept=False, solver="cholesky")

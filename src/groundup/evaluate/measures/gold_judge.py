@@ -118,13 +118,14 @@ def _trust(metrics: Mapping[str, Any], agreement: str) -> str:
 
 def _method(metrics: Mapping[str, Any]) -> str:
     return (
-        "Gold judge: what the words of a reply have to do with the words said before (TF-IDF, latent semantic analysis "
-        f"and a linear discriminant), fitted on the {metrics['judge_num_conversations']} conversations of the judge "
-        "split, which no training stage reads: of two replies of like length, which one did a person give there? The "
-        "gold score is a reply's fit to its conversation less its mean fit to the others of the judge split that end "
-        "in a message of the same kind, a question or not, so that a reply that fits everywhere fits nothing. It sees "
-        "neither length nor what a reply copies from its conversation, common words excepted. Agreement is the share "
-        f"of {metrics['judge_num_pairs']} such pairs that it gets right in conversations it was not fitted on, 0.5 "
+        "Gold judge: what the words of a reply have to do with the words said before (TF-IDF, latent semantic "
+        "analysis and a linear discriminant), fitted on the "
+        f"{metrics['judge_num_conversations']} conversations of the judge split, which no training stage reads: of "
+        "two replies of like length, which one did a person give there? The gold score is a reply's fit to its "
+        "conversation less its mean fit to the others of the judge split that end in a message of the same kind, a "
+        "question or not, so that a reply that fits everywhere fits nothing. It sees neither length nor what a reply "
+        "copies from its conversation, common words excepted. Agreement is the share of "
+        f"{metrics['judge_num_pairs']} such pairs that it gets right in conversations it was not fitted on, 0.5 "
         "being chance. What fits a conversation need not be what people like best. Intervals of gold figures are over "
         "other prompts and over judges fitted on resamples of these conversations. At equal length: logistic "
         "regression of the win on the difference in length, read off at no difference. Replies of other "

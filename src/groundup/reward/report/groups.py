@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import render
+from groundup.core.judging.gates import NUM_ITEMS
 from groundup.core.judging.statistics import wins
 from groundup.reward.pairs import PREFIX, RELEVANCE, REPEAT, SAME_OPENING, SAMPLED, Pair
 from groundup.reward.report.bag_of_words import BagOfWords
@@ -74,6 +75,7 @@ def _of_split(
 
     def add(figure: str, values: np.ndarray, of: ScoredPairs) -> None:
         figures.update(interval_of_mean(f"{name}{figure}", values, of.conversations, params))
+        figures[f"{name}{figure}{NUM_ITEMS}"] = len(values)
 
     add("accuracy", here.right, here)
     add("length_only_accuracy", wins(*here.lengths.T), here)

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from groundup.runner.params.decoding import DecodingParams
+from groundup.runner.params.gates import GateParams
 from groundup.runner.params.judge import JudgeParams
-from groundup.runner.params.section import Count, FiniteFloat, NonNegativeFloat, Positive, PositiveFloat, Section, Seed
+from groundup.runner.params.section import Count, NonNegativeFloat, Positive, PositiveFloat, Section, Seed
 
 
 class BestOfNParams(Section):
@@ -31,27 +32,6 @@ class OpenAIJudgeParams(Section):
 class ProbesParams(Section):
     num_replies: Positive
     num_references: Positive
-
-
-class GateParams(Section):
-    """`metric` may be inside a group, as in aligned.kl_to_sft."""
-
-    name: str
-    metric: str
-    bound: Literal["above", "at_least", "at_most", "within"]
-    limit: FiniteFloat
-    min_items: Count
-
-    @field_validator("metric")
-    @classmethod
-    def _is_a_figure(cls, metric: str) -> str:
-        if metric.endswith(("_ci_low", "_ci_high")):
-            figure = metric.removesuffix("_ci_low").removesuffix("_ci_high")
-            raise ValueError(
-                f"name the figure itself, {figure}: a gate looks at its whole interval, and limit is the margin that "
-                "you accept"
-            )
-        return metric
 
 
 class NgramParams(Section):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from groundup.runner.params.gates import GateParams
 from groundup.runner.params.section import (
     Count,
     FiniteFloat,
@@ -177,4 +178,5 @@ class RewardParams(Section):
     checkpoint_every: Positive
     bootstrap_samples: Positive
     report: RewardReportParams
+    gates: list[GateParams]
     variational: VariationalParams
