@@ -35,7 +35,9 @@ def write_card(
     drops: Ledger,
     pii: Ledger,
     outputs: dict[str, Any],
+    met: dict[str, dict[str, int]],
 ) -> None:
+    """`met` is what count_met returns."""
     card = {
         "sources": sources,
         "bad_rows": bad_rows,
@@ -45,6 +47,7 @@ def write_card(
         "placeholder_examples": pii.examples,
         "placeholder_quality": {kind: asdict(found) for kind, found in measure_pii(planted_rows()).items()},
         "outputs": outputs,
+        "people_in_train": met,
         "dedup_index_bytes_per_document": index_bytes_per_document(params.dedup),
         "pairing_bytes_per_conversation": {
             "rated": pairing_bytes_per_conversation(params.preferences),
@@ -101,6 +104,7 @@ def to_markdown(card: dict[str, Any]) -> str:
                 ("output", "split", "rows", "characters"),
                 ((name, split, size["rows"], size["characters"]) for name, split, size in flat(card["outputs"])),
             ),
+            *("", "## Who is held out", "", *people(card["people_in_train"])),
             "",
             f"The index of duplicates takes about {card['dedup_index_bytes_per_document']} bytes of memory for each "
             "document it keeps. Pairing, after it, takes at most "
@@ -109,6 +113,21 @@ def to_markdown(card: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def people(met: Mapping[str, Mapping[str, int]]) -> list[str]:
+    if not any(counts["replies"] for counts in met.values()):
+        return ["No dialogue of the held-out splits names its speakers: each record is held out by itself."]
+    return [
+        "Where a source names its speakers, people are held out: a conversation goes to the most held-out split of "
+        "its speakers (judge, monitor, test, val, train). So train holds no word of a person of another split, and each "
+        "held-out conversation has a speaker whom training has not met; the other one may speak in train, too.",
+        "",
+        *table(
+            ("split", "replies of named speakers", "by people who speak in train, too"),
+            ((split, counts["replies"], counts["by_people_in_train"]) for split, counts in met.items()),
+        ),
+    ]
 
 
 def flat(nested: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, Any]]:

@@ -25,7 +25,7 @@ from groundup.prepare.processes import Processes
 from groundup.prepare.quarantine import QUARANTINE_FILE
 from groundup.prepare.sources.copied import check_copied
 from groundup.prepare.sources.sources import check_sources, open_sources
-from groundup.prepare.splits import SPLITS
+from groundup.prepare.splits import SPLITS, count_met
 from groundup.runner.params.prepare import PrepareParams
 from groundup.runner.steps import FinishedSteps
 
@@ -68,7 +68,7 @@ def prepare(
         reader.describe() | cleaned[reader.source.name]["read"] | kept[reader.source.name] for reader in sources
     ]
     write_quarantine(folders.values(), report / QUARANTINE_FILE)
-    write_card(report, params, described, bad_rows, drops, pii, outputs)
+    write_card(report, params, described, bad_rows, drops, pii, outputs, count_met(records))
     check_outputs(outputs, described, drops.counts)
     for warning in warnings(outs):
         logger.warning("prepare: %s", warning)

@@ -53,7 +53,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
             100,
             "scratch.vocab_size is 100: bytes and special tokens alone need 262",
         ),
-        ("prepare.splits.test", 0.95, "prepare.splits sum to 1.2: nothing is left for train"),
+        ("prepare.splits.test", 0.95, "prepare.splits sum to 1.1: nothing is left for train"),
         ("prepare.prompts.turns", [1, 2], "a prompt ends on a user turn, so use odd numbers"),
         ("prepare.preferences.excerpt_turns", [2, 3], "an excerpt ends on an assistant turn, so use even numbers"),
         ("prepare.sources", [], "prepare.sources: List should have at least 1 item"),
