@@ -12,10 +12,12 @@ from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.formats.records import Conversation, read_records
 from groundup.core.text.words import ngram_hashes, word_hashes
 from groundup.prepare import processes
-from groundup.prepare.clean.dedup import index_bytes_per_document
+from groundup.prepare.clean import dedup
+from groundup.prepare.clean.dedup import INDEX_BYTES_PER_DOCUMENT
 from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.prepare.prepare import prepare
 from groundup.prepare.splits import SPLITS, home_of
+from groundup.runner import files
 from groundup.runner.params.prepare import CanaryParams, PrepareParams
 from tests.killed_steps import KillBeforeEachRecord, Killed
 from tests.prepare.made_up import PEOPLE, PackageMaker, files_source, make_params, sentence, text_rows
@@ -208,19 +210,23 @@ def test_the_data_card_and_the_metrics_name_bad_rows(params: PrepareParams, tmp_
     assert samples[2]["sample"] == "more junk of [EMAIL]"
 
 
-def test_memory_grows_by_no_more_than_the_stated_bytes_per_document(tmp_path: Path) -> None:
+def test_memory_grows_by_no_more_than_the_stated_bytes_per_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, size, small in ((processes, "CHUNK_CHARACTERS", 3000), (files, "CHUNK", 4096), (dedup, "BLOCK", 64)):
+        monkeypatch.setattr(module, size, small)  # so that few documents fill what is in memory at a time
     rng = random.Random(7)
     params = make_params([files_source("own", ["own.jsonl"], "text")])
     peaks = {}
-    for count in (300, 1500):
+    for count in (100, 500, 2500):  # the first imports
         with (tmp_path / "own.jsonl").open("w") as file:
             file.writelines(json.dumps({"id": i, "text": sentence(rng, 60)}) + "\n" for i in range(count))
         tracemalloc.start()
         run(params, tmp_path, tmp_path / f"out{count}")
         peaks[count] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    growth = (peaks[1500] - peaks[300]) / 1200
-    assert growth < 1.2 * index_bytes_per_document(params.dedup)
+    growth = (peaks[2500] - peaks[500]) / 2000
+    assert growth < 1.2 * INDEX_BYTES_PER_DOCUMENT, (growth, peaks)
 
 
 def test_people_are_held_out_and_their_names_reach_no_output_and_no_log(

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from groundup.prepare.clean.dedup import index_bytes_per_document
+from groundup.prepare.clean.dedup import INDEX_BYTES_PER_DOCUMENT
 from groundup.prepare.clean.pii_quality import QUALITY_HEAD, Quality, measure_pii, planted_rows, quality_rows
 from groundup.prepare.ledger import Counts, Ledger
 from groundup.prepare.outputs.preferences import pairing_bytes_per_conversation
@@ -48,7 +48,7 @@ def write_card(
         "placeholder_quality": {kind: asdict(found) for kind, found in measure_pii(planted_rows()).items()},
         "outputs": outputs,
         "people_in_train": met,
-        "dedup_index_bytes_per_document": index_bytes_per_document(params.dedup),
+        "dedup_index_bytes_per_document": INDEX_BYTES_PER_DOCUMENT,
         "pairing_bytes_per_conversation": {
             "rated": pairing_bytes_per_conversation(params.preferences),
             "relevance": relevance_bytes_per_conversation(params.preferences.relevance),
@@ -106,10 +106,9 @@ def to_markdown(card: dict[str, Any]) -> str:
             ),
             *("", "## Who is held out", "", *people(card["people_in_train"])),
             "",
-            f"The index of duplicates takes about {card['dedup_index_bytes_per_document']} bytes of memory for each "
-            "document it keeps. Pairing, after it, takes at most "
-            f"{pairing['rated']} bytes for each rated conversation of a split, and {pairing['relevance']} for each "
-            "dialogue. Texts are read from disk as they are needed.",
+            f"The index of duplicates takes at most {card['dedup_index_bytes_per_document']} bytes of memory for each "
+            f"document. Pairing, after it, takes at most {pairing['rated']} bytes for each rated conversation of "
+            f"a split, and {pairing['relevance']} for each dialogue. Texts are read from disk as they are needed.",
             "",
         ]
     )
@@ -120,8 +119,8 @@ def people(met: Mapping[str, Mapping[str, int]]) -> list[str]:
         return ["No dialogue of the held-out splits names its speakers: each record is held out by itself."]
     return [
         "Where a source names its speakers, people are held out: a conversation goes to the most held-out split of "
-        "its speakers (judge, monitor, test, val, train). So train holds no word of a person of another split, and each "
-        "held-out conversation has a speaker whom training has not met; the other one may speak in train, too.",
+        "its speakers (judge, monitor, test, val, train). So train holds no word of a person of another split, and "
+        "each held-out conversation has a speaker whom training has not met; the other one may speak in train, too.",
         "",
         *table(
             ("split", "replies of named speakers", "by people who speak in train, too"),

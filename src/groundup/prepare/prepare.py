@@ -77,7 +77,7 @@ def prepare(
 
 def keep_unique(params: PrepareParams, sources: Sequence[Path], target: Path) -> StepResult:
     drops = Ledger(params.card_examples)
-    deduplicate(sources, target, params.dedup, params.seed, drops)
+    deduplicate(sources, target, params.dedup, drops)
     return {"dropped": drops.to_json()}
 
 
