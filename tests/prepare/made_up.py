@@ -80,7 +80,9 @@ def make_params(sources: list[dict[str, Any]], **sections: Any) -> PrepareParams
         "chats": {"min_turns": 2, "encyclopedia_questions": 1, "max_answer_characters": 200},
         "preferences": {
             "min_rating_gap": 2.0, "excerpt_turns": [4], "margin_scale": 0.1, "max_pairs_per_conversation": 4,
-            "relevance": {"turns": [2, 4], "min_characters": 5, "earlier_turn_fraction": 0.25},
+            "relevance": {
+                "turns": [2, 4], "min_characters": 5, "earlier_turn_fraction": 0.25, "same_opening_fraction": 0.25,
+            },
         },
         "prompts": {"turns": [1, 3, 5], "max_per_conversation": 3},
         "evaluation": {"num_choices": 4, "max_items": 20, "min_choice_characters": 20, "max_characters": 700},

@@ -15,7 +15,7 @@ PARAMS = PreferenceParams(
     excerpt_turns=[2],
     margin_scale=0.1,
     max_pairs_per_conversation=3,
-    relevance=RelevanceParams(turns=[2], min_characters=1, earlier_turn_fraction=0.0),
+    relevance=RelevanceParams(turns=[2], min_characters=1, earlier_turn_fraction=0.0, same_opening_fraction=0.0),
 )
 
 
@@ -48,6 +48,7 @@ def test_a_pair_by_hand(tmp_path: Path) -> None:
         "rejected_id": "low",
         "chosen_rating": 9.333333,
         "rejected_rating": 2.333333,
+        "wrong_from": None,
     }
 
 
@@ -87,6 +88,7 @@ def test_pairs_of_users_carry_full_messages_and_their_margin(tmp_path: Path) -> 
     assert row["rejected"] == [*prompt, no]
     assert (row["margin"], row["chosen_id"], row["rejected_id"]) == (0.5, "p", "p")
     assert row["chosen_rating"] is None
+    assert row["wrong_from"] is None
 
 
 def test_pairs_of_every_length_that_both_have(tmp_path: Path) -> None:

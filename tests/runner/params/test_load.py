@@ -56,6 +56,11 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
         ("prepare.splits.test", 0.95, "prepare.splits sum to 1.1: nothing is left for train"),
         ("prepare.prompts.turns", [1, 2], "a prompt ends on a user turn, so use odd numbers"),
         ("prepare.preferences.excerpt_turns", [2, 3], "an excerpt ends on an assistant turn, so use even numbers"),
+        (
+            "prepare.preferences.relevance.same_opening_fraction",
+            0.8,
+            "earlier_turn_fraction and same_opening_fraction are 1.05 together",
+        ),
         ("prepare.sources", [], "prepare.sources: List should have at least 1 item"),
         ("pretrain.decay_fraction", 1.0, "leave no room in pretrain.num_steps"),
         ("sft.checkpoint_every", 15, "sft.checkpoint_every 15 must be a multiple of sft.log_every 10"),
