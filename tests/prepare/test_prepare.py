@@ -3,6 +3,7 @@ import json
 import os
 import random
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ def test_all_outputs_fit_together(params: PrepareParams, tmp_path: Path) -> None
         assert metrics[f"num_documents_{split}"] == len(rows[f"text/{split}.jsonl"])
         assert metrics[f"num_chats_{split}"] == len(rows[f"chats/{split}.jsonl"])
         assert metrics[f"num_preference_pairs_{split}"] == len(rows[f"preferences/{split}.jsonl"])
+        kinds = Counter(row["kind"] for row in rows[f"preferences/{split}.jsonl"])
+        assert {kind: metrics[f"num_{kind}_pairs_{split}"] for kind in ("rating", "given", "relevance")} == {
+            "rating": kinds["rating"], "given": 0, "relevance": kinds["relevance"]
+        }  # fmt: skip
+        assert min(kinds["rating"], kinds["relevance"]) > 0
         assert metrics[f"num_prompts_{split}"] == len(rows[f"prompts/{split}.jsonl"])
         assert all(row["messages"][-1]["role"] == "assistant" for row in rows[f"chats/{split}.jsonl"])
         assert all(row["messages"][-1]["role"] == "user" for row in rows[f"prompts/{split}.jsonl"])

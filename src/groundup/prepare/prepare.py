@@ -20,6 +20,7 @@ from groundup.prepare.clean.dedup import deduplicate, draw_permutations
 from groundup.prepare.ingest import clean_source
 from groundup.prepare.ledger import Counts, Ledger, merge_ledgers, totals
 from groundup.prepare.outputs.outputs import OUTPUTS, write_output
+from groundup.prepare.outputs.preferences import KINDS
 from groundup.prepare.outputs.rows import Records, Sizes
 from groundup.prepare.processes import Processes
 from groundup.prepare.quarantine import QUARANTINE_FILE
@@ -136,6 +137,8 @@ def metrics(
     for name, sizes in outputs.items():
         found |= {f"num_{OUTPUTS[name].noun}_{stem}": size["rows"] for stem, size in sizes.items()}
     found |= {f"num_characters_{split}": size["characters"] for split, size in outputs["text"].items()}
+    pairs = outputs["preferences"]
+    found |= {f"num_{kind}_pairs_{split}": size.get(kind, 0) for split, size in pairs.items() for kind in KINDS}
     for prefix, counts in (("bad_rows", bad_rows), ("dropped", drops), ("replaced", pii)):
         found |= {f"{prefix}_{reason}": count for reason, count in sorted(totals(counts).items())}
     return found
