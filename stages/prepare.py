@@ -9,10 +9,10 @@ from groundup.runner.stage import run_stage
 HEADLINES = (
     "num_characters_train",
     "num_characters_val",
-    "num_characters_test",
     "num_chats_train",
     "num_prompts_train",
     "num_preference_pairs_train",
+    "num_relevance_pairs_train",
     "num_preference_pairs_val",
     "num_preference_pairs_test",
 )

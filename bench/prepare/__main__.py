@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from datasketch import MinHashLSH
 
 from bench.prepare.corpus import write_corpus
 from bench.results import ROOT, ratios, row, spread, write_result
-from groundup.prepare.clean.dedup import index_bytes_per_document
+from groundup.prepare.clean.dedup import INDEX_BYTES_PER_DOCUMENT, bands
 from groundup.runner.files import remove
 from groundup.runner.params import load_params
 from groundup.runner.params.prepare import PrepareParams
@@ -94,7 +93,7 @@ def table(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"groundup's memory grows by {growth['measured']:,.0f} bytes a document of the corpus; the index of "
-        f"deduplication takes {growth['index']:,} for each document it keeps.",
+        f"deduplication takes {growth['index']:,}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -107,13 +106,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
     params = load_params(ROOT / "params.yaml").prepare
-    lsh = MinHashLSH(threshold=params.dedup.threshold, num_perm=params.dedup.num_permutations)
+    num_bands, band_rows = bands(params.dedup)
     settings = make_settings(params)
     corpora: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         (work / "groundup.json").write_text(json.dumps(settings))
-        (work / "datatrove.json").write_text(json.dumps(settings | {"num_bands": lsh.b, "band_rows": lsh.r}))
+        (work / "datatrove.json").write_text(json.dumps(settings | {"num_bands": num_bands, "band_rows": band_rows}))
         ours = [sys.executable, str(HERE / "run_groundup.py"), str(work / "groundup.json")]
         theirs = [options.datatrove_python, str(HERE / "run_datatrove.py"), str(work / "datatrove.json")]
         for times, num_turns in zip(options.times, options.turns, strict=True):
@@ -143,7 +142,7 @@ def main() -> None:
     small, large = corpora.values()
     peaks = [statistics.median(run["peak_bytes"] for run in found["runs"]["groundup"]) for found in (small, large)]
     growth = (peaks[1] - peaks[0]) / (large["documents"] - small["documents"])
-    per_document = {"measured": growth, "index": index_bytes_per_document(params.dedup)}
+    per_document = {"measured": growth, "index": INDEX_BYTES_PER_DOCUMENT}
     result = {"corpora": corpora, "bytes_per_document": per_document}
     write_result(options.out, result, table(result))
 

@@ -17,6 +17,7 @@ VOCABULARY = [
     for end in ("ra", "nt", "sk", "lo", "pe")
 ]
 OPENINGS = ["What is your favourite smell?", "What if pigs could fly?", "Can computers fall in love?"]
+PEOPLE = [f"speaker-{i:02}" for i in range(60)]
 PackageMaker = Callable[[str, Any], dict[str, Any]]  # name, content of its JSON file -> source for params
 
 
@@ -31,8 +32,9 @@ def text_rows(count: int, num_words: int = 40, seed: int = 1) -> list[str]:
 
 
 def make_conversation(rng: random.Random, num_turns: int, rating: int | None, opening: str | None) -> dict[str, Any]:
-    """In the format of chitchat-dataset."""
-    messages = [[{"sender": f"s{turn % 2}", "text": sentence(rng, 9)}] for turn in range(num_turns)]
+    """In the format of chitchat-dataset, between two of PEOPLE."""
+    speakers = rng.sample(PEOPLE, 2)
+    messages = [[{"sender": speakers[turn % 2], "text": sentence(rng, 9)}] for turn in range(num_turns)]
     entry: dict[str, Any] = {"messages": messages, "start": "2018-04-11T20:58:19Z"}
     if rating is not None:
         entry["ratings"] = {"witty": rating, "interesting": rating, "upbeat": rating}
@@ -74,11 +76,13 @@ def make_params(sources: list[dict[str, Any]], **sections: Any) -> PrepareParams
         },
         "dedup": {"num_permutations": 128, "shingle_words": 3, "threshold": 0.7},
         "decontaminate_ngram": 8,
-        "splits": {"val": 0.15, "test": 0.25, "monitor": 0.1, "judge": 0.1},
+        "splits": {"val": 0.1, "test": 0.15, "monitor": 0.1, "judge": 0.1},
         "chats": {"min_turns": 2, "encyclopedia_questions": 1, "max_answer_characters": 200},
         "preferences": {
             "min_rating_gap": 2.0, "excerpt_turns": [4], "margin_scale": 0.1, "max_pairs_per_conversation": 4,
-            "relevance": {"turns": [2, 4], "min_characters": 5, "earlier_turn_fraction": 0.25},
+            "relevance": {
+                "turns": [2, 4], "min_characters": 5, "earlier_turn_fraction": 0.25, "same_opening_fraction": 0.25,
+            },
         },
         "prompts": {"turns": [1, 3, 5], "max_per_conversation": 3},
         "evaluation": {"num_choices": 4, "max_items": 20, "min_choice_characters": 20, "max_characters": 700},

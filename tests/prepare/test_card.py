@@ -52,6 +52,7 @@ def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path)
         drops,
         pii,
         outputs,
+        {"val": {"replies": 1200, "by_people_in_train": 500}, "test": {"replies": 0, "by_people_in_train": 0}},
     )
     text = (tmp_path / "report.md").read_text()
     for line in (
@@ -63,8 +64,9 @@ def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path)
         "| talk | [EMAIL] | 3 |",
         "| placeholder | planted | precision | recall |",
         "| text | train | 900 | 3,900 |",
+        "| val | 1,200 | 500 |",
     ):
         assert line in text.split("\n")
-    assert "about 5682 bytes of memory for each document" in text
-    assert "at most 750 bytes for each rated conversation of a split, and 520 for each dialogue" in text
+    assert "takes at most 85 bytes of memory for each document" in text
+    assert "at most 750 bytes for each rated conversation of a split, and 600 for each dialogue" in text
     assert json.loads((tmp_path / "report.json").read_text())["dropped"] == {"talk": {"near_duplicate": 1}}

@@ -3,20 +3,25 @@ import json
 import os
 import random
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.formats.records import Conversation, read_records
 from groundup.core.text.words import ngram_hashes, word_hashes
 from groundup.prepare import processes
-from groundup.prepare.clean.dedup import index_bytes_per_document
+from groundup.prepare.clean import dedup
+from groundup.prepare.clean.dedup import INDEX_BYTES_PER_DOCUMENT
 from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.prepare.prepare import prepare
+from groundup.prepare.splits import SPLITS, home_of
+from groundup.runner import files
 from groundup.runner.params.prepare import CanaryParams, PrepareParams
 from tests.killed_steps import KillBeforeEachRecord, Killed
-from tests.prepare.made_up import PackageMaker, files_source, make_params, sentence, text_rows
+from tests.prepare.made_up import PEOPLE, PackageMaker, files_source, make_params, sentence, text_rows
 
 FOLDERS = (*OUTPUTS, "report")
 
@@ -77,6 +82,11 @@ def test_all_outputs_fit_together(params: PrepareParams, tmp_path: Path) -> None
         assert metrics[f"num_documents_{split}"] == len(rows[f"text/{split}.jsonl"])
         assert metrics[f"num_chats_{split}"] == len(rows[f"chats/{split}.jsonl"])
         assert metrics[f"num_preference_pairs_{split}"] == len(rows[f"preferences/{split}.jsonl"])
+        kinds = Counter(row["kind"] for row in rows[f"preferences/{split}.jsonl"])
+        assert {kind: metrics[f"num_{kind}_pairs_{split}"] for kind in ("rating", "given", "relevance")} == {
+            "rating": kinds["rating"], "given": 0, "relevance": kinds["relevance"]
+        }  # fmt: skip
+        assert min(kinds["rating"], kinds["relevance"]) > 0
         assert metrics[f"num_prompts_{split}"] == len(rows[f"prompts/{split}.jsonl"])
         assert all(row["messages"][-1]["role"] == "assistant" for row in rows[f"chats/{split}.jsonl"])
         assert all(row["messages"][-1]["role"] == "user" for row in rows[f"prompts/{split}.jsonl"])
@@ -206,19 +216,56 @@ def test_the_data_card_and_the_metrics_name_bad_rows(params: PrepareParams, tmp_
     assert samples[2]["sample"] == "more junk of [EMAIL]"
 
 
-def test_memory_grows_by_no_more_than_the_stated_bytes_per_document(tmp_path: Path) -> None:
+def test_memory_grows_by_no_more_than_the_stated_bytes_per_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, size, small in ((processes, "CHUNK_CHARACTERS", 3000), (files, "CHUNK", 4096), (dedup, "BLOCK", 64)):
+        monkeypatch.setattr(module, size, small)  # so that few documents fill what is in memory at a time
     rng = random.Random(7)
     params = make_params([files_source("own", ["own.jsonl"], "text")])
     peaks = {}
-    for count in (300, 1500):
+    for count in (100, 500, 2500):  # the first imports
         with (tmp_path / "own.jsonl").open("w") as file:
             file.writelines(json.dumps({"id": i, "text": sentence(rng, 60)}) + "\n" for i in range(count))
         tracemalloc.start()
         run(params, tmp_path, tmp_path / f"out{count}")
         peaks[count] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    growth = (peaks[1500] - peaks[300]) / 1200
-    assert growth < 1.2 * index_bytes_per_document(params.dedup)
+    growth = (peaks[2500] - peaks[500]) / 2000
+    assert growth < 1.2 * INDEX_BYTES_PER_DOCUMENT, (growth, peaks)
+
+
+def test_people_are_held_out_and_their_names_reach_no_output_and_no_log(
+    install_package: PackageMaker, conversations: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    bad = {"bad": {"messages": [[{"sender": PEOPLE[0], "text": 3}]]}, "worse": {"messages": [{"sender": PEOPLE[1]}]}}
+    rng = random.Random(6)
+    with (tmp_path / "own.jsonl").open("w") as file:
+        for i in range(30):
+            names = ("user", PEOPLE[i]), ("assistant", PEOPLE[i + 1])
+            messages = [{"role": role, "name": name, "content": sentence(rng, 20)} for role, name in names]
+            file.write(json.dumps({"id": i, "messages": messages}) + "\n")
+        file.write(json.dumps({"messages": [{"role": "bot", "name": PEOPLE[2], "content": "x"}]}) + "\n")
+    talk = install_package("talk", conversations | bad)
+    params = make_params([talk, files_source("own", ["own.jsonl"], "chats")])
+    out = tmp_path / "out"
+    run(params, tmp_path, out)
+
+    card = json.loads((out / "report/report.json").read_text())
+    assert all(counts["replies"] > counts["by_people_in_train"] > 0 for counts in card["people_in_train"].values())
+    spoke: dict[str, set[str]] = {}
+    for split in SPLITS:
+        folder = "decontaminated" if split == "train" else "unique"
+        for record in read_records(out / f"work/steps/{folder}/{split}.jsonl"):
+            assert isinstance(record, Conversation)
+            spoke.setdefault(split, set()).update(f"{record.source}/{name}" for name in record.speakers)
+    assert {home_of(person, params.splits, params.seed) for person in spoke["train"]} == {"train"}
+    assert all(spoke[split] - spoke["train"] for split in SPLITS[:-1])
+    written = [path.read_text() for name in FOLDERS for path in (out / name).rglob("*") if path.is_file()]
+    assert sum("[NAME]" in text for text in written) == 1  # the quarantine
+    for text in (*written, caplog.text):
+        assert not [name for name in PEOPLE if name in text]
 
 
 def test_canaries_change_the_training_text_and_nothing_else(params: PrepareParams, tmp_path: Path) -> None:

@@ -40,6 +40,26 @@ def test_personal_data_at_the_cut_of_the_sample_is_replaced_as_a_whole(quarantin
     assert "jane" not in str(samples(quarantine))
 
 
+@pytest.mark.parametrize(
+    ("sample", "kept"),
+    [
+        ('{"messages": [{"role": "bot", "name": "Ada"}]}', '{"messages": [{"role": "bot", "name": [NAME]}]}'),
+        ('[{"name":"A \\"x\\" da", "content": "b"}]', '[{"name":[NAME], "content": "b"}]'),
+        ("messages: [{'sender': 'Ada', 'text': 3}]", "messages: [{'sender': [NAME], 'text': 3}]"),
+        ("{'name': \"O'Ada\"}", "{'name': [NAME]}"),
+        ('{"sender": 4711, "text": 3}', '{"sender": [NAME], "text": 3}'),
+        ('{"name": "Ada, and the sample ends', '{"name": [NAME]'),
+        ('{"text": "my name is \'x\'"}', '{"text": "my name is \'x\'"}'),
+    ],
+)
+def test_samples_and_problems_do_not_name_the_speakers(quarantine: Quarantine, sample: str, kept: str) -> None:
+    quarantine.add(BadRow("data/a.jsonl", 1, "wrong_type", f"got {sample}", sample))
+    assert samples(quarantine)[0]["sample"] == kept
+    with pytest.raises(ValueError, match="source own") as error:
+        quarantine.check(0)
+    assert f"line 1: got {kept}" in str(error.value)
+
+
 def test_all_are_counted_and_the_first_of_each_reason_kept(quarantine: Quarantine) -> None:
     for line in range(1, 3 * NUM_SAMPLES):
         quarantine.add(bad(line))

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from groundup.prepare.clean.dedup import index_bytes_per_document
+from groundup.prepare.clean.dedup import INDEX_BYTES_PER_DOCUMENT
 from groundup.prepare.clean.pii_quality import QUALITY_HEAD, Quality, measure_pii, planted_rows, quality_rows
 from groundup.prepare.ledger import Counts, Ledger
 from groundup.prepare.outputs.preferences import pairing_bytes_per_conversation
@@ -35,7 +35,9 @@ def write_card(
     drops: Ledger,
     pii: Ledger,
     outputs: dict[str, Any],
+    met: dict[str, dict[str, int]],
 ) -> None:
+    """`met` is what count_met returns."""
     card = {
         "sources": sources,
         "bad_rows": bad_rows,
@@ -45,7 +47,8 @@ def write_card(
         "placeholder_examples": pii.examples,
         "placeholder_quality": {kind: asdict(found) for kind, found in measure_pii(planted_rows()).items()},
         "outputs": outputs,
-        "dedup_index_bytes_per_document": index_bytes_per_document(params.dedup),
+        "people_in_train": met,
+        "dedup_index_bytes_per_document": INDEX_BYTES_PER_DOCUMENT,
         "pairing_bytes_per_conversation": {
             "rated": pairing_bytes_per_conversation(params.preferences),
             "relevance": relevance_bytes_per_conversation(params.preferences.relevance),
@@ -101,14 +104,29 @@ def to_markdown(card: dict[str, Any]) -> str:
                 ("output", "split", "rows", "characters"),
                 ((name, split, size["rows"], size["characters"]) for name, split, size in flat(card["outputs"])),
             ),
+            *("", "## Who is held out", "", *people(card["people_in_train"])),
             "",
-            f"The index of duplicates takes about {card['dedup_index_bytes_per_document']} bytes of memory for each "
-            "document it keeps. Pairing, after it, takes at most "
-            f"{pairing['rated']} bytes for each rated conversation of a split, and {pairing['relevance']} for each "
-            "dialogue. Texts are read from disk as they are needed.",
+            f"The index of duplicates takes at most {card['dedup_index_bytes_per_document']} bytes of memory for each "
+            f"document. Pairing, after it, takes at most {pairing['rated']} bytes for each rated conversation of "
+            f"a split, and {pairing['relevance']} for each dialogue. Texts are read from disk as they are needed.",
             "",
         ]
     )
+
+
+def people(met: Mapping[str, Mapping[str, int]]) -> list[str]:
+    if not any(counts["replies"] for counts in met.values()):
+        return ["No dialogue of the held-out splits names its speakers: each record is held out by itself."]
+    return [
+        "Where a source names its speakers, people are held out: a conversation goes to the most held-out split of "
+        "its speakers (judge, monitor, test, val, train). So train holds no word of a person of another split, and "
+        "each held-out conversation has a speaker whom training has not met; the other one may speak in train, too.",
+        "",
+        *table(
+            ("split", "replies of named speakers", "by people who speak in train, too"),
+            ((split, counts["replies"], counts["by_people_in_train"]) for split, counts in met.items()),
+        ),
+    ]
 
 
 def flat(nested: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, Any]]:

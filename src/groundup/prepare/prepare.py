@@ -20,12 +20,13 @@ from groundup.prepare.clean.dedup import deduplicate, draw_permutations
 from groundup.prepare.ingest import clean_source
 from groundup.prepare.ledger import Counts, Ledger, merge_ledgers, totals
 from groundup.prepare.outputs.outputs import OUTPUTS, write_output
+from groundup.prepare.outputs.preferences import KINDS
 from groundup.prepare.outputs.rows import Records, Sizes
 from groundup.prepare.processes import Processes
 from groundup.prepare.quarantine import QUARANTINE_FILE
 from groundup.prepare.sources.copied import check_copied
 from groundup.prepare.sources.sources import check_sources, open_sources
-from groundup.prepare.splits import SPLITS
+from groundup.prepare.splits import SPLITS, count_met
 from groundup.runner.params.prepare import PrepareParams
 from groundup.runner.steps import FinishedSteps
 
@@ -68,7 +69,7 @@ def prepare(
         reader.describe() | cleaned[reader.source.name]["read"] | kept[reader.source.name] for reader in sources
     ]
     write_quarantine(folders.values(), report / QUARANTINE_FILE)
-    write_card(report, params, described, bad_rows, drops, pii, outputs)
+    write_card(report, params, described, bad_rows, drops, pii, outputs, count_met(records))
     check_outputs(outputs, described, drops.counts)
     for warning in warnings(outs):
         logger.warning("prepare: %s", warning)
@@ -77,7 +78,7 @@ def prepare(
 
 def keep_unique(params: PrepareParams, sources: Sequence[Path], target: Path) -> StepResult:
     drops = Ledger(params.card_examples)
-    deduplicate(sources, target, params.dedup, params.seed, drops)
+    deduplicate(sources, target, params.dedup, drops)
     return {"dropped": drops.to_json()}
 
 
@@ -136,6 +137,8 @@ def metrics(
     for name, sizes in outputs.items():
         found |= {f"num_{OUTPUTS[name].noun}_{stem}": size["rows"] for stem, size in sizes.items()}
     found |= {f"num_characters_{split}": size["characters"] for split, size in outputs["text"].items()}
+    pairs = outputs["preferences"]
+    found |= {f"num_{kind}_pairs_{split}": size.get(kind, 0) for split, size in pairs.items() for kind in KINDS}
     for prefix, counts in (("bad_rows", bad_rows), ("dropped", drops), ("replaced", pii)):
         found |= {f"{prefix}_{reason}": count for reason, count in sorted(totals(counts).items())}
     return found

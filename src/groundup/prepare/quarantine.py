@@ -1,6 +1,7 @@
 """Bad rows: counted by reason and sampled into a file; too many are an error."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from groundup.prepare.ledger import shorten
 from groundup.prepare.sources.rows import BadRow
 
 QUARANTINE_FILE = "quarantine.jsonl"
+# Who speaks, in JSON or as Python prints it; a value that the sample cuts off has no closing quote.
+SPEAKER = re.compile(
+    r"""(['"](?:name|sender)['"]\s*:\s*)(?:"(?:[^"\\]|\\.)*(?:"|\\?$)|'(?:[^'\\]|\\.)*(?:'|\\?$)|[^'"\[{,}\]]+)""",
+    re.DOTALL,
+)
 HOPELESS = 1000  # bad rows without a good one: the source does not match params.yaml
 
 REASONS = {
@@ -78,4 +84,4 @@ class Quarantine:
 
 def redacted(text: str) -> str:
     """A short sample without personal data; shortened last, so that no item is cut in two and missed."""
-    return shorten(replace_pii(text)[0])
+    return shorten(replace_pii(SPEAKER.sub(r"\1[NAME]", text))[0])

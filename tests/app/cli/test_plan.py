@@ -25,10 +25,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "stages").mkdir()
-    counts = {f"num_characters_{split}": n for split, n in (("train", 9_800_000), ("val", 1_900_000), ("test", 0))}
+    counts = {"num_characters_train": 9_800_000, "num_characters_val": 1_900_000}
     counts |= {"num_chats_train": 8000, "num_prompts_train": 5000}
     counts |= {
         "num_preference_pairs_train": 15000,
+        "num_relevance_pairs_train": 4700,
         "num_preference_pairs_val": 1700,
         "num_preference_pairs_test": 5600,
     }

@@ -9,7 +9,7 @@ from groundup.app.plan.memory import LOSS_BLOCK_TOKENS, remedy, rooms
 from groundup.app.plan.seconds import Rates, costs, work_seconds
 from groundup.app.plan.workload import Data, count_work, read_data
 from groundup.pretrain.cross_entropy import BLOCK_TOKENS
-from groundup.runner.files import write_json
+from groundup.runner.files import read_object, write_json
 from groundup.runner.params import Params
 from groundup.runner.params.prepare import HubSource
 from tests.presets import preset
@@ -23,7 +23,8 @@ DATA = Data(
     num_train_characters=9_807_342,
     num_val_characters=1_939_902,
     num_chats=8384,
-    num_train_pairs=15_048,
+    num_train_preferences=10_289,
+    num_train_relevance_pairs=4759,
     num_val_pairs=1708,
     num_test_pairs=5621,
     num_train_prompts=5117,
@@ -71,11 +72,20 @@ def test_no_more_chats_and_prompts_than_there_are() -> None:
 
 
 def test_without_a_limit_all_pairs_count() -> None:
-    limited = count_work(changed(small(), "reward", max_pairs=400), DATA)
-    everything = count_work(changed(small(), "reward", max_pairs=None), DATA)
-    assert everything.num_pairs - limited.num_pairs == round(small().reward.num_epochs * (15_048 - 400))
-    both = changed(small(), "reward", max_pairs=None, max_relevance_pairs=None, relevance_weight=1.0)
-    assert count_work(both, DATA) == everything  # relevance pairs are among them
+    def num_pairs(max_pairs: int | None, max_relevance_pairs: int | None, relevance_weight: float) -> int:
+        limits = {"max_pairs": max_pairs, "max_relevance_pairs": max_relevance_pairs}
+        sampled = small().reward.sampled.model_copy(update={"weight": 0.0})
+        params = changed(
+            small(), "reward", **limits, relevance_weight=relevance_weight, sampled=sampled, num_epochs=2.0
+        )
+        return count_work(params, DATA).num_pairs
+
+    assert num_pairs(400, 800, 0.0) == 2 * 400
+    assert num_pairs(None, None, 0.0) == 2 * 10_289  # relevance pairs without a weight are not trained on
+    assert num_pairs(400, None, 1.0) == 2 * (400 + 4759)
+    assert num_pairs(None, 800, 1.0) == 2 * (10_289 + 800)
+    assert num_pairs(None, None, 1.0) == 2 * (10_289 + 4759)
+    assert num_pairs(20_000, 20_000, 1.0) == 2 * (10_289 + 4759)  # there are no more
 
 
 def test_a_method_takes_the_time_that_it_took_for_ppo() -> None:
@@ -168,9 +178,10 @@ def test_the_remedy_is_the_largest_batch_that_fits() -> None:
 
 @pytest.fixture
 def counted(tmp_path: Path) -> Path:
-    counts = {f"num_characters_{split}": n for split, n in (("train", 900), ("val", 50), ("test", 50))}
+    counts = {"num_characters_train": 900, "num_characters_val": 50}
     counts |= {"num_chats_train": 9, "num_prompts_train": 8}
-    counts |= {"num_preference_pairs_train": 7, "num_preference_pairs_val": 2, "num_preference_pairs_test": 3}
+    counts |= {"num_preference_pairs_train": 7, "num_relevance_pairs_train": 3}
+    counts |= {"num_preference_pairs_val": 2, "num_preference_pairs_test": 3}
     write_json(tmp_path / "metrics/prepare.json", counts)
     write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 2.5})
     return tmp_path
@@ -178,9 +189,11 @@ def counted(tmp_path: Path) -> Path:
 
 def test_data_is_what_was_counted(counted: Path) -> None:
     data = read_data(counted, LAPTOP, prepare_runs=True)
-    assert (data.num_characters, data.num_train_characters, data.num_chats) == (1000, 900, 9)
+    assert (data.num_characters, data.num_train_characters, data.num_chats) == (1075, 900, 9)  # test: 2.5 x val
     assert data.num_val_tokens == 20
-    assert read_data(counted, GPU, prepare_runs=False) == data
+    assert (data.num_train_preferences, data.num_train_relevance_pairs) == (4, 3)
+    assert (data.num_val_pairs, data.num_test_pairs) == (2, 3)
+    assert read_data(counted, changed(GPU, "prepare", splits=LAPTOP.prepare.splits), prepare_runs=False) == data
 
 
 def test_rows_of_the_hub_are_guessed_until_they_are_counted(counted: Path) -> None:
@@ -193,6 +206,12 @@ def test_rows_of_the_hub_are_guessed_until_they_are_counted(counted: Path) -> No
 
 
 def test_without_counts_the_remedy_is_named(counted: Path) -> None:
+    counts = read_object(counted / "metrics/prepare.json")
+    del counts["num_relevance_pairs_train"]
+    write_json(counted / "metrics/prepare.json", counts)
+    with pytest.raises(ValueError, match=r"prepare\.json lacks num_relevance_pairs_train: .*`dvc repro prepare`"):
+        read_data(counted, LAPTOP, prepare_runs=True)
+    write_json(counted / "metrics/prepare.json", counts | {"num_relevance_pairs_train": 3})
     (counted / "metrics/tokenizer.json").unlink()
     with pytest.raises(ValueError, match=r"metrics/tokenizer\.json is missing.*`dvc repro tokenizer`"):
         read_data(counted, LAPTOP, prepare_runs=True)

@@ -62,6 +62,12 @@ def test_messages_of_one_speaker_become_one_turn_and_speakers_are_renumbered(cle
     assert cleaned == Conversation("i", "s", "Topic?", [(0, "hi you?"), (1, "fine thanks"), (0, "[EMAIL]")], None)
 
 
+def test_names_follow_the_numbers_of_their_speakers(cleaner: Cleaner) -> None:
+    turns = [(0, " "), (1, "hi"), (0, "\u200b"), (2, "hello"), (1, "bye")]
+    cleaned = cleaner.clean(Conversation("i", "s", None, turns, None, ["Silent", "Ada", "Ben"]))
+    assert cleaned == Conversation("i", "s", None, [(0, "hi"), (1, "hello"), (0, "bye")], None, ["Ada", "Ben"])
+
+
 def test_personal_data_is_reported_with_the_cleaned_text(cleaner: Cleaner) -> None:
     cleaner.clean(Text("i", "s", "a@b.org and c@d.org"))
     assert cleaner.pii == Ledger(1, {"s": {"email": 2}}, {"s": {"email": ["[EMAIL] and [EMAIL]"]}})

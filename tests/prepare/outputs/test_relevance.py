@@ -8,8 +8,18 @@ from groundup.core.formats.records import Conversation, Record, Text, write_reco
 from groundup.prepare.outputs.relevance import relevance_bytes_per_conversation, relevance_pairs
 from groundup.runner.params.prepare import RelevanceParams
 
-PARAMS = RelevanceParams(turns=[2, 4], min_characters=1, earlier_turn_fraction=0.0)
-EARLIER = RelevanceParams(turns=[2, 4], min_characters=1, earlier_turn_fraction=1.0)
+
+def of(turns: list[int], min_characters: int = 1, earlier: float = 0.0, same_opening: float = 0.0) -> RelevanceParams:
+    return RelevanceParams(
+        turns=turns,
+        min_characters=min_characters,
+        earlier_turn_fraction=earlier,
+        same_opening_fraction=same_opening,
+    )
+
+
+PARAMS = of([2, 4])
+EARLIER = of([2, 4], earlier=1.0)
 
 
 def talk(name: str, *said: str, opening: str | None = "Topic?") -> Conversation:
@@ -36,6 +46,7 @@ def test_a_pair_by_hand(tmp_path: Path) -> None:
         "rejected_id": "b",
         "chosen_rating": None,
         "rejected_rating": None,
+        "wrong_from": "elsewhere",
     }
     assert len(rows) == 2
 
@@ -44,9 +55,53 @@ def test_an_earlier_turn_is_no_reply(tmp_path: Path) -> None:
     rows = pair_up(tmp_path, [talk("a", "Tea?", "Yes", "Milk?", "No"), talk("b", "Rain?", "Not today")], EARLIER)
     assert {row["id"] for row in rows} == {"a@1>a@1", "a@3>a@3", "b@1>b@1"}
     for row in rows:
+        assert row["wrong_from"] == "earlier_turn"
         said = [message["content"] for message in row["chosen"]]
         assert row["rejected"][-1]["content"] in said[1:-1]
         assert row["rejected"][:-1] == row["chosen"][:-1]
+
+
+def test_a_harder_wrong_reply_is_of_the_same_opening(tmp_path: Path) -> None:
+    """Each opening has 30 conversations, and every 25th reply of all is of the same one."""
+    conversations = [
+        talk(f"c{i}", "Hi", " ".join(["word"] * (1 + i // 25)) + f" {i}", opening=f"Topic {i % 25}?")
+        for i in range(750)
+    ]
+    rows = pair_up(tmp_path, conversations, of([2], same_opening=1.0))
+    assert len(rows) == 750
+    assert {row["wrong_from"] for row in rows} == {"same_opening"}
+    num_words = {c.id: len(c.turns[1][1].split()) for c in conversations}
+    for row in rows:
+        chosen, rejected = row["chosen_id"], row["rejected_id"]
+        assert chosen != rejected
+        assert int(chosen[1:]) % 25 == int(rejected[1:]) % 25
+        assert abs(num_words[chosen] - num_words[rejected]) <= 20  # the 20 nearest of the opening, one of each length
+    anywhere = pair_up(tmp_path, conversations, of([2]))
+    assert {row["wrong_from"] for row in anywhere} == {"elsewhere"}
+    assert sum(int(row["chosen_id"][1:]) % 25 == int(row["rejected_id"][1:]) % 25 for row in anywhere) < 75
+
+
+def test_without_another_reply_to_the_opening_it_is_from_elsewhere(tmp_path: Path) -> None:
+    conversations = [
+        talk("alone", "Hi", "yes", opening="Cats?"),
+        *(talk(f"none{i}", "Hi", f"no {i}", opening=None) for i in range(3)),
+        *(talk(f"same{i}", "Hi", "just so", "And?", "just so", opening="Dogs?") for i in range(2)),
+        Conversation("other", "t", "Cats?", [(0, "Hi"), (1, "of another source")], None),
+        *(talk(f"two{i}", "Hi", f"oh {i}", opening="Birds?") for i in range(2)),
+    ]
+    rows = pair_up(tmp_path, conversations, of([2, 4], same_opening=1.0))
+    assert len(rows) == 11
+    found = {row["chosen_id"]: (row["wrong_from"], row["rejected_id"]) for row in rows}
+    assert (found.pop("two0"), found.pop("two1")) == (("same_opening", "two1"), ("same_opening", "two0"))
+    assert {wrong_from for wrong_from, _ in found.values()} == {"elsewhere"}
+
+
+def test_shares_of_where_wrong_replies_are_from(tmp_path: Path) -> None:
+    conversations = [talk(f"c{i}", "Hi", f"reply {i}", "And?", f"more {i}") for i in range(1000)]
+    counts = Counter(row["wrong_from"] for row in pair_up(tmp_path, conversations, of([2, 4], 1, 0.2, 0.5)))
+    assert {kind: round(count / 2000, 1) for kind, count in counts.items()} == {
+        "earlier_turn": 0.2, "same_opening": 0.5, "elsewhere": 0.3
+    }  # fmt: skip
 
 
 def test_length_does_not_tell_which_reply_is_right(tmp_path: Path) -> None:
@@ -70,14 +125,14 @@ def test_who_cannot_be_paired_is_left_out(tmp_path: Path) -> None:
         talk("c", "Hi", "ok"),
         talk("d", "Hi", "I do not think so"),
     ]
-    long_enough = RelevanceParams(turns=[2], min_characters=3, earlier_turn_fraction=0.0)
+    long_enough = of([2], 3)
     assert pair_up(tmp_path, others, long_enough) == []  # d has no partner left: "ok" is too short
     assert len(pair_up(tmp_path, others)) == 2
 
 
 def test_pairs_depend_on_names_and_seed_only(tmp_path: Path) -> None:
     conversations = [talk(f"c{i}", "Hi", f"reply {i}", "And?", f"more {i}") for i in range(40)]
-    half = RelevanceParams(turns=[2, 4], min_characters=1, earlier_turn_fraction=0.5)
+    half = of([2, 4], earlier=0.5)
     rows = pair_up(tmp_path, conversations, half)
     assert rows == pair_up(tmp_path, conversations[::-1], half)
     assert rows != pair_up(tmp_path, conversations, half, seed=2)

@@ -37,8 +37,8 @@ def test_conversations_ratings_and_openings(read: Read) -> None:
     }
     turns = [(0, "Hi"), (0, "there"), (1, "Yo")]
     assert read(entries) == [
-        Conversation("talk/a", "talk", "What if?", turns, {"interesting": 8, "upbeat": 9, "witty": 7}),
-        Conversation("talk/b", "talk", None, turns, None),  # the form's default is no rating
+        Conversation("talk/a", "talk", "What if?", turns, {"interesting": 8, "upbeat": 9, "witty": 7}, ["x", "y"]),
+        Conversation("talk/b", "talk", None, turns, None, ["x", "y"]),  # the form's default is no rating
         Conversation("talk/c", "talk", None, [], None),
     ]
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from groundup.core.formats.records import Record, Text
+from groundup.core.formats.records import Conversation, Record, Text
 from groundup.prepare.sources.rows import BadRow, read_row
 from groundup.runner.params.prepare import FilesSource
 from tests.prepare.made_up import files_source
@@ -76,6 +76,36 @@ def test_a_developer_is_the_system_under_its_newer_name() -> None:
         )
         assert not isinstance(first, BadRow)
         assert first == second
+
+
+def chat(*names: object) -> dict[str, object]:
+    """User and assistant take turns, with these names."""
+    messages = [{"role": ("user", "assistant")[i % 2], "content": "x", "name": name} for i, name in enumerate(names)]
+    return {"messages": [{"role": "system", "content": "Be kind", "name": "house"}, *messages]}
+
+
+@pytest.mark.parametrize(
+    ("row", "speakers"),
+    [
+        (chat("Ada", "Ben", "Ada"), ["Ada", "Ben"]),
+        (chat(" Ada", "Ben "), ["Ada", "Ben"]),
+        (chat("Ada", "Ada"), ["Ada", "Ada"]),
+        (chat("Ada", "Ben", "Cleo"), []),  # who is the user?
+        (chat("Ada", "Ben", "Ada", "Cleo"), []),
+        (chat("Ada", None), []),
+        (chat("Ada", "Ben", ""), []),
+        (chat("Ada", 7), []),
+        (chat("Ada", ["Ben"]), []),
+        (chat("Ada", "\ud83d"), ["Ada", "?"]),  # half a surrogate pair
+        ({"messages": [USER, ASSISTANT]}, []),
+    ],
+)
+def test_speakers_are_named_where_user_and_assistant_have_one_name_each(
+    row: dict[str, object], speakers: list[str]
+) -> None:
+    record = read(row, "chats")
+    assert isinstance(record, Conversation)
+    assert record.speakers == speakers
 
 
 def test_the_limit_counts_bytes_in_tables_too() -> None:

@@ -21,7 +21,8 @@ IMPORTED = {
 }
 WORKER = 70 * MB  # of prepare, per worker
 VALIDATION_ROWS = 16
-INDEX_BYTES = 4200  # per document, to find duplicates
+INDEX_BYTES = 620  # per document, to find duplicates; most of it signatures, which are mapped from a file
+PACKAGE_BYTES = 165 * MB  # of a data package of 40 MB, which is parsed at once
 BPE_BYTES, BPE_CHARACTERS, BPE_GROWTH = 330 * MB, 9.8e6, 0.6  # for that many characters; words grow by Heaps' law
 PAIR_BYTES = 15_000  # per pair, as text and tokens
 COPIES_OF_LOGITS = 4  # logits, their shifted copy, log-softmax, gradient
@@ -83,7 +84,7 @@ def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
 def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room]:
     n = work.num_parameters * FLOAT
     texts = {
-        "prepare": data.num_documents * INDEX_BYTES + 80 * MB + worker_count(available_cores()) * WORKER,
+        "prepare": data.num_documents * INDEX_BYTES + PACKAGE_BYTES + worker_count(available_cores()) * WORKER,
         "tokenizer": round(BPE_BYTES * (data.num_train_characters / BPE_CHARACTERS) ** BPE_GROWTH),
         "pretrain": 0,
         "sft": 0,

@@ -18,6 +18,11 @@ MEAN_PROMPT = 50
 LIVE_SHARE = 0.4  # of max_new_tokens, used by the average reply
 CHARACTERS_PER_DOCUMENT = 900
 CHARACTERS_PER_HUB_ROW = 4500
+PREPARE = (  # the counts in metrics/prepare.json
+    *("num_characters_train", "num_characters_val", "num_chats_train", "num_prompts_train"),
+    *("num_preference_pairs_train", "num_relevance_pairs_train"),
+    *("num_preference_pairs_val", "num_preference_pairs_test"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,13 @@ class Data:
     """Counts of the last prepare and tokenizer, or an estimate for hub sources."""
 
     num_documents: int
-    num_characters: int  # train, val and test
+    num_characters: int  # train and val, and test by its share
     num_train_characters: int
     num_val_characters: int
     num_chats: int
-    num_train_pairs: int  # rated, given and relevance pairs
-    num_val_pairs: int
+    num_train_preferences: int  # rated and given pairs
+    num_train_relevance_pairs: int
+    num_val_pairs: int  # of all kinds
     num_test_pairs: int
     num_train_prompts: int
     bytes_per_token: float
@@ -43,7 +49,7 @@ class Data:
 def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
     """ValueError if no run has counted the data yet."""
     counted = {}
-    for stage in ("prepare", "tokenizer"):
+    for stage, names in (("prepare", PREPARE), ("tokenizer", ("bytes_per_token",))):
         path = root / f"metrics/{stage}.json"
         if not path.is_file():
             raise ValueError(
@@ -51,13 +57,19 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
                 "it in a minute or two, or `git checkout -- metrics` restores the committed one"
             )
         counted[stage] = read_object(path)
+        if missing := [name for name in names if name not in counted[stage]]:
+            raise ValueError(
+                f"{path.relative_to(root)} lacks {', '.join(missing)}: it is of another version; `dvc repro {stage}` "
+                "writes it again"
+            )
     prepare, tokenizer = counted["prepare"], counted["tokenizer"]
-    characters = {split: prepare[f"num_characters_{split}"] for split in ("train", "val", "test")}
+    splits = params.prepare.splits
+    characters = {split: prepare[f"num_characters_{split}"] for split in ("train", "val")}
+    characters["test"] = round(characters["val"] * splits.test / splits.val)
     chats, prompts = prepare["num_chats_train"], prepare["num_prompts_train"]
     hub = [source for source in params.prepare.sources if isinstance(source, HubSource) and source.max_rows]
     num_documents = sum(characters.values()) // CHARACTERS_PER_DOCUMENT
     if prepare_runs and hub:  # hub sources then are most of the data
-        splits = params.prepare.splits
         train = 1 - splits.val - splits.test - splits.monitor - splits.judge
         all_characters = CHARACTERS_PER_HUB_ROW * sum(source.max_rows or 0 for source in hub)
         shares = {"train": train, "val": splits.val, "test": splits.test}
@@ -71,7 +83,8 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
         num_train_characters=characters["train"],
         num_val_characters=characters["val"],
         num_chats=chats,
-        num_train_pairs=prepare["num_preference_pairs_train"],
+        num_train_preferences=prepare["num_preference_pairs_train"] - prepare["num_relevance_pairs_train"],
+        num_train_relevance_pairs=prepare["num_relevance_pairs_train"],
         num_val_pairs=prepare["num_preference_pairs_val"],
         num_test_pairs=prepare["num_preference_pairs_test"],
         num_train_prompts=prompts,
@@ -99,12 +112,12 @@ class Work:
 
 def count_work(params: Params, data: Data) -> Work:
     s, r, a = params.sft, params.reward, params.align
-    num_chats = min(s.max_chats or data.num_chats, data.num_chats)
+    num_chats = at_most(s.max_chats, data.num_chats)
     sft_tokens = round(s.num_epochs * num_chats * MEAN_EXAMPLE)
     sft_batches = math.ceil(sft_tokens / (PACKED_SHARE * s.batch_size * s.max_length))
-    limits = [r.max_pairs, *([r.max_relevance_pairs] if r.relevance_weight > 0 else [])]
-    num_pairs = min(data.num_train_pairs, sum(data.num_train_pairs if limit is None else limit for limit in limits))
-    num_pairs += min(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
+    num_pairs = at_most(r.max_pairs, data.num_train_preferences)
+    num_pairs += at_most(r.max_relevance_pairs, data.num_train_relevance_pairs) if r.relevance_weight > 0 else 0
+    num_pairs += at_most(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
     return Work(
         num_parameters=count_parameters(params.model.scratch, params.tokenizer.scratch.vocab_size),
         pretrain_tokens=count_tokens(params),
@@ -117,3 +130,7 @@ def count_work(params: Params, data: Data) -> Work:
             a.num_iterations * a.rollout.batch_size * (MEAN_PROMPT + LIVE_SHARE * a.rollout.max_new_tokens)
         ),
     )
+
+
+def at_most(limit: int | None, number: int) -> int:
+    return number if limit is None else min(limit, number)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -21,13 +21,18 @@ class Text:
 
 @dataclass(frozen=True)
 class Conversation:
-    """`opening` is the given line that the speakers talk about."""
+    """`opening` is the given line that the speakers talk about.
+
+    `speakers` are their names, in the order of the numbers in `turns`; empty where the source names nobody. Names are
+    personal data: they decide the split and reach no output.
+    """
 
     id: str
     source: str
     opening: str | None
     turns: list[Turn]
     ratings: dict[str, int] | None
+    speakers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

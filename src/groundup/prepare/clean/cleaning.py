@@ -105,7 +105,8 @@ class Cleaner:
             for speaker, run in runs
         ]
         opening = self._hide_pii(record.source, clean_line(record.opening or "")) or None
-        return replace(record, opening=opening, turns=turns)
+        speakers = [record.speakers[number] for number in order] if record.speakers else []
+        return replace(record, opening=opening, turns=turns, speakers=speakers)
 
     def _clean_messages(self, source: str, messages: list[Message]) -> list[Message]:
         return [{"role": m["role"], "content": self._hide_pii(source, clean_document(m["content"]))} for m in messages]

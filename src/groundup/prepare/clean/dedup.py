@@ -1,98 +1,161 @@
-"""Exact and near duplicates by MinHash and locality-sensitive hashing (Broder 1997; Leskovec et al., chapter 3)."""
+"""Exact and near duplicates by MinHash and locality-sensitive hashing (Broder 1997; Leskovec et al., chapter 3).
 
-import gc
-from collections.abc import Iterable, Iterator, Sequence
+Two records are duplicates if their words are the same, or if a band proposes them and their signatures confirm it; the
+connected components of these pairs are the sets of duplicates. Of each set one record is kept: of the most held-out
+split, and there the one with the lowest digest. The kept records of a split are written in the order of their digests.
+So neither the choice nor the order depends on the order of reading, and shards by the first bits of the digest, one
+after the other, give the same file whatever their number: it need not be a param.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
+from numpy.typing import NDArray
 
-from groundup.core.formats.records import body, from_line, read_lines
-from groundup.prepare.clean.signatures import DIGEST_BYTES, NOTHING, Permutations, Signature
+from groundup.core.formats.records import body, from_line
+from groundup.prepare.clean.signatures import NOTHING, Permutations
 from groundup.prepare.ledger import Ledger
 from groundup.prepare.splits import SPLITS
 from groundup.runner.params.prepare import DedupParams
 
-# Measured with tracemalloc on CPython 3.11, 64 bits, within 1 % for 64 to 256 permutations: test_dedup.py.
-BYTES_PER_DOCUMENT = 290  # digest, number, array header
-BYTES_PER_BAND = 312  # dict entry, set and bytes key of the index
-BYTES_PER_PERMUTATION = 8  # 4 in the signature, 4 in the keys of the bands
+# Measured with tracemalloc on CPython 3.11, 64 bits: test_dedup.py. The signatures stay in their files.
+INDEX_BYTES_PER_DOCUMENT = 85
+BLOCK = 4096  # signatures in memory at a time
+MIX = np.uint64(0x9E3779B97F4A7C15)
+
+Numbers = NDArray[np.int64]  # of records, counted by split (most held-out first), source and row
+Flags = NDArray[np.bool_]
 
 
 def draw_permutations(params: DedupParams, seed: int) -> Permutations:
-    return empty_sketch(params, seed).permutations
+    return MinHash(num_perm=params.num_permutations, seed=seed, hashfunc=int).permutations
 
 
-def empty_sketch(params: DedupParams, seed: int) -> MinHash:
-    return MinHash(num_perm=params.num_permutations, seed=seed, hashfunc=int)
+def deduplicate(sources: Sequence[Path], target: Path, params: DedupParams, ledger: Ledger) -> None:
+    """The kept records of <split>.jsonl in `sources`, with signatures beside it, go to <split>.jsonl in `target`."""
+    signed = Signed([folder / f"{split}.signatures" for split in SPLITS for folder in sources], params)
+    order, is_first = signed.by_digest()
+    sets = find_sets(signed, order, is_first, params)
+    split_ends = signed.ends[len(sources) - 1 :: len(sources)]
+    by_split = np.argsort(np.searchsorted(split_ends, order, side="right"), kind="stable")
+    order, is_first = order[by_split], is_first[by_split]
+    is_kept = np.zeros(len(order), dtype=bool)
+    is_kept[np.unique(sets[order], return_index=True)[1]] = True
 
-
-def read_signatures(path: Path, params: DedupParams) -> Iterator[tuple[bytes, Signature]]:
-    """word_digest and signature of each record."""
-    num_bytes = params.num_permutations * NOTHING.itemsize
-    with path.open("rb") as file:
-        while digest := file.read(DIGEST_BYTES):
-            yield digest, np.frombuffer(file.read(num_bytes), dtype=NOTHING.dtype).copy()
-
-
-def deduplicate(sources: Sequence[Path], target: Path, params: DedupParams, seed: int, ledger: Ledger) -> None:
-    """Write the new records of <split>.jsonl in `sources`, with signatures beside it, to <split>.jsonl in `target`.
-
-    Held-out splits come first, so that a duplicate is dropped from train.
-    """
-    index = DuplicateIndex(params, seed)
     target.mkdir(parents=True, exist_ok=True)
-    gc.disable()  # the index has no cycles, but the collector would scan all of it repeatedly
-    try:
-        for split in SPLITS:
-            with (target / f"{split}.jsonl").open("wb") as file:
-                for folder in sources:
-                    signed = read_signatures(folder / f"{split}.signatures", params)
-                    file.writelines(keep_new(read_lines(folder / f"{split}.jsonl"), signed, index, ledger))
-    finally:
-        gc.enable()
+    for split, (start, end) in zip(SPLITS, pairwise([0, *split_ends]), strict=True):
+        lines = lines_at([folder / f"{split}.jsonl" for folder in sources], order[start:end] - start)
+        with (target / f"{split}.jsonl").open("wb") as file:
+            for line, kept, first in zip(lines, is_kept[start:end], is_first[start:end], strict=True):
+                if kept:
+                    file.write(line)
+                else:
+                    record = from_line(line)
+                    ledger.add(record.source, "near_duplicate" if first else "exact_duplicate", body(record))
 
 
-def keep_new(
-    lines: Iterable[bytes], signed: Iterable[tuple[bytes, Signature]], index: "DuplicateIndex", ledger: Ledger
-) -> Iterator[bytes]:
-    for line, (digest, signature) in zip(lines, signed, strict=True):
-        reason = index.add(digest, signature)
-        if reason is None:
-            yield line
-        else:
-            record = from_line(line)
-            ledger.add(record.source, reason, body(record))
+class Signed:
+    """Digests and signatures of all records, in the files that ingest wrote."""
+
+    def __init__(self, paths: Sequence[Path], params: DedupParams) -> None:
+        row = np.dtype([("digest", ">u8", 2), ("signature", NOTHING.dtype, params.num_permutations)])
+        self.parts = [  # an empty file cannot be mapped
+            np.asarray(np.memmap(path, row, "r")) if path.stat().st_size else np.empty(0, row) for path in paths
+        ]
+        self.ends = np.cumsum([len(part) for part in self.parts])
+
+    def by_digest(self) -> tuple[Numbers, Flags]:
+        """All records in the order of their digests, equal ones by number; whether each is the first of its digest."""
+        digests = np.concatenate([part["digest"] for part in self.parts])
+        order = np.lexsort((digests[:, 1], digests[:, 0]))
+        digests = digests[order]
+        is_first = np.ones(len(order), dtype=bool)
+        is_first[1:] = (digests[1:] != digests[:-1]).any(axis=1)
+        return order, is_first
+
+    def has_shingles(self) -> Flags:
+        return np.concatenate([part["signature"].min(axis=1) < NOTHING for part in self.parts])
+
+    def band(self, start: int, end: int) -> NDArray[np.uint64]:
+        """[num_records]: keys that are equal where these values are; if others collide, their signatures decide."""
+        factors = np.cumprod(np.full(end - start, MIX))
+        keys = np.empty(self.ends[-1], dtype=np.uint64)
+        for part, part_end in zip(self.parts, self.ends, strict=True):
+            of_part = keys[part_end - len(part) : part_end]
+            for row in range(0, len(part), BLOCK):
+                values = part["signature"][row : row + BLOCK, start:end]
+                of_part[row : row + BLOCK] = values.astype(np.uint64) @ factors
+        return keys
+
+    def signatures(self, numbers: Numbers) -> NDArray[np.uint32]:
+        """[len(numbers), num_permutations]"""
+        places = np.searchsorted(self.ends, numbers, side="right")
+        found = np.empty((len(numbers), *self.parts[0]["signature"].shape[1:]), dtype=NOTHING.dtype)
+        for place in np.unique(places):
+            part, here = self.parts[place], places == place
+            found[here] = part["signature"][numbers[here] - (self.ends[place] - len(part))]
+        return found
 
 
-class DuplicateIndex:
-    """Remembers every text that it accepts; with pairing, the only part of prepare that grows with the corpus."""
-
-    def __init__(self, params: DedupParams, seed: int) -> None:
-        self.threshold = params.threshold
-        self.lsh = MinHashLSH(threshold=params.threshold, num_perm=params.num_permutations)
-        self.sketch = empty_sketch(params, seed)  # reused for each signature: creating one costs more than a query
-        self.signatures: dict[int, Signature] = {}
-        self.digests: set[bytes] = set()
-
-    def add(self, digest: bytes, signature: Signature) -> str | None:
-        """Remember a new record and return None, or return why it is a duplicate."""
-        if digest in self.digests:
-            return "exact_duplicate"
-        if (signature != NOTHING).any():
-            self.sketch.hashvalues = signature
-            for other in self.lsh.query(self.sketch):
-                # The index proposes candidates; the signatures decide.
-                if np.mean(self.signatures[other] == signature) >= self.threshold:
-                    return "near_duplicate"
-            number = len(self.signatures)
-            self.lsh.insert(number, self.sketch, check_duplication=False)
-            self.signatures[number] = signature
-        self.digests.add(digest)
-        return None
+def find_sets(signed: Signed, order: Numbers, is_first: Flags, params: DedupParams) -> Numbers:
+    """[num_records]: the same number for all records of a set of duplicates, by union-find."""
+    parents = np.empty(len(order), dtype=np.int64)
+    parents[order] = order[np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))]
+    distinct = order[is_first]
+    distinct = distinct[signed.has_shingles()[distinct]]
+    num_bands, width = bands(params)
+    for start in range(0, num_bands * width, width):
+        keys = signed.band(start, start + width)[distinct]
+        by_key = np.argsort(keys)
+        keys = keys[by_key]
+        ends = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+        sizes = np.diff(ends, prepend=0, append=len(keys))
+        for end, size in zip(np.append(ends, len(keys))[sizes > 1], sizes[sizes > 1], strict=True):
+            join(distinct[by_key[end - size : end]], parents, signed, params.threshold)
+    return roots(np.arange(len(parents)), parents)
 
 
-def index_bytes_per_document(params: DedupParams) -> int:
-    """Bytes of memory per document in the index."""
-    num_bands = MinHashLSH(threshold=params.threshold, num_perm=params.num_permutations).b
-    return BYTES_PER_DOCUMENT + BYTES_PER_BAND * num_bands + BYTES_PER_PERMUTATION * params.num_permutations
+def bands(params: DedupParams) -> tuple[int, int]:
+    """The number of bands, and of values in each, that suit the threshold."""
+    index = MinHashLSH(threshold=params.threshold, num_perm=params.num_permutations)
+    return index.b, index.r
+
+
+def roots(numbers: Numbers, parents: Numbers) -> Numbers:
+    while (numbers != (above := parents[numbers])).any():
+        numbers = above
+    return numbers
+
+
+def join(proposed: Numbers, parents: Numbers, signed: Signed, threshold: float) -> None:
+    """Join the sets of any two of `proposed` whose signatures are near; pairs of one set need no look."""
+    for place in range(len(proposed)):
+        left = proposed[place:]
+        sets = roots(left, parents)
+        parents[left] = sets  # shorter paths for the next search
+        others = left[sets != sets[0]]
+        if not len(others):
+            return
+        own = signed.signatures(left[:1])
+        for start in range(0, len(others), BLOCK):
+            block = others[start : start + BLOCK]
+            near = block[(signed.signatures(block) == own).mean(axis=1) >= threshold]
+            joined = roots(np.append(near, left[0]), parents)
+            parents[joined] = joined.min()
+
+
+def lines_at(paths: Sequence[Path], numbers: Numbers) -> Iterator[bytes]:
+    """The lines of these numbers, counted through all files."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open("rb")) for path in paths]
+        lengths = [np.fromiter(map(len, file), dtype=np.int64) for file in files]
+        offsets = np.concatenate([np.cumsum(of_file) - of_file for of_file in lengths])
+        of_file = np.repeat(np.arange(len(files)), [len(part) for part in lengths])
+        for number in numbers:
+            file = files[of_file[number]]
+            file.seek(offsets[number])
+            yield file.readline()

@@ -29,6 +29,7 @@ PROPOSALS_PER_PAIR = 2
 # Upper bounds, measured with tracemalloc on CPython 3.11, 64 bits (tests/prepare/outputs/test_preferences.py).
 BYTES_PER_CONVERSATION = 450  # Rated, its id, its entry in the list of its opening
 BYTES_PER_PAIR = 75  # proposals and their order, during the largest opening
+KINDS = ("rating", "given", "relevance")  # of pairs
 ROUNDING = 1e-9  # tolerance for a rating difference of exactly the gap, despite float rounding
 
 
@@ -104,6 +105,7 @@ def pairs(
                 "rejected_id": worse.id,
                 "chosen_rating": round(better.rating, 6),
                 "rejected_rating": round(worse.rating, 6),
+                "wrong_from": None,
             }
 
 
@@ -156,4 +158,5 @@ def given_pair(record: Preference) -> Row:
         "rejected_id": record.id,
         "chosen_rating": None,
         "rejected_rating": None,
+        "wrong_from": None,
     }

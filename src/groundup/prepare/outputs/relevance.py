@@ -1,10 +1,13 @@
 """Preference pairs without ratings: the person's own reply, and a reply that belongs elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from groundup.core.formats.hashing import hash_fraction, hash_integer
 from groundup.core.formats.jsonl import Row
@@ -15,7 +18,7 @@ from groundup.runner.params.prepare import RelevanceParams
 # The wrong reply is one of the NEAR next shorter or longer ones, so that length does not give it away.
 NEAR = 20
 # Upper bound, measured with tracemalloc on CPython 3.11, 64 bits (tests/prepare/outputs/test_relevance.py).
-BYTES_PER_REPLY = 260
+BYTES_PER_REPLY = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +29,47 @@ class Reply:
     conversation_id: str
     turn: int  # from 0
     offset: int  # of the row of its conversation, in bytes
+    opening: int  # its hash; 0 without one
+
+
+@dataclass(frozen=True)
+class Replies:
+    """All replies of a split, the shortest first, and their places by opening: [num_replies] each."""
+
+    by_length: list[Reply]
+    by_opening: NDArray[np.int64]  # places in by_length, grouped by opening, the shortest first in each group
+    places_by_opening: NDArray[np.int64]  # the inverse
+
+    @classmethod
+    def sort(cls, replies: Iterable[Reply], seed: int) -> "Replies":
+        by_length = sorted(
+            replies, key=lambda reply: (reply.num_words, hash_integer(seed, "reply order", name(reply)))
+        )
+        openings = np.fromiter((reply.opening for reply in by_length), dtype=np.uint64, count=len(by_length))
+        by_opening = np.argsort(openings, kind="stable")
+        return cls(by_length, by_opening, np.argsort(by_opening))
+
+    def near(self, place: int) -> list[Reply]:
+        """The next shorter and longer replies."""
+        return [self.by_length[i] for i in around(place, len(self.by_length))]
+
+    def near_of_opening(self, place: int) -> list[Reply]:
+        """Those of conversations with the same opening."""
+        opening = self.by_length[place].opening
+        places = self.by_opening[around(int(self.places_by_opening[place]), len(self.by_length))]
+        return [reply for reply in (self.by_length[i] for i in places) if opening and reply.opening == opening]
+
+
+def around(place: int, num: int) -> list[int]:
+    return [*range(max(0, place - NEAR), place), *range(place + 1, min(num, place + 1 + NEAR))]
 
 
 def relevance_pairs(path: Path, params: RelevanceParams, seed: int) -> Iterator[Row]:
     """A pair for each reply at the given turns of every dialogue in `path`, which holds records."""
     with path.open("rb") as file:
-        replies = sorted(
-            find_replies(file, params),
-            key=lambda reply: (reply.num_words, hash_integer(seed, "reply order", name(reply))),
-        )
-        for place in sorted(range(len(replies)), key=lambda i: hash_integer(seed, "relevance", name(replies[i]))):
+        replies = Replies.sort(find_replies(file, params), seed)
+        order = partial(hash_integer, seed, "relevance")
+        for place in sorted(range(len(replies.by_length)), key=lambda i: order(name(replies.by_length[i]))):
             if (pair := make_pair(file, replies, place, params, seed)) is not None:
                 yield pair
 
@@ -52,35 +86,36 @@ def name(reply: Reply) -> str:
 def find_replies(file: BinaryIO, params: RelevanceParams) -> Iterator[Reply]:
     for offset, record in with_offsets(file):
         if isinstance(record, Conversation) and is_dialogue(record):
+            opening = 0 if record.opening is None else hash_integer(0, "opening", f"{record.source}\n{record.opening}")
             for num_turns in params.turns:
                 if (
                     num_turns <= len(record.turns)
                     and len(said := record.turns[num_turns - 1][1]) >= params.min_characters
                 ):
-                    yield Reply(len(said.split()), record.id, num_turns - 1, offset)
+                    yield Reply(len(said.split()), record.id, num_turns - 1, offset, opening)
 
 
-def make_pair(file: BinaryIO, replies: list[Reply], place: int, params: RelevanceParams, seed: int) -> Row | None:
-    """None if all replies nearby are of the same conversation or have the same words."""
-    reply = replies[place]
+def make_pair(file: BinaryIO, replies: Replies, place: int, params: RelevanceParams, seed: int) -> Row | None:
+    """None if all replies nearby are of the same conversation or have the same words.
+
+    `wrong_from` is earlier_turn or same_opening for the shares that the params give, where there is such a reply, and
+    else elsewhere: of any other conversation.
+    """
+    reply = replies.by_length[place]
     conversation = conversation_at(file, reply.offset)
     messages = to_messages(conversation, reply.turn + 1)
     said = messages[-1]["content"]
-    other, wrong = reply, None
-    if hash_fraction(seed, "earlier turn", name(reply)) < params.earlier_turn_fraction:
-        wrong = earlier_turn(conversation, reply, said, seed)
-    if wrong is None:
-        around = [*range(max(0, place - NEAR), place), *range(place + 1, min(len(replies), place + 1 + NEAR))]
-        order = partial(hash_integer, seed, f"elsewhere {name(reply)}")
-        for candidate in sorted((replies[i] for i in around), key=lambda reply: order(name(reply))):
-            if candidate.conversation_id == reply.conversation_id:
-                continue
-            text = conversation_at(file, candidate.offset).turns[candidate.turn][1]
-            if text != said:
-                other, wrong = candidate, text
-                break
-    if wrong is None:
+    drawn = hash_fraction(seed, "wrong from", name(reply))
+    wrong_from, found = "elsewhere", None
+    if drawn < params.earlier_turn_fraction:
+        wrong_from, found = "earlier_turn", earlier_turn(conversation, reply, said, seed)
+    elif drawn < params.earlier_turn_fraction + params.same_opening_fraction:
+        wrong_from, found = "same_opening", other_reply(file, replies.near_of_opening(place), reply, said, seed)
+    if found is None:
+        wrong_from, found = "elsewhere", other_reply(file, replies.near(place), reply, said, seed)
+    if found is None:
         return None
+    other, wrong = found
     return {
         "id": f"{name(reply)}>{name(other)}",
         "kind": "relevance",
@@ -92,10 +127,24 @@ def make_pair(file: BinaryIO, replies: list[Reply], place: int, params: Relevanc
         "rejected_id": other.conversation_id,
         "chosen_rating": None,
         "rejected_rating": None,
+        "wrong_from": wrong_from,
     }
 
 
-def earlier_turn(conversation: Conversation, reply: Reply, said: str, seed: int) -> str | None:
+def other_reply(
+    file: BinaryIO, candidates: list[Reply], reply: Reply, said: str, seed: int
+) -> tuple[Reply, str] | None:
+    """One of another conversation and in other words."""
+    order = partial(hash_integer, seed, f"elsewhere {name(reply)}")
+    for candidate in sorted(candidates, key=lambda candidate: order(name(candidate))):
+        if candidate.conversation_id != reply.conversation_id:
+            text = conversation_at(file, candidate.offset).turns[candidate.turn][1]
+            if text != said:
+                return candidate, text
+    return None
+
+
+def earlier_turn(conversation: Conversation, reply: Reply, said: str, seed: int) -> tuple[Reply, str] | None:
     """An earlier turn of this conversation: on the topic, but not a reply to the last turn."""
     earlier = [text for _, text in conversation.turns[: reply.turn] if text != said]
-    return earlier[hash_integer(seed, "which turn", name(reply)) % len(earlier)] if earlier else None
+    return (reply, earlier[hash_integer(seed, "which turn", name(reply)) % len(earlier)]) if earlier else None

@@ -1,5 +1,6 @@
 """Write and count the rows of an output."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -9,7 +10,7 @@ from groundup.core.formats.records import Conversation, Record, from_line
 from groundup.prepare.splits import DATA_SPLITS
 
 Records = Mapping[str, Path]  # the file of records of each split
-Sizes = dict[str, dict[str, int]]  # rows and characters of each file, by its stem
+Sizes = dict[str, dict[str, int]]  # rows, characters and rows of each kind, of each file by its stem
 
 
 def write_splits(target: Path, records: Records, rows: Callable[[Path], Iterable[Row]]) -> Sizes:
@@ -19,14 +20,17 @@ def write_splits(target: Path, records: Records, rows: Callable[[Path], Iterable
 
 def write_rows(path: Path, rows: Iterable[Row]) -> dict[str, int]:
     num_characters = 0
+    kinds: Counter[str] = Counter()
 
     def counted() -> Iterator[Row]:
         nonlocal num_characters
         for row in rows:
             num_characters += characters(row)
+            if "kind" in row:
+                kinds[row["kind"]] += 1
             yield row
 
-    return {"rows": write_jsonl(path, counted()), "characters": num_characters}
+    return {"rows": write_jsonl(path, counted()), "characters": num_characters, **kinds}
 
 
 def with_offsets(file: BinaryIO) -> Iterator[tuple[int, Record]]:

@@ -99,6 +99,7 @@ def to_conversation(source: str, name: str, entry: dict[str, Any]) -> Conversati
         opening=entry.get("prompt") or None,
         turns=turns,
         ratings=None if not ratings or ratings == FORM_DEFAULT else ratings,
+        speakers=list(map(str, speakers)),
     )
 
 

@@ -104,13 +104,25 @@ def to_record(source: str, yields: str, row: Row, text_column: str, ids_in: str 
 
 def _conversation(identity: str, source: str, row: Row) -> Conversation:
     messages = _messages(row, "messages", "user")
-    speakers = {message["role"] for message in messages} - {"system"}
-    if len(speakers) < 2:
-        raise RowError("one_speaker", f"messages: only {', '.join(speakers) or 'system'} speaks; a chat needs both")
+    roles = {message["role"] for message in messages} - {"system"}
+    if len(roles) < 2:
+        raise RowError("one_speaker", f"messages: only {', '.join(roles) or 'system'} speaks; a chat needs both")
     _check_turns(messages, "messages", last=None)
     opening = messages[0]["content"] if messages[0]["role"] == "system" else None
     turns = [(int(m["role"] == "assistant"), m["content"]) for m in messages if m["role"] != "system"]
-    return Conversation(identity, source, opening, turns, ratings=None)
+    return Conversation(identity, source, opening, turns, ratings=None, speakers=_speakers(row["messages"]))
+
+
+def _speakers(messages: list[Row]) -> list[str]:
+    """The names of user and assistant; empty unless every turn has a `name`, and each of the two one alone."""
+    named = {(m["role"], _name(m)) for m in messages if role_of(m["role"]) != "system"}
+    names = dict(named)
+    return [names["user"], names["assistant"]] if len(named) == 2 and all(names.values()) else []
+
+
+def _name(message: Row) -> str:
+    name = message.get("name")
+    return name.strip().encode(errors="replace").decode() if isinstance(name, str) else ""
 
 
 def _value(row: Row, column: str) -> Any:

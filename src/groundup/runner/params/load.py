@@ -54,7 +54,7 @@ class Params(Section):
 def cross_section_problems(p: Params) -> list[str]:
     """Contradictions between values that are each valid alone, one line per problem."""
     context, llama, vocabulary = p.model.context_length, p.model.scratch, p.tokenizer.scratch
-    splits, rollout = p.prepare.splits, p.align.rollout
+    splits, relevance, rollout = p.prepare.splits, p.prepare.preferences.relevance, p.align.rollout
     names = [source.name for source in p.prepare.sources]
     held_out = splits.val + splits.test + splits.monitor + splits.judge
     checks = [
@@ -147,9 +147,15 @@ def cross_section_problems(p: Params) -> list[str]:
             "assistant turn, so use even numbers",
         ),
         (
-            all(turns % 2 == 0 for turns in p.prepare.preferences.relevance.turns),
-            f"prepare.preferences.relevance.turns {p.prepare.preferences.relevance.turns}: an excerpt ends on an "
+            all(turns % 2 == 0 for turns in relevance.turns),
+            f"prepare.preferences.relevance.turns {relevance.turns}: an excerpt ends on an "
             "assistant turn, so use even numbers",
+        ),
+        (
+            relevance.earlier_turn_fraction + relevance.same_opening_fraction <= 1,
+            "prepare.preferences.relevance: earlier_turn_fraction and same_opening_fraction are "
+            f"{relevance.earlier_turn_fraction + relevance.same_opening_fraction:.3g} together, shares of the same "
+            "pairs: keep the sum at 1 or below",
         ),
     ]
     return [problem for holds, problem in checks if not holds]

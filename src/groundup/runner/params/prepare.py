@@ -102,6 +102,7 @@ class RelevanceParams(Section):
     turns: Lengths
     min_characters: Positive
     earlier_turn_fraction: Fraction
+    same_opening_fraction: Fraction
 
 
 class PreferenceParams(Section):
