@@ -91,8 +91,7 @@ def test_moved_replies_come_from_other_conversations_within_the_opening_if_asked
     assert moved_win_rate("x", judge, alone, ["a", "b"], ["-", "-"], PARAMS, within_opening=True) == {}
 
 
-def test_a_reply_that_fits_everywhere_fools_the_uncentred_judge_alone() -> None:
-    """People of this corpus say nice to everybody; the models answer at random."""
+def test_people_win_where_their_replies_belong_and_not_elsewhere() -> None:
     rng = np.random.default_rng(0)
     rows = conversations(200)
     for row in rows:
@@ -116,10 +115,9 @@ def test_a_reply_that_fits_everywhere_fools_the_uncentred_judge_alone() -> None:
         for i, row in enumerate(rows[:50])
     ]
     metrics = all_gold_metrics(judge, prompts, sft, aligned, points, PARAMS)
-    assert metrics["num_controls_that_win"] == 0
     assert metrics["win_rate_human_vs_sft_gold_ci_low"] > 0.5
     assert (
         metrics["win_rate_human_vs_sft_gold_moved_ci_low"] < 0.5 < metrics["win_rate_human_vs_sft_gold_moved_ci_high"]
     )
     assert metrics["val_win_rate_vs_sft_gold"] == 0.5  # the same replies
-    assert UNCENTRED.format("win_rate_constant_vs_sft_gold") in metrics
+    assert metrics[UNCENTRED.format("win_rate_constant_vs_sft_gold")] != metrics["win_rate_constant_vs_sft_gold"]

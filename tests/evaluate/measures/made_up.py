@@ -104,6 +104,10 @@ def controls(constant: float = 0.4) -> dict[str, Any]:
     return figures | {"num_controls_that_win": int(constant > 0.54)}
 
 
+def uncentred(figures: dict[str, Any]) -> dict[str, Any]:
+    return {f"{name}_uncentred": value for name, value in figures.items()}
+
+
 def gold(low: float, high: float) -> dict[str, Any]:
     """low, high: of the win rate."""
     return {
@@ -119,7 +123,9 @@ def gold(low: float, high: float) -> dict[str, Any]:
         **interval("win_rate_human_vs_sft_gold", 0.8, 0.75, 0.85),
         "num_human_replies": 150,
         **controls(),
-        **{f"{name}_uncentred": value for name, value in controls(constant=0.7).items()},
+        **uncentred(controls(constant=0.7)),
+        **uncentred(interval("win_rate_vs_sft_gold", 0.65, 0.6, 0.7)),
+        **uncentred(interval("win_rate_human_vs_sft_gold", 0.8, 0.75, 0.85)),
         **interval("best_of_n_gold_difference", 0.25, 0.0, 0.5),
         "best_of_n_kl": 3.0,
         "best_of_n_largest_kl": 3.0,

@@ -26,7 +26,7 @@ def test_a_win_stands_beside_the_replies_elsewhere_and_is_of_one_seed() -> None:
 
 
 def test_a_control_that_wins_takes_the_worth_from_every_win() -> None:
-    said = shown(**gold(0.51, 0.7), **controls(constant=0.6)).sentences[0]
+    said = shown(**(gold(0.51, 0.7) | controls(constant=0.6))).sentences[0]
     assert "But under this judge these win too, so it proves nothing: One reply to all, the best of 20." in said
 
 
