@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares  # type: ignore[import-untyped]
+from scipy.optimize import least_squares
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6  # as groundup.core.training.cost counts
 

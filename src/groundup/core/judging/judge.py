@@ -204,12 +204,13 @@ class Judge:
         for fold in range(params.num_folds):
             others = folds != fold
             found = differences(others)
-            weights = fit_weights(found[others], np.ones(others.sum()), params.inverse_regularization)
+            weights = fit_weights(found[others], np.ones(int(others.sum())), params.inverse_regularization)
             held_out[~others] = found[~others] @ weights
         everything = np.ones(len(pairs), dtype=np.bool_)
         found = differences(everything)
         counts = resampled_weights([[pair.conversation_id] for pair in pairs], params.num_resamples, params.seed)
-        fits = [fit_weights(found, weight, params.inverse_regularization) for weight in (np.ones(len(pairs)), *counts)]
+        weightings = [np.ones(len(pairs)), *(weights.astype(np.float64) for weights in counts)]
+        fits = [fit_weights(found, weights, params.inverse_regularization) for weights in weightings]
         judge = cls(
             words,
             given.elsewhere(relations, everything),
