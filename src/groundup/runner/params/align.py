@@ -98,6 +98,11 @@ def align_checks(p: AlignParams) -> list[tuple[bool, str]]:
                 p.ppo.kl_target <= p.budgets.kl,
                 f"align.ppo.kl_target {p.ppo.kl_target} must not be above align.budgets.kl {p.budgets.kl}",
             ),
+            (
+                p.ppo.kl_horizon >= batch_size,
+                f"align.ppo.kl_horizon {p.ppo.kl_horizon} must not be below align.rollout.batch_size {batch_size}: "
+                "the KL coefficient changes once per batch",
+            ),
         ]
     group = getattr(getattr(p, p.method), "num_generations", 1)
     return [
