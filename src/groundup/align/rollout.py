@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.align.policy import Policy
 from groundup.align.tokens import Conversations, token_kl, token_logprobs
-from groundup.core.model.generation import Replies, Sampler, distinct_2, ended_chats
+from groundup.core.model.generation import DISTINCT_TOKENS, Replies, Sampler, distinct_2, ended_chats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.answers import Answers
 from groundup.runner.params.align import AlignParams
@@ -43,7 +43,7 @@ class Rollout:
             "kl": self.kl.sum(1).mean().item(),  # nats per reply
             "reply_length": self.mask.sum(1).float().mean().item(),
             "end_of_turn_rate": sum(self.replies.ended) / len(self.replies.ended),
-            "distinct_2": distinct_2(self.replies.tokens),
+            "distinct_2": distinct_2(self.replies.tokens, DISTINCT_TOKENS),
             "repetition": self.answers.repetition.mean().item(),
         }
 

@@ -7,7 +7,14 @@ from typing import Any, TypedDict
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
-from groundup.core.model.generation import Replies, Sampler, distinct_2, ended_chats, next_token_logprobs
+from groundup.core.model.generation import (
+    DISTINCT_TOKENS,
+    Replies,
+    Sampler,
+    distinct_2,
+    ended_chats,
+    next_token_logprobs,
+)
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.prompts import Prompt
@@ -80,6 +87,6 @@ def reply_to_prompts(
 def reply_metrics(replies: ModelReplies) -> dict[str, float]:
     return {
         "reply_length": sum(len(tokens) for tokens in replies["tokens"]) / len(replies["tokens"]),
-        "distinct_2": distinct_2(replies["tokens"]),
+        "distinct_2": distinct_2(replies["tokens"], DISTINCT_TOKENS),
         "end_of_turn_rate": sum(replies["ended"]) / len(replies["ended"]),
     }

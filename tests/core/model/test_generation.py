@@ -162,6 +162,12 @@ def test_sampled_frequencies_are_the_probabilities(tiny_model: LlamaForCausalLM)
 
 
 def test_distinct_2_counts_bigrams_within_replies() -> None:
-    assert distinct_2([[1, 2, 1, 2], [2, 1]]) == 2 / 4  # (1,2) (2,1) (1,2) and (2,1): two kinds of four
-    assert distinct_2([[1, 2, 3]]) == 1
-    assert distinct_2([[1], []]) == 0
+    # (1,2) (2,1) (1,2) and (2,1): two kinds of four
+    assert distinct_2([[1, 2, 1, 2], [2, 1]], num_tokens=100) == 2 / 4
+    assert distinct_2([[1, 2, 3]], num_tokens=100) == 1
+    assert distinct_2([[1], []], num_tokens=100) == 0
+
+
+@pytest.mark.parametrize(("num_tokens", "share"), [(8, 3 / 5), (6, 2 / 4), (5, 2 / 3), (4, 2 / 3), (3, 1.0), (1, 0.0)])
+def test_distinct_2_reads_the_first_tokens_alone(num_tokens: int, share: float) -> None:
+    assert distinct_2([[1, 2, 1, 2], [2, 1], [7, 8, 9]], num_tokens) == share

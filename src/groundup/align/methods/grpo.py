@@ -20,7 +20,7 @@ from groundup.align.controllers import LengthControl
 from groundup.align.methods.updates import Updates, common_settings, train
 from groundup.align.seeds import derived_seed
 from groundup.align.tokens import Conversations, token_logprobs
-from groundup.core.model.generation import distinct_2
+from groundup.core.model.generation import DISTINCT_TOKENS, distinct_2
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
 from groundup.core.rollout.rewards.shaping import shaped_rewards
@@ -49,7 +49,7 @@ class GroupReward:
             "score_std": scores_std.mean().item(),
             "reply_length": reply_length,
             "end_of_turn_rate": sum(ended) / len(ended),
-            "distinct_2": distinct_2(completion_ids),
+            "distinct_2": distinct_2(completion_ids, DISTINCT_TOKENS),
             "repetition": answers.repetition.mean().item(),
             "length_coefficient": self.length_control.coefficient,
         }

@@ -16,6 +16,7 @@ from groundup.core.model.forward import is_plain
 # Drop ended rows once this share of the batch has ended: dropping copies the cache of the other rows.
 COMPACT_SHARE = 0.2
 BLOCK_TOKENS = 64
+DISTINCT_TOKENS = 500  # that distinct_2 reads: fewer than a batch of 64 short replies has
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,13 @@ def ended_chats(
     ]
 
 
-def distinct_2(replies: Sequence[Sequence[int]]) -> float:
-    """Distinct token bigrams divided by all bigrams of a set of replies (Li et al. 2016, arXiv:1510.03055)."""
-    bigrams = [pair for reply in replies for pair in pairwise(reply)]
+def distinct_2(replies: Sequence[Sequence[int]], num_tokens: int) -> float:
+    """Distinct token bigrams divided by all bigrams of a set of replies (Li et al. 2016, arXiv:1510.03055).
+
+    Of the first `num_tokens` tokens: the share falls as their number grows, so longer replies would seem less varied.
+    """
+    bigrams: list[tuple[int, int]] = []
+    for reply in replies:
+        bigrams += pairwise(reply[: max(0, num_tokens)])
+        num_tokens -= len(reply)
     return len(set(bigrams)) / max(1, len(bigrams))
