@@ -43,8 +43,9 @@ LITERALS: dict[str, Any] = {
         {"kind": "reward_model", "weight": 1.0, "pessimism": 0.0},
         {"kind": "missing_end_of_turn", "weight": 1.0},
     ],
-    "budgets": {"kl": 5.0, "length": 10.0, "diversity": 1.0},
-    "alarms": {"z": 1000.0, "length_drift": 100.0, "repetition_rise": 1.0, "kl_stop": 50.0},  # out of reach
+    "budgets": {"kl": 5.0, "length": 10.0, "diversity": 1.0, "style": 1.0},
+    # Out of reach.
+    "alarms": {"z": 1000.0, "length_drift": 100.0, "repetition_rise": 1.0, "style": 1.0, "kl_stop": 50.0},
     "monitor_judge": {
         "seed": 6,
         "max_turns": 4,

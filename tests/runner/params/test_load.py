@@ -48,6 +48,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
             "align.ppo.kl_horizon 10.0 must not be below align.rollout.batch_size 16: the KL coefficient changes once "
             "per batch",
         ),
+        ("align.alarms.style", 0.5, "align.budgets.style 1.0 must not be above align.alarms.style 0.5"),
         ("align.ppo.kl_coefficient", 0.0, "align.ppo.kl_coefficient: Input should be greater than 0"),
         ("align.budgets.kl", 1.0, "align.ppo.kl_target 4.0 must not be above align.budgets.kl 1.0"),
         ("model.scratch.num_heads", 3, "hidden_size 32 must be a multiple of 2 x model.scratch.num_heads (6)"),

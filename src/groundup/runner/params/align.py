@@ -24,12 +24,14 @@ class BudgetParams(Section):
     kl: PositiveFloat
     length: PositiveFloat
     diversity: Fraction
+    style: Fraction
 
 
 class AlarmParams(Section):
     z: PositiveFloat
     length_drift: PositiveFloat
     repetition_rise: Fraction
+    style: Fraction
     kl_stop: PositiveFloat
 
 
@@ -89,6 +91,10 @@ def align_checks(p: AlignParams) -> list[tuple[bool, str]]:
         (
             p.budgets.kl <= p.alarms.kl_stop,
             f"align.budgets.kl {p.budgets.kl} must not be above align.alarms.kl_stop {p.alarms.kl_stop}",
+        ),
+        (
+            p.budgets.style <= p.alarms.style,
+            f"align.budgets.style {p.budgets.style} must not be above align.alarms.style {p.alarms.style}",
         ),
     ]
     if p.method == "ppo":

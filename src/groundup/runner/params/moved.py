@@ -76,7 +76,7 @@ PENALTIES = ("align.pessimism", "align.length_penalty", "align.repetition_penalt
 # New key -> the old keys that it replaces, and the function that computes its value from theirs.
 MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {"align.rewards": (PENALTIES, rewards)}
 # New key -> the value with which the older version's behaviour stays.
-ADDED: dict[str, Any] = {"model.base": None}
+ADDED: dict[str, Any] = {"model.base": None, "align.budgets.style": 1.0, "align.alarms.style": 1.0}
 
 
 def new_places(key: str) -> tuple[str, ...]:
