@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.align.align import align
+from groundup.align.rollout import RolloutWorker
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.model.llama import save_model
 from groundup.runner.checkpoints import Checkpoints
@@ -142,7 +143,14 @@ class AlignRun:
     root: Path
     interruption: Interruption = field(default_factory=Interruption)
 
-    def __call__(self, name: str, log: Any = None, precision: str = "fp32", **changes: Any) -> dict[str, Any]:
+    def __call__(
+        self,
+        name: str,
+        log: Any = None,
+        precision: str = "fp32",
+        worker_type: type[RolloutWorker] = RolloutWorker,
+        **changes: Any,
+    ) -> dict[str, Any]:
         folder = self.root / name
         self.interruption = Interruption()  # as in a new process
         self.interruption.listen()
@@ -158,6 +166,7 @@ class AlignRun:
             device="cpu",
             checkpoints=Checkpoints(folder / "work", self.interruption),
             log=log or (lambda step, **values: None),
+            worker_type=worker_type,
         )
 
     def weights(self, name: str) -> bytes:

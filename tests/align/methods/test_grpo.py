@@ -75,7 +75,7 @@ def test_log_probabilities_and_loss_of_given_replies_are_those_of_trl(
             loss = stock.compute_loss(trainer, model, inputs, *rest, **named)
             losses[-1].append(loss.item())
             gradients.append(torch.autograd.grad(loss, model.lm_head.weight, retain_graph=True)[0])
-        assert torch.allclose(*gradients, atol=1e-5)
+        assert torch.allclose(gradients[0], gradients[1], atol=1e-5)
         largest.append(gradients[0].abs().max().item())
         return loss
 

@@ -23,7 +23,6 @@ from groundup.align.tokens import Conversations, token_logprobs
 from groundup.core.model.generation import DISTINCT_TOKENS, distinct_2
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
-from groundup.core.rollout.rewards.shaping import shaped_rewards
 
 
 class GroupReward:
@@ -40,7 +39,7 @@ class GroupReward:
         ended = [reply[-1] == worker.sampler.eos_token_id for reply in completion_ids]
         scores, scores_std = worker.score(ids, completion_ids, ended)
         answers = Answers(completion_ids, ended, scores, scores_std, kl=torch.zeros(len(ids)))
-        rewards = shaped_rewards(answers, validation.reference_length, params.rewards)
+        rewards = worker.rewards(answers, validation.reference_length)
         wanted = rewards + self.length_control.bonus(answers.lengths)
         reply_length = answers.lengths.mean().item()
         self.updates.sampled = {
