@@ -93,7 +93,7 @@ class RolloutWorker:
         return logprobs
 
     def rewards(self, answers: Answers, reference_length: float) -> Tensor:
-        """[B] that training maximizes, without the KL penalty."""
+        """[B] that training maximizes, without the KL penalty; validation computes its own."""
         return shaped_rewards(answers, reference_length, self.terms)
 
     def score(
