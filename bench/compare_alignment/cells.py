@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.compare_alignment.page import METHODS
+from bench.compare_alignment.control import ShuffledRewards
+from bench.compare_alignment.page import METHODS, SHUFFLED
 from bench.finish import RESULT, finish
 from groundup.align.align import align
+from groundup.align.rollout import RolloutWorker
 from groundup.reward.reward import train_reward
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.files import file_digests, read_json, write_json
@@ -76,7 +78,7 @@ class Cells:
         folder = self.policy(method, seed)
 
         def compute(checkpoints: Checkpoints) -> dict[str, Any]:
-            params = self.params.align
+            params, is_control = self.params.align, method == SHUFFLED
             return align(
                 sft=self.artifacts / "sft",
                 reward=self.reward(seed) / "out",
@@ -84,11 +86,14 @@ class Cells:
                 monitor=self.artifacts / "data/monitor",
                 out=folder / "out",
                 report=folder / "report",
-                params=params.model_copy(update={"method": method, "seed": params.seed + seed}),
+                params=params.model_copy(
+                    update={"method": "ppo" if is_control else method, "seed": params.seed + seed}
+                ),
                 runtime=self.params.runtime,
                 device=self.device,
                 checkpoints=checkpoints,
                 log=_ignore,
+                worker_type=ShuffledRewards if is_control else RolloutWorker,
             )
 
         return finish(folder, compute)

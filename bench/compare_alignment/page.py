@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from groundup.runner.params.align import Method
 
 Result = dict[str, Any]
-METHODS = get_args(Method)
+SHUFFLED = "ppo_shuffled"  # the control
+METHODS = (*get_args(Method), SHUFFLED)
 
 
 def page(result: Result) -> str:

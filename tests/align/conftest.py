@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.align.align import align
+from groundup.align.rollout import RolloutWorker
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.model.llama import save_model
 from groundup.runner.checkpoints import Checkpoints
@@ -43,8 +44,9 @@ LITERALS: dict[str, Any] = {
         {"kind": "reward_model", "weight": 1.0, "pessimism": 0.0},
         {"kind": "missing_end_of_turn", "weight": 1.0},
     ],
-    "budgets": {"kl": 5.0, "length": 10.0, "diversity": 1.0},
-    "alarms": {"z": 1000.0, "length_drift": 100.0, "repetition_rise": 1.0, "kl_stop": 50.0},  # out of reach
+    "budgets": {"kl": 5.0, "length": 10.0, "diversity": 1.0, "style": 1.0},
+    # Out of reach.
+    "alarms": {"z": 1000.0, "length_drift": 100.0, "repetition_rise": 1.0, "style": 1.0, "kl_stop": 50.0},
     "monitor_judge": {
         "seed": 6,
         "max_turns": 4,
@@ -141,7 +143,14 @@ class AlignRun:
     root: Path
     interruption: Interruption = field(default_factory=Interruption)
 
-    def __call__(self, name: str, log: Any = None, precision: str = "fp32", **changes: Any) -> dict[str, Any]:
+    def __call__(
+        self,
+        name: str,
+        log: Any = None,
+        precision: str = "fp32",
+        worker_type: type[RolloutWorker] = RolloutWorker,
+        **changes: Any,
+    ) -> dict[str, Any]:
         folder = self.root / name
         self.interruption = Interruption()  # as in a new process
         self.interruption.listen()
@@ -157,6 +166,7 @@ class AlignRun:
             device="cpu",
             checkpoints=Checkpoints(folder / "work", self.interruption),
             log=log or (lambda step, **values: None),
+            worker_type=worker_type,
         )
 
     def weights(self, name: str) -> bytes:

@@ -1,6 +1,7 @@
 """Which validations raise an alarm."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from groundup.runner.params.align import AlarmParams
 from tests.align.conftest import MONITOR_ROWS, QUESTIONS, align_params
 
 PROMPTS = [Prompt(f"c{i}", [{"role": "user", "content": question}], []) for i, question in enumerate(QUESTIONS)]
-LIMITS = AlarmParams(z=2.0, length_drift=0.5, repetition_rise=0.2, kl_stop=20.0)
+LIMITS = AlarmParams(z=2.0, length_drift=0.5, repetition_rise=0.2, style=1.0, kl_stop=20.0)
 SEA, STREET = "The sea is old.", "The street is old."
 
 
@@ -73,6 +74,7 @@ def test_without_a_monitor_the_other_alarms_still_work(tiny_tokenizer: PreTraine
         "alarm_overoptimization": 0.0,
         "alarm_length": 1.0,
         "alarm_repetition": 0.0,
+        "alarm_style": 0.0,
         "alarm_kl": 0.0,
     }
     assert alarms.metrics() == {"alarms": 1, "alarms_fired": "length", "rollbacks": 0}
@@ -95,6 +97,37 @@ def test_alarms_about_the_replies(alarms: Alarms, tokens: list[int], kl: float, 
     assert alarms.standing == set()
     alarms.check(5, Answers([tokens] * 5, [True] * 5, torch.zeros(5), torch.zeros(5), torch.full((5,), kl)))
     assert alarms.standing == standing
+
+
+STATEMENT, QUESTION = "The sea is old.", "Is the sea old?"
+
+
+@pytest.mark.parametrize(
+    ("human_reply", "num_asking", "fires"),
+    [
+        (None, 1, False),  # SFT never asks, so 0.2 is the most
+        (None, 2, True),
+        (STATEMENT, 2, True),
+        (QUESTION, 5, False),  # people always ask: every share is between SFT's and theirs
+    ],
+)
+def test_replies_that_leave_the_style_of_sft_and_people(
+    tiny_tokenizer: PreTrainedTokenizerFast, human_reply: str | None, num_asking: int, fires: bool
+) -> None:
+    prompts = [replace(prompt, human_reply=human_reply) for prompt in PROMPTS]
+    alarms = Alarms(prompts, tiny_tokenizer, None, LIMITS.model_copy(update={"style": 0.2}))
+    statement, question = (
+        tiny_tokenizer(text, add_special_tokens=False)["input_ids"] for text in (STATEMENT, QUESTION)
+    )
+    zeros = torch.zeros(5)
+    alarms.check(0, Answers([statement] * 5, [True] * 5, zeros, zeros, zeros))
+    mixed = [question] * num_asking + [statement] * (5 - num_asking)
+    figures = alarms.check(5, Answers(mixed, [True] * 5, zeros, zeros, zeros))
+    assert figures["alarm_style"] == float(fires)
+    if fires:
+        assert alarms.fired["style"].message == (
+            "question_rate is 40%, in iteration 0 and of people 0% and 0%, further away than alarms.style 20%"
+        )
 
 
 def test_an_alarm_is_warned_about_once_with_numbers_and_a_remedy(

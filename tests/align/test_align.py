@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from groundup.align.methods.ppo.module import Ppo
+from groundup.core.judging.statistics import clustered_mean
 from groundup.core.training.runtime import NonFiniteLossError
 from groundup.runner.interruption import Terminated
 from tests.align.conftest import LORA, AlignRun, Recorder, align_params, without_clock
@@ -76,12 +77,16 @@ def test_curve_and_metrics_have_their_names(run_align: AlignRun) -> None:
     learning = {"policy_loss", "value_loss", "clip_fraction", "entropy", "approximate_kl", "explained_variance"}
     training = replies | coefficients | learning
     monitored = {"val_monitor_score", "val_monitor_change", "val_monitor_z"}
-    alarms = {"alarm_overoptimization", "alarm_length", "alarm_repetition", "alarm_kl"}
-    validation = {f"val_{name}" for name in replies} | monitored | alarms
+    alarms = {"alarm_overoptimization", "alarm_length", "alarm_repetition", "alarm_style", "alarm_kl"}
+    style = {"greeting_rate", "question_rate", "echo_rate", "repeat_rate"}
+    validation = {f"val_{name}" for name in replies | style} | monitored | alarms
     assert curve.points.keys() == {0, 1, 2, 3, 4}
     assert curve.points[0].keys() == validation
     assert curve.points[4].keys() == training | validation
     assert metrics["kl_budget"] == 5.0
+    for name in style:
+        assert metrics[f"val_{name}"] == curve.points[metrics["kept_iteration"]][f"val_{name}"]
+        assert metrics[f"val_{name}_sft"] == curve.points[0][f"val_{name}"]
     assert metrics["kl_coefficient_start"] == 0.05
     assert metrics["kl_coefficient_end"] != 0.05
     assert metrics["num_test_prompts"] == 10
@@ -105,7 +110,14 @@ def test_reward_rises_and_the_best_validation_is_kept(run_align: AlignRun) -> No
     metrics = run_align(
         "run", curve, num_iterations=15, rollout={"batch_size": 32}, minibatch_size=16, ppo={"learning_rate": 3e-3}
     )
-    candidates = {i: p["val_reward"] for i, p in curve.points.items() if p["val_kl"] <= 5.0}
+    rows = [json.loads(line) for line in (run_align.root / "run/report/evaluation_points.jsonl").open()]
+
+    def kl_at_most(iteration: int) -> float:
+        """The mean and its standard error."""
+        points = [row for row in rows if row["iteration"] == iteration]
+        return sum(clustered_mean([row["kl"] for row in points], [row["conversation_id"] for row in points]))
+
+    candidates = {i: p["val_reward"] for i, p in curve.points.items() if kl_at_most(i) <= 5.0}
     assert metrics["kept_iteration"] == max(candidates, key=candidates.__getitem__)
     assert candidates[metrics["kept_iteration"]] > curve.points[0]["val_reward"] + 0.3
     assert metrics["heldout_reward_after"] > metrics["heldout_reward_before"]

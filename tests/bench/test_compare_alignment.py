@@ -101,7 +101,8 @@ def test_a_finished_cell_is_not_trained_again(tmp_path: Path) -> None:
 def test_what_is_not_finished_is_named(tmp_path: Path) -> None:
     comparison = cells(tmp_path)
     finish(comparison.policy("dpo", 0), lambda checkpoints: {})
-    assert comparison.unfinished() == ["ppo-0", "ppo-1", "rloo-0", "rloo-1", "grpo-0", "grpo-1", "dpo-1"]
+    control = ["ppo_shuffled-0", "ppo_shuffled-1"]
+    assert comparison.unfinished() == ["ppo-0", "ppo-1", "rloo-0", "rloo-1", "grpo-0", "grpo-1", "dpo-1", *control]
     assert (comparison.policy("dpo", 0) / RESULT).exists()
 
 

@@ -163,7 +163,7 @@ def in_reward(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply
 
 def in_ppo(tokenizer: PreTrainedTokenizerFast, folder: Path, said: str, reply: str) -> Rendered:
     messages = [*conversation(said, reply), {"role": "user", "content": said}]
-    write_jsonl(folder / "prompts.jsonl", [{"conversation_id": "a", "messages": messages}])
+    write_jsonl(folder / "prompts.jsonl", [{"conversation_id": "a", "messages": messages, "reply": None}])
     (prompt,) = load_prompts(folder / "prompts.jsonl", tokenizer, max_prompt_tokens=ROOM)
     return [(prompt.ids, structure(messages, reply_next=True))]
 

@@ -13,6 +13,7 @@ from groundup.core.judging.judge import Judge
 from groundup.core.judging.statistics import clustered_mean
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import Prompt
+from groundup.core.rollout.style import human_style_rates, outside, style_rates
 from groundup.runner.files import write_json
 from groundup.runner.params.align import AlarmParams
 
@@ -20,12 +21,13 @@ logger = logging.getLogger(__name__)
 
 FILE = "alarms.json"
 
-OVEROPTIMIZATION, LENGTH, REPETITION, KL = KINDS = ("overoptimization", "length", "repetition", "kl")
+OVEROPTIMIZATION, LENGTH, REPETITION, STYLE, KL = KINDS = ("overoptimization", "length", "repetition", "style", "kl")
 
 REMEDIES = {
     OVEROPTIMIZATION: "raise the weight of the KL penalty or pessimism in align.rewards, or add preference data",
     LENGTH: "raise the method's length_control_gain or the weight of length in align.rewards",
     REPETITION: "raise the weight of repetition in align.rewards or that of the KL penalty",
+    STYLE: "look at the samples, add preference data without this habit, or raise the weight of the KL penalty",
     KL: "lower the method's learning_rate or raise the weight of the KL penalty",
 }
 
@@ -51,6 +53,7 @@ class Alarms:
         self.tokenizer = tokenizer
         self.monitor = monitor
         self.params = params
+        self.people = human_style_rates(prompts)
         self.start: dict[str, Any] = {}  # the figures of iteration 0
         self.fired: dict[str, Fired] = {}
         self.rollbacks: list[dict[str, float]] = []
@@ -86,14 +89,15 @@ class Alarms:
         self.fired[name].iterations.append(iteration)
 
     def _observe(self, answers: Answers) -> dict[str, Any]:
+        replies = self.tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
         seen: dict[str, Any] = {
             "scores": answers.scores.tolist(),
             "length": answers.lengths.mean().item(),
             "repetition": answers.repetition.mean().item(),
+            "style": style_rates(self.prompts, replies),
             "kl": answers.kl.mean().item(),
         }
         if self.monitor is not None:
-            replies = self.tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
             chats = [
                 [*prompt.messages, {"role": "assistant", "content": reply}]
                 for prompt, reply in zip(self.prompts, replies, strict=True)
@@ -139,6 +143,15 @@ class Alarms:
                 f"{seen['repetition']:.0%} of the trigrams of a reply stood in it before, {rise:+.0%} against "
                 f"iteration 0, more than alarms.repetition_rise {self.params.repetition_rise:.0%}",
             )
+        for name, rate in seen["style"].items():
+            bounds = (self.start["style"][name], self.people.get(name, self.start["style"][name]))
+            if outside(rate, *bounds) > self.params.style:
+                self.fire(
+                    STYLE,
+                    iteration,
+                    f"{name} is {rate:.0%}, in iteration 0 and of people {' and '.join(f'{b:.0%}' for b in bounds)}, "
+                    f"further away than alarms.style {self.params.style:.0%}",
+                )
         if seen["kl"] > self.params.kl_stop:
             self.fire(KL, iteration, f"KL {seen['kl']:.2f} above kl_stop {self.params.kl_stop}")
 

@@ -46,6 +46,7 @@ def align(
     device: str,
     checkpoints: Checkpoints,
     log: Log,
+    worker_type: type[RolloutWorker] = RolloutWorker,
 ) -> Metrics:
     """Train, keep the best policy, save it to `out` and measure it."""
     warn_of_failed(reward)
@@ -60,7 +61,7 @@ def align(
     model = load_causal_lm(sft, torch_device)
     _check_lengths(model, params)
     policy = Policy(model, params.lora).to(torch_device)
-    worker = RolloutWorker(policy, RewardScorer.load(reward, torch_device), tokenizer, params)
+    worker = worker_type(policy, RewardScorer.load(reward, torch_device), tokenizer, params)
     val = draw(val, params.validation.num_prompts, derived_seed(params.seed, *VALIDATION))
     validation = Validation(worker, val, load_monitor(monitor, params.monitor_judge), report, params, log)
     train_policy = METHODS[params.method]()

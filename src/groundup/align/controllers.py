@@ -1,5 +1,6 @@
 """Coefficients that adapt to the policy: for the KL penalty, the reply length and the entropy."""
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +11,10 @@ State = dict[str, Any]
 
 
 class AdaptiveKl:
-    """Raises the coefficient while the KL is above its target, else lowers it (Ziegler et al. 2019, 1909.08593)."""
+    """Raises the coefficient while the KL is above its target, else lowers it (Ziegler et al. 2019, 1909.08593).
+
+    In its logarithm, so that it stays positive; one update changes it by a factor of at most e^0.2 = 1.22.
+    """
 
     def __init__(self, coefficient: float, target: float, horizon: float) -> None:
         self.coefficient = coefficient
@@ -19,7 +23,7 @@ class AdaptiveKl:
 
     def update(self, kl: float, num_replies: int) -> None:
         error = min(max(kl / self.target - 1, -MAX_ERROR), MAX_ERROR)
-        self.coefficient *= 1 + error * num_replies / self.horizon
+        self.coefficient *= math.exp(error * min(1.0, num_replies / self.horizon))
 
     def state(self) -> State:
         return {"coefficient": self.coefficient}
@@ -32,7 +36,8 @@ class LengthControl:
     """Keeps the mean reply length near the reference's, so that a longer reply is not a way to a higher reward.
 
     The coefficient is the multiplier of that constraint. Its integral part holds the length; its proportional part
-    damps oscillations around it (PID Lagrangian, Stooke et al. 2020, 2007.03964).
+    damps oscillations around it (PID Lagrangian, Stooke et al. 2020, 2007.03964). The length answers several
+    iterations late, so an integral without strong damping overshoots: the gain is 30 times the rate by default.
     """
 
     def __init__(self, gain: float, rate: float) -> None:

@@ -41,6 +41,9 @@ class EvaluationPoints:
     def mean(self, name: str, iteration: int) -> float:
         return statistics.fmean(row[name] for row in self.rows if row["iteration"] == iteration)
 
+    def replies(self, iteration: int) -> list[str]:
+        return [row["reply"] for row in self.rows if row["iteration"] == iteration]
+
     def write(self, report: Path, kept_iteration: int) -> None:
         write_jsonl(
             report / FILE,

@@ -14,6 +14,7 @@ from groundup.align.tokens import Conversations, token_kl, token_logprobs
 from groundup.core.model.generation import DISTINCT_2_TOKENS, Replies, Sampler, distinct_2, ended_chats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.answers import Answers
+from groundup.core.rollout.rewards.shaping import shaped_rewards
 from groundup.runner.params.align import AlignParams
 
 
@@ -59,6 +60,7 @@ class RolloutWorker:
         self.tokenizer = tokenizer
         rollout = params.rollout
         self.sampler = Sampler.of(tokenizer, rollout.max_new_tokens, rollout.temperature, rollout.batch_size)
+        self.terms = params.rewards
         self.forward_batch_size = params.forward_batch_size
         self.has_features = params.method == "ppo" and params.ppo.value_trunk == "shared"
 
@@ -89,6 +91,10 @@ class RolloutWorker:
             for rows, batch in conversations.batches(range(len(logprobs)), self.forward_batch_size, reference.device):
                 logprobs[rows] = token_logprobs(reference, batch, self.sampler.temperature)[0].cpu()
         return logprobs
+
+    def rewards(self, answers: Answers, reference_length: float) -> Tensor:
+        """[B] that training maximizes, without the KL penalty; validation computes its own."""
+        return shaped_rewards(answers, reference_length, self.terms)
 
     def score(
         self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]

@@ -12,6 +12,7 @@ from groundup.align.methods import METHODS as REGISTERED
 from groundup.align.methods.dpo import make_pairs
 from groundup.align.methods.grpo import GroupReward
 from groundup.align.methods.ppo.module import Ppo
+from groundup.align.rollout import RolloutWorker
 from groundup.core.training.runtime import NonFiniteLossError
 from groundup.runner.interruption import Terminated
 from groundup.runner.params.align import AlignParams, Method
@@ -253,8 +254,6 @@ def test_pairs_are_the_best_and_the_worst_of_their_prompt(
 def test_replies_that_are_all_worth_the_same_make_no_pairs(
     run_align: AlignRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "groundup.align.methods.dpo.shaped_rewards", lambda answers, *rest: torch.zeros(len(answers.tokens))
-    )
+    monkeypatch.setattr(RolloutWorker, "rewards", lambda worker, answers, *rest: torch.zeros(len(answers.tokens)))
     with pytest.raises(ValueError, match=r"replies to each of 8 prompts all have the same reward.*num_generations"):
         run_align("run", **settings("dpo"))

@@ -42,6 +42,14 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
         ("align.dpo.beta", 0.0, "align.dpo.beta: Input should be greater than 0"),
         ("align.rollout.max_new_tokens", 1000, "align.rollout.max_new_tokens = 1064 must be below"),
         ("align.minibatch_size", 7, "align.minibatch_size 7 must divide align.rollout.batch_size 16"),
+        (
+            "align.ppo.kl_horizon",
+            10.0,
+            "align.ppo.kl_horizon 10.0 must not be below align.rollout.batch_size 16: the KL coefficient changes once "
+            "per batch",
+        ),
+        ("align.alarms.style", 0.5, "align.budgets.style 1.0 must not be above align.alarms.style 0.5"),
+        ("align.ppo.kl_coefficient", 0.0, "align.ppo.kl_coefficient: Input should be greater than 0"),
         ("align.budgets.kl", 1.0, "align.ppo.kl_target 4.0 must not be above align.budgets.kl 1.0"),
         ("model.scratch.num_heads", 3, "hidden_size 32 must be a multiple of 2 x model.scratch.num_heads (6)"),
         ("model.scratch.num_kv_heads", 3, "model.scratch.num_kv_heads 3 must divide model.scratch.num_heads 2"),

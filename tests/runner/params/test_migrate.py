@@ -159,8 +159,8 @@ def test_each_key_of_align_has_its_place(old: Path) -> None:
             {"kind": "repetition", "weight": 0.34},
             {"kind": "missing_end_of_turn", "weight": 0.35},
         ],
-        "budgets": {"kl": 2.5, "length": 0.29, "diversity": 0.31},
-        "alarms": {"z": 2.0, "length_drift": 0.5, "repetition_rise": 0.1, "kl_stop": 26.0},
+        "budgets": {"kl": 2.5, "length": 0.29, "diversity": 0.31, "style": 1.0},
+        "alarms": {"z": 2.0, "length_drift": 0.5, "repetition_rise": 0.1, "kl_stop": 26.0, "style": 1.0},
         "validation": {"every": 36, "num_prompts": 37, "sample_every": 40, "num_samples": 41},
         "test": {"num_prompts": 38, "bootstrap_samples": 42},
         "ppo": shared

@@ -18,7 +18,6 @@ from groundup.align.methods.updates import Updates, common_settings, train
 from groundup.align.seeds import PAIRS, derived_seed
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
-from groundup.core.rollout.rewards.shaping import shaped_rewards
 from groundup.runner.steps import FinishedSteps
 
 logger = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ def make_pairs(context: Context) -> dict[str, Any]:
         replies = worker.sampler.sample(sft, repeated, derived_seed(params.seed, *PAIRS))
     scores, scores_std = worker.score(repeated, replies.tokens, replies.ended)
     answers = Answers(replies.tokens, replies.ended, scores, scores_std, kl=torch.zeros(len(repeated)))
-    rewards = shaped_rewards(answers, validation.reference_length, params.rewards).view(num_prompts, group)
+    rewards = worker.rewards(answers, validation.reference_length).view(num_prompts, group)
     pairs = []
     for i, (prompt, row) in enumerate(zip(chosen, rewards, strict=True)):
         if row.max() > row.min():

@@ -1,21 +1,28 @@
 """RLOO and GRPO by TRL: several replies per prompt, each compared with the others instead of with a value model.
 
 RLOO: Ahmadian et al. 2024, arXiv:2402.14740. GRPO: Shao et al. 2024, arXiv:2402.03300.
+
+Advantages and losses are TRL's. Replies and log-probabilities are PPO's: `generate` and padded rows take several times
+as long, and TRL's softmax includes tokens that are never sampled.
 """
 
 from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
+from torch import Tensor
+from transformers import LlamaForCausalLM, TrainerState
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from groundup.align.context import Context, Metrics
 from groundup.align.controllers import LengthControl
 from groundup.align.methods.updates import Updates, common_settings, train
+from groundup.align.seeds import derived_seed
+from groundup.align.tokens import Conversations, token_logprobs
 from groundup.core.model.generation import DISTINCT_2_TOKENS, distinct_2
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
-from groundup.core.rollout.rewards.shaping import shaped_rewards
 
 
 class GroupReward:
@@ -32,7 +39,7 @@ class GroupReward:
         ended = [reply[-1] == worker.sampler.eos_token_id for reply in completion_ids]
         scores, scores_std = worker.score(ids, completion_ids, ended)
         answers = Answers(completion_ids, ended, scores, scores_std, kl=torch.zeros(len(ids)))
-        rewards = shaped_rewards(answers, validation.reference_length, params.rewards)
+        rewards = worker.rewards(answers, validation.reference_length)
         wanted = rewards + self.length_control.bonus(answers.lengths)
         reply_length = answers.lengths.mean().item()
         self.updates.sampled = {
@@ -53,6 +60,60 @@ class GroupReward:
         return wanted.tolist()
 
 
+class PackedPasses:
+    """Samples replies and computes log-probabilities as PPO does, on sequences without padding."""
+
+    context: Context
+    updates: Updates
+    # Of TRL's trainers:
+    accelerator: Any
+    state: TrainerState
+    temperature: float
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: LlamaForCausalLM | PeftModel,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **unused: Any,
+    ) -> tuple[Tensor, Tensor, None]:
+        """[B, T] each of the last T = `logits_to_keep` tokens, zero where masked."""
+        model = self.accelerator.unwrap_model(model)
+        if isinstance(model, PeftModel):
+            model = model.get_base_model()
+        prompts, replies = (
+            [row[mask.bool()].tolist() for row, mask in zip(input_ids[:, part], attention_mask[:, part], strict=True)]
+            for part in (slice(-logits_to_keep), slice(-logits_to_keep, None))
+        )
+        conversations = Conversations(prompts, replies)
+        logprobs, entropies = (torch.zeros(len(replies), logits_to_keep, device=model.device) for _ in range(2))
+        for rows, batch in conversations.batches(range(len(replies)), batch_size or len(replies), model.device):
+            with self.accelerator.autocast():
+                of_rows = token_logprobs(model, batch, self.temperature)
+            num_tokens = batch.mask.shape[1]
+            logprobs[rows, :num_tokens], entropies[rows, :num_tokens] = of_rows
+        return logprobs, entropies, None
+
+    def sample(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Replies of an iteration from its own seed, so that a resumed run draws the same."""
+        worker, params = self.context.worker, self.context.params
+        seed = derived_seed(params.seed, 1 + self.updates.iteration(self.state.global_step, self.state))
+        with self.accelerator.autocast():
+            return worker.sampler.sample(worker.policy.model, prompts, seed).tokens
+
+
+class PackedRloo(PackedPasses, RLOOTrainer):
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *unused: Any) -> list[list[int]]:
+        return self.sample(prompt_ids)
+
+
+class PackedGrpo(PackedPasses, GRPOTrainer):
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *unused: Any) -> tuple[list[list[int]], None]:
+        return self.sample(prompt_ids), None
+
+
 def train_grpo(context: Context) -> Metrics:
     """RLOO if align.method is rloo, else GRPO."""
     worker, params = context.worker, context.params
@@ -71,20 +132,16 @@ def train_grpo(context: Context) -> Metrics:
         num_generations=method.num_generations,
         num_iterations=params.num_epochs,
         epsilon=method.clip_range,
-        max_completion_length=params.rollout.max_new_tokens,
         temperature=params.rollout.temperature,
-        generation_kwargs={
-            "use_cache": True,  # without it sampling is ten times slower
-            "suppress_tokens": worker.policy.model.generation_config.suppress_tokens,
-        },
     )
-    trainer = (RLOOTrainer if is_rloo else GRPOTrainer)(
+    trainer = (PackedRloo if is_rloo else PackedGrpo)(
         model=worker.policy.trained,
         reward_funcs=GroupReward(context, updates, length_control),
         args=config,
         train_dataset=_in_order(context, method.num_generations),
         processing_class=worker.tokenizer,
     )
+    trainer.context, trainer.updates = context, updates
     return train(trainer, updates, context.checkpoints)
 
 

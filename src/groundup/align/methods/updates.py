@@ -59,7 +59,7 @@ class Updates(TrainerCallback):
             self.length_control.load_state(state["length_control"])
         self.stopped_early = state["stopped_early"]
 
-    def _iteration(self, update: int, state: TrainerState) -> int:
+    def iteration(self, update: int, state: TrainerState) -> int:
         return update * self.params.num_iterations // state.max_steps
 
     def on_step_begin(
@@ -72,7 +72,7 @@ class Updates(TrainerCallback):
     ) -> None:
         validation, params = self.validation, self.params
         validation.train_seconds += time.perf_counter() - self._started
-        before, now = (self._iteration(state.global_step - back, state) for back in (1, 0))
+        before, now = (self.iteration(state.global_step - back, state) for back in (1, 0))
         control.should_log = now > before
         control.should_save = False
         if now == before:
@@ -100,7 +100,7 @@ class Updates(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any) -> None:
         if not (values := named(objects["logs"], NAMES)):
             return
-        iteration = self._iteration(state.global_step, state)
+        iteration = self.iteration(state.global_step, state)
         require_finite(
             values,
             f"align: {{}} in iteration {iteration}; lower align.{self.params.method}.learning_rate, or look for "

@@ -26,8 +26,10 @@ class Prompt:
 def load_prompts(path: Path, tokenizer: PreTrainedTokenizerFast, max_prompt_tokens: int) -> list[Prompt]:
     """All prompts of a file that are short enough; ValueError if there is none."""
     prompts = [
-        Prompt(row["conversation_id"], row["messages"], render(tokenizer, row["messages"], reply_next=True))
-        for row in read_jsonl(path, ("conversation_id", "messages"))
+        Prompt(
+            row["conversation_id"], row["messages"], render(tokenizer, row["messages"], reply_next=True), row["reply"]
+        )
+        for row in read_jsonl(path, ("conversation_id", "messages", "reply"))
     ]
     short = [prompt for prompt in prompts if len(prompt.ids) <= max_prompt_tokens]
     if not short:

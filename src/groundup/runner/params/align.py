@@ -24,12 +24,14 @@ class BudgetParams(Section):
     kl: PositiveFloat
     length: PositiveFloat
     diversity: Fraction
+    style: Fraction
 
 
 class AlarmParams(Section):
     z: PositiveFloat
     length_drift: PositiveFloat
     repetition_rise: Fraction
+    style: Fraction
     kl_stop: PositiveFloat
 
 
@@ -90,6 +92,10 @@ def align_checks(p: AlignParams) -> list[tuple[bool, str]]:
             p.budgets.kl <= p.alarms.kl_stop,
             f"align.budgets.kl {p.budgets.kl} must not be above align.alarms.kl_stop {p.alarms.kl_stop}",
         ),
+        (
+            p.budgets.style <= p.alarms.style,
+            f"align.budgets.style {p.budgets.style} must not be above align.alarms.style {p.alarms.style}",
+        ),
     ]
     if p.method == "ppo":
         return [
@@ -97,6 +103,11 @@ def align_checks(p: AlignParams) -> list[tuple[bool, str]]:
             (
                 p.ppo.kl_target <= p.budgets.kl,
                 f"align.ppo.kl_target {p.ppo.kl_target} must not be above align.budgets.kl {p.budgets.kl}",
+            ),
+            (
+                p.ppo.kl_horizon >= batch_size,
+                f"align.ppo.kl_horizon {p.ppo.kl_horizon} must not be below align.rollout.batch_size {batch_size}: "
+                "the KL coefficient changes once per batch",
             ),
         ]
     group = getattr(getattr(p, p.method), "num_generations", 1)

@@ -28,7 +28,7 @@ class PpoParams(Section):
     entropy_coefficient: NonNegativeFloat
     entropy_floor: Fraction
     entropy_floor_rate: NonNegativeFloat
-    kl_coefficient: NonNegativeFloat
+    kl_coefficient: PositiveFloat
     kl_target: PositiveFloat
     kl_horizon: PositiveFloat
     length_control_gain: NonNegativeFloat

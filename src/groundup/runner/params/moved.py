@@ -78,6 +78,8 @@ MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {"align.rewards": 
 # New key -> the value with which the older version's behaviour stays, as far as there is one.
 ADDED: dict[str, Any] = {
     "model.base": None,
+    "align.budgets.style": 1.0,
+    "align.alarms.style": 1.0,
     **{f"{judge}.common_words": 0.05 for judge in ("align.monitor_judge", "evaluate.gold_judge")},
 }
 

@@ -44,8 +44,9 @@ def reach(run_align: AlignRun, tiny_tokenizer: PreTrainedTokenizerFast, monkeypa
         worth: Callable[[Sequence[int]], float], max_new_tokens: int, num_iterations: int, kl_coefficient: float
     ) -> tuple[list[int], Any, Any]:
         for split in ("train", "val", "test"):
-            row = {"id": split, "conversation_id": split, "source": "chats", "messages": MESSAGES}
-            write_jsonl(run_align.root / f"prompts/{split}.jsonl", [row] * 64)
+            row = {"id": split, "source": "chats", "messages": MESSAGES, "reply": None}
+            rows = [row | {"conversation_id": f"{split}-{i}"} for i in range(64)]
+            write_jsonl(run_align.root / f"prompts/{split}.jsonl", rows)
         write_jsonl(run_align.root / "monitor/conversations.jsonl", [])
         prompt = render(tiny_tokenizer, MESSAGES, reply_next=True)
 

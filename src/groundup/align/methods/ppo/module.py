@@ -24,7 +24,6 @@ from groundup.align.policy import SharedTrunkValue, ValueModel
 from groundup.align.rollout import Rollout, RolloutWorker
 from groundup.align.seeds import derived_seed
 from groundup.align.tokens import TokenBatch, token_logprobs, token_values
-from groundup.core.rollout.rewards.shaping import shaped_rewards
 from groundup.core.training.runtime import NonFiniteLossError, require_finite_gradients, seed_everything
 from groundup.runner.params.align import AlignParams
 
@@ -116,7 +115,7 @@ class Ppo(L.LightningModule):
 
     def rewards(self, rollout: Rollout) -> Tensor:
         """[B]"""
-        return shaped_rewards(rollout.answers, self.length_control.target, self.params.rewards)
+        return self.worker.rewards(rollout.answers, self.length_control.target)
 
     def summary(self, rollout: Rollout) -> dict[str, float]:
         return {"reward": self.rewards(rollout).mean().item(), **rollout.summary()}
