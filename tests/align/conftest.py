@@ -53,6 +53,7 @@ LITERALS: dict[str, Any] = {
         "min_document_frequency": 1,
         "num_dimensions": 2,
         "copied_words": 3,
+        "common_words": 0.2,
         "inverse_regularization": 1.0,
         "num_folds": 4,
         "num_resamples": 10,

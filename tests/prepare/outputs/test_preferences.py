@@ -15,7 +15,9 @@ PARAMS = PreferenceParams(
     excerpt_turns=[2],
     margin_scale=0.1,
     max_pairs_per_conversation=3,
-    relevance=RelevanceParams(turns=[2], min_characters=1, earlier_turn_fraction=0.0, same_opening_fraction=0.0),
+    relevance=RelevanceParams(
+        turns=[2], min_characters=1, pairs_per_reply=1, earlier_turn_fraction=0.0, same_opening_fraction=0.0
+    ),
 )
 
 

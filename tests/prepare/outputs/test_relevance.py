@@ -9,10 +9,17 @@ from groundup.prepare.outputs.relevance import relevance_bytes_per_conversation,
 from groundup.runner.params.prepare import RelevanceParams
 
 
-def of(turns: list[int], min_characters: int = 1, earlier: float = 0.0, same_opening: float = 0.0) -> RelevanceParams:
+def of(
+    turns: list[int],
+    min_characters: int = 1,
+    earlier: float = 0.0,
+    same_opening: float = 0.0,
+    pairs_per_reply: int = 1,
+) -> RelevanceParams:
     return RelevanceParams(
         turns=turns,
         min_characters=min_characters,
+        pairs_per_reply=pairs_per_reply,
         earlier_turn_fraction=earlier,
         same_opening_fraction=same_opening,
     )
@@ -36,7 +43,7 @@ def test_a_pair_by_hand(tmp_path: Path) -> None:
     row = next(row for row in rows if row["chosen_id"] == "a")
     so_far = [{"role": "system", "content": "Topic?"}, {"role": "user", "content": "Tea?"}]
     assert row == {
-        "id": "a@1>b@1",
+        "id": "a@1>b@1#0",
         "kind": "relevance",
         "source": "s",
         "chosen": [*so_far, {"role": "assistant", "content": "Yes please"}],
@@ -53,7 +60,7 @@ def test_a_pair_by_hand(tmp_path: Path) -> None:
 
 def test_an_earlier_turn_is_no_reply(tmp_path: Path) -> None:
     rows = pair_up(tmp_path, [talk("a", "Tea?", "Yes", "Milk?", "No"), talk("b", "Rain?", "Not today")], EARLIER)
-    assert {row["id"] for row in rows} == {"a@1>a@1", "a@3>a@3", "b@1>b@1"}
+    assert {row["id"] for row in rows} == {"a@1>a@1#0", "a@3>a@3#0", "b@1>b@1#0"}
     for row in rows:
         assert row["wrong_from"] == "earlier_turn"
         said = [message["content"] for message in row["chosen"]]
@@ -154,3 +161,15 @@ def test_memory_is_what_the_data_card_says(tmp_path: Path) -> None:
     tracemalloc.stop()
     stated = relevance_bytes_per_conversation(PARAMS)
     assert 0.7 * stated < taken < stated
+
+
+def test_a_reply_has_pairs_with_different_wrong_replies_as_far_as_there_are(tmp_path: Path) -> None:
+    talks = [talk(f"c{i}", "Hi", f"word {i % 3}") for i in range(6)]  # each reply is said in two conversations
+    rows = pair_up(tmp_path, talks, of([2], pairs_per_reply=5))
+    by_reply: dict[str, list[str]] = {}
+    for row in rows:
+        by_reply.setdefault(row["chosen_id"], []).append(row["rejected"][-1]["content"])
+    assert len(by_reply) == 6
+    for i in range(6):
+        assert sorted(by_reply[f"c{i}"]) == sorted({"word 0", "word 1", "word 2"} - {f"word {i % 3}"})
+    assert len({row["id"] for row in rows}) == len(rows) == 12

@@ -1,6 +1,6 @@
 """Preference pairs without ratings: the person's own reply, and a reply that belongs elsewhere."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,13 +65,12 @@ def around(place: int, num: int) -> list[int]:
 
 
 def relevance_pairs(path: Path, params: RelevanceParams, seed: int) -> Iterator[Row]:
-    """A pair for each reply at the given turns of every dialogue in `path`, which holds records."""
+    """Pairs for each reply at the given turns of every dialogue in `path`, which holds records."""
     with path.open("rb") as file:
         replies = Replies.sort(find_replies(file, params), seed)
         order = partial(hash_integer, seed, "relevance")
         for place in sorted(range(len(replies.by_length)), key=lambda i: order(name(replies.by_length[i]))):
-            if (pair := make_pair(file, replies, place, params, seed)) is not None:
-                yield pair
+            yield from pairs_of_reply(file, replies, place, params, seed)
 
 
 def relevance_bytes_per_conversation(params: RelevanceParams) -> int:
@@ -95,8 +94,8 @@ def find_replies(file: BinaryIO, params: RelevanceParams) -> Iterator[Reply]:
                     yield Reply(len(said.split()), record.id, num_turns - 1, offset, opening)
 
 
-def make_pair(file: BinaryIO, replies: Replies, place: int, params: RelevanceParams, seed: int) -> Row | None:
-    """None if all replies nearby are of the same conversation or have the same words.
+def pairs_of_reply(file: BinaryIO, replies: Replies, place: int, params: RelevanceParams, seed: int) -> Iterator[Row]:
+    """Up to `pairs_per_reply` with different wrong replies; none if all nearby are of the same conversation.
 
     `wrong_from` is earlier_turn or same_opening for the shares that the params give, where there is such a reply, and
     else elsewhere: of any other conversation.
@@ -104,47 +103,51 @@ def make_pair(file: BinaryIO, replies: Replies, place: int, params: RelevancePar
     reply = replies.by_length[place]
     conversation = conversation_at(file, reply.offset)
     messages = to_messages(conversation, reply.turn + 1)
-    said = messages[-1]["content"]
-    drawn = hash_fraction(seed, "wrong from", name(reply))
-    wrong_from, found = "elsewhere", None
-    if drawn < params.earlier_turn_fraction:
-        wrong_from, found = "earlier_turn", earlier_turn(conversation, reply, said, seed)
-    elif drawn < params.earlier_turn_fraction + params.same_opening_fraction:
-        wrong_from, found = "same_opening", other_reply(file, replies.near_of_opening(place), reply, said, seed)
-    if found is None:
-        wrong_from, found = "elsewhere", other_reply(file, replies.near(place), reply, said, seed)
-    if found is None:
-        return None
-    other, wrong = found
-    return {
-        "id": f"{name(reply)}>{name(other)}",
-        "kind": "relevance",
-        "source": conversation.source,
-        "chosen": messages,
-        "rejected": [*messages[:-1], {"role": "assistant", "content": wrong}],
-        "margin": 0.0,
-        "chosen_id": reply.conversation_id,
-        "rejected_id": other.conversation_id,
-        "chosen_rating": None,
-        "rejected_rating": None,
-        "wrong_from": wrong_from,
-    }
+    used = {messages[-1]["content"]}
+    for number in range(params.pairs_per_reply):
+        drawn = hash_fraction(seed, f"wrong from {number}", name(reply))
+        wrong_from, found = "elsewhere", None
+        if drawn < params.earlier_turn_fraction:
+            wrong_from, found = "earlier_turn", earlier_turn(conversation, reply, used, seed)
+        elif drawn < params.earlier_turn_fraction + params.same_opening_fraction:
+            wrong_from, found = "same_opening", other_reply(file, replies.near_of_opening(place), reply, used, seed)
+        if found is None:
+            wrong_from, found = "elsewhere", other_reply(file, replies.near(place), reply, used, seed)
+        if found is None:
+            return
+        other, wrong = found
+        used.add(wrong)
+        yield {
+            "id": f"{name(reply)}>{name(other)}#{number}",
+            "kind": "relevance",
+            "source": conversation.source,
+            "chosen": messages,
+            "rejected": [*messages[:-1], {"role": "assistant", "content": wrong}],
+            "margin": 0.0,
+            "chosen_id": reply.conversation_id,
+            "rejected_id": other.conversation_id,
+            "chosen_rating": None,
+            "rejected_rating": None,
+            "wrong_from": wrong_from,
+        }
 
 
 def other_reply(
-    file: BinaryIO, candidates: list[Reply], reply: Reply, said: str, seed: int
+    file: BinaryIO, candidates: list[Reply], reply: Reply, used: Collection[str], seed: int
 ) -> tuple[Reply, str] | None:
-    """One of another conversation and in other words."""
+    """One of another conversation and in other words than those used."""
     order = partial(hash_integer, seed, f"elsewhere {name(reply)}")
     for candidate in sorted(candidates, key=lambda candidate: order(name(candidate))):
         if candidate.conversation_id != reply.conversation_id:
             text = conversation_at(file, candidate.offset).turns[candidate.turn][1]
-            if text != said:
+            if text not in used:
                 return candidate, text
     return None
 
 
-def earlier_turn(conversation: Conversation, reply: Reply, said: str, seed: int) -> tuple[Reply, str] | None:
+def earlier_turn(
+    conversation: Conversation, reply: Reply, used: Collection[str], seed: int
+) -> tuple[Reply, str] | None:
     """An earlier turn of this conversation: on the topic, but not a reply to the last turn."""
-    earlier = [text for _, text in conversation.turns[: reply.turn] if text != said]
+    earlier = [text for _, text in conversation.turns[: reply.turn] if text not in used]
     return (reply, earlier[hash_integer(seed, "which turn", name(reply)) % len(earlier)]) if earlier else None

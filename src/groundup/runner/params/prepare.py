@@ -101,6 +101,7 @@ class ChatParams(Section):
 class RelevanceParams(Section):
     turns: Lengths
     min_characters: Positive
+    pairs_per_reply: Positive
     earlier_turn_fraction: Fraction
     same_opening_fraction: Fraction
 
