@@ -22,7 +22,9 @@ from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import (
     PREFERENCE,
     PREFIX,
+    RELEVANCE,
     RELEVANCE_GROUPS,
+    SAME_OPENING,
     SAMPLED,
     Pair,
     group_by_length,
@@ -40,6 +42,8 @@ from groundup.runner.params.training import RewardParams, RuntimeParams
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+READING = (RELEVANCE, SAME_OPENING)  # pairs that nothing but the conversation tells apart
+ALONE = 0.7  # share of them that come first
 CARD = """---
 library_name: transformers
 ---
@@ -150,17 +154,25 @@ def sample_all(
 
 
 def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
-    """The training pairs in training order, up to the requested number for each group."""
-    drawn = draw(of_group(pairs, PREFERENCE), params.max_pairs, params.seed)
+    """The training pairs in training order, up to the requested number for each group; repeats are only measured.
+
+    Most relevance pairs come first, alone: to read takes long to learn, and among easier pairs it was not learned.
+    """
+    others = draw(of_group(pairs, PREFERENCE), params.max_pairs, params.seed) + of_group(pairs, SAMPLED)
+    reading: list[Pair] = []
     if params.relevance_weight > 0:
-        drawn += draw(of_group(pairs, *RELEVANCE_GROUPS.values()), params.max_relevance_pairs, params.seed)
-    drawn += of_group(pairs, SAMPLED)
-    if not drawn:
+        reading = draw(of_group(pairs, *READING), params.max_relevance_pairs, params.seed)
+    if not others and not reading:
         raise ValueError(
             "all training pairs are relevance pairs, but reward.relevance_weight is 0: raise it or "
             "reward.sampled.weight, or add a source of ratings or of preference pairs"
         )
-    return group_by_length(drawn, params.batch_size, params.seed)
+    num_alone = int(ALONE * len(reading)) if others else 0
+    return [
+        pair
+        for part in (reading[:num_alone], reading[num_alone:] + others)
+        for pair in group_by_length(part, params.batch_size, params.seed)
+    ]
 
 
 def reward_cost(model: PreTrainedModel, pairs: Sequence[Pair], params: RewardParams) -> Cost:
