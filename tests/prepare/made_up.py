@@ -81,7 +81,8 @@ def make_params(sources: list[dict[str, Any]], **sections: Any) -> PrepareParams
         "preferences": {
             "min_rating_gap": 2.0, "excerpt_turns": [4], "margin_scale": 0.1, "max_pairs_per_conversation": 4,
             "relevance": {
-                "turns": [2, 4], "min_characters": 5, "pairs_per_reply": 1, "earlier_turn_fraction": 0.25, "same_opening_fraction": 0.25,
+                "turns": [2, 4], "min_characters": 5, "pairs_per_reply": 1,
+                "earlier_turn_fraction": 0.25, "same_opening_fraction": 0.25,
             },
         },
         "prompts": {"turns": [1, 3, 5], "max_per_conversation": 3},

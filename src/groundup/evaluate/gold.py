@@ -19,6 +19,7 @@ from groundup.evaluate.controls import choose_controls, with_replies
 from groundup.evaluate.intervals import Metrics, rate, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.length_control import win_rate_metrics
 from groundup.evaluate.replies import ModelReplies
+from groundup.evaluate.shown import ENDS
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.judge import JudgeParams
 
@@ -202,8 +203,17 @@ def all_gold_metrics(
         **human_metrics(fooled, prompts, sft, params),
         **control_metrics(fooled, prompts, sft, aligned, points, params),
     }
-    named = {UNCENTRED.format(name): value for name, value in uncentred.items() if name.startswith(("win_", "num_c"))}
-    return metrics | named | validation_metrics(judge, points, params)
+    return metrics | named_uncentred(uncentred) | validation_metrics(judge, points, params)
+
+
+def named_uncentred(figures: Metrics) -> Metrics:
+    """Win rates and the number of controls that win, under names that say so."""
+    named = {}
+    for name, value in figures.items():
+        figure, end = next(((name.removesuffix(e), e) for e in ENDS if e and name.endswith(e)), (name, ""))
+        if figure.startswith(("win_rate", "num_controls")):
+            named[UNCENTRED.format(figure) + end] = value
+    return named
 
 
 def validation_metrics(judge: Judge, points: Sequence[Row], params: EvaluateParams) -> Metrics:

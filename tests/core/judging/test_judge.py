@@ -133,6 +133,7 @@ def test_the_mean_elsewhere_is_that_of_scoring_the_reply_in_every_conversation()
     before = [pair.given[:-1] for pair in reply_pairs(rows, PARAMS)]
     reply = {"role": "assistant", "content": "storm"}
     without = [said for said in before if not any("storm" in message["content"] for message in said)]
+    without = [said for said in without if len(said) == 1]
     everywhere = plain.score([[*said, reply] for said in without]).mean()
     here = [{"role": "user", "content": "ship sail"}, reply]
     assert judge.score([here])[0] == pytest.approx(plain.score([here])[0] - everywhere, abs=1e-9)

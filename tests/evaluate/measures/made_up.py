@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from groundup.core.rollout.prompts import Prompt
+from groundup.evaluate.gold import named_uncentred
 from groundup.evaluate.measures.contamination import TRAINING_SETS
 from groundup.evaluate.replies import ModelReplies
 from tests.evaluate.judging import PARAMS, CountingJudge
@@ -105,7 +106,7 @@ def controls(constant: float = 0.4) -> dict[str, Any]:
 
 
 def uncentred(figures: dict[str, Any]) -> dict[str, Any]:
-    return {f"{name}_uncentred": value for name, value in figures.items()}
+    return named_uncentred(figures)
 
 
 def gold(low: float, high: float) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
         ("prepare.preferences.excerpt_turns", [2, 3], "an excerpt ends on an assistant turn, so use even numbers"),
         (
             "prepare.preferences.relevance.same_opening_fraction",
-            0.8,
+            0.95,
             "earlier_turn_fraction and same_opening_fraction are 1.05 together",
         ),
         ("prepare.sources", [], "prepare.sources: List should have at least 1 item"),

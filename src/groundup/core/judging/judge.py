@@ -6,8 +6,8 @@ make it hard to fool:
 
 - The score of a reply is its fit to its conversation less its mean fit to the other conversations that the judge was
   fitted on. A reply that fits everywhere ("What? Why?") fits nothing.
-- That mean is over conversations whose last message is of the same kind, a question or not: "yes" after every question
-  fits no question.
+- That mean is over conversations at the same point: as many turns long, the last message a question too, or none. "Hi"
+  to every first message fits none of them, "yes" after every question fits no question.
 - Words copied from the conversation do not count, but for those that everybody uses all the time.
 
 Word by word, the fit is linear in the conversation, so the mean over all conversations costs no more than one of them.
@@ -38,6 +38,8 @@ PAIRS_PER_FOLD = 10  # with fewer, the agreement would mean little
 SMALLEST_SCALE = 0.01  # relative to the largest, so that a feature that hardly varies gets no extreme weight
 TINY = 1e-9
 QUESTION = "?"
+LATEST = 4  # exchanges from which on a conversation counts as equally far
+MIN_OF_KIND = 10  # conversations that a mean takes; of a rarer kind all count
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,15 @@ class Words:
             reply=csr_matrix(weights - weights.multiply(copied)),
             copied=copied,
             places=(directions(last @ meanings), directions((all_turns - last) @ meanings)),
-            is_question=np.array([QUESTION in turns[-1] for turns in before], dtype=np.bool_),
+            kinds=np.array(list(map(kind_of, chats)), dtype=np.int64),
         )
+
+
+def kind_of(chat: Chat) -> int:
+    """At which point the conversation before the last message is."""
+    before = [message["content"] for message in chat[:-1] if message["role"] != "system"]
+    is_question = bool(before) and QUESTION in before[-1]
+    return 2 * min((1 + len(before)) // 2, LATEST) + is_question
 
 
 def _incidence(rows: Sequence[Sequence[int]], num_columns: int) -> csr_matrix:
@@ -133,19 +142,19 @@ class Reading:
     reply: csr_matrix  # [N, V]: weights of the reply's words, without copied ones
     copied: csr_matrix  # [N, V]: 1 where a word would be copied from the conversation
     places: tuple[Floats, Floats]  # [N, D]: what the last message is about, and all earlier ones
-    is_question: NDArray[np.bool_]  # [N]: the last message
+    kinds: NDArray[np.int64]  # [N]: kind_of
 
     @property
     def says_nothing(self) -> NDArray[np.bool_]:
         """[N]: the reply has no known word of its own."""
         return np.asarray(self.reply.sum(axis=1) == 0).ravel()
 
-    def elsewhere(self, relations: Floats, rows: NDArray[np.bool_]) -> dict[bool, Floats]:
-        """[V, 2 D] for each kind of last message: each word's mean fit to these conversations where they lack it."""
+    def elsewhere(self, relations: Floats, rows: NDArray[np.bool_]) -> dict[int, Floats]:
+        """[V, 2 D] for each kind: each word's mean fit to the conversations of these rows that lack it."""
         means = {}
-        for kind in (True, False):
-            chosen = np.flatnonzero(rows & (self.is_question == kind))
-            if not len(chosen):
+        for kind in range(2 * LATEST + 2):
+            chosen = np.flatnonzero(rows & (self.kinds == kind))
+            if len(chosen) < MIN_OF_KIND:
                 chosen = np.flatnonzero(rows)
             copied = self.copied[chosen]
             without = np.maximum(len(chosen) - np.asarray(copied.sum(axis=0)).ravel(), 1)[:, np.newaxis]
@@ -157,12 +166,12 @@ class Reading:
             )
         return means
 
-    def features(self, relations: Floats, elsewhere: dict[bool, Floats]) -> Floats:
+    def features(self, relations: Floats, elsewhere: dict[int, Floats]) -> Floats:
         """[N, 2 D]: the fit of the reply to its conversation, less that to other ones."""
         about = self.reply @ relations
         fit = np.hstack([about * place for place in self.places])
         for kind, mean in elsewhere.items():
-            rows = np.flatnonzero(self.is_question == kind)
+            rows = np.flatnonzero(self.kinds == kind)
             fit[rows] -= self.reply[rows] @ mean
         return fit
 
@@ -172,7 +181,7 @@ class Judge:
     """A judge fitted on all conversations, and one per resample of them, which show how far off the first may be."""
 
     words: Words
-    mean_fit: dict[bool, Floats]  # Reading.elsewhere
+    mean_fit: dict[int, Floats]  # Reading.elsewhere
     weights: Floats  # [2 D, 1 + R]
     floor: Floats  # [1 + R]: of a reply without a word of its own; no reply that it learned from scores lower
     agreement: Agreement
