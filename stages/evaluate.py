@@ -9,7 +9,7 @@ from groundup.runner.stage import run_stage
 
 # All other figures come from the test split, the verdict of the gates too: in a table of experiments they would guide
 # choices. They are in the report, and the verdict is in the registry.
-HEADLINES = ("judge_agreement", "num_prompts", "num_documents")
+HEADLINES = ("val_win_rate_vs_sft_gold", "judge_agreement", "num_prompts", "num_documents")
 DATA = ("text", "chats", "preferences", "prompts", "evaluation", "judge")
 
 

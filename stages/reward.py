@@ -6,7 +6,13 @@ from groundup.core.formats.needs import require_data
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
-HEADLINES = ("val_accuracy", "val_sampled_accuracy", "val_relevance_accuracy", "train_accuracy", "num_pairs_train")
+HEADLINES = (
+    "val_accuracy",
+    "val_sampled_accuracy",
+    "val_relevance_accuracy",
+    "val_relevance_moved_accuracy",
+    "gates_passed",
+)
 
 
 def main(stage: StageContext) -> dict[str, Any]:

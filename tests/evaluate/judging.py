@@ -89,6 +89,9 @@ class CountingJudge:
     worth: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the word, by resample
     agreement: Agreement = AGREEMENT
 
+    def centred_on(self, conversations: list[list[Message]]) -> "CountingJudge":
+        return self
+
     def uncentred(self) -> "CountingJudge":
         return self
 

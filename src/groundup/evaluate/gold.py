@@ -12,11 +12,19 @@ import numpy as np
 
 from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.formats.records import Message
+from groundup.core.judging.gates import NUM_ITEMS
 from groundup.core.judging.judge import Agreement, Judge
 from groundup.core.judging.statistics import wins
 from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.controls import choose_controls, with_replies
-from groundup.evaluate.intervals import Metrics, rate, resamples, weighted_mean, with_judge_interval
+from groundup.evaluate.intervals import (
+    Metrics,
+    joint_interval,
+    rate,
+    resamples,
+    weighted_mean,
+    with_judge_interval,
+)
 from groundup.evaluate.length_control import win_rate_metrics
 from groundup.evaluate.replies import ModelReplies
 from groundup.evaluate.shown import ENDS
@@ -28,7 +36,8 @@ logger = logging.getLogger(__name__)
 WIN_RATE, HUMAN_WIN_RATE = "win_rate_vs_sft_gold", "win_rate_human_vs_sft_gold"
 UNCENTRED = "{}_uncentred"
 TIE = 0.5
-NUM_MOVES = 20  # of every reply, each to another conversation
+NUM_MOVES = 10  # of replies to every prompt, each from another conversation
+OPENING = "_within_opening"
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,31 @@ def win_rate(
     return rate(with_judge_interval(name, won, weights, weighted_mean))
 
 
+@dataclass(frozen=True)
+class Moves:
+    """Replies to N prompts, each moved to NUM_MOVES prompts of other conversations: M moves."""
+
+    to: list[int]  # [M] the prompt that a reply goes to
+    of: list[int]  # [M] the prompt that it was given to
+
+    @classmethod
+    def draw(cls, prompts: Sequence[Prompt], seed: int, within_opening: bool) -> "Moves":
+        """Without moves, if no prompt has another conversation (with the same opening) to take a reply from."""
+        rng = np.random.default_rng(seed)
+        moves = cls([], [])
+        for i, prompt in enumerate(prompts):
+            sources = [
+                j
+                for j, other in enumerate(prompts)
+                if other.conversation_id != prompt.conversation_id
+                and (not within_opening or opening_of(other) == opening_of(prompt) is not None)
+            ]
+            if sources:
+                moves.to.extend([i] * NUM_MOVES)
+                moves.of.extend(sources[k] for k in rng.integers(len(sources), size=NUM_MOVES))
+        return moves
+
+
 def moved_win_rate(
     name: str,
     judge: Judge,
@@ -126,29 +160,38 @@ def moved_win_rate(
     params: EvaluateParams,
     within_opening: bool,
 ) -> Metrics:
-    """The same replies, both moved to another conversation (with the same opening): what of a win is not due to the
-    conversation. A mean over NUM_MOVES moves; empty if no prompt has another conversation to take replies from.
+    """The same replies, both moved to another conversation (with the same opening), and by how much the win rate where
+    they belong is above that: what is due to the conversation. Empty without a conversation to move to.
     """
-    taken_from = {
-        i: [
-            j
-            for j, other in enumerate(prompts)
-            if other.conversation_id != prompt.conversation_id
-            and (not within_opening or opening_of(other) == opening_of(prompt))
-        ]
-        for i, prompt in enumerate(prompts)
-    }
-    taken_from = {i: sources for i, sources in taken_from.items() if sources}
-    if not taken_from:
+    moves = Moves.draw(prompts, params.seed, within_opening)
+    if not moves.to:
         return {}
-    rng = np.random.default_rng(params.seed)
-    there = [prompts[i] for i in taken_from]
-    won = []
-    for _ in range(NUM_MOVES):
-        drawn = [sources[rng.integers(len(sources))] for sources in taken_from.values()]
-        won.append(wins(*(judge.score_by_resample(chats(there, [r[j] for j in drawn])) for r in (ours, theirs))))
-    weights = resamples([prompt.conversation_id for prompt in there], params.bootstrap_samples, params.seed)
-    return rate(with_judge_interval(name, np.mean(won, axis=0), weights, weighted_mean))
+    there = [prompts[i] for i in moves.to]
+    moved, own = (
+        wins(*(judge.score_by_resample(chats(of, replies)) for replies in sides))
+        for of, sides in (
+            (there, [[replies[j] for j in moves.of] for replies in (ours, theirs)]),
+            (prompts, [ours, theirs]),
+        )
+    )
+    weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
+    # A move counts as often as both of its conversations are drawn: its reply varies too.
+    of_moves = weights[:, moves.to] * weights[:, moves.of]
+    drawn = of_moves.any(axis=1)
+    weights, of_moves = weights[drawn], of_moves[drawn]
+    above = joint_interval(
+        float(own[0].mean() - moved[0].mean()),
+        weighted_mean(own[0], weights=weights) - weighted_mean(moved[0], weights=of_moves),
+        own[1:].mean(axis=1) - moved[1:].mean(axis=1),
+    )
+    figure = f"{name}_above_moved{OPENING if within_opening else ''}"
+    return {
+        **rate(
+            with_judge_interval(f"{name}_moved{OPENING if within_opening else ''}", moved, of_moves, weighted_mean)
+        ),
+        **dict(zip((figure + end for end in ENDS), (float(own[0].mean() - moved[0].mean()), *above), strict=True)),
+        f"{figure}{NUM_ITEMS}": len(prompts),
+    }
 
 
 def opening_of(prompt: Prompt) -> str | None:
@@ -158,6 +201,7 @@ def opening_of(prompt: Prompt) -> str | None:
 
 def control_metrics(
     judge: Judge,
+    chooser: Judge,
     prompts: Sequence[Prompt],
     sft: ModelReplies,
     aligned: ModelReplies,
@@ -166,16 +210,17 @@ def control_metrics(
 ) -> Metrics:
     """What a win of the aligned model is worth: its replies and people's elsewhere, and replies that read nothing.
 
-    points: align's evaluation points; the controls are chosen on SFT's replies to validation prompts among them.
+    points: align's evaluation points; the controls are chosen by `chooser` on SFT's replies to validation prompts
+    among them.
     """
     texts, answers = (sft["texts"], aligned["texts"]), answered_by_people(prompts, sft)
     metrics: Metrics = {}
-    for suffix, within in (("moved", False), ("moved_within_opening", True)):
-        metrics |= moved_win_rate(f"{WIN_RATE}_{suffix}", judge, prompts, texts[1], texts[0], params, within)
+    for within in (False, True):
+        metrics |= moved_win_rate(WIN_RATE, judge, prompts, texts[1], texts[0], params, within)
         if answers[0]:
-            metrics |= moved_win_rate(f"{HUMAN_WIN_RATE}_{suffix}", judge, *answers, params, within)
+            metrics |= moved_win_rate(HUMAN_WIN_RATE, judge, *answers, params, within)
     start = [row for row in points if row["iteration"] == 0]
-    controls = choose_controls(judge, [row["messages"] for row in start], [row["reply"] for row in start])
+    controls = choose_controls(chooser, [row["messages"] for row in start], [row["reply"] for row in start])
     for name, control in controls.items():
         replies = [control(prompt.messages) for prompt in prompts]
         metrics |= win_rate(f"win_rate_{name}_vs_sft_gold", judge, prompts, replies, texts[0], params)
@@ -191,19 +236,24 @@ def all_gold_metrics(
     points: Sequence[Row],
     params: EvaluateParams,
 ) -> Metrics:
-    """Figures with their controls, then both by the uncentred judge, which shows that the controls can fail."""
+    """Figures with their controls, then both by the uncentred judge, which shows that the controls can fail.
+
+    judge: its mean is taken over the prompts at hand.
+    """
+    here = judge.centred_on([prompt.messages for prompt in prompts])
+    start = [row["messages"] for row in points if row["iteration"] == 0]
     metrics = {
-        **gold_metrics(judge, prompts, sft, aligned, params),
-        **human_metrics(judge, prompts, sft, params),
-        **control_metrics(judge, prompts, sft, aligned, points, params),
+        **gold_metrics(here, prompts, sft, aligned, params),
+        **human_metrics(here, prompts, sft, params),
+        **control_metrics(here, judge.centred_on(start), prompts, sft, aligned, points, params),
     }
-    fooled = judge.uncentred()
+    plain = judge.uncentred()
     uncentred = {
-        **win_rate(WIN_RATE, fooled, prompts, aligned["texts"], sft["texts"], params),
-        **human_metrics(fooled, prompts, sft, params),
-        **control_metrics(fooled, prompts, sft, aligned, points, params),
+        **win_rate(WIN_RATE, plain, prompts, aligned["texts"], sft["texts"], params),
+        **human_metrics(plain, prompts, sft, params),
+        **control_metrics(plain, plain, prompts, sft, aligned, points, params),
     }
-    return metrics | named_uncentred(uncentred) | validation_metrics(judge, points, params)
+    return metrics | named_uncentred(uncentred) | validation_metrics(judge.centred_on(start), points, params)
 
 
 def named_uncentred(figures: Metrics) -> Metrics:

@@ -43,7 +43,7 @@ def check_gates(metrics: Mapping[str, Any], gates: Sequence[GateParams]) -> list
 def _check(values: Mapping[str, Any], gate: GateParams) -> Gate:
     value = _number(values, gate.metric)
     low, high = (_number(values, f"{gate.metric}_ci_{end}") for end in ("low", "high"))
-    if low is None or high is None:
+    if f"{gate.metric}_ci_low" not in values:
         low = high = value
     num_items = _number(values, f"{gate.metric}{NUM_ITEMS}")
     passed, reason = _verdict(gate, value, low, high, num_items)
@@ -65,6 +65,8 @@ def _check(values: Mapping[str, Any], gate: GateParams) -> Gate:
 def _verdict(
     gate: GateParams, value: float | None, low: float | None, high: float | None, num_items: float | None
 ) -> tuple[bool, str]:
+    if value is not None and (low is None or high is None):
+        return False, f"{gate.metric} has no interval: there are too few conversations for one"
     if value is None or low is None or high is None:
         return False, f"{gate.metric} was not measured: correct its name in the gates of params.yaml, or see why"
     if gate.min_items and num_items is None:

@@ -39,7 +39,7 @@ SMALLEST_SCALE = 0.01  # relative to the largest, so that a feature that hardly 
 TINY = 1e-9
 QUESTION = "?"
 LATEST = 4  # exchanges from which on a conversation counts as equally far
-MIN_OF_KIND = 10  # conversations that a mean takes; of a rarer kind all count
+MIN_OF_KIND = 10  # points that a mean takes; of a rarer kind all count
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,7 @@ class Judge:
     mean_fit: dict[int, Floats]  # Reading.elsewhere
     weights: Floats  # [2 D, 1 + R]
     floor: Floats  # [1 + R]: of a reply without a word of its own; no reply that it learned from scores lower
+    plain_floor: Floats  # [1 + R]: the same of uncentred()
     agreement: Agreement
 
     @classmethod
@@ -225,10 +226,10 @@ class Judge:
             given.elsewhere(relations, everything),
             np.column_stack(fits),
             np.full(1 + params.num_resamples, -np.inf),
+            np.full(1 + params.num_resamples, -np.inf),
             agreement(held_out, pairs, params),
         )
-        said = [judge._score(reading)[:, ~reading.says_nothing] for reading in (given, wrong)]
-        return replace(judge, floor=np.hstack(said).min(axis=1))
+        return replace(judge, floor=judge._lowest(given, wrong), plain_floor=judge.uncentred()._lowest(given, wrong))
 
     def score(self, chats: Sequence[Chat]) -> Floats:
         """[N]: how much better the last message of each chat fits the messages before than other conversations."""
@@ -242,10 +243,24 @@ class Judge:
         scores = (reading.features(self.words.relations, self.mean_fit) @ self.weights).T
         return np.where(reading.says_nothing, self.floor[:, np.newaxis], scores)
 
+    def _lowest(self, *readings: Reading) -> Floats:
+        """[1 + R]"""
+        said = [self._score(reading)[:, ~reading.says_nothing] for reading in readings]
+        return np.asarray(np.hstack(said).min(axis=1))
+
+    def centred_on(self, conversations: Sequence[Chat]) -> "Judge":
+        """The same with the mean over these conversations (messages before a reply) in place of those it was fitted on.
+
+        Prompts of other people may be of another kind, and a reply that suits them all must still fit none.
+        """
+        reading = self.words.read([[*messages, {"role": "assistant", "content": ""}] for messages in conversations])
+        everything = np.ones(len(conversations), dtype=np.bool_)
+        return replace(self, mean_fit=reading.elsewhere(self.words.relations, everything))
+
     def uncentred(self) -> "Judge":
-        """The same without the mean over other conversations: a judge that can be fooled, to show that the controls of
-        evaluate can fail."""
-        return replace(self, mean_fit={kind: np.zeros_like(mean) for kind, mean in self.mean_fit.items()})
+        """The same without any mean: a judge that can be fooled, to show that controls can fail."""
+        nothing = {kind: np.zeros_like(mean) for kind, mean in self.mean_fit.items()}
+        return replace(self, mean_fit=nothing, floor=self.plain_floor)
 
 
 def judge_error(estimates: Floats) -> float:

@@ -42,10 +42,10 @@ MUST_LOSE = {f"win_rate_{name}_vs_sft_gold": title for name, title in TITLES.ite
 ROWS = {
     WIN_RATE: ("Aligned", ""),
     f"{WIN_RATE}_moved": ("Aligned, replies of other conversations", "must be a tie"),
-    f"{WIN_RATE}_moved_within_opening": ("Aligned, of others with the same opening", "must be a tie"),
+    f"{WIN_RATE}_moved_within_opening": ("Aligned, of others with the same opening", "what the opening explains"),
     HUMAN_WIN_RATE: ("People", "must win"),
     f"{HUMAN_WIN_RATE}_moved": ("People, replies of other conversations", "must be a tie"),
-    f"{HUMAN_WIN_RATE}_moved_within_opening": ("People, of others with the same opening", "must be a tie"),
+    f"{HUMAN_WIN_RATE}_moved_within_opening": ("People, of others with the same opening", "what the opening explains"),
     **{name: (title, "must lose") for name, title in MUST_LOSE.items()},
 }
 
@@ -92,6 +92,13 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
         if won
         else " Nothing that must lose wins."
     )
+    above = f"{WIN_RATE}_above_moved"
+    if above in metrics:
+        due = verdict(metrics, above, 0.0, "is", "is not", "is not shown to be")
+        doubt += (
+            f" In other conversations the same replies win {percent_with_interval(metrics, f'{WIN_RATE}_moved')}, so "
+            f"what it wins {due} due to the conversation: {number_with_interval(metrics, above)}."
+        )
     against = "" if said.startswith("cannot") else " against SFT's"
     return (
         f"Under the gold judge the aligned model's reply {said}{against}: "
@@ -122,15 +129,15 @@ def _method(metrics: Mapping[str, Any]) -> str:
         "analysis and a linear discriminant), fitted on the "
         f"{metrics['judge_num_conversations']} conversations of the judge split, which no training stage reads: of "
         "two replies of like length, which one did a person give there? The gold score is a reply's fit to its "
-        "conversation less its mean fit to the others of the judge split at the same point (first, second, third or a "
-        "later exchange; after a question or not), so that a reply that fits everywhere fits nothing. It sees neither "
+        "conversation less its mean fit to the other test prompts at the same point (first, second, third or a later "
+        "exchange; after a question or not), so that a reply that fits everywhere fits nothing. It sees neither "
         "length nor what a reply copies from its conversation, common words excepted. Agreement is the share of "
         f"{metrics['judge_num_pairs']} such pairs that it gets right in conversations it was not fitted on, 0.5 "
         "being chance. What fits a conversation need not be what people like best. Intervals of gold figures are over "
-        "other prompts and over judges fitted on resamples of these conversations. At equal length: logistic "
-        "regression of the win on the difference in length, read off at no difference. Replies of other "
-        f"conversations: both models' replies, moved {NUM_MOVES} times to prompts of other conversations. The best of "
-        f"{len(CONSTANTS)} constant replies and of {len(TEMPLATES)} templates, and the pair of constant replies, are "
-        "chosen by the same judge on validation prompts. The judge that is not centred leaves out the mean over "
-        "other conversations: what wins there and not here fits everywhere."
+        "other prompts and over judges whose weights are fitted on resamples of these conversations. At equal "
+        "length: logistic regression of the win on the difference in length, read off at no difference. Replies of "
+        f"other conversations: both models' replies, moved to {NUM_MOVES} prompts of other conversations; the "
+        f"interval is over both. The best of {len(CONSTANTS)} constant replies and of {len(TEMPLATES)} templates, and "
+        "the pair of constant replies, are chosen by the same judge on validation prompts. The judge that is not "
+        "centred leaves out the mean over other conversations: what wins there and not here fits everywhere."
     )

@@ -67,7 +67,8 @@ def gold_standings(judge: Judge, entrants: Entrants, params: EvaluateParams) -> 
     """Every pair of players. The judge scores each reply alone, so there is no order of the two."""
     games = []
     for prompts in (entrants.test, entrants.validation):
-        scores = {player: _scores(judge, prompts, replies) for player, replies in prompts.replies.items()}
+        here = judge.centred_on(prompts.messages)
+        scores = {player: _scores(here, prompts, replies) for player, replies in prompts.replies.items()}
         games += [
             Games(prompts, first, second, wins(scores[first], scores[second]))
             for first, second in combinations(scores, 2)
