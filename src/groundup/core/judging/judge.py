@@ -249,7 +249,7 @@ class Judge:
         return np.asarray(np.hstack(said).min(axis=1))
 
     def centred_on(self, conversations: Sequence[Chat]) -> "Judge":
-        """The same with the mean over these conversations (messages before a reply) in place of those it was fitted on.
+        """The same with the mean over these conversations (messages before a reply) instead of those it was fitted on.
 
         Prompts of other people may be of another kind, and a reply that suits them all must still fit none.
         """
