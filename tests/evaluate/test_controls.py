@@ -82,11 +82,16 @@ def test_moved_replies_come_from_other_conversations_within_the_opening_if_asked
     ours = [f"{p.messages[0]['content']} {p.messages[1]['content']}" for p in prompts]
     judge, nothing = Topical(), ["-"] * 6
     within = moved_win_rate("x", judge, prompts, ours, nothing, PARAMS, within_opening=True)
-    assert within["x_moved"] == 1.0  # the opening still fits
+    assert within["x_moved_within_opening"] == 1.0  # the opening still fits
     anywhere = moved_win_rate("x", judge, prompts, ours, nothing, PARAMS, within_opening=False)
     assert 0.6 < anywhere["x_moved"] < 0.8  # 2 of 5 other conversations have the opening: 0.4 + 0.6 / 2
     messages_alone = [p.messages[1]["content"] for p in prompts]
-    assert moved_win_rate("x", judge, prompts, messages_alone, nothing, PARAMS, within_opening=True)["x_moved"] == 0.5
+    assert (
+        moved_win_rate("x", judge, prompts, messages_alone, nothing, PARAMS, within_opening=True)[
+            "x_moved_within_opening"
+        ]
+        == 0.5
+    )
     alone = [prompt(i, f"{i}", "m") for i in range(2)]
     assert moved_win_rate("x", judge, alone, ["a", "b"], ["-", "-"], PARAMS, within_opening=True) == {}
 

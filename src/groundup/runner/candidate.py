@@ -16,7 +16,7 @@ STAGE = "evaluate"
 MODEL = "artifacts/aligned"
 REPORT = "artifacts/reports/evaluate"
 VERDICT = "gates_passed"  # a metric of evaluate: 1 or 0
-GATES = "gates.json"  # in the report: name, metric, value, limit, passed and reason of each gate
+GATES = "gates.json"  # in the report: core/judging/gates.py's Gate, one each
 COPY = "candidate"
 ATTACHED = ".json"  # suffix of the attached report files; replies stay with the run, `groundup report` adds its page
 

@@ -8,7 +8,7 @@ from groundup.runner.params.section import OpenFraction, Positive, PositiveFloat
 
 
 class JudgeParams(Section):
-    """TF-IDF, latent semantic analysis and logistic regression."""
+    """TF-IDF, latent semantic analysis and ridge regression."""
 
     seed: Seed
     max_turns: Positive

@@ -78,6 +78,9 @@ MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {"align.rewards": 
 # New key -> the value with which the older version's behaviour stays, as far as there is one.
 ADDED: dict[str, Any] = {
     "model.base": None,
+    "prepare.preferences.relevance.pairs_per_reply": 1,
+    "prepare.preferences.relevance.same_opening_fraction": 0.0,
+    "reward.gates": [],
     "align.budgets.style": 1.0,
     "align.alarms.style": 1.0,
     **{f"{judge}.common_words": 0.05 for judge in ("align.monitor_judge", "evaluate.gold_judge")},
