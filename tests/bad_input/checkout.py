@@ -129,7 +129,7 @@ def preference(name: str) -> dict[str, Any]:
         **ids,
         "chosen_rating": 8.0,
         "rejected_rating": 6.0,
-        "wrong_from": None,
+        "wrong_from": "elsewhere",  # read of relevance pairs alone
     }
 
 
