@@ -125,8 +125,9 @@ def test_replies_that_leave_the_style_of_sft_and_people(
     figures = alarms.check(5, Answers(mixed, [True] * 5, zeros, zeros, zeros))
     assert figures["alarm_style"] == float(fires)
     if fires:
+        people = "" if human_reply is None else " and 0% of people"
         assert alarms.fired["style"].message == (
-            "question_rate is 40%, in iteration 0 and of people 0% and 0%, further away than alarms.style 20%"
+            f"question_rate is 40%, 0% in iteration 0{people}, further away than alarms.style 20%"
         )
 
 

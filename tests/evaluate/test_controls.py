@@ -9,7 +9,7 @@ from groundup.core.formats.records import Message
 from groundup.core.judging.judge import Judge
 from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.controls import CONSTANTS, TEMPLATES, choose_controls, echo, fill
-from groundup.evaluate.gold import UNCENTRED, all_gold_metrics, moved_win_rate
+from groundup.evaluate.gold import UNCENTRED, Contest, all_gold_metrics, moved_win_rate
 from groundup.evaluate.replies import ModelReplies
 from tests.core.judging.test_judge import PARAMS as JUDGE_PARAMS
 from tests.core.judging.test_judge import conversations
@@ -81,19 +81,19 @@ def test_moved_replies_come_from_other_conversations_within_the_opening_if_asked
     prompts = [prompt(i, opening, f"m{i}") for i, opening in enumerate("aaabbb")]
     ours = [f"{p.messages[0]['content']} {p.messages[1]['content']}" for p in prompts]
     judge, nothing = Topical(), ["-"] * 6
-    within = moved_win_rate("x", judge, prompts, ours, nothing, PARAMS, within_opening=True)
+    within = moved_win_rate("x", judge, Contest(prompts, ours, nothing), PARAMS, within_opening=True)
     assert within["x_moved_within_opening"] == 1.0  # the opening still fits
-    anywhere = moved_win_rate("x", judge, prompts, ours, nothing, PARAMS, within_opening=False)
+    anywhere = moved_win_rate("x", judge, Contest(prompts, ours, nothing), PARAMS, within_opening=False)
     assert 0.6 < anywhere["x_moved"] < 0.8  # 2 of 5 other conversations have the opening: 0.4 + 0.6 / 2
     messages_alone = [p.messages[1]["content"] for p in prompts]
     assert (
-        moved_win_rate("x", judge, prompts, messages_alone, nothing, PARAMS, within_opening=True)[
+        moved_win_rate("x", judge, Contest(prompts, messages_alone, nothing), PARAMS, within_opening=True)[
             "x_moved_within_opening"
         ]
         == 0.5
     )
     alone = [prompt(i, f"{i}", "m") for i in range(2)]
-    assert moved_win_rate("x", judge, alone, ["a", "b"], ["-", "-"], PARAMS, within_opening=True) == {}
+    assert moved_win_rate("x", judge, Contest(alone, ["a", "b"], ["-", "-"]), PARAMS, within_opening=True) == {}
 
 
 def test_people_win_where_their_replies_belong_and_not_elsewhere() -> None:

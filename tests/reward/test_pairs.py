@@ -59,3 +59,12 @@ def test_a_kind_that_lacks_or_that_nobody_knows_is_an_error(
         write_jsonl(tmp_path / "pairs.jsonl", [pair(0), row])
         with pytest.raises(ValueError, match=what):
             load_pairs(tmp_path / "pairs.jsonl", tiny_tokenizer, 64, PREFIX)
+
+
+@pytest.mark.parametrize("wrong_from", [None, "nowhere"])
+def test_a_relevance_pair_says_where_its_wrong_reply_is_from(
+    wrong_from: str | None, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "pairs.jsonl", [pair(0), pair(1) | {"kind": "relevance", "wrong_from": wrong_from}])
+    with pytest.raises(ValueError, match=f"line 2: wrong_from {wrong_from!r} is not one of elsewhere, same_opening"):
+        load_pairs(tmp_path / "pairs.jsonl", tiny_tokenizer, 64, PREFIX)

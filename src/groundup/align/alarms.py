@@ -145,11 +145,12 @@ class Alarms:
             )
         for name, rate in seen["style"].items():
             bounds = (self.start["style"][name], self.people.get(name, self.start["style"][name]))
+            people = f" and {bounds[1]:.0%} of people" if name in self.people else ""
             if outside(rate, *bounds) > self.params.style:
                 self.fire(
                     STYLE,
                     iteration,
-                    f"{name} is {rate:.0%}, in iteration 0 and of people {' and '.join(f'{b:.0%}' for b in bounds)}, "
+                    f"{name} is {rate:.0%}, {bounds[0]:.0%} in iteration 0{people}, "
                     f"further away than alarms.style {self.params.style:.0%}",
                 )
         if seen["kl"] > self.params.kl_stop:

@@ -18,6 +18,7 @@ from groundup.core.judging.statistics import wins
 from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.controls import choose_controls, with_replies
 from groundup.evaluate.intervals import (
+    Floats,
     Metrics,
     joint_interval,
     rate,
@@ -88,42 +89,61 @@ def gold_metrics(
     return metrics | with_judge_interval(f"{WIN_RATE}_this_judge", won[:1], weights, weighted_mean)
 
 
+@dataclass(frozen=True)
+class Contest:
+    """Replies of two players to the same prompts."""
+
+    prompts: Sequence[Prompt]
+    ours: Sequence[str]
+    theirs: Sequence[str]
+
+    @classmethod
+    def of_people(cls, prompts: Sequence[Prompt], sft: ModelReplies) -> "Contest":
+        """Against SFT, on the prompts that a person answered."""
+        answered = [
+            (prompt, prompt.human_reply, text)
+            for prompt, text in zip(prompts, sft["texts"], strict=True)
+            if prompt.human_reply is not None
+        ]
+        return cls([row[0] for row in answered], [row[1] for row in answered], [row[2] for row in answered])
+
+    @classmethod
+    def of_points(cls, points: Sequence[Row]) -> "Contest":
+        """The kept policy against SFT, on align's validation prompts."""
+        kept, start = (
+            sorted((row for row in points if chosen(row)), key=lambda row: int(row["prompt"]))
+            for chosen in (lambda row: row["kept"], lambda row: row["iteration"] == 0)
+        )
+        prompts = [Prompt(row["conversation_id"], row["messages"], ids=[]) for row in start]
+        return cls(prompts, [row["reply"] for row in kept], [row["reply"] for row in start])
+
+    def scores(self, judge: Judge) -> tuple[Floats, Floats]:
+        """[1 + R, N] of both players."""
+        ours, theirs = (judge.score_by_resample(chats(self.prompts, said)) for said in (self.ours, self.theirs))
+        return ours, theirs
+
+    def weights(self, params: EvaluateParams) -> Floats:
+        """[S, N]"""
+        ids = [prompt.conversation_id for prompt in self.prompts]
+        return resamples(ids, params.bootstrap_samples, params.seed)
+
+
 def human_metrics(judge: Judge, prompts: Sequence[Prompt], sft: ModelReplies, params: EvaluateParams) -> Metrics:
     """The reference for all models: people's replies to the same prompts. Empty if there are none."""
-    answered, human, before = answered_by_people(prompts, sft)
-    if not answered:
+    contest = Contest.of_people(prompts, sft)
+    if not contest.prompts:
         return {}
-    scores = judge.score_by_resample(chats(answered, human))
-    weights = resamples([prompt.conversation_id for prompt in answered], params.bootstrap_samples, params.seed)
+    human, before = contest.scores(judge)
+    weights = contest.weights(params)
     return {
-        **with_judge_interval("gold_reward_human", scores, weights, weighted_mean),
-        **win_rate("win_rate_human_vs_sft_gold", judge, answered, human, before, params),
-        "num_human_replies": len(answered),
+        **with_judge_interval("gold_reward_human", human, weights, weighted_mean),
+        **rate(with_judge_interval(HUMAN_WIN_RATE, wins(human, before), weights, weighted_mean)),
+        "num_human_replies": len(contest.prompts),
     }
 
 
-def answered_by_people(prompts: Sequence[Prompt], sft: ModelReplies) -> tuple[list[Prompt], list[str], list[str]]:
-    """The prompts that a person answered, these answers, and SFT's replies."""
-    found = [
-        (prompt, prompt.human_reply, text)
-        for prompt, text in zip(prompts, sft["texts"], strict=True)
-        if prompt.human_reply is not None
-    ]
-    return [row[0] for row in found], [row[1] for row in found], [row[2] for row in found]
-
-
-def win_rate(
-    name: str,
-    judge: Judge,
-    prompts: Sequence[Prompt],
-    ours: Sequence[str],
-    theirs: Sequence[str],
-    params: EvaluateParams,
-) -> Metrics:
-    """Of `ours` against `theirs`, replies to the same prompts."""
-    won = wins(*(judge.score_by_resample(chats(prompts, replies)) for replies in (ours, theirs)))
-    weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
-    return rate(with_judge_interval(name, won, weights, weighted_mean))
+def win_rate(name: str, judge: Judge, contest: Contest, params: EvaluateParams) -> Metrics:
+    return rate(with_judge_interval(name, wins(*contest.scores(judge)), contest.weights(params), weighted_mean))
 
 
 @dataclass(frozen=True)
@@ -150,47 +170,36 @@ class Moves:
                 moves.of.extend(sources[k] for k in rng.integers(len(sources), size=NUM_MOVES))
         return moves
 
+    def make(self, contest: Contest) -> Contest:
+        ours, theirs = ([replies[j] for j in self.of] for replies in (contest.ours, contest.theirs))
+        return Contest([contest.prompts[i] for i in self.to], ours, theirs)
 
-def moved_win_rate(
-    name: str,
-    judge: Judge,
-    prompts: Sequence[Prompt],
-    ours: Sequence[str],
-    theirs: Sequence[str],
-    params: EvaluateParams,
-    within_opening: bool,
-) -> Metrics:
+
+def moved_win_rate(name: str, judge: Judge, contest: Contest, params: EvaluateParams, within_opening: bool) -> Metrics:
     """The same replies, both moved to another conversation (with the same opening), and by how much the win rate where
     they belong is above that: what is due to the conversation. Empty without a conversation to move to.
     """
-    moves = Moves.draw(prompts, params.seed, within_opening)
+    moves = Moves.draw(contest.prompts, params.seed, within_opening)
     if not moves.to:
         return {}
-    there = [prompts[i] for i in moves.to]
-    moved, own = (
-        wins(*(judge.score_by_resample(chats(of, replies)) for replies in sides))
-        for of, sides in (
-            (there, [[replies[j] for j in moves.of] for replies in (ours, theirs)]),
-            (prompts, [ours, theirs]),
-        )
-    )
-    weights = resamples([prompt.conversation_id for prompt in prompts], params.bootstrap_samples, params.seed)
+    own, moved = wins(*contest.scores(judge)), wins(*moves.make(contest).scores(judge))
+    weights = contest.weights(params)
     # A move counts as often as both of its conversations are drawn: its reply varies too.
     of_moves = weights[:, moves.to] * weights[:, moves.of]
     drawn = of_moves.any(axis=1)
     weights, of_moves = weights[drawn], of_moves[drawn]
-    above = joint_interval(
-        float(own[0].mean() - moved[0].mean()),
+    above = float(own[0].mean() - moved[0].mean())
+    interval = joint_interval(
+        above,
         weighted_mean(own[0], weights=weights) - weighted_mean(moved[0], weights=of_moves),
         own[1:].mean(axis=1) - moved[1:].mean(axis=1),
     )
-    figure = f"{name}_above_moved{OPENING if within_opening else ''}"
+    suffix = OPENING if within_opening else ""
+    figure = f"{name}_above_moved{suffix}"
     return {
-        **rate(
-            with_judge_interval(f"{name}_moved{OPENING if within_opening else ''}", moved, of_moves, weighted_mean)
-        ),
-        **dict(zip((figure + end for end in ENDS), (float(own[0].mean() - moved[0].mean()), *above), strict=True)),
-        f"{figure}{NUM_ITEMS}": len(prompts),
+        **rate(with_judge_interval(f"{name}_moved{suffix}", moved, of_moves, weighted_mean)),
+        **dict(zip((figure + end for end in ENDS), (above, *interval), strict=True)),
+        f"{figure}{NUM_ITEMS}": len(contest.prompts),
     }
 
 
@@ -200,30 +209,21 @@ def opening_of(prompt: Prompt) -> str | None:
 
 
 def control_metrics(
-    judge: Judge,
-    chooser: Judge,
-    prompts: Sequence[Prompt],
-    sft: ModelReplies,
-    aligned: ModelReplies,
-    points: Sequence[Row],
-    params: EvaluateParams,
+    judge: Judge, chooser: Judge, models: Contest, people: Contest, validation: Contest, params: EvaluateParams
 ) -> Metrics:
     """What a win of the aligned model is worth: its replies and people's elsewhere, and replies that read nothing.
 
-    points: align's evaluation points; the controls are chosen by `chooser` on SFT's replies to validation prompts
-    among them.
+    The controls are chosen by `chooser` on SFT's replies to validation prompts.
     """
-    texts, answers = (sft["texts"], aligned["texts"]), answered_by_people(prompts, sft)
     metrics: Metrics = {}
     for within in (False, True):
-        metrics |= moved_win_rate(WIN_RATE, judge, prompts, texts[1], texts[0], params, within)
-        if answers[0]:
-            metrics |= moved_win_rate(HUMAN_WIN_RATE, judge, *answers, params, within)
-    start = [row for row in points if row["iteration"] == 0]
-    controls = choose_controls(chooser, [row["messages"] for row in start], [row["reply"] for row in start])
+        metrics |= moved_win_rate(WIN_RATE, judge, models, params, within)
+        metrics |= moved_win_rate(HUMAN_WIN_RATE, judge, people, params, within)
+    controls = choose_controls(chooser, [prompt.messages for prompt in validation.prompts], validation.theirs)
     for name, control in controls.items():
-        replies = [control(prompt.messages) for prompt in prompts]
-        metrics |= win_rate(f"win_rate_{name}_vs_sft_gold", judge, prompts, replies, texts[0], params)
+        replies = [control(prompt.messages) for prompt in models.prompts]
+        contest = Contest(models.prompts, replies, models.theirs)
+        metrics |= win_rate(f"win_rate_{name}_vs_sft_gold", judge, contest, params)
     fooled = [name for name in controls if metrics[f"win_rate_{name}_vs_sft_gold_ci_low"] > TIE]
     return metrics | {"num_controls_that_win": len(fooled)}
 
@@ -238,22 +238,26 @@ def all_gold_metrics(
 ) -> Metrics:
     """Figures with their controls, then both by the uncentred judge, which shows that the controls can fail.
 
-    judge: its mean is taken over the prompts at hand.
+    The judge's mean is taken over the prompts at hand. points: align's evaluation points.
     """
-    here = judge.centred_on([prompt.messages for prompt in prompts])
-    start = [row["messages"] for row in points if row["iteration"] == 0]
-    metrics = {
-        **gold_metrics(here, prompts, sft, aligned, params),
-        **human_metrics(here, prompts, sft, params),
-        **control_metrics(here, judge.centred_on(start), prompts, sft, aligned, points, params),
-    }
+    models, people = Contest(prompts, aligned["texts"], sft["texts"]), Contest.of_people(prompts, sft)
+    validation = Contest.of_points(points)
+    here, there = (
+        judge.centred_on([prompt.messages for prompt in contest.prompts]) for contest in (models, validation)
+    )
     plain = judge.uncentred()
     uncentred = {
-        **win_rate(WIN_RATE, plain, prompts, aligned["texts"], sft["texts"], params),
+        **win_rate(WIN_RATE, plain, models, params),
         **human_metrics(plain, prompts, sft, params),
-        **control_metrics(plain, plain, prompts, sft, aligned, points, params),
+        **control_metrics(plain, plain, models, people, validation, params),
     }
-    return metrics | named_uncentred(uncentred) | validation_metrics(judge.centred_on(start), points, params)
+    return {
+        **gold_metrics(here, prompts, sft, aligned, params),
+        **human_metrics(here, prompts, sft, params),
+        **control_metrics(here, there, models, people, validation, params),
+        **named_uncentred(uncentred),
+        **win_rate(f"val_{WIN_RATE}", there, validation, params),
+    }
 
 
 def named_uncentred(figures: Metrics) -> Metrics:
@@ -264,22 +268,6 @@ def named_uncentred(figures: Metrics) -> Metrics:
         if figure.startswith(("win_rate", "num_controls")):
             named[UNCENTRED.format(figure) + end] = value
     return named
-
-
-def validation_metrics(judge: Judge, points: Sequence[Row], params: EvaluateParams) -> Metrics:
-    """The win rate of the kept policy on align's validation prompts: choose settings by it, not by test prompts."""
-    start, kept = (
-        sorted((row for row in points if chosen(row)), key=lambda row: int(row["prompt"]))
-        for chosen in (lambda row: row["iteration"] == 0, lambda row: row["kept"])
-    )
-    won = wins(
-        *(
-            judge.score_by_resample(with_replies([r["messages"] for r in rows], [r["reply"] for r in rows]))
-            for rows in (kept, start)
-        )
-    )
-    weights = resamples([row["conversation_id"] for row in start], params.bootstrap_samples, params.seed)
-    return rate(with_judge_interval(f"val_{WIN_RATE}", won, weights, weighted_mean))
 
 
 def chats(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[Message]]:

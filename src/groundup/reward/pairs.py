@@ -73,6 +73,11 @@ def load_pairs(
                 f"{path}, line {number}: kind {row['kind']!r} is not one of {', '.join(GROUP_OF_KIND)}. "
                 f"{restore(path.parent)}"
             )
+        if row["kind"] == RELEVANCE and row["wrong_from"] not in RELEVANCE_GROUPS:
+            raise ValueError(
+                f"{path}, line {number}: wrong_from {row['wrong_from']!r} is not one of "
+                f"{', '.join(RELEVANCE_GROUPS)}. {restore(path.parent)}"
+            )
         if group_of(row) not in groups:
             continue
         chosen, rejected = (render(tokenizer, row[side], reply_next=False) for side in ("chosen", "rejected"))

@@ -23,7 +23,6 @@ from groundup.reward.pairs import (
     PREFERENCE,
     PREFIX,
     RELEVANCE,
-    RELEVANCE_GROUPS,
     SAME_OPENING,
     SAMPLED,
     Pair,
@@ -43,7 +42,6 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 READING = (RELEVANCE, SAME_OPENING)  # pairs that nothing but the conversation tells apart
-ALONE = 0.7  # share of them that come first
 CARD = """---
 library_name: transformers
 ---
@@ -78,8 +76,8 @@ def train_reward(
     tokenizer = load_tokenizer(str(sft))
     pairs, num_too_long = {}, {}
     for split in SPLITS:
-        # Rendering takes time, so training relevance pairs with a weight of 0 are not rendered.
-        groups = PREFIX if split != "train" or params.relevance_weight > 0 else [PREFERENCE]
+        # Rendering takes time, so training pairs that are not trained on are not rendered.
+        groups = PREFIX if split != "train" else [PREFERENCE, *(READING if params.relevance_weight > 0 else ())]
         pairs[split], num_too_long[split] = load_pairs(
             preferences / f"{split}.jsonl", tokenizer, params.max_length, groups
         )
@@ -90,7 +88,7 @@ def train_reward(
     say_what_there_is(pairs, sum(num_too_long.values()))
     weights = {
         PREFERENCE: 1.0,
-        **dict.fromkeys(RELEVANCE_GROUPS.values(), params.relevance_weight),
+        **dict.fromkeys(READING, params.relevance_weight),
         SAMPLED: params.sampled.weight,
     }
     trainer = PairTrainer(
@@ -167,7 +165,7 @@ def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
             "all training pairs are relevance pairs, but reward.relevance_weight is 0: raise it or "
             "reward.sampled.weight, or add a source of ratings or of preference pairs"
         )
-    num_alone = int(ALONE * len(reading)) if others else 0
+    num_alone = int(params.relevance_alone_fraction * len(reading)) if others else 0
     return [
         pair
         for part in (reading[:num_alone], reading[num_alone:] + others)

@@ -4,8 +4,8 @@ It learns to tell the reply that a person gave from one of similar length given 
 reply have to do with the words said before (TF-IDF and latent semantic analysis; Deerwester et al. 1990). Three things
 make it hard to fool:
 
-- The score of a reply is its fit to its conversation less its mean fit to the other conversations that the judge was
-  fitted on. A reply that fits everywhere ("What? Why?") fits nothing.
+- The score of a reply is its fit to its conversation less its mean fit to others: those that the judge was fitted on,
+  or the prompts at hand (`centred_on`). A reply that fits everywhere ("What? Why?") fits nothing.
 - That mean is over conversations at the same point: as many turns long, the last message a question too, or none. "Hi"
   to every first message fits none of them, "yes" after every question fits no question.
 - Words copied from the conversation do not count, but for those that everybody uses all the time.

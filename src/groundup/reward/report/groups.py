@@ -1,6 +1,7 @@
 """Each group of pairs beside what may explain it: chance, the longer side, words of the reply alone, moved prompts.
 
-A model that reads the conversation falls to chance when the prompts are moved; a model that does not stays as it was.
+A model that reads the conversation falls to chance when the prompts of people's replies are moved; a model that does
+not stays as it was.
 """
 
 from collections.abc import Mapping, Sequence

@@ -80,6 +80,7 @@ ADDED: dict[str, Any] = {
     "model.base": None,
     "prepare.preferences.relevance.pairs_per_reply": 1,
     "prepare.preferences.relevance.same_opening_fraction": 0.0,
+    "reward.relevance_alone_fraction": 0.0,
     "reward.gates": [],
     "align.budgets.style": 1.0,
     "align.alarms.style": 1.0,

@@ -163,6 +163,7 @@ class RewardParams(Section):
     max_pairs: Positive | None
     max_relevance_pairs: Positive | None
     relevance_weight: NonNegativeFloat
+    relevance_alone_fraction: Fraction
     sampled: SampledParams
     num_epochs: PositiveFloat
     batch_size: Positive
