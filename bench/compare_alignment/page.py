@@ -7,18 +7,27 @@ from typing import Any, get_args
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from groundup.evaluate.controls import TITLES
 from groundup.runner.params.align import Method
 
 Result = dict[str, Any]
 SHUFFLED = "ppo_shuffled"  # the control
 METHODS = (*get_args(Method), SHUFFLED)
+BEST_OF_N = "best_of_n"  # no training
+CONTESTANTS = (*METHODS, BEST_OF_N)
+WON = "win_rate_vs_sft_gold"
+PEOPLE = "win_rate_human_vs_sft_gold"
+REFERENCES = {
+    PEOPLE: "people's replies",
+    f"{PEOPLE}_moved": "people's, in other conversations",
+    **{f"win_rate_{name}_vs_sft_gold": title[0].lower() + title[1:] for name, title in TITLES.items()},
+}
+STYLES = {f"{name}_rate": f"{name}" for name in ("greeting", "question", "echo", "repeat")}
 
 
 def page(result: Result) -> str:
-    return (
-        "\n\n".join([comparison(result), cost(result), best_of_n(result), "![Gold gain against KL](result.png)"])
-        + "\n"
-    )
+    parts = [comparison, references, styles, cost, best_of_n]
+    return "\n\n".join([*(part(result) for part in parts), "![Gold gain against KL](result.png)"]) + "\n"
 
 
 def runs_of(result: Result, method: str) -> list[Result]:
@@ -29,23 +38,44 @@ def comparison(result: Result) -> str:
     """One row a method and seed: what the judge and the reward model say, at what KL and length."""
     lines = [
         f"{result['num_prompts']} test prompts, one reply each; {result['num_samples']:,} replies sampled in "
-        f"training by each method. The judge finds the reply that a person gave in "
-        f"{result['judge_agreement']:.2f} ({result['judge_agreement_ci_low']:.2f} to "
-        f"{result['judge_agreement_ci_high']:.2f}) of {result['judge_num_pairs']:,} held-out pairs "
-        f"({result['judge_num_conversations']} conversations; guessing 0.50).",
+        f"training by each method; best of n takes the best of {result['num_replies']} replies of the SFT model. The "
+        f"judge finds the reply that a person gave in {result['judge_agreement']:.2f} "
+        f"({result['judge_agreement_ci_low']:.2f} to {result['judge_agreement_ci_high']:.2f}) of "
+        f"{result['judge_num_pairs']:,} held-out pairs ({result['judge_num_conversations']} conversations; guessing "
+        "0.50).",
         "",
-        "| method | seed | gold win rate | length-controlled | proxy win rate | length-controlled | KL | tokens "
-        "| distinct-2 |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| method | seed | win rate against SFT | in other conversations | difference | at equal length | reward | KL "
+        "| tokens | distinct-2 |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for method in METHODS:
-        for run in runs_of(result, method):
-            gold, proxy = "win_rate_vs_sft_gold", "win_rate_vs_sft"
-            lines.append(
-                f"| {method} | {run['seed']} | {interval(run, gold)} | {interval(run, f'{gold}_length_controlled')} "
-                f"| {interval(run, proxy)} | {run[f'{proxy}_length_controlled']:.3f} | {run['kl_to_sft']:.2f} "
-                f"| {run['reply_length']:.1f} | {run['distinct_2']:.3f} |"
-            )
+    lines += [
+        f"| {method} | {run['seed']} | {interval(run, WON)} | {run[f'{WON}_moved']:.3f} "
+        f"| {interval(run, f'{WON}_above_moved')} | {run[f'{WON}_length_controlled']:.3f} "
+        f"| {run['reward_difference']:+.3f} | {run['kl_to_sft']:.2f} | {run['reply_length']:.1f} "
+        f"| {run['distinct_2']:.3f} |"
+        for method in CONTESTANTS
+        for run in runs_of(result, method)
+    ]
+    return "\n".join(lines)
+
+
+def references(result: Result) -> str:
+    """What the win rates are worth: people's, and those of replies that read nothing or little."""
+    figures = result["people"] | result["controls"]
+    lines = ["| against SFT, by the same judge | win rate |", "|---|---:|"]
+    lines += [f"| {title} | {interval(figures, name)} |" for name, title in REFERENCES.items()]
+    return "\n".join(lines)
+
+
+def styles(result: Result) -> str:
+    """One row a method, means over seeds: shares of replies."""
+    lines = [f"| share of replies | {' | '.join(STYLES.values())} |", "|---|" + "---:|" * len(STYLES)]
+    for who, runs in (
+        ("people", [result["people"]]),
+        ("SFT", [result["sft"]]),
+        *((method, runs_of(result, method)) for method in CONTESTANTS),
+    ):
+        lines.append(f"| {who} | {' | '.join(f'{mean(run[name] for run in runs):.3f}' for name in STYLES)} |")
     return "\n".join(lines)
 
 
@@ -74,10 +104,9 @@ def cost(result: Result) -> str:
 def best_of_n(result: Result) -> str:
     """One row an n, means over the reward models of all seeds."""
     lines = [
-        f"{result['best_of_n_num_prompts']} test prompts; gains over one reply, in standard deviations of "
-        "the SFT model's replies.",
+        "Best of n: gains over one reply, in standard deviations of the SFT model's replies.",
         "",
-        "| n | KL, at most | proxy gain | gold gain |",
+        "| n | KL, at most | gain in reward | gain under the judge |",
         "|---:|---:|---:|---:|",
     ]
     for points in zip(*result["best_of_n"], strict=True):

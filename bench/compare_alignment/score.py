@@ -1,33 +1,49 @@
-"""Every cell and best-of-n under the gold judge, once, when all are trained."""
+"""Every cell and best of n under the gold judge, once, when all are trained."""
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench.compare_alignment.cells import Cells
-from bench.compare_alignment.page import METHODS
+from bench.compare_alignment.page import BEST_OF_N, METHODS
 from bench.finish import RESULT
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.judging.judge import Judge
 from groundup.core.judging.statistics import wins
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
+from groundup.core.model.generation import Replies, Sampler, ended_chats
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values
 from groundup.core.rollout.prompts import Prompt
+from groundup.core.rollout.style import human_style_rates, style_rates
 from groundup.core.training.runtime import set_up
-from groundup.evaluate.gold import Absent, agreement_metrics, chats, gold_metrics, load_gold_judge
-from groundup.evaluate.intervals import with_interval
+from groundup.evaluate.gold import (
+    WIN_RATE,
+    Absent,
+    Contest,
+    agreement_metrics,
+    chats,
+    control_metrics,
+    gold_metrics,
+    human_metrics,
+    load_gold_judge,
+    moved_win_rate,
+)
+from groundup.evaluate.intervals import Floats, with_interval
 from groundup.evaluate.length_control import length_controlled_win_rate
-from groundup.evaluate.measures.best_of_n import Pool, reply_pool
 from groundup.evaluate.measures.overoptimization import FILE, Study, read_points, study
 from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_metrics, reply_to_prompts
 from groundup.runner.files import read_json
 from groundup.runner.params.evaluate import EvaluateParams
 
 logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
+NUM_REPLIES = 16  # of the SFT model to each prompt, of which best of n takes the best
 # Of a cell's own metrics, what the page shows.
 TRAINING = ("train_seconds", "cell_seconds", "samples_per_second", "kept_iteration", "stopped_early", "alarms_fired")
 
@@ -50,41 +66,101 @@ def score(cells: Cells) -> dict[str, Any]:
     # All of them: differences between methods are small.
     rows = list(read_jsonl(cells.artifacts / "data/prompts/test.jsonl", ("conversation_id", "messages", "reply")))
     prompts = fit_prompts(tokenizer, rows, sft.config.max_position_embeddings, params.max_new_tokens)
-    pool_prompts = prompts[: params.best_of_n.num_prompts]
+    judge, plain = judge.centred_on([prompt.messages for prompt in prompts]), judge
+    pool = sample_pool(sft, tokenizer, prompts, params)
     runs: list[dict[str, Any]] = []
     curves: list[list[dict[str, float]]] = []
     for seed in cells.seeds:
         check_model(cells.reward(seed) / "out", REWARD)
         scorer = RewardScorer.load(cells.reward(seed) / "out", device)
         before = reply_to_prompts(sft, sft, scorer, tokenizer, prompts, params)
-        curves.append(best_of_n_curve(judge, pool_prompts, reply_pool(sft, scorer, tokenizer, pool_prompts, params)))
+
+        def compared(after: ModelReplies, seed: int = seed, before: ModelReplies = before) -> dict[str, Any]:
+            contest = Contest(prompts, after["texts"], before["texts"])
+            return {
+                "seed": seed,
+                **proxy_metrics(prompts, before, after, params),
+                **gold_metrics(judge, prompts, before, after, params),
+                **moved_win_rate(WIN_RATE, judge, contest, params, within_opening=False),
+                **style_rates(prompts, after["texts"]),
+            }
+
         for method in METHODS:
             logger.info("scoring %s-%d", method, seed)
             folder = cells.policy(method, seed)
-            after = reply_to_prompts(
-                load_causal_lm(folder / "out", device).eval(), sft, scorer, tokenizer, prompts, params
-            )
+            policy = load_causal_lm(folder / "out", device).eval()
             points = read_points(folder / "report" / FILE)
             runs.append(
                 {
                     "method": method,
-                    "seed": seed,
                     **{name: read_json(folder / RESULT)[name] for name in TRAINING},
-                    **proxy_metrics(prompts, before, after, params),
-                    **gold_metrics(judge, prompts, before, after, params),
-                    "points": study_rows(study(points, judge, params.bootstrap_samples, params.seed)),
+                    **compared(reply_to_prompts(policy, sft, scorer, tokenizer, prompts, params)),
+                    "points": study_rows(study(points, plain, params.bootstrap_samples, params.seed)),
                 }
             )
+        logger.info("scoring %s-%d", BEST_OF_N, seed)
+        scores = pool_scores(scorer, tokenizer, prompts, pool)
+        curves.append(best_of_n_curve(judge, prompts, pool_texts(tokenizer, pool), scores))
+        runs.append({"method": BEST_OF_N, **compared(best_replies(tokenizer, pool, scores))})
+    validation = Contest.of_points(points)
+    people = Contest.of_people(prompts, before)
+    there = plain.centred_on([prompt.messages for prompt in validation.prompts])
+    controls = control_metrics(
+        judge, there, Contest(prompts, before["texts"], before["texts"]), people, validation, params
+    )
     align = cells.params.align
     return {
         "num_seeds": cells.num_seeds,
         "num_prompts": len(prompts),
         "num_samples": align.num_iterations * align.rollout.batch_size,
-        "best_of_n_num_prompts": len(pool_prompts),
+        "num_replies": NUM_REPLIES,
         **agreement_metrics(judge.agreement),
+        "people": human_metrics(judge, prompts, before, params) | human_style_rates(prompts),
+        "sft": style_rates(prompts, before["texts"]),
+        "controls": {name: value for name, value in controls.items() if not name.startswith(WIN_RATE)},
         "runs": runs,
         "best_of_n": curves,
     }
+
+
+def sample_pool(
+    sft: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Prompt], params: EvaluateParams
+) -> Replies:
+    """NUM_REPLIES to each prompt, the same for all reward models."""
+    logger.info("sampling %d replies of the SFT model to each of %d prompts", NUM_REPLIES, len(prompts))
+    sampler = Sampler.of(tokenizer, params.max_new_tokens, params.temperature, params.best_of_n.batch_size)
+    return sampler.sample(sft, repeated([prompt.ids for prompt in prompts]), params.seed)
+
+
+def pool_scores(
+    scorer: RewardScorer, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Prompt], pool: Replies
+) -> Floats:
+    """[P, NUM_REPLIES]"""
+    asked = repeated([prompt.ids for prompt in prompts])
+    scores, _ = scorer.score(ended_chats(asked, pool.tokens, pool.ended, tokenizer.eos_token_id))
+    return scores.double().numpy().reshape(len(prompts), NUM_REPLIES)
+
+
+def pool_texts(tokenizer: PreTrainedTokenizerFast, pool: Replies) -> list[str]:
+    return [text.strip() for text in tokenizer.batch_decode(pool.tokens, skip_special_tokens=True)]
+
+
+def best_replies(tokenizer: PreTrainedTokenizerFast, pool: Replies, scores: Floats) -> ModelReplies:
+    """The one with the highest score for each prompt; its KL is the bound."""
+    places = (np.arange(len(scores)) * NUM_REPLIES + scores.argmax(axis=1)).tolist()
+    tokens = [pool.tokens[place] for place in places]
+    return ModelReplies(
+        texts=[text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)],
+        tokens=tokens,
+        ended=[pool.ended[place] for place in places],
+        rewards=scores.max(axis=1).tolist(),
+        kl=[best_of_n_kl(NUM_REPLIES)] * len(scores),
+    )
+
+
+def repeated(items: Sequence[Item]) -> list[Item]:
+    """Each NUM_REPLIES times in a row, as replies of a pool are."""
+    return [item for item in items for _ in range(NUM_REPLIES)]
 
 
 def proxy_metrics(
@@ -105,12 +181,11 @@ def proxy_metrics(
     }
 
 
-def best_of_n_curve(judge: Judge, prompts: list[Prompt], pool: Pool) -> list[dict[str, float]]:
+def best_of_n_curve(
+    judge: Judge, prompts: Sequence[Prompt], texts: Sequence[str], proxy: Floats
+) -> list[dict[str, float]]:
     """Proxy and gold gain over one reply for n = 1, 2, 4 ..., in standard deviations of the SFT model's replies."""
-    num_replies = len(pool["texts"][0])
-    repeated = [prompt for prompt in prompts for _ in range(num_replies)]
-    gold = judge.score(chats(repeated, [text for row in pool["texts"] for text in row])).reshape(-1, num_replies)
-    proxy = np.array(pool["scores"])
+    gold = judge.score(chats(repeated(prompts), texts)).reshape(proxy.shape)
     return [
         {
             "n": n,
@@ -118,7 +193,7 @@ def best_of_n_curve(judge: Judge, prompts: list[Prompt], pool: Pool) -> list[dic
             "proxy_gain": float((best_of_n_values(proxy, proxy, n).mean() - proxy.mean()) / proxy.std()),
             "gold_gain": float((best_of_n_values(proxy, gold, n).mean() - gold.mean()) / gold.std()),
         }
-        for n in (2**power for power in range(num_replies.bit_length()))
+        for n in (2**power for power in range(NUM_REPLIES.bit_length()))
     ]
 
 

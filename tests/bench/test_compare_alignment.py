@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.compare_alignment.cells import Cells
-from bench.compare_alignment.page import METHODS, draw_plot, page
+from bench.compare_alignment.page import BEST_OF_N, METHODS, PEOPLE, REFERENCES, WON, draw_plot, page
 from bench.finish import RESULT, finish
 from tests.align.conftest import AlignRun, run_align
 from tests.presets import preset
@@ -16,16 +16,32 @@ __all__ = ["run_align"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(method: str, seed: int) -> dict[str, Any]:
-    rates = ("win_rate_vs_sft_gold", "win_rate_vs_sft_gold_length_controlled", "win_rate_vs_sft")
+def with_interval(name: str, value: float) -> dict[str, float]:
+    return {name: value, f"{name}_ci_low": value - 0.1, f"{name}_ci_high": value + 0.1}
+
+
+def replies_of(method: str, seed: int) -> dict[str, Any]:
     return {
         "method": method,
         "seed": seed,
-        **{f"{name}{end}": value for name in rates for end, value in (("", 0.6), ("_ci_low", 0.5), ("_ci_high", 0.7))},
-        "win_rate_vs_sft_length_controlled": 0.65,
+        **with_interval(WON, 0.6),
+        f"{WON}_moved": 0.51,
+        **with_interval(f"{WON}_above_moved", 0.09),
+        f"{WON}_length_controlled": 0.58,
+        "reward_difference": 0.2,
         "kl_to_sft": 4.25,
         "reply_length": 18.5,
         "distinct_2": 0.75,
+        **style(0.1 * seed),
+    }
+
+
+def style(rate: float) -> dict[str, float]:
+    return {f"{name}_rate": rate for name in ("greeting", "question", "echo", "repeat")}
+
+
+def run(method: str, seed: int) -> dict[str, Any]:
+    return replies_of(method, seed) | {
         "train_seconds": 100.0 + seed,
         "cell_seconds": 150.0,
         "samples_per_second": 20.0,
@@ -51,13 +67,22 @@ RESULT_OF_ALL = {
     "num_seeds": 2,
     "num_prompts": 256,
     "num_samples": 2560,
-    "best_of_n_num_prompts": 32,
+    "num_replies": 16,
     "judge_agreement": 0.7,
     "judge_agreement_ci_low": 0.65,
     "judge_agreement_ci_high": 0.75,
     "judge_num_pairs": 1500,
     "judge_num_conversations": 300,
-    "runs": [run(method, seed) for seed in range(2) for method in METHODS],
+    "people": with_interval(PEOPLE, 0.58) | style(0.3),
+    "sft": style(0.4),
+    "controls": {
+        key: value
+        for name in REFERENCES
+        if name != PEOPLE
+        for key, value in with_interval(name, 0.4 if "constant" in name else 0.5).items()
+    },
+    "runs": [run(method, seed) for seed in range(2) for method in METHODS]
+    + [replies_of(BEST_OF_N, seed) for seed in range(2)],
     "best_of_n": [
         [{"n": n, "kl": 0.5 * n, "proxy_gain": n + s, "gold_gain": 0.5 * n} for n in (1, 2)] for s in (0, 1)
     ],
@@ -66,8 +91,13 @@ RESULT_OF_ALL = {
 
 def test_page_and_plot_follow_from_the_result(tmp_path: Path) -> None:
     text = page(RESULT_OF_ALL)
-    gold = "0.600 (0.500 to 0.700)"
-    assert f"| rloo | 1 | {gold} | {gold} | {gold} | 0.650 | 4.25 | 18.5 | 0.750 |" in text
+    for contestant in ("rloo", "ppo_shuffled", "best_of_n"):
+        figures = "0.600 (0.500 to 0.700) | 0.510 | 0.090 (-0.010 to 0.190) | 0.580 | +0.200 | 4.25 | 18.5 | 0.750"
+        assert f"| {contestant} | 1 | {figures} |" in text
+    assert "| people's replies | 0.580 (0.480 to 0.680) |" in text
+    assert "| one reply to all, the best of 20 | 0.400 (0.300 to 0.500) |" in text
+    assert "| people | 0.300 | 0.300 | 0.300 | 0.300 |" in text
+    assert "| best_of_n | 0.050 | 0.050 | 0.050 | 0.050 |" in text
     assert "| dpo | 100 | 150 | 20.0 | 30, 31 | no, no | none, none |" in text
     assert "| 2 | 1.00 | 2.50 | 1.00 |" in text
     assert "2,560 replies sampled" in text
