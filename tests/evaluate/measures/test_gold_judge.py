@@ -69,7 +69,7 @@ def test_a_control_that_does_what_it_must_not_is_marked() -> None:
 def test_controls_stand_beside_those_of_the_judge_that_can_be_fooled() -> None:
     _, table = shown().sections[0].tables
     rows = {row.label: [cell.value for cell in row.cells] for row in table.rows}
-    assert table.columns == ["Win rate against SFT", "Gold judge", "The same judge, not centred"]
+    assert table.columns == ["Win rate against SFT", "Gold judge", "Not centred"]
     assert rows["One reply to all, the best of 20"] == ["40\u00a0%", "70\u00a0%"]
     assert [row.note for row in table.rows[-4:]] == ["must not win"] * 4
 

@@ -141,7 +141,7 @@ def _controls(metrics: Mapping[str, Any]) -> Table:
         for name, (title, wanted) in ROWS.items()
         if name in metrics
     ]
-    return Table(["Win rate against SFT", "Gold judge", "The same judge, not centred"], rows)
+    return Table(["Win rate against SFT", "Gold judge", "Not centred"], rows)
 
 
 def _trust(metrics: Mapping[str, Any], agreement: str) -> str:
