@@ -150,7 +150,10 @@ def test_the_variational_head_learns_too_and_says_how_sure_it_is(inputs: dict[st
     assert {"latent_std", "latent_kl"} <= log.rows[1].keys()
     report = (tmp_path / "report/report.md").read_text()
     assert "## Uncertainty" in report
-    assert "variational.safetensors" in (tmp_path / "out/README.md").read_text()
+    card = (tmp_path / "out/README.md").read_text()
+    assert "variational.safetensors" in card
+    assert "gates.json" in card
+    assert (tmp_path / "out/gates.json").exists()
 
 
 def test_relevance_pairs_are_a_second_source_with_an_accuracy_of_its_own(
