@@ -102,6 +102,9 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
     def interval(values: dict[str, Any], key: str) -> str:
         return f"{values[key]:.3f} ({values[f'{key}_ci_low']:.3f} to {values[f'{key}_ci_high']:.3f})"
 
+    def elo(values: dict[str, Any], key: str) -> str:
+        return f"{values[key]:.0f} ({values[f'{key}_ci_low']:.0f} to {values[f'{key}_ci_high']:.0f})"
+
     rows = [
         ("base model, bits per byte of test documents", interval(base, "bits_per_byte"),
          f"5-grams {ngram['bits_per_byte']:.3f}, untrained {untrained['bits_per_byte']:.3f}"),
@@ -126,6 +129,9 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
          f"in other conversations {evaluate['win_rate_vs_sft_gold_moved']:.3f}, people "
          f"{evaluate['win_rate_human_vs_sft_gold']:.3f}, best constant reply "
          f"{evaluate['win_rate_constant_vs_sft_gold']:.3f}"),
+        ("rating of the aligned model by the same judge, SFT at 1000",
+         elo(evaluate, "rating_aligned_gold"),
+         f"base {elo(evaluate, 'rating_base_gold')}, people {elo(evaluate, 'rating_human_gold')}"),
     ]  # fmt: skip
     return table(("result", "value", "compare with"), rows)
 

@@ -6,7 +6,7 @@ from groundup.core.formats.needs import require_data
 from groundup.runner.context import StageContext
 from groundup.runner.stage import run_stage
 
-HEADLINES = ("vocab_size", "bytes_per_token", "num_unused_tokens", "num_tokens")
+HEADLINES = ("vocab_size", "val_bytes_per_token", "val_num_unused_tokens", "num_tokens")
 
 
 def main(stage: StageContext) -> dict[str, Any]:

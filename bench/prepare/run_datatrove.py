@@ -33,7 +33,7 @@ from datatrove.utils.word_tokenizers import WordTokenizer
 NUM_FILES = 2
 
 
-class Words(WordTokenizer):
+class PatternTokenizer(WordTokenizer):
     """Words as ours has them: its tokenizer for English, spaCy's, takes far longer."""
 
     pattern = re.compile(r"\w+")
@@ -88,7 +88,7 @@ def main() -> None:
     corpus, work, workers = sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
     logger.remove()
     clean, dedup = settings["clean"], settings["dedup"]
-    words = Words()
+    words = PatternTokenizer()
     config = MinhashConfig(
         n_grams=dedup["shingle_words"],
         num_buckets=settings["num_bands"],

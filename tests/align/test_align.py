@@ -228,7 +228,9 @@ def test_the_published_model_loads_and_carries_no_path(run_align: AlignRun) -> N
         tokenizer.pad_token_id,
         True,
     )
-    assert "## Alignment" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "## Alignment" in card
+    assert "artifacts/reports/evaluate" in card  # the view of a judge that it was not trained to please
     assert not [p for p in out.rglob("*") if p.is_file() and str(run_align.root).encode() in p.read_bytes()]
 
 

@@ -210,7 +210,7 @@ def test_metrics_files_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch
     assert set(first) == {"page.json", "probes.json", "ratings.json", "gates.json"} | rows
     page = json.loads(first["page.json"])
     assert [section["title"] for section in page["sections"]] == [
-        "Replies", "Gold judge", "Does the gold judge follow?", "Tasks", "Values", "Decoding", "Ratings", "Gates",
+        "Gold judge", "Replies", "Does the gold judge follow?", "Tasks", "Values", "Decoding", "Ratings", "Gates",
         "Side by side",
     ]  # fmt: skip
     assert len(page["sections"][-1]["samples"]) == 2

@@ -11,6 +11,7 @@ from groundup.core.formats.chat_format import SPECIAL_TOKENS, encode_text
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.runner.params.training import ScratchTokenizerParams, TokenizerParams
 from groundup.tokenizer.tokenizer import train_bpe, train_tokenizer, truncated_bpe
+from stages.tokenizer import HEADLINES
 from tests.killed_steps import KillBeforeEachRecord, Killed
 
 TEXT = ["the cat sat on the mat and the dog sat on the log", "a cat and a dog and a bird sang the song of the sea"] * 5
@@ -76,15 +77,21 @@ def bytes_of(out: Path) -> dict[str, bytes]:
 def test_the_report_measures_held_out_documents(text: Path, tmp_path: Path) -> None:
     metrics = run(text, tmp_path)
     assert metrics["num_round_trip_failures"] == 0
-    assert metrics["num_heldout_documents"] == 3
+    assert (metrics["num_documents_val"], metrics["num_documents_test"]) == (2, 1)
     fast = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tok")
-    num_tokens = sum(len(encode_text(fast, text)) for text in ("the cat", "a \u4f60", "the dog"))
-    assert metrics["words_per_token"] == round(6 / num_tokens, 4)
+    texts = {"val": ["the cat", "a \u4f60"], "heldout": ["the dog"]}
+    ids = {split: [i for text in texts[split] for i in encode_text(fast, text)] for split in texts}
+    assert metrics["val_words_per_token"] == round(4 / len(ids["val"]), 4)
+    assert metrics["heldout_words_per_token"] == round(2 / len(ids["heldout"]), 4)
+    assert metrics["val_bytes_per_token"] == round(12 / len(ids["val"]), 4)
+    assert metrics["heldout_bytes_per_token"] == round(7 / len(ids["heldout"]), 4)
+    for split, used in ids.items():
+        assert metrics[f"{split}_num_unused_tokens"] == len(fast) - 6 - len(set(used))
     report = json.loads((tmp_path / "report/report.json").read_text(encoding="utf-8"))
     assert [point["vocab_size"] for point in report["vocab_size_curve"]] == [264, 280]
-    assert report["vocab_size_curve"][0]["bytes_per_token"] < report["vocab_size_curve"][1]["bytes_per_token"]
-    assert report["vocab_size_curve"][1]["bytes_per_token"] == report["bytes_per_token"]
-    assert report["bytes_per_token_by_domain"]["b"] == round(5 / len(encode_text(fast, "a \u4f60")), 4)
+    assert report["vocab_size_curve"][0]["val_bytes_per_token"] < report["vocab_size_curve"][1]["val_bytes_per_token"]
+    assert report["vocab_size_curve"][1]["val_bytes_per_token"] == report["val_bytes_per_token"]
+    assert report["val_bytes_per_token_by_domain"]["b"] == round(5 / len(encode_text(fast, "a \u4f60")), 4)
 
 
 def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
@@ -103,8 +110,25 @@ def test_killed_in_every_step_it_goes_on_there_and_the_bytes_are_the_same(
     assert bytes_of(tmp_path / "resumed") == bytes_of(tmp_path / "whole")
 
 
-def test_no_held_out_text_is_an_error_before_anything_is_divided_by_it(text: Path, tmp_path: Path) -> None:
-    for split in ("val", "test"):
-        (text / f"{split}.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"text: val\.jsonl and test\.jsonl hold no document.*raise prepare\.splits"):
+def test_headline_figures_do_not_depend_on_the_test_split(text: Path, tmp_path: Path) -> None:
+    before = run(text, tmp_path / "before")
+    write_jsonl(text / "test.jsonl", [{"text": "\u4f60 " * 9, "source": "c"}])
+    after = run(text, tmp_path / "after")
+    assert set(HEADLINES) <= before.keys()
+    assert {name: after[name] for name in HEADLINES} == {name: before[name] for name in HEADLINES}
+    assert after["heldout_bytes_per_token"] != before["heldout_bytes_per_token"]
+    reports = [json.loads((tmp_path / name / "report/report.json").read_text()) for name in ("before", "after")]
+    assert reports[0]["vocab_size_curve"] == reports[1]["vocab_size_curve"]
+
+
+def test_without_test_documents_the_report_has_val_alone(text: Path, tmp_path: Path) -> None:
+    (text / "test.jsonl").write_text("")
+    metrics = run(text, tmp_path)
+    assert not any(name.startswith("heldout_") for name in metrics)
+    assert "| | val |\n" in (tmp_path / "report/report.md").read_text(encoding="utf-8")
+
+
+def test_no_val_text_is_an_error_before_anything_is_divided_by_it(text: Path, tmp_path: Path) -> None:
+    (text / "val.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"text: val\.jsonl holds no document.*raise prepare\.splits\.val"):
         run(text, tmp_path)

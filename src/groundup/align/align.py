@@ -26,11 +26,12 @@ from groundup.runner.params.training import RuntimeParams
 CARD = """
 ## Alignment
 
-Trained on from the SFT model by {method} against the reward model, with a KL penalty to the SFT model. Kept: iteration
-{kept_iteration}. On {num_test_prompts} test prompts, one reply each, the mean score of the reward model went from
-{heldout_reward_before:.3f} to {heldout_reward_after:.3f} (difference {heldout_reward_difference:.3f}, 95 % interval
-{heldout_reward_difference_ci_low:.3f} to {heldout_reward_difference_ci_high:.3f}) at a KL of {kl_to_reference:.2f}
-nats a reply. That is the view of the model it was trained to please, not of a human.
+Trained from the SFT model by {method}, to score higher with the reward model and to stay close to the SFT model. Kept:
+iteration {kept_iteration} (0 is the SFT model). On {num_test_prompts} test prompts, one reply each, the mean score
+went from {heldout_reward_before:.3f} to {heldout_reward_after:.3f} (difference {heldout_reward_difference:.3f}, 95 %
+interval {heldout_reward_difference_ci_low:.3f} to {heldout_reward_difference_ci_high:.3f}) at a KL of
+{kl_to_reference:.2f} nats per reply. That is the view of the model it was trained to please:
+artifacts/reports/evaluate has that of a judge that no model was trained on, with the controls that a win must stand.
 """
 
 

@@ -7,6 +7,10 @@ from typing import Any
 MODELS = {"base": "Base", "sft": "SFT", "aligned": "Aligned"}
 ENDS = ("", "_ci_low", "_ci_high")
 PAGE = "page.json"  # the file of Shown in evaluate's report
+TIE = 0.5  # win rate
+LEGEND = (
+    "Small figures are 95\u00a0% intervals. In the bars, the dot is the value, the band its interval, the line a tie."
+)
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,21 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """An interval on the line from 0 to 1, with the value for no effect."""
+
+    value: float
+    low: float
+    high: float
+    reference: float
+
+
+@dataclass(frozen=True)
 class Cell:
     value: str
     interval: str = ""
+    bar: Bar | None = None
+    failed: bool = False  # a control that does what it must not
 
 
 @dataclass(frozen=True)
@@ -36,18 +52,6 @@ class Table:
     columns: list[str]  # the first column holds the labels
     rows: list[Row]
     last_is_aligned: bool = False  # then it is emphasised
-
-
-@dataclass(frozen=True)
-class Bar:
-    """An interval on the line from 0 to 1, with the value for no effect."""
-
-    label: str
-    shown: Cell
-    value: float
-    low: float
-    high: float
-    reference: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,6 @@ class Section:
     title: str
     hint: str
     tables: list[Table] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
     chart: Chart | None = None
     samples: list[Sample] = field(default_factory=list)
 
@@ -138,20 +141,12 @@ def models_table(rows: list[Row]) -> Table:
     return Table(["", *MODELS.values()], rows, last_is_aligned=True)
 
 
-def win_bars(metrics: Mapping[str, Any], labels: Mapping[str, str]) -> list[Bar]:
-    """Bars of the measured win rates; 0.5 is a tie."""
-    return [
-        Bar(
-            label,
-            percent_cell(metrics, name),
-            metrics[name],
-            metrics[f"{name}_ci_low"],
-            metrics[f"{name}_ci_high"],
-            0.5,
-        )
-        for name, label in labels.items()
-        if name in metrics
-    ]
+def win_cell(metrics: Mapping[str, Any], name: str, failed: bool = False) -> Cell:
+    """A win rate with its bar; empty without such a figure."""
+    if name not in metrics:
+        return Cell("")
+    bar = Bar(metrics[name], metrics[f"{name}_ci_low"], metrics[f"{name}_ci_high"], TIE)
+    return Cell(percent(metrics[name]), percent_interval(metrics, name), bar, failed)
 
 
 def verdict(metrics: Mapping[str, Any], name: str, reference: float, higher: str, lower: str, neither: str) -> str:

@@ -47,10 +47,10 @@ library_name: transformers
 ---
 # groundup reward model
 
-Scores a chat: higher means more like what people prefer and say. Trained on pairs of rated conversations, and of
-replies that people gave against replies from elsewhere and of the SFT model (artifacts/reports/prepare has the source
-and its licence). metrics/reward.json says how often it is right on conversations it was not trained on; it is often
-wrong.
+Scores a chat: higher means more like what people prefer and say. Trained on pairs of rated conversations, and on
+people's replies against other people's from elsewhere and against the SFT model's (artifacts/reports/prepare has the
+source and its licence). It is often wrong: metrics/reward.json says how often it is right on conversations that it was
+not trained on, and gates.json beside this file which of its gates it fails.
 """
 CARD_UNCERTAINTY = """
 variational.safetensors holds what the mean score lacks, its standard deviation: groundup.core.model.scoring reads

@@ -20,13 +20,14 @@ from groundup.core.formats.chat_format import (
     USER,
     encode_text,
 )
-from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.formats.shards import write_shards
 from groundup.runner.files import write_json, write_text
 from groundup.runner.params.training import ScratchTokenizerParams, TokenizerParams
 from groundup.runner.steps import FinishedSteps
 
 BPE_FILE = "bpe.json"
+MEASURED = {"val": "val", "test": "heldout"}  # split -> prefix of its figures
 
 
 def train_bpe(texts: Iterator[str], vocab_size: int, min_frequency: int) -> Tokenizer:
@@ -111,32 +112,60 @@ def save_bpe(text: Path, params: ScratchTokenizerParams, target: Path) -> dict[s
 def save_report(
     fast: PreTrainedTokenizerFast, tokenizer: Tokenizer, text: Path, curve_sizes: list[int], target: Path
 ) -> dict[str, Any]:
-    heldout = [row for split in ("val", "test") for row in read_jsonl(text / f"{split}.jsonl", ("text", "source"))]
-    if not any(row["text"].strip() for row in heldout):
+    rows = {split: list(read_jsonl(text / f"{split}.jsonl", ("text", "source"))) for split in MEASURED}
+    if not any(row["text"].strip() for row in rows["val"]):
         raise ValueError(
-            f"{text}: val.jsonl and test.jsonl hold no document to measure the tokenizer on; raise "
-            "prepare.splits.val and prepare.splits.test or add text, then run prepare again"
+            f"{text}: val.jsonl holds no document to measure the tokenizer on; raise prepare.splits.val or add text, "
+            "then run prepare again"
         )
-    summary = describe(fast, tokenizer, heldout, curve_sizes)
+    summary = describe(fast, tokenizer, rows, curve_sizes)
     write_json(target / "report.json", summary)
     write_text(target / "report.md", _markdown(summary))
     if summary["num_round_trip_failures"]:
         raise ValueError(
-            f"tokenizer: {summary['num_round_trip_failures']} of {len(heldout)} held-out documents do not decode to "
-            "themselves; a byte-level tokenizer must, so look for a normalizer or decoder that changes text"
+            f"tokenizer: {summary['num_round_trip_failures']} held-out documents do not decode to themselves; a "
+            "byte-level tokenizer must, so look for a normalizer or decoder that changes text"
         )
     return summary
 
 
 def describe(
-    fast: PreTrainedTokenizerFast, tokenizer: Tokenizer, heldout: list[dict[str, Any]], curve_sizes: list[int]
+    fast: PreTrainedTokenizerFast, tokenizer: Tokenizer, rows: dict[str, list[Row]], curve_sizes: list[int]
 ) -> dict[str, Any]:
-    """Bytes per token by domain, words per token, unused tokens, failed round trips, the vocab-size curve."""
+    """Figures of val and, if it has documents, of test; rows: the documents of each split.
+
+    The vocab-size curve is on val, because a vocabulary is chosen by it.
+    """
+    texts = [row["text"] for row in rows["val"]]
+    num_bytes = sum(len(text.encode()) for text in texts)
+    summary: dict[str, Any] = {"vocab_size": len(fast), "num_round_trip_failures": 0}
+    for split, prefix in MEASURED.items():
+        summary[f"num_documents_{split}"] = len(rows[split])
+        if any(row["text"] for row in rows[split]):
+            figures, failures = compression(fast, rows[split])
+            summary |= {f"{prefix}_{name}": value for name, value in figures.items()}
+            summary["num_round_trip_failures"] += failures
+    return summary | {
+        "vocab_size_curve": [
+            {
+                "vocab_size": size,
+                "val_bytes_per_token": round(num_bytes / _count(truncated_bpe(tokenizer, size), texts), 4),
+            }
+            for size in curve_sizes
+        ],
+        "longest_tokens": sorted(
+            (fast.decode([i]) for i in range(len(fast) - len(SPECIAL_TOKENS))), key=lambda token: (-len(token), token)
+        )[:20],
+    }
+
+
+def compression(fast: PreTrainedTokenizerFast, rows: list[Row]) -> tuple[dict[str, Any], int]:
+    """(bytes per token, also by domain, words per token and unused tokens; documents that fail the round trip)."""
     used: set[int] = set()
     num_bytes: dict[str, int] = {}
     num_tokens: dict[str, int] = {}
     num_words = failures = 0
-    for row in heldout:
+    for row in rows:
         ids = encode_text(fast, row["text"])
         failures += fast.decode(ids) != row["text"]
         used.update(ids)
@@ -144,27 +173,15 @@ def describe(
         num_bytes[source] = num_bytes.get(source, 0) + len(row["text"].encode())
         num_tokens[source] = num_tokens.get(source, 0) + len(ids)
         num_words += len(row["text"].split())
-    texts = [row["text"] for row in heldout]
-    total_bytes, total_tokens = sum(num_bytes.values()), sum(num_tokens.values())
-    curve = [
-        {"vocab_size": size, "bytes_per_token": round(total_bytes / _count(truncated_bpe(tokenizer, size), texts), 4)}
-        for size in curve_sizes
-    ]
-    return {
-        "vocab_size": len(fast),
-        "num_heldout_documents": len(heldout),
-        "num_round_trip_failures": failures,
-        "bytes_per_token": round(total_bytes / total_tokens, 4),
+    figures = {
+        "bytes_per_token": round(sum(num_bytes.values()) / sum(num_tokens.values()), 4),
         "bytes_per_token_by_domain": {
             name: round(num_bytes[name] / num_tokens[name], 4) for name in sorted(num_bytes)
         },
-        "words_per_token": round(num_words / total_tokens, 4),
+        "words_per_token": round(num_words / sum(num_tokens.values()), 4),
         "num_unused_tokens": len(fast) - len(SPECIAL_TOKENS) - len(used),
-        "vocab_size_curve": curve,
-        "longest_tokens": sorted(
-            (fast.decode([i]) for i in range(len(fast) - len(SPECIAL_TOKENS))), key=lambda token: (-len(token), token)
-        )[:20],
     }
+    return figures, failures
 
 
 def _count(tokenizer: Tokenizer, texts: list[str]) -> int:
@@ -172,30 +189,45 @@ def _count(tokenizer: Tokenizer, texts: list[str]) -> int:
 
 
 def _markdown(summary: dict[str, Any]) -> str:
-    domains = "\n".join(f"| {name} | {value:.3f} |" for name, value in summary["bytes_per_token_by_domain"].items())
+    measured = [prefix for prefix in MEASURED.values() if f"{prefix}_bytes_per_token" in summary]
+    splits = [split for split, prefix in MEASURED.items() if prefix in measured]
+    domains = {name for prefix in measured for name in summary[f"{prefix}_bytes_per_token_by_domain"]}
+    by_domain = {
+        f"bytes per token, {name}": [
+            _shown(summary[f"{prefix}_bytes_per_token_by_domain"].get(name)) for prefix in measured
+        ]
+        for name in sorted(domains)
+    }
+    rows = {
+        "documents": [str(summary[f"num_documents_{split}"]) for split in splits],
+        "bytes per token": [_shown(summary[f"{prefix}_bytes_per_token"]) for prefix in measured],
+        **by_domain,
+        "words per token": [_shown(summary[f"{prefix}_words_per_token"]) for prefix in measured],
+        "tokens that do not occur": [str(summary[f"{prefix}_num_unused_tokens"]) for prefix in measured],
+    }
+    table = "\n".join(f"| {' | '.join([label, *cells])} |" for label, cells in rows.items())
     curve = "\n".join(
-        f"| {point['vocab_size']} | {point['bytes_per_token']:.3f} |" for point in summary["vocab_size_curve"]
+        f"| {point['vocab_size']} | {_shown(point['val_bytes_per_token'])} |" for point in summary["vocab_size_curve"]
     )
     longest = ", ".join(f"`{token}`" for token in summary["longest_tokens"])
     return f"""# Tokenizer
 
-Byte-level BPE, {summary["vocab_size"]} tokens, special tokens included. Figures are on
-{summary["num_heldout_documents"]} held-out documents (val and test);
-{summary["num_round_trip_failures"]} of them fail to decode to themselves.
+Byte-level BPE, {summary["vocab_size"]} tokens, special tokens included, trained on the train split.
+{summary["num_round_trip_failures"]} held-out documents fail to decode to themselves.
 
-- bytes per token: {summary["bytes_per_token"]:.3f}
-- words per token: {summary["words_per_token"]:.3f}
-- tokens that never occur in held-out text: {summary["num_unused_tokens"]}
-
-| domain | bytes per token |
-|---|---|
-{domains}
+| | {" | ".join(splits)} |
+|---|{"---:|" * len(splits)}
+{table}
 
 ## Vocabulary size
 
-| vocabulary | bytes per token |
+| vocabulary | bytes per token of val documents |
 |---|---|
 {curve}
 
 Longest tokens: {longest}
 """
+
+
+def _shown(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.3f}"

@@ -33,7 +33,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "num_preference_pairs_val": 1700,
         "num_preference_pairs_test": 5600,
     }
-    for stage, figures in {"prepare": counts, "tokenizer": {"bytes_per_token": 3.5}}.items():
+    for stage, figures in {"prepare": counts, "tokenizer": {"val_bytes_per_token": 3.5}}.items():
         write_record(tmp_path, stage, Record("abc", figures))
         write_json(tmp_path / f".work/{stage}/abc.json", {"stage_seconds": 60.0})
     monkeypatch.setattr(plan, "stages_to_run", lambda root, stages: set(stages) - {"prepare", "tokenizer"})

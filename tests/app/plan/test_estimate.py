@@ -28,7 +28,7 @@ DATA = Data(
     num_val_pairs=1708,
     num_test_pairs=5621,
     num_train_prompts=5117,
-    bytes_per_token=3.55,
+    val_bytes_per_token=3.55,
 )
 RATES = Rates(
     pretrain_batch=0.2,
@@ -183,7 +183,7 @@ def counted(tmp_path: Path) -> Path:
     counts |= {"num_preference_pairs_train": 7, "num_relevance_pairs_train": 3}
     counts |= {"num_preference_pairs_val": 2, "num_preference_pairs_test": 3}
     write_json(tmp_path / "metrics/prepare.json", counts)
-    write_json(tmp_path / "metrics/tokenizer.json", {"bytes_per_token": 2.5})
+    write_json(tmp_path / "metrics/tokenizer.json", {"val_bytes_per_token": 2.5})
     return tmp_path
 
 

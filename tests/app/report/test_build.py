@@ -21,8 +21,12 @@ SHOWN = Shown(
         Section(
             "Replies",
             "Small figures are intervals.",
-            [Table(["", "Base", "SFT", "Aligned"], [Row("Reward", "higher", [Cell("0.75", "0.65 to 0.85")])], True)],
-            [Bar("Against SFT", Cell("60 %", "55 to 65 %"), 0.6, 0.55, 0.65, 0.5)],
+            [
+                Table(["", "Base", "SFT", "Aligned"], [Row("Reward", "higher", [Cell("0.75", "0.65 to 0.85")])], True),
+                Table(
+                    ["Won", "Judge"], [Row("SFT", "", [Cell("60 %", "55 to 65 %", Bar(0.6, 0.55, 0.65, 0.5), True)])]
+                ),
+            ],
         ),
         Section("Follows?", "", chart=Chart("Gain", "KL", [Line("gold", [0, 1], [0, 2], [0, 1], [0, 3], 1)])),
         Section(
@@ -67,6 +71,7 @@ def test_everything_is_on_the_page(checkout: Path) -> None:
     for shown in (
         '<span class="label">Reward</span><strong>0.75</strong><span class="note">SFT 0.25</span>',
         "<th>Reward<small>higher</small></th><td>0.75<small>0.65 to 0.85</small></td>",
+        '<td class="failed">&#10007; 60 %<small>55 to 65 %</small>',
         'style="left:55.0%;width:10.0%"',
         'alt="Gain, against KL"',
         "<h3>Base<span>reward 0.50</span></h3><p>(empty)<em",

@@ -1,4 +1,4 @@
-"""The page in a real browser."""
+"""The page in a real browser; test_page_files.py has what can be tested without one."""
 
 import json
 import os
@@ -13,7 +13,9 @@ from groundup.prepare.sources.rows import to_record
 from tests.app.serve.browser import CHROMIUM, Browser
 from tests.app.serve.conftest import Running
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="needs Chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and "CI" not in os.environ, reason="no Chromium: install it, or set CI to fail instead"
+)
 
 REPLIED = "document.querySelectorAll('.turn').length === {} && document.getElementById('stop-button').hidden"
 

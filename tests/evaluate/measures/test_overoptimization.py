@@ -57,7 +57,7 @@ def test_gains_are_in_standard_deviations_of_sft() -> None:
     assert (result.kept.iteration, result.best.iteration, result.farthest.iteration) == (4, 4, 4)
     assert (result.fall.value, result.fall.low, result.fall.high) == (0.0, 0.0, 0.0)
     told = study_sentences(result)[-1]
-    assert "gold rises with it; no turn of gold can be told up to KL 2.00" in told
+    assert "gold rises with it; gold is not seen to turn up to KL 2.00" in told
 
 
 def test_a_turn_is_seen() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from groundup.evaluate.measures.rewards import Rewards
-from groundup.evaluate.shown import Cell
+from groundup.evaluate.shown import Bar, Cell
 from tests.evaluate.measures.made_up import context, metrics
 
 
@@ -40,13 +40,13 @@ def test_every_tile_has_what_to_compare_it_with() -> None:
 
 def test_a_row_a_figure_and_no_interval_that_is_a_point() -> None:
     (section,) = Rewards(context()).shown(metrics()).sections
-    (table,) = section.tables
+    table, wins = section.tables
     rows = {row.label: row.cells for row in table.rows}
     assert list(rows) == ["Reward", "KL to SFT", "Length", "Distinct-2", "End-of-turn rate"]
     assert rows["Reward"][2] == Cell("0.75", "0.65 to 0.85")
     assert rows["Distinct-2"][2] == Cell("0.70", "0.65 to 0.75")
     assert rows["KL to SFT"] == [Cell("9.00"), Cell("0.00"), Cell("3.50")]
-    assert [(bar.value, bar.low, bar.high, bar.reference) for bar in section.bars] == [
-        (0.6, 0.55, 0.65, 0.5),
-        (0.9, 0.85, 0.95, 0.5),
+    assert [row.cells for row in wins.rows] == [
+        [Cell("60\u00a0%", "55 to 65\u00a0%", Bar(0.6, 0.55, 0.65, 0.5))],
+        [Cell("90\u00a0%", "85 to 95\u00a0%", Bar(0.9, 0.85, 0.95, 0.5))],
     ]

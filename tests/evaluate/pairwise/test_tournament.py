@@ -89,6 +89,12 @@ def test_ratings_follow_the_judge() -> None:
 def test_the_base_model_is_judged_as_the_sft_model_is() -> None:
     metrics = gold_standings(CountingJudge(), ENTRANTS, PARAMS).metrics
     assert metrics["win_rate_vs_base_gold"] == pytest.approx(0.5 + 0.5 * (12 / 30))  # 12 prompts won, 18 ties
+    assert metrics["win_rate_base_vs_sft_gold"] == pytest.approx(0.5 + 0.5 * (5 - 10) / 30)  # 5 won, 10 lost
+    assert metrics["gold_reward_base"] == 0.5
+    mirrored = gold_metrics(CountingJudge(), PROMPTS, MODELS["sft"], MODELS["base"], PARAMS)
+    for end in ("", "_ci_low", "_ci_high"):
+        assert metrics[f"win_rate_base_vs_sft_gold{end}"] == pytest.approx(mirrored[f"win_rate_vs_sft_gold{end}"])
+        assert metrics[f"gold_reward_base{end}"] == pytest.approx(mirrored[f"gold_reward_after{end}"])
     swapped = gold_metrics(CountingJudge(), PROMPTS, MODELS["base"], MODELS["aligned"], PARAMS)
     for end in ("", "_ci_low", "_ci_high", "_length_controlled"):
         assert metrics[f"win_rate_vs_base_gold{end}"] == pytest.approx(swapped[f"win_rate_vs_sft_gold{end}"])

@@ -86,6 +86,11 @@ def test_a_preset_holds_only_what_differs(name: str) -> None:
     assert [key for key, value in overlay(name).items() if value == laptop[key]] == []
 
 
+def test_evening_is_laptop_at_its_depth() -> None:
+    laptop, at_depth = overlay("laptop"), resize(preset("laptop"), overlay("evening")["model.scratch.num_layers"])
+    assert overlay("evening") == {key: value for key, value in at_depth.items() if value != laptop[key]}
+
+
 def test_every_way_leads_to_the_same_bytes(root: Path) -> None:
     for name in ("gpu", "smoke", "evening", "smoke", "gpu", "laptop"):
         write(root, with_preset(root, name, {}).text)

@@ -24,7 +24,7 @@ RATINGS = {"up": 1, "none": 0, "down": -1}
 
 
 @dataclass
-class Replies:
+class RatedReplies:
     """Replies to one prompt that somebody has seen and rated."""
 
     messages: list[dict[str, str]]
@@ -80,9 +80,9 @@ def import_feedback(log: Path, target: Path) -> Import:
     return Import(len(prompts), len(rated), len(rated - in_pair), num_pairs, len(rows), problems)
 
 
-def read_feedback(log: Path, problems: list[str]) -> dict[str, Replies]:
+def read_feedback(log: Path, problems: list[str]) -> dict[str, RatedReplies]:
     """Replies by prompt; adds a sentence to `problems` for each line that is left out."""
-    prompts: dict[str, Replies] = {}
+    prompts: dict[str, RatedReplies] = {}
     for number, line in enumerate(log.read_bytes().splitlines(), start=1):
         try:
             given: Any = json.loads(line)
@@ -91,7 +91,7 @@ def read_feedback(log: Path, problems: list[str]) -> dict[str, Replies]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"{log}, line {number} is left out: it is not a thumb ({type(error).__name__}: {error})")
             continue
-        replies = prompts.setdefault(prompt_key(messages), Replies(messages))
+        replies = prompts.setdefault(prompt_key(messages), RatedReplies(messages))
         replies.ratings[reply] = rating
         if beside and beside != reply:
             replies.ratings.setdefault(beside, 0)

@@ -39,17 +39,17 @@ class Data:
     num_val_pairs: int  # of all kinds
     num_test_pairs: int
     num_train_prompts: int
-    bytes_per_token: float
+    val_bytes_per_token: float
 
     @property
     def num_val_tokens(self) -> int:
-        return round(self.num_val_characters / self.bytes_per_token)
+        return round(self.num_val_characters / self.val_bytes_per_token)
 
 
 def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
     """ValueError if no run has counted the data yet."""
     counted = {}
-    for stage, names in (("prepare", PREPARE), ("tokenizer", ("bytes_per_token",))):
+    for stage, names in (("prepare", PREPARE), ("tokenizer", ("val_bytes_per_token",))):
         path = root / f"metrics/{stage}.json"
         if not path.is_file():
             raise ValueError(
@@ -88,7 +88,7 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
         num_val_pairs=prepare["num_preference_pairs_val"],
         num_test_pairs=prepare["num_preference_pairs_test"],
         num_train_prompts=prompts,
-        bytes_per_token=tokenizer["bytes_per_token"],
+        val_bytes_per_token=tokenizer["val_bytes_per_token"],
     )
 
 

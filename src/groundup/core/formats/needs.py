@@ -24,10 +24,6 @@ def rows_of(output: str) -> Callable[[Data, str], bool]:
     return lambda data, split: any(True for _ in read_jsonl(data[output] / f"{split}.jsonl"))
 
 
-def has_held_out_text(data: Data, split: str) -> bool:
-    return rows_of("text")(data, "val") or rows_of("text")(data, "test")
-
-
 def has_pairs(data: Data, split: str) -> bool:
     """Those of prepare, or replies that people gave, which reward pairs with its own samples."""
     prompts = read_jsonl(data["prompts"] / f"{split}.jsonl", ("reply",))
@@ -37,10 +33,7 @@ def has_pairs(data: Data, split: str) -> bool:
 DOCUMENTS, PROMPTS = rows_of("text"), rows_of("prompts")
 NEEDS: dict[str, list[Need]] = {  # by stage, in their order
     "prepare": [],
-    "tokenizer": [
-        Need("text", ("train",), "text", DOCUMENTS),
-        Need("text", ("val or test",), "text", has_held_out_text),  # to measure it on
-    ],
+    "tokenizer": [Need("text", ("train", "val"), "text", DOCUMENTS)],
     "pretrain": [Need("text", ("val",), "text", DOCUMENTS)],
     "sft": [Need("chats", ("train", "val"), "chats", rows_of("chats"))],
     "reward": [Need("pairs of replies", DATA_SPLITS, "chats or preferences", has_pairs)],

@@ -63,7 +63,7 @@ class ReplyPair:
 
 
 @dataclass(frozen=True)
-class Words:
+class Vocabulary:
     """The words of the judge and their relations."""
 
     vectorizer: TfidfVectorizer
@@ -72,7 +72,7 @@ class Words:
     copied_words: int
 
     @classmethod
-    def of(cls, pairs: Sequence[ReplyPair], params: JudgeParams) -> "Words":
+    def of(cls, pairs: Sequence[ReplyPair], params: JudgeParams) -> "Vocabulary":
         """From all turns: they do not reveal which reply was given."""
         vectorizer = TfidfVectorizer(
             tokenizer=lower_words,
@@ -180,7 +180,7 @@ class Reading:
 class Judge:
     """A judge fitted on all conversations, and one per resample of them, which show how far off the first may be."""
 
-    words: Words
+    words: Vocabulary
     mean_fit: dict[int, Floats]  # Reading.elsewhere
     weights: Floats  # [2 D, 1 + R]
     floor: Floats  # [1 + R]: of a reply without a word of its own; no reply that it learned from scores lower
@@ -198,7 +198,7 @@ class Judge:
                 f"{len(rows)} conversations hold {len(pairs)}: raise the split's share in prepare.splits, add "
                 "conversations of two, or lower num_folds"
             )
-        words = Words.of(pairs, params)
+        words = Vocabulary.of(pairs, params)
         relations = words.relations
         given, wrong = (words.read(chats) for chats in zip(*((p.given, p.wrong) for p in pairs), strict=True))
 

@@ -15,8 +15,8 @@ from groundup.evaluate.measures.values import ValueProbes
 
 # A measure sees the figures of the measures before it; Gates sees all.
 MEASURES: list[type[Measure]] = [
-    Rewards,
     GoldJudge,
+    Rewards,
     BestOfN,
     Overoptimization,
     Contamination,

@@ -7,46 +7,51 @@ from groundup.evaluate.controls import CONSTANTS, TEMPLATES, TITLES
 from groundup.evaluate.gold import (
     HUMAN_WIN_RATE,
     NUM_MOVES,
-    TIE,
     UNCENTRED,
     WIN_RATE,
     Absent,
     all_gold_metrics,
 )
 from groundup.evaluate.measures.measure import Measure
+from groundup.evaluate.pairwise.games import SFT_RATING
+from groundup.evaluate.pairwise.tournament import BASE_WIN_RATE
 from groundup.evaluate.shown import (
+    ENDS,
+    LEGEND,
+    TIE,
     Cell,
     Row,
     Section,
     Shown,
     Table,
     Tile,
-    models_table,
     number_cell,
     number_with_interval,
     percent,
-    percent_cell,
     percent_interval,
     percent_with_interval,
     verdict,
-    win_bars,
+    win_cell,
 )
 
 CHANCE = 0.5  # accuracy of guessing the given reply among two
-BARS = {
-    WIN_RATE: "Aligned against SFT, gold judge",
-    f"{WIN_RATE}_length_controlled": "Aligned against SFT, gold judge, equal length",
-    HUMAN_WIN_RATE: "What people answered against SFT, gold judge",
+PLAYERS = {  # title, win rate against SFT, gold score
+    "base": ("Base", BASE_WIN_RATE, "gold_reward_base"),
+    "sft": ("SFT", "", "gold_reward_before"),
+    "aligned": ("Aligned", WIN_RATE, "gold_reward_after"),
+    "human": ("People", HUMAN_WIN_RATE, "gold_reward_human"),
 }
-MUST_LOSE = {f"win_rate_{name}_vs_sft_gold": title for name, title in TITLES.items()}
+CONTROLS = {f"win_rate_{name}_vs_sft_gold": title for name, title in TITLES.items()}
+MUST_WIN, MUST_NOT_WIN, BY_OPENING = "must win", "must not win", "what the opening explains"
 ROWS = {
     WIN_RATE: ("Aligned", ""),
-    f"{WIN_RATE}_moved": ("Aligned, replies of other conversations", "must be a tie"),
-    f"{WIN_RATE}_moved_within_opening": ("Aligned, of others with the same opening", "what the opening explains"),
-    HUMAN_WIN_RATE: ("People", "must win"),
-    f"{HUMAN_WIN_RATE}_moved": ("People, replies of other conversations", "must be a tie"),
-    f"{HUMAN_WIN_RATE}_moved_within_opening": ("People, of others with the same opening", "what the opening explains"),
-    **{name: (title, "must lose") for name, title in MUST_LOSE.items()},
+    f"{WIN_RATE}_length_controlled": ("Aligned, at equal length", ""),
+    f"{WIN_RATE}_moved": ("Aligned, replies moved to other conversations", MUST_NOT_WIN),
+    f"{WIN_RATE}_moved_within_opening": ("Aligned, replies moved within the same opening", BY_OPENING),
+    HUMAN_WIN_RATE: ("People", MUST_WIN),
+    f"{HUMAN_WIN_RATE}_moved": ("People, replies moved to other conversations", MUST_NOT_WIN),
+    f"{HUMAN_WIN_RATE}_moved_within_opening": ("People, replies moved within the same opening", BY_OPENING),
+    **{name: (title, MUST_NOT_WIN) for name, title in CONTROLS.items()},
 }
 
 
@@ -65,9 +70,12 @@ class GoldJudge(Measure):
                 sentences=[f"There is no gold judge ({reason}): figures of reward are the reward model's own view."]
             )
         agreement = number_with_interval(metrics, "judge_agreement")
-        golds = [number_cell(metrics, f"gold_reward_{when}") for when in ("before", "after")]
-        table = models_table([Row("Gold score", f"judge's agreement {agreement}", [Cell(""), *golds])])
-        hint = "A judge that no model was trained on, with what must not win under it."
+        hint = (
+            f"A judge that no model was trained on. It finds the reply that a person gave in {agreement} of held-out "
+            f"pairs; chance is {CHANCE}. A win counts only if people win too, and nothing does that must not. The "
+            "judge that is not centred likes replies that fit everywhere: it shows that these controls can fail "
+            f"(\u2717). {LEGEND}"
+        )
         return Shown(
             tiles=[
                 Tile(
@@ -78,7 +86,7 @@ class GoldJudge(Measure):
                 )
             ],
             sentences=[_verdict(metrics), _trust(metrics, agreement)],
-            sections=[Section("Gold judge", hint, [table, _controls(metrics)], win_bars(metrics, BARS))],
+            sections=[Section("Gold judge", hint, [_players(metrics), _controls(metrics)])],
             method=[_method(metrics)],
         )
 
@@ -86,18 +94,19 @@ class GoldJudge(Measure):
 def _verdict(metrics: Mapping[str, Any]) -> str:
     """One seed is never called better."""
     said = verdict(metrics, WIN_RATE, TIE, "wins", "loses", "cannot be told apart from SFT's")
-    won = [title for name, title in MUST_LOSE.items() if metrics[f"{name}_ci_low"] > TIE]
+    won = [title for name, title in CONTROLS.items() if metrics[f"{name}_ci_low"] > TIE]
     doubt = (
         f" But under this judge these win too, so it proves nothing: {'; '.join(won)}."
         if won
-        else " Nothing that must lose wins."
+        else " No control wins: neither constant replies, nor an echo, nor a template."
     )
     above = f"{WIN_RATE}_above_moved"
     if above in metrics:
         due = verdict(metrics, above, 0.0, "is", "is not", "is not shown to be")
+        moved = percent_with_interval(metrics, f"{WIN_RATE}_moved")
         doubt += (
-            f" In other conversations the same replies win {percent_with_interval(metrics, f'{WIN_RATE}_moved')}, so "
-            f"what it wins {due} due to the conversation: {number_with_interval(metrics, above)}."
+            f" Moved to other conversations the same replies win {moved}, so what it wins {due} due to the "
+            f"conversation: difference {number_with_interval(metrics, above)}."
         )
     against = "" if said.startswith("cannot") else " against SFT's"
     return (
@@ -107,13 +116,32 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def _players(metrics: Mapping[str, Any]) -> Table:
+    """All models and people side by side."""
+    rows = []
+    for player, (title, win_rate, score) in PLAYERS.items():
+        if player == "sft":
+            found = [Cell(percent(TIE), "a tie"), Cell(f"{SFT_RATING:.0f}", "fixed")]
+        elif win_rate in metrics:
+            rating, low, high = (metrics[f"rating_{player}_gold{end}"] for end in ENDS)
+            found = [win_cell(metrics, win_rate), Cell(f"{rating:.0f}", f"{low:.0f} to {high:.0f}")]
+        else:  # people who answered no prompt
+            continue
+        rows.append(Row(title, "", [*found, number_cell(metrics, score)]))
+    return Table(["", "Win rate against SFT", "Rating", "Gold score"], rows)
+
+
 def _controls(metrics: Mapping[str, Any]) -> Table:
+    def cell(name: str, wanted: str) -> Cell:
+        wins = metrics.get(f"{name}_ci_low", TIE) > TIE
+        return win_cell(metrics, name, failed=wins if wanted == MUST_NOT_WIN else wanted == MUST_WIN and not wins)
+
     rows = [
-        Row(title, wanted, [percent_cell(metrics, name), percent_cell(metrics, UNCENTRED.format(name))])
+        Row(title, wanted, [cell(name, wanted), cell(UNCENTRED.format(name), wanted)])
         for name, (title, wanted) in ROWS.items()
         if name in metrics
     ]
-    return Table(["Win rate against SFT", "Gold judge", "The same judge, not centred"], rows)
+    return Table(["Win rate against SFT", "Gold judge", "Not centred"], rows)
 
 
 def _trust(metrics: Mapping[str, Any], agreement: str) -> str:
@@ -134,7 +162,8 @@ def _method(metrics: Mapping[str, Any]) -> str:
         "length nor what a reply copies from its conversation, common words excepted. Agreement is the share of "
         f"{metrics['judge_num_pairs']} such pairs that it gets right in conversations it was not fitted on, 0.5 "
         "being chance. What fits a conversation need not be what people like best. Intervals of gold figures are over "
-        "other prompts and over judges whose weights are fitted on resamples of these conversations. At equal "
+        "other prompts and over judges whose weights are fitted on resamples of these conversations; all keep the "
+        "words, the latent dimensions and the mean of this judge, so the intervals are a little too narrow. At equal "
         "length: logistic regression of the win on the difference in length, read off at no difference. Replies of "
         f"other conversations: both models' replies, moved to {NUM_MOVES} prompts of other conversations; the "
         f"interval is over both. The best of {len(CONSTANTS)} constant replies and of {len(TEMPLATES)} templates, and "

@@ -158,7 +158,7 @@ def study_sentences(found: Study) -> list[str]:
         follows = "gold falls meanwhile"
     else:
         follows = "gold does not measurably follow"
-    turn = f"no turn of gold can be told up to KL {number(farthest.kl)}"
+    turn = f"gold is not seen to turn up to KL {number(farthest.kl)}"
     if found.fall.high < 0:
         turn = f"gold turns at KL {number(best.kl)} and changes by {found.fall} up to KL {number(farthest.kl)}"
     sentences = [

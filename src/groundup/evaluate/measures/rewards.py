@@ -11,11 +11,13 @@ from groundup.evaluate.intervals import Metrics, with_interval
 from groundup.evaluate.measures.measure import Measure
 from groundup.evaluate.replies import reply_metrics, style_changes
 from groundup.evaluate.shown import (
+    LEGEND,
     MODELS,
     Cell,
     Row,
     Section,
     Shown,
+    Table,
     Tile,
     models_table,
     number,
@@ -24,13 +26,10 @@ from groundup.evaluate.shown import (
     percent_interval,
     percent_with_interval,
     verdict,
-    win_bars,
+    win_cell,
 )
 
-BARS = {
-    "win_rate_vs_sft": "Aligned against SFT, reward model",
-    "win_rate_vs_base": "Aligned against base, reward model",
-}
+WINS = {"win_rate_vs_sft": "Aligned against SFT", "win_rate_vs_base": "Aligned against base"}
 
 
 class Rewards(Measure):
@@ -68,8 +67,7 @@ class Rewards(Measure):
             sections=[
                 Section(
                     "Replies",
-                    "Small figures are 95\u00a0% intervals. In the bars, the dot is the value, the band its interval, "
-                    "the line a tie.",
+                    LEGEND,
                     [
                         models_table(
                             [
@@ -87,9 +85,12 @@ class Rewards(Measure):
                                     [Cell(percent(s["end_of_turn_rate"])) for s in scores],
                                 ),
                             ]
-                        )
+                        ),
+                        Table(
+                            ["Win rate", "Reward model"],
+                            [Row(title, "", [win_cell(metrics, name)]) for name, title in WINS.items()],
+                        ),
                     ],
-                    win_bars(metrics, BARS),
                 )
             ],
             method=[

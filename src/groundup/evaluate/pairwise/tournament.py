@@ -1,7 +1,7 @@
 """The games of all checkpoints: base, SFT and aligned model on test prompts, align's points on validation prompts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -10,10 +10,12 @@ import numpy as np
 from groundup.core.judging.judge import Judge
 from groundup.core.judging.statistics import wins
 from groundup.core.rollout.prompts import Prompt
-from groundup.evaluate.intervals import Floats, Metrics
+from groundup.evaluate.intervals import Floats, Metrics, rate, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.pairwise.games import Games, PromptSet, Rating, ratings, win_rates
 from groundup.evaluate.replies import ModelReplies
 from groundup.runner.params.evaluate import EvaluateParams
+
+BASE_WIN_RATE = "win_rate_base_vs_sft_gold"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def make_entrants(
 
 def gold_standings(judge: Judge, entrants: Entrants, params: EvaluateParams) -> Standings:
     """Every pair of players. The judge scores each reply alone, so there is no order of the two."""
-    games = []
+    games, metrics = [], {}
     for prompts in (entrants.test, entrants.validation):
         here = judge.centred_on(prompts.messages)
         scores = {player: _scores(here, prompts, replies) for player, replies in prompts.replies.items()}
@@ -73,7 +75,20 @@ def gold_standings(judge: Judge, entrants: Entrants, params: EvaluateParams) -> 
             Games(prompts, first, second, wins(scores[first], scores[second]))
             for first, second in combinations(scores, 2)
         ]
-    return standings("gold", games, ["base"], entrants, params)  # evaluate.gold has the win rate against the SFT model
+        if prompts is entrants.test:
+            metrics = base_metrics(scores["base"], scores["sft"], prompts, params)
+    # evaluate.gold has the aligned model's win rate against the SFT model.
+    found = standings("gold", games, ["base"], entrants, params)
+    return replace(found, metrics=metrics | found.metrics)
+
+
+def base_metrics(base: Floats, sft: Floats, prompts: PromptSet, params: EvaluateParams) -> Metrics:
+    """Gold scores [1 + R, N] of the base model, and its win rate against the SFT model."""
+    weights = resamples(prompts.conversation_ids, params.bootstrap_samples, params.seed)
+    return {
+        **with_judge_interval("gold_reward_base", base, weights, weighted_mean),
+        **rate(with_judge_interval(BASE_WIN_RATE, wins(base, sft), weights, weighted_mean)),
+    }
 
 
 def _scores(judge: Judge, prompts: PromptSet, replies: Sequence[str | None]) -> Floats:

@@ -33,7 +33,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Replies:
+class ReplyIndex:
     """All replies of a split, the shortest first, and their places by opening: [num_replies] each."""
 
     by_length: list[Reply]
@@ -41,7 +41,7 @@ class Replies:
     places_by_opening: NDArray[np.int64]  # the inverse
 
     @classmethod
-    def sort(cls, replies: Iterable[Reply], seed: int) -> "Replies":
+    def sort(cls, replies: Iterable[Reply], seed: int) -> "ReplyIndex":
         by_length = sorted(
             replies, key=lambda reply: (reply.num_words, hash_integer(seed, "reply order", name(reply)))
         )
@@ -67,7 +67,7 @@ def around(place: int, num: int) -> list[int]:
 def relevance_pairs(path: Path, params: RelevanceParams, seed: int) -> Iterator[Row]:
     """Pairs for each reply at the given turns of every dialogue in `path`, which holds records."""
     with path.open("rb") as file:
-        replies = Replies.sort(find_replies(file, params), seed)
+        replies = ReplyIndex.sort(find_replies(file, params), seed)
         order = partial(hash_integer, seed, "relevance")
         for place in sorted(range(len(replies.by_length)), key=lambda i: order(name(replies.by_length[i]))):
             yield from pairs_of_reply(file, replies, place, params, seed)
@@ -94,7 +94,9 @@ def find_replies(file: BinaryIO, params: RelevanceParams) -> Iterator[Reply]:
                     yield Reply(len(said.split()), record.id, num_turns - 1, offset, opening)
 
 
-def pairs_of_reply(file: BinaryIO, replies: Replies, place: int, params: RelevanceParams, seed: int) -> Iterator[Row]:
+def pairs_of_reply(
+    file: BinaryIO, replies: ReplyIndex, place: int, params: RelevanceParams, seed: int
+) -> Iterator[Row]:
     """Up to `pairs_per_reply` with different wrong replies; none if all nearby are of the same conversation.
 
     `wrong_from` is earlier_turn or same_opening for the shares that the params give, where there is such a reply, and

@@ -58,10 +58,9 @@ def group_figures(
     for group in TITLES:
         prefix = PREFIX[group]
         by_split = {split: here.of_group(group) for split, here in scored.items()}
-        for split, here in by_split.items():
-            figures[f"num_{prefix}pairs_{split}"] = len(here.pairs)
-        if by_split["train"].pairs:
+        if trained := by_split["train"].pairs:
             figures[f"train_{prefix}accuracy"] = float(by_split["train"].right.mean())
+            figures[f"train_{prefix}accuracy{NUM_ITEMS}"] = len(trained)
         for split, name in MEASURED.items():
             if by_split[split].pairs:
                 figures |= _of_split(f"{name}_{prefix}", by_split, split, moved[split].of_group(group), params)
