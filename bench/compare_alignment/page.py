@@ -27,7 +27,7 @@ STYLES = {f"{name}_rate": f"{name}" for name in ("greeting", "question", "echo",
 
 def page(result: Result) -> str:
     parts = [comparison, references, styles, cost, best_of_n]
-    return "\n\n".join([*(part(result) for part in parts), "![Gold gain against KL](result.png)"]) + "\n"
+    return "\n\n".join(part(result) for part in parts) + "\n"
 
 
 def runs_of(result: Result, method: str) -> list[Result]:
