@@ -5,14 +5,23 @@ Each control adapts to the judge: it is chosen by the judge's own scores on vali
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from groundup.core.formats.records import Message
-from groundup.core.judging.judge import QUESTION, Judge, lower_words
+from groundup.core.judging.judge import QUESTION, Chat, Floats, lower_words
 from groundup.core.judging.statistics import wins
 
 Control = Callable[[Sequence[Message]], str]  # from the messages before to a reply
+
+
+class Scorer(Protocol):
+    """A judge, as a control sees it."""
+
+    def score(self, chats: Sequence[Chat]) -> Floats:
+        """[N]: of the last message of each chat."""
+
 
 CONSTANTS = (
     "Hello! How are you?",
@@ -57,7 +66,7 @@ TITLES = {
 }
 
 
-def choose_controls(judge: Judge, messages: Sequence[Sequence[Message]], sft: Sequence[str]) -> dict[str, Control]:
+def choose_controls(judge: Scorer, messages: Sequence[Sequence[Message]], sft: Sequence[str]) -> dict[str, Control]:
     """messages [N] and the SFT model's replies [N] on validation prompts; the controls in the order of TITLES."""
     before = judge.score(with_replies(messages, sft))
     constants = [partial(constant, text) for text in CONSTANTS]
