@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from groundup.core.formats.jsonl import write_jsonl
-from groundup.core.judging.judge import Judge
+from groundup.core.judging.word_judge import WordJudge
 from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
 from groundup.evaluate.intervals import resamples, weighted_mean, with_judge_interval
@@ -106,7 +106,7 @@ def test_a_split_that_cannot_judge_is_absent_and_says_why(tmp_path: Path) -> Non
             in (absent.reason)
         )
     write_jsonl(path, rows)
-    assert isinstance(load_gold_judge(tmp_path, GOLD_PARAMS), Judge)
+    assert isinstance(load_gold_judge(tmp_path, GOLD_PARAMS), WordJudge)
 
 
 def test_a_damaged_split_is_an_error(tmp_path: Path) -> None:

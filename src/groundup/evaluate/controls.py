@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 
 from groundup.core.formats.records import Message
-from groundup.core.judging.judge import QUESTION, Judge, lower_words
+from groundup.core.judging.judge import Judge
 from groundup.core.judging.statistics import wins
+from groundup.core.judging.words import QUESTION, lower_words
 
 Control = Callable[[Sequence[Message]], str]  # from the messages before to a reply
 

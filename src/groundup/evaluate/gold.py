@@ -15,6 +15,7 @@ from groundup.core.formats.records import Message
 from groundup.core.judging.gates import NUM_ITEMS
 from groundup.core.judging.judge import Agreement, Judge
 from groundup.core.judging.statistics import wins
+from groundup.core.judging.word_judge import WordJudge
 from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.controls import choose_controls, with_replies
 from groundup.evaluate.intervals import (
@@ -52,7 +53,7 @@ def load_gold_judge(folder: Path, params: JudgeParams) -> Judge | Absent:
     """Absent, with a warning, without data to fit on; the report then has no gold figures and says so."""
     rows = list(read_jsonl(folder / "conversations.jsonl", ("id", "messages")))
     try:
-        return Judge.fit(rows, params)
+        return WordJudge.fit(rows, params)
     except ValueError as error:
         logger.warning("evaluate: no gold figures: %s", error)
         return Absent(str(error))
