@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from groundup.core.formats.records import Message
 from groundup.core.model import variants  # noqa: F401  registers this project's own models
@@ -118,7 +119,12 @@ def read_tokenizer(path: Path) -> tuple[PreTrainedTokenizerFast | None, list[str
     if not (path / "tokenizer.json").is_file():
         return None, ["it has no tokenizer.json"]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_max_length=VERY_LARGE_INTEGER,  # no warning of what Reader shortens
+        )
     except Exception as error:  # the tokenizers library raises no narrower class
         return None, [f"its tokenizer cannot be read ({str(error)[:200]})"]
     if not tokenizer.is_fast:
