@@ -47,7 +47,7 @@ PARAMS = EvaluateParams(
     seed=5,
     judge="builtin",
     openai=OPENAI_PARAMS,
-    model_judge=ModelJudgeParams(path=None, digest=None, batch_size=4),
+    model_judge=ModelJudgeParams(path=None, digest=None, max_length=128, batch_size=4),
     gold_judge=GOLD_PARAMS,
     batch_size=4,
     num_documents=3,

@@ -260,7 +260,7 @@ def test_a_model_as_judge_gives_gold_figures_with_controls_and_intervals(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = project / "base"
-    pinned = {"path": "models/own", "digest": digest_path(folder), "batch_size": 4}
+    pinned = {"path": "models/own", "digest": digest_path(folder), "max_length": 128, "batch_size": 4}
     chosen = {"judge": "model", "model_judge": ModelJudgeParams(**pinned)}
     metrics = run(project, "first", Points(), **chosen)
     assert (metrics["judge_num_pairs"], metrics["judge_num_conversations"]) == (24, 24)

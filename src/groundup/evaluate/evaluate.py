@@ -57,7 +57,7 @@ def evaluate(
     tokenizer = shared_tokenizer({**paths, "reward": reward})
     judge: Judge | Absent
     if model_judge:
-        folder = ModelFolder.check(model_judge, params.model_judge.digest)
+        folder = ModelFolder.check(model_judge, params.model_judge)
         logprobs = KeptLogprobs(folder, torch_device, params.model_judge.batch_size, kept / LOGPROBS)
         judge = load_model_judge(data.judge, logprobs, params.gold_judge)
     else:

@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from groundup.evaluate.model_judge.folder import ModelFolder
 from groundup.evaluate.model_judge.logprobs import KeptLogprobs
 from groundup.runner.files import digest_path
+from groundup.runner.params.evaluate import ModelJudgeParams
 from tests.llamas import tiny_llama
 
 
@@ -20,6 +21,10 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerFast, has_template: bool = 
     return model
 
 
+def judge_params(digest: str | None, max_length: int = 1000) -> ModelJudgeParams:
+    return ModelJudgeParams(path=None, digest=digest, max_length=max_length, batch_size=3)
+
+
 def opened(folder: Path, kept: Path) -> KeptLogprobs:
-    checked = ModelFolder.check(folder, digest_path(folder))
+    checked = ModelFolder.check(folder, judge_params(digest_path(folder)))
     return KeptLogprobs(checked, torch.device("cpu"), batch_size=3, file=kept)

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.evaluate.model_judge.folder import ModelFolder
 from groundup.runner.files import digest_path
-from tests.evaluate.model_judge.folders import save
+from tests.evaluate.model_judge.folders import judge_params, save
 
 
 @pytest.fixture
@@ -25,13 +25,14 @@ def change(folder: Path, **values: object) -> None:
 
 def refusal(folder: Path, digest: str | None = None) -> str:
     with pytest.raises(ValueError, match="model_judge") as refused:
-        ModelFolder.check(folder, digest)
+        ModelFolder.check(folder, judge_params(digest))
     return str(refused.value)
 
 
 def test_a_whole_folder_is_taken_and_read(folder: Path) -> None:
-    checked = ModelFolder.check(folder, digest_path(folder))
+    checked = ModelFolder.check(folder, judge_params(digest_path(folder)))
     assert (checked.context_length, checked.digest) == (128, digest_path(folder))
+    assert ModelFolder.check(folder, judge_params(digest_path(folder), max_length=50)).context_length == 50
     assert checked.load(torch.device("cpu")).dtype == torch.float32
 
 
@@ -89,6 +90,6 @@ def test_weights_that_are_missing_are_not_made_up(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["model.norm.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    checked = ModelFolder.check(folder, digest_path(folder))
+    checked = ModelFolder.check(folder, judge_params(digest_path(folder)))
     with pytest.raises(ValueError, match=r"lacks 1 weights, such as model\.norm\.weight"):
         checked.load(torch.device("cpu"))

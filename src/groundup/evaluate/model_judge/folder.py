@@ -21,6 +21,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from groundup.core.formats.records import Message
 from groundup.core.model import variants  # noqa: F401  registers this project's own models
 from groundup.runner.files import digest_path
+from groundup.runner.params.evaluate import ModelJudgeParams
 
 CHAT: list[Message] = [  # what conversations consist of
     {"role": "system", "content": "music"},
@@ -35,11 +36,11 @@ class ModelFolder:
     path: Path
     digest: str
     tokenizer: PreTrainedTokenizerFast
-    context_length: int
+    context_length: int  # tokens that it may read, the reply included
 
     @classmethod
-    def check(cls, path: Path, pinned: str | None) -> "ModelFolder":
-        """ValueError names everything that is wrong with it. `pinned`: evaluate.model_judge.digest."""
+    def check(cls, path: Path, params: ModelJudgeParams) -> "ModelFolder":
+        """ValueError names everything that is wrong with it."""
         if not path.is_dir():
             raise ValueError(f"evaluate.model_judge.path: there is no folder {path}; put a model there or correct it")
         problems = weight_problems(path)
@@ -52,17 +53,17 @@ class ModelFolder:
                 "models"
             )
         digest = digest_path(path)
-        if digest != pinned:
+        if digest != params.digest:
             problems.append(
-                f"its digest is {digest} and evaluate.model_judge.digest is {pinned or 'null'}: if this is the model "
-                "that you mean, set the digest to the one found"
+                f"its digest is {digest} and evaluate.model_judge.digest is {params.digest or 'null'}: if this is the "
+                "model that you mean, set the digest to the one found"
             )
         if problems or config is None or tokenizer is None:
             raise ValueError(
                 f"the model in {path} (evaluate.model_judge) cannot judge:\n"
                 + "\n".join(f"  {problem}" for problem in problems)
             )
-        return cls(path, digest, tokenizer, config.max_position_embeddings)
+        return cls(path, digest, tokenizer, min(params.max_length, config.max_position_embeddings))
 
     def load(self, device: torch.device) -> PreTrainedModel:
         """In fp32: rounding must not blur small differences."""

@@ -32,6 +32,7 @@ class OpenAIJudgeParams(Section):
 class ModelJudgeParams(Section):
     path: str | None
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    max_length: Positive
     batch_size: Positive
 
 

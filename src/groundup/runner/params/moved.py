@@ -86,6 +86,7 @@ ADDED: dict[str, Any] = {
     "align.alarms.style": 1.0,
     "evaluate.model_judge.path": None,
     "evaluate.model_judge.digest": None,
+    "evaluate.model_judge.max_length": 512,
     "evaluate.model_judge.batch_size": 16,
     **{f"{judge}.common_words": 0.05 for judge in ("align.monitor_judge", "evaluate.gold_judge")},
 }
