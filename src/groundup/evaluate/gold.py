@@ -54,8 +54,9 @@ class Absent:
 
 def load_gold_judge(folder: Path, params: JudgeParams) -> Judge | Absent:
     """Absent, with a warning, without data to fit on; the report then has no gold figures and says so."""
+    rows = read_conversations(folder)
     try:
-        return WordJudge.fit(read_conversations(folder), params)
+        return WordJudge.fit(rows, params)
     except ValueError as error:
         return absent(str(error))
 
