@@ -19,6 +19,7 @@ def main(stage: StageContext) -> dict[str, Any]:
     from groundup.evaluate.evaluate import evaluate
     from groundup.evaluate.measures.measure import Data
 
+    params = stage.params["evaluate"]
     return evaluate(
         base=stage.dep("artifacts/base"),
         sft=stage.dep("artifacts/sft"),
@@ -27,11 +28,12 @@ def main(stage: StageContext) -> dict[str, Any]:
         data=Data(shards=stage.dep("artifacts/shards"), **data),
         points=stage.dep("artifacts/reports/align/evaluation_points.jsonl"),
         out=stage.out("artifacts/reports/evaluate"),
-        params=stage.params["evaluate"],
+        params=params,
         runtime=stage.params["runtime"],
         device=stage.device,
         work=stage.work,
-        verdicts=stage.kept / "verdicts.jsonl",
+        kept=stage.kept,
+        model_judge=stage.pinned(params.model_judge.path) if params.judge == "model" else None,
         log=stage.log,
     )
 

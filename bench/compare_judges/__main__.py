@@ -21,7 +21,7 @@ from bench.compare_judges.products import Products, Sum
 from bench.results import ROOT, write_result
 from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.formats.jsonl import Row, read_jsonl
-from groundup.core.judging.judge import reply_pairs
+from groundup.core.judging.pairs import reply_pairs
 from groundup.core.model.llama import load_causal_lm
 from groundup.evaluate.controls import Scorer
 from groundup.runner.params import load_params

@@ -13,7 +13,9 @@ from bench.compare_judges.likelihood import MAX_TOKENS, NOTHING, CopiedWords, To
 from bench.compare_judges.others import NUM_OTHERS, Others, draw_others
 from groundup.core.formats.chat_format import ASSISTANT
 from groundup.core.formats.jsonl import Row
-from groundup.core.judging.judge import Chat, Floats, kind_of, reply_pairs
+from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.pairs import reply_pairs
+from groundup.core.judging.word_judge import kind_of
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.core.model.scoring import RewardScorer
 from groundup.evaluate.controls import with_replies

@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike
 
 from bench.finish import finish
 from groundup.core.formats.jsonl import Row
-from groundup.core.judging.judge import Chat, Floats, ReplyPair, kind_of, reply_pairs
+from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.pairs import ReplyPair, reply_pairs
 from groundup.core.judging.statistics import cluster_bootstrap, wins
+from groundup.core.judging.word_judge import kind_of
 from groundup.evaluate.controls import TITLES, Scorer, choose_controls, with_replies
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.judge import JudgeParams

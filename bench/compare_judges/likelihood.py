@@ -16,7 +16,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from bench.compare_judges.others import NUM_OTHERS, Others
 from groundup.core.formats.chat_format import encode_text
 from groundup.core.formats.jsonl import Row
-from groundup.core.judging.judge import WORD, Chat, Floats, kind_of, lower_words, own_words
+from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.word_judge import kind_of
+from groundup.core.judging.words import WORD, common_words, lower_words, own_words
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.evaluate.controls import with_replies
 from groundup.evaluate.ngram import NgramModel
@@ -43,9 +45,7 @@ class CopiedWords:
     @classmethod
     def of(cls, rows: Sequence[Row], params: JudgeParams) -> "CopiedWords":
         turns = {message["content"] for row in rows for message in row["messages"]}
-        num_turns = Counter(word for turn in turns for word in set(lower_words(turn)))
-        common = (word for word, count in num_turns.items() if count > params.common_words * len(turns))
-        return cls(frozenset(common), params.copied_words)
+        return cls(common_words(turns, params.common_words), params.copied_words)
 
     def __call__(self, chat: Chat) -> set[str]:
         said = [lower_words(message["content"]) for message in chat[:-1]]

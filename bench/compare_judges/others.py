@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from groundup.core.formats.jsonl import Row
-from groundup.core.judging.judge import LATEST, Chat, kind_of, reply_pairs
+from groundup.core.judging.judge import Chat
+from groundup.core.judging.pairs import reply_pairs
+from groundup.core.judging.word_judge import LATEST, kind_of
 from groundup.runner.params.judge import JudgeParams
 
 NUM_OTHERS = 4

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from groundup.core.formats.jsonl import Row
-from groundup.core.judging.judge import Chat, Floats, Judge
+from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.word_judge import WordJudge
 from groundup.evaluate.controls import Scorer
 from groundup.runner.params.judge import JudgeParams
 
@@ -19,11 +20,11 @@ class Products:
     counts_copied: bool
     is_centred: bool
 
-    def __call__(self, rows: Sequence[Row]) -> Judge:
+    def __call__(self, rows: Sequence[Row]) -> WordJudge:
         changes: dict[str, float] = {"num_resamples": NUM_RESAMPLES}
         if self.counts_copied:
             changes |= {"copied_words": 0, "common_words": 0.0}  # no run is a copy, and every word may be said again
-        judge = Judge.fit(rows, self.params.model_copy(update=changes))
+        judge = WordJudge.fit(rows, self.params.model_copy(update=changes))
         return judge if self.is_centred else judge.uncentred()
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from groundup.align.alarms import Alarms
-from groundup.core.judging.judge import Judge
+from groundup.core.judging.word_judge import WordJudge
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import Prompt
 from groundup.runner.params.align import AlarmParams
@@ -22,12 +22,12 @@ SEA, STREET = "The sea is old.", "The street is old."
 
 
 @pytest.fixture(scope="module")
-def monitor() -> Judge:
-    return Judge.fit(MONITOR_ROWS, align_params().monitor_judge)
+def monitor() -> WordJudge:
+    return WordJudge.fit(MONITOR_ROWS, align_params().monitor_judge)
 
 
 @pytest.fixture
-def alarms(tiny_tokenizer: PreTrainedTokenizerFast, monitor: Judge) -> Alarms:
+def alarms(tiny_tokenizer: PreTrainedTokenizerFast, monitor: WordJudge) -> Alarms:
     return Alarms(PROMPTS, tiny_tokenizer, monitor, LIMITS)
 
 
@@ -149,7 +149,7 @@ def test_an_alarm_is_warned_about_once_with_numbers_and_a_remedy(
     assert alarms.metrics()["alarms"] == 1
 
 
-def test_its_state_goes_on(alarms: Alarms, tiny_tokenizer: PreTrainedTokenizerFast, monitor: Judge) -> None:
+def test_its_state_goes_on(alarms: Alarms, tiny_tokenizer: PreTrainedTokenizerFast, monitor: WordJudge) -> None:
     alarms.check(0, answers(tiny_tokenizer, SEA, LOW))
     alarms.check(5, answers(tiny_tokenizer, STREET, HIGH))
     other = Alarms(PROMPTS, tiny_tokenizer, monitor, LIMITS)

@@ -8,8 +8,8 @@ import pytest
 
 from groundup.align.monitor import load_monitor, score_change
 from groundup.core.formats.jsonl import write_jsonl
-from groundup.core.judging.judge import Judge
 from groundup.core.judging.statistics import clustered_mean
+from groundup.core.judging.word_judge import WordJudge
 from tests.align.conftest import MONITOR_ROWS, QUESTIONS, align_params
 
 PARAMS = align_params().monitor_judge
@@ -21,7 +21,7 @@ def chats(reply: str) -> list[list[dict[str, str]]]:
 
 
 def change(rows: list[dict[str, Any]], before: str, after: str) -> tuple[float, float]:
-    monitor = Judge.fit(rows, PARAMS)
+    monitor = WordJudge.fit(rows, PARAMS)
     return score_change(monitor.score_by_resample(chats(before)), monitor.score_by_resample(chats(after)), CLUSTERS)
 
 
@@ -43,7 +43,7 @@ def test_a_judge_of_random_replies_is_seldom_sure() -> None:
         rows = [
             row | {"messages": [row["messages"][0], replies[i]]} for row, i in zip(MONITOR_ROWS, order, strict=True)
         ]
-        monitor = Judge.fit(rows, PARAMS)
+        monitor = WordJudge.fit(rows, PARAMS)
         before, after = (
             monitor.score_by_resample(chats(reply)) for reply in ("The sea is old.", "The street is old.")
         )

@@ -12,9 +12,10 @@ from bench.compare_judges.likelihood import CACHE_WEIGHT, NOTHING, CachedNgrams,
 from bench.compare_judges.others import NUM_OTHERS, draw_others
 from bench.compare_judges.page import page
 from bench.compare_judges.products import Products, Sum
-from groundup.core.judging.judge import Chat, Floats, ReplyPair
+from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.pairs import ReplyPair
 from groundup.evaluate.controls import CONSTANTS
-from tests.core.judging.test_judge import PARAMS, conversations, talk
+from tests.core.judging.test_word_judge import PARAMS, conversations, talk
 
 
 class Scores:

@@ -11,6 +11,7 @@ from groundup.runner.params.decoding import DecodingParams
 from groundup.runner.params.evaluate import (
     BestOfNParams,
     EvaluateParams,
+    ModelJudgeParams,
     NgramParams,
     OpenAIJudgeParams,
     ProbesParams,
@@ -46,6 +47,7 @@ PARAMS = EvaluateParams(
     seed=5,
     judge="builtin",
     openai=OPENAI_PARAMS,
+    model_judge=ModelJudgeParams(path=None, digest=None, max_length=128, batch_size=4),
     gold_judge=GOLD_PARAMS,
     batch_size=4,
     num_documents=3,

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from groundup.core.formats.records import Message
-from groundup.core.judging.judge import Judge
+from groundup.core.judging.word_judge import WordJudge
 from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.controls import CONSTANTS, TEMPLATES, choose_controls, echo, fill
 from groundup.evaluate.gold import UNCENTRED, Contest, all_gold_metrics, moved_win_rate
 from groundup.evaluate.replies import ModelReplies
-from tests.core.judging.test_judge import PARAMS as JUDGE_PARAMS
-from tests.core.judging.test_judge import conversations
+from tests.core.judging.test_word_judge import PARAMS as JUDGE_PARAMS
+from tests.core.judging.test_word_judge import conversations
 from tests.evaluate.judging import PARAMS, CountingJudge
 
 
@@ -103,7 +103,7 @@ def test_people_win_where_their_replies_belong_and_not_elsewhere() -> None:
         for message in row["messages"]:
             message["content"] += " you"  # all messages share a direction
         row["messages"][1]["content"] += " what"
-    judge = Judge.fit(rows, JUDGE_PARAMS)
+    judge = WordJudge.fit(rows, JUDGE_PARAMS)
     prompts = [Prompt(row["id"], row["messages"][:1], [1], row["messages"][1]["content"]) for row in rows[:100]]
     said = [row["messages"][1]["content"] for row in rows[100:]]
     sft, aligned = (replies([said[i] for i in rng.permutation(100)]) for _ in range(2))

@@ -18,6 +18,8 @@ from groundup.core.model.llama import save_model
 from groundup.core.training.runtime import draw
 from groundup.evaluate.evaluate import evaluate
 from groundup.evaluate.measures.measure import Data
+from groundup.runner.files import digest_path
+from groundup.runner.params.evaluate import ModelJudgeParams
 from groundup.runner.params.training import RuntimeParams
 from groundup.runner.steps import FinishedSteps
 from tests.evaluate.judging import PARAMS
@@ -137,7 +139,8 @@ def run(project: Path, name: str, log: Points, **changes: Any) -> dict[str, Any]
         runtime=RuntimeParams(num_threads=1, precision="fp32"),
         device="cpu",
         work=project / "work",
-        verdicts=project / "verdicts.jsonl",
+        kept=project / "kept",
+        model_judge=project / "base" if changes.get("judge") == "model" else None,
         log=log,
     )
 
@@ -251,6 +254,49 @@ def test_without_conversations_a_sentence_says_why_there_is_no_gold(
     assert any("There is no gold judge (a judge needs at least 20 replies" in said for said in page["sentences"])
     titles = [section["title"] for section in page["sections"]]
     assert titles == ["Replies", "Tasks", "Values", "Decoding", "Gates", "Side by side"]
+
+
+def test_a_model_as_judge_gives_gold_figures_with_controls_and_intervals(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project / "base"
+    pinned = {"path": "models/own", "digest": digest_path(folder), "max_length": 128, "batch_size": 4}
+    chosen = {"judge": "model", "model_judge": ModelJudgeParams(**pinned)}
+    metrics = run(project, "first", Points(), **chosen)
+    assert (metrics["judge_num_pairs"], metrics["judge_num_conversations"]) == (24, 24)
+    assert metrics["judge_agreement_ci_low"] <= metrics["judge_agreement"] <= metrics["judge_agreement_ci_high"]
+    assert [metrics[f"win_rate_vs_sft_gold{end}"] for end in ("", "_ci_low", "_ci_high")] == [0.5, 0.5, 0.5]
+    assert metrics["win_rate_echo_vs_sft_gold"] < 0.5
+    human = [metrics[f"win_rate_human_vs_sft_gold{end}"] for end in ("_ci_low", "", "_ci_high")]
+    assert 0 <= human[0] <= human[1] <= human[2] <= 1
+    for name in ("constant", "two_constants", "echo", "template"):
+        figures = (
+            f"win_rate_{name}_vs_sft_gold{which}{end}" for which in ("", "_uncentred") for end in ("", "_ci_low")
+        )
+        assert all(0 <= metrics[figure] <= 1 for figure in figures)
+    assert {"win_rate_vs_sft_gold_moved", "num_controls_that_win", "val_win_rate_vs_sft_gold"} <= set(metrics)
+    assert {"rating_human_gold", "best_of_n_gold_ci_low", "decoding_tree_gold"} <= set(metrics)
+    json.dumps(metrics, allow_nan=False)
+    page = json.loads((project / "first/page.json").read_text(encoding="utf-8"))
+    (said,) = [line for line in page["method"] if line.startswith("Gold judge:")]
+    assert said.startswith(
+        f"Gold judge: the language model in models/own (sha256 {digest_path(folder)}), fitted on no"
+    )
+    assert "Intervals of gold figures are over other prompts alone" in said
+    assert "discriminant" not in said
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("groundup.evaluate.model_judge.logprobs.token_logprobs", fail)
+    assert run(project, "second", Points(), **chosen) == metrics
+    assert (project / "second/page.json").read_bytes() == (project / "first/page.json").read_bytes()
+
+
+def test_a_judge_that_cannot_judge_is_said_before_anything_is_computed(project: Path) -> None:
+    with pytest.raises(ValueError, match=r"its digest is [0-9a-f]{64} and evaluate\.model_judge\.digest is null"):
+        run(project, "out", Points(), judge="model")
+    assert not (project / "work").exists()
 
 
 def test_models_of_different_tokenizers_are_refused(project: Path) -> None:

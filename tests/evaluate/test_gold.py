@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from groundup.core.formats.jsonl import write_jsonl
-from groundup.core.judging.judge import Judge
+from groundup.core.judging.word_judge import WordJudge
 from groundup.core.rollout.prompts import Prompt
-from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge
+from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge, load_model_judge
 from groundup.evaluate.intervals import resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.replies import ModelReplies
 from tests.evaluate.judging import GOLD_PARAMS, PARAMS, CountingJudge
@@ -106,7 +107,14 @@ def test_a_split_that_cannot_judge_is_absent_and_says_why(tmp_path: Path) -> Non
             in (absent.reason)
         )
     write_jsonl(path, rows)
-    assert isinstance(load_gold_judge(tmp_path, GOLD_PARAMS), Judge)
+    assert isinstance(load_gold_judge(tmp_path, GOLD_PARAMS), WordJudge)
+
+
+def test_a_model_without_pairs_to_test_it_on_is_absent(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "conversations.jsonl", [{"id": "1", "messages": PROMPTS[0].messages}])
+    unread: Any = None
+    absent = load_model_judge(tmp_path, unread, GOLD_PARAMS)
+    assert absent == Absent("the judge split holds no reply of a person beside one from another conversation")
 
 
 def test_a_damaged_split_is_an_error(tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def test_all_stages_do_what_they_can(
         out=folder / "evaluate",
         params=params.evaluate,
         work=folder / "work/evaluate",
-        verdicts=folder / "verdicts.jsonl",
+        kept=folder / "kept",
+        model_judge=None,
         log=Curve(),
         **shared,
     )

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,13 @@ from tests.elsewhere import in_another_process
 from tests.runner.conftest import write_outs
 
 pytestmark = pytest.mark.usefixtures("no_deliverer")
+
+
+def test_what_params_pin_is_in_the_users_checkout(tmp_path: Path) -> None:
+    copy = tmp_path / ".dvc/tmp/exps/one"
+    for root in (tmp_path, copy):
+        stage: Any = SimpleNamespace(root=root)
+        assert StageContext.pinned(stage, "models/own") == tmp_path / "models/own"
 
 
 def train(stage: StageContext) -> dict[str, Any]:

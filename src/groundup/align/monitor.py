@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.core.formats.jsonl import read_jsonl
-from groundup.core.judging.judge import Judge, judge_error
+from groundup.core.judging.judge import judge_error
 from groundup.core.judging.statistics import clustered_mean
+from groundup.core.judging.word_judge import WordJudge
 from groundup.runner.params.judge import JudgeParams
 
 logger = logging.getLogger(__name__)
@@ -29,11 +30,11 @@ def score_change(
     return mean, math.hypot(over_prompts, judge_error(changes[1:].mean(axis=1)))
 
 
-def load_monitor(folder: Path, params: JudgeParams) -> Judge | None:
+def load_monitor(folder: Path, params: JudgeParams) -> WordJudge | None:
     """None, with a warning, without data to fit a judge on: the user's data need not contain conversations."""
     rows = list(read_jsonl(folder / "conversations.jsonl", ("id", "messages")))
     try:
-        monitor = Judge.fit(rows, params)
+        monitor = WordJudge.fit(rows, params)
     except ValueError as error:
         logger.warning("align: no monitor, so over-optimization will not be detected: %s", error)
         return None

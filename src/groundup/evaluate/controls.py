@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from groundup.core.formats.records import Message
-from groundup.core.judging.judge import QUESTION, Chat, Floats, lower_words
+from groundup.core.judging.judge import Chat, Floats
 from groundup.core.judging.statistics import wins
+from groundup.core.judging.words import QUESTION, lower_words
 
 Control = Callable[[Sequence[Message]], str]  # from the messages before to a reply
 

@@ -4,16 +4,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from groundup.core.judging.judge import Judge
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.training.runtime import Log, set_up
-from groundup.evaluate.gold import load_gold_judge
+from groundup.evaluate.gold import Absent, load_gold_judge, load_model_judge
 from groundup.evaluate.harness.named import NamedTasks
 from groundup.evaluate.held_out import load_test_set
 from groundup.evaluate.measures import MEASURES
 from groundup.evaluate.measures.measure import Context, Data
 from groundup.evaluate.measures.overoptimization import read_points
+from groundup.evaluate.model_judge.folder import ModelFolder
+from groundup.evaluate.model_judge.logprobs import FILE as LOGPROBS
+from groundup.evaluate.model_judge.logprobs import KeptLogprobs
 from groundup.evaluate.replies import fit_prompts, reply_to_prompts
 from groundup.evaluate.shown import PAGE, Shown
 from groundup.runner.files import write_json
@@ -34,11 +38,13 @@ def evaluate(
     runtime: RuntimeParams,
     device: str,
     work: Path,
-    verdicts: Path,
+    kept: Path,
+    model_judge: Path | None,
     log: Log,
 ) -> dict[str, Any]:
     """Compute all figures; `out` gets replies, gates and the report's page as JSON. The curve's steps are 0 for base,
-    1 for SFT and 2 for aligned. points: align's evaluation points.
+    1 for SFT and 2 for aligned. points: align's evaluation points. kept: the folder of answers that every run reuses.
+    model_judge: the folder of the gold judge's model; without one, the gold judge is fitted.
     """
     # Measure everything in float32: training precision must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
@@ -49,6 +55,13 @@ def evaluate(
         check_model(path, CAUSAL)
     check_model(reward, REWARD)
     tokenizer = shared_tokenizer({**paths, "reward": reward})
+    judge: Judge | Absent
+    if model_judge:
+        folder = ModelFolder.check(model_judge, params.model_judge)
+        logprobs = KeptLogprobs(folder, torch_device, params.model_judge.batch_size, kept / LOGPROBS)
+        judge = load_model_judge(data.judge, logprobs, params.gold_judge)
+    else:
+        judge = load_gold_judge(data.judge, params.gold_judge)
     sft_model = load_causal_lm(sft, torch_device).eval()
     context_length = sft_model.config.max_position_embeddings
     context = Context(
@@ -58,10 +71,10 @@ def evaluate(
         tokenizer=tokenizer,
         sft=sft_model,
         scorer=RewardScorer.load(reward, torch_device),
-        judge=load_gold_judge(data.judge, params.gold_judge),
+        judge=judge,
         points=read_points(points),
         prompts=fit_prompts(tokenizer, test_set.prompts, context_length, params.max_new_tokens),
-        verdicts=verdicts,
+        kept=kept,
         steps=FinishedSteps(work / "steps"),
         params=params,
         out=out,

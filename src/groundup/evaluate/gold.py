@@ -1,4 +1,4 @@
-"""The gold judge, fitted on conversations that no training stage reads: an independent check of the reward's gains.
+"""Figures by the gold judge, which no training stage uses: an independent check of the reward's gains.
 
 Intervals are over prompts and over judges, since both come from samples of conversations.
 """
@@ -14,7 +14,9 @@ from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.formats.records import Message
 from groundup.core.judging.gates import NUM_ITEMS
 from groundup.core.judging.judge import Agreement, Judge
+from groundup.core.judging.pairs import reply_pairs
 from groundup.core.judging.statistics import wins
+from groundup.core.judging.word_judge import WordJudge
 from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.controls import choose_controls, with_replies
 from groundup.evaluate.intervals import (
@@ -27,6 +29,8 @@ from groundup.evaluate.intervals import (
     with_judge_interval,
 )
 from groundup.evaluate.length_control import win_rate_metrics
+from groundup.evaluate.model_judge.judge import ModelJudge
+from groundup.evaluate.model_judge.logprobs import KeptLogprobs
 from groundup.evaluate.replies import ModelReplies
 from groundup.evaluate.shown import ENDS
 from groundup.runner.params.evaluate import EvaluateParams
@@ -50,12 +54,28 @@ class Absent:
 
 def load_gold_judge(folder: Path, params: JudgeParams) -> Judge | Absent:
     """Absent, with a warning, without data to fit on; the report then has no gold figures and says so."""
-    rows = list(read_jsonl(folder / "conversations.jsonl", ("id", "messages")))
+    rows = read_conversations(folder)
     try:
-        return Judge.fit(rows, params)
+        return WordJudge.fit(rows, params)
     except ValueError as error:
-        logger.warning("evaluate: no gold figures: %s", error)
-        return Absent(str(error))
+        return absent(str(error))
+
+
+def load_model_judge(folder: Path, logprobs: KeptLogprobs, params: JudgeParams) -> Judge | Absent:
+    """The same by a language model, without pairs to test it on."""
+    pairs = reply_pairs(read_conversations(folder), params)
+    if not pairs:
+        return absent("the judge split holds no reply of a person beside one from another conversation")
+    return ModelJudge.of(logprobs, pairs, params)
+
+
+def read_conversations(folder: Path) -> list[Row]:
+    return list(read_jsonl(folder / "conversations.jsonl", ("id", "messages")))
+
+
+def absent(reason: str) -> Absent:
+    logger.warning("evaluate: no gold figures: %s", reason)
+    return Absent(reason)
 
 
 def agreement_metrics(agreement: Agreement) -> Metrics:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.environment import main_root
 from groundup.runner.fingerprint import Fingerprint
 from groundup.runner.params.selection import DeclaredParams
 from groundup.runner.pipeline import PipelineError, StageSpec
@@ -44,6 +45,10 @@ class StageContext:
         if path not in self.spec.inputs:
             raise PipelineError(f"{self.spec.name} reads {path}: declare it under deps in dvc.yaml")
         return self.root / path
+
+    def pinned(self, path: str) -> Path:
+        """A file or folder of the user's checkout that DVC does not track; params pin its content by a digest."""
+        return main_root(self.root) / path
 
     def out(self, path: str) -> Path:
         """A staging path, published as `path` once the stage has succeeded."""

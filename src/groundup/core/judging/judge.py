@@ -1,50 +1,21 @@
-"""A judge that works differently from the reward model: how much better a reply fits its conversation than others.
+"""What figures need of a judge: a score for each reply in its conversation, and how often it agrees with people."""
 
-It learns to tell the reply that a person gave from one of similar length given elsewhere, by what the words of the
-reply have to do with the words said before (TF-IDF and latent semantic analysis; Deerwester et al. 1990). Three things
-make it hard to fool:
-
-- The score of a reply is its fit to its conversation less its mean fit to others: those that the judge was fitted on,
-  or the prompts at hand (`centred_on`). A reply that fits everywhere ("What? Why?") fits nothing.
-- That mean is over conversations at the same point: as many turns long, the last message a question too, or none. "Hi"
-  to every first message fits none of them, "yes" after every question fits no question.
-- Words copied from the conversation do not count, but for those that everybody uses all the time.
-
-Word by word, the fit is linear in the conversation, so the mean over all conversations costs no more than one of them.
-"""
-
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import Ridge
 
 from groundup.core.formats.records import Message
-from groundup.core.judging.statistics import cluster_bootstrap, resampled_weights, wins
-from groundup.runner.params.judge import JudgeParams
 
 Chat = Sequence[Message]
 Floats = NDArray[np.float64]
 
-WORD = re.compile(r"\w+|[!?]+")
-NEAR = 30  # a wrong reply is one of the NEAR next shorter or longer ones
-PAIRS_PER_FOLD = 10  # with fewer, the agreement would mean little
-SMALLEST_SCALE = 0.01  # relative to the largest, so that a feature that hardly varies gets no extreme weight
-TINY = 1e-9
-QUESTION = "?"
-LATEST = 4  # exchanges from which on a conversation counts as equally far
-MIN_OF_KIND = 10  # points that a mean takes; of a rarer kind all count
-
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often the judge, fitted on other conversations, prefers the given reply: 0.5 is chance."""
+    """How often a judge prefers the given reply, in conversations that it was not fitted on: 0.5 is chance."""
 
     accuracy: float
     accuracy_ci_low: float
@@ -53,214 +24,27 @@ class Agreement:
     num_conversations: int
 
 
-@dataclass(frozen=True)
-class ReplyPair:
-    """A conversation with the given reply, and the same one with a reply from elsewhere."""
-
-    given: Chat
-    wrong: Chat
-    conversation_id: str
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The words of the judge and their relations."""
-
-    vectorizer: TfidfVectorizer
-    analysis: TruncatedSVD
-    is_common: NDArray[np.bool_]  # [V]: such a word counts although it was said before
-    copied_words: int
-
-    @classmethod
-    def of(cls, pairs: Sequence[ReplyPair], params: JudgeParams) -> "Vocabulary":
-        """From all turns: they do not reveal which reply was given."""
-        vectorizer = TfidfVectorizer(
-            tokenizer=lower_words,
-            token_pattern=None,
-            lowercase=False,
-            sublinear_tf=True,
-            min_df=params.min_document_frequency,
-        )
-        turns = vectorizer.fit_transform(sorted({message["content"] for pair in pairs for message in pair.given}))
-        num_dimensions = min(params.num_dimensions, turns.shape[1] - 1)
-        analysis = TruncatedSVD(num_dimensions, random_state=params.seed).fit(turns)
-        share_of_turns = np.asarray((turns > 0).mean(axis=0)).ravel()
-        return cls(vectorizer, analysis, share_of_turns > params.common_words, params.copied_words)
+class Judge(Protocol):
+    """Scores the last message of each chat, given the messages before."""
 
     @property
-    def relations(self) -> Floats:
-        """[V, D]"""
-        return np.asarray(self.analysis.components_.T)
-
-    def read(self, chats: Sequence[Chat]) -> "Reading":
-        before = [[message["content"] for message in chat[:-1]] or [""] for chat in chats]
-        # A turn is in many chats: it is read once.
-        index = {turn: i for i, turn in enumerate(sorted({turn for turns in before for turn in turns}))}
-        turns = self.vectorizer.transform(list(index))
-        words_of = {turn: lower_words(turn) for turn in index}
-        rows = [[index[turn] for turn in turns] for turns in before]
-        last, all_turns = _incidence([row[-1:] for row in rows], len(index)), _incidence(rows, len(index))
-        meanings = self.analysis.transform(turns)
-        own = [
-            " ".join(own_words(chat[-1]["content"], [words_of[turn] for turn in said], self.copied_words))
-            for chat, said in zip(chats, before, strict=True)
-        ]
-        replies = self.vectorizer.transform([chat[-1]["content"] for chat in chats])
-        copied = csr_matrix(((all_turns @ turns) > 0).multiply(~self.is_common), dtype=np.float64)
-        weights = replies.multiply(self.vectorizer.transform(own) > 0)
-        return Reading(
-            reply=csr_matrix(weights - weights.multiply(copied)),
-            copied=copied,
-            places=(directions(last @ meanings), directions((all_turns - last) @ meanings)),
-            kinds=np.array(list(map(kind_of, chats)), dtype=np.int64),
-        )
-
-
-def kind_of(chat: Chat) -> int:
-    """At which point the conversation before the last message is."""
-    before = [message["content"] for message in chat[:-1] if message["role"] != "system"]
-    is_question = bool(before) and QUESTION in before[-1]
-    return 2 * min((1 + len(before)) // 2, LATEST) + is_question
-
-
-def _incidence(rows: Sequence[Sequence[int]], num_columns: int) -> csr_matrix:
-    """[N, num_columns]: how often each column is in each row."""
-    ends = np.cumsum([0, *map(len, rows)])
-    columns = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
-    return csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(rows), num_columns))
-
-
-def directions(vectors: Floats) -> Floats:
-    """[N, D] of length 1, or 0 where there is nothing."""
-    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + TINY))
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the judge takes from N chats with V words and D dimensions."""
-
-    reply: csr_matrix  # [N, V]: weights of the reply's words, without copied ones
-    copied: csr_matrix  # [N, V]: 1 where a word would be copied from the conversation
-    places: tuple[Floats, Floats]  # [N, D]: what the last message is about, and all earlier ones
-    kinds: NDArray[np.int64]  # [N]: kind_of
-
-    @property
-    def says_nothing(self) -> NDArray[np.bool_]:
-        """[N]: the reply has no known word of its own."""
-        return np.asarray(self.reply.sum(axis=1) == 0).ravel()
-
-    def elsewhere(self, relations: Floats, rows: NDArray[np.bool_]) -> dict[int, Floats]:
-        """[V, 2 D] for each kind: each word's mean fit to the conversations of these rows that lack it."""
-        means = {}
-        for kind in range(2 * LATEST + 2):
-            chosen = np.flatnonzero(rows & (self.kinds == kind))
-            if len(chosen) < MIN_OF_KIND:
-                chosen = np.flatnonzero(rows)
-            copied = self.copied[chosen]
-            without = np.maximum(len(chosen) - np.asarray(copied.sum(axis=0)).ravel(), 1)[:, np.newaxis]
-            means[kind] = np.hstack(
-                [
-                    relations * ((place[chosen].sum(axis=0) - copied.T @ place[chosen]) / without)
-                    for place in self.places
-                ]
-            )
-        return means
-
-    def features(self, relations: Floats, elsewhere: dict[int, Floats]) -> Floats:
-        """[N, 2 D]: the fit of the reply to its conversation, less that to other ones."""
-        about = self.reply @ relations
-        fit = np.hstack([about * place for place in self.places])
-        for kind, mean in elsewhere.items():
-            rows = np.flatnonzero(self.kinds == kind)
-            fit[rows] -= self.reply[rows] @ mean
-        return fit
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A judge fitted on all conversations, and one per resample of them, which show how far off the first may be."""
-
-    words: Vocabulary
-    mean_fit: dict[int, Floats]  # Reading.elsewhere
-    weights: Floats  # [2 D, 1 + R]
-    floor: Floats  # [1 + R]: of a reply without a word of its own; no reply that it learned from scores lower
-    plain_floor: Floats  # [1 + R]: the same of uncentred()
-    agreement: Agreement
-
-    @classmethod
-    def fit(cls, rows: Sequence[dict[str, Any]], params: JudgeParams) -> "Judge":
-        """rows: {id, messages}, one per conversation. ValueError if they have too few replies."""
-        pairs = reply_pairs(rows, params)
-        needed = PAIRS_PER_FOLD * params.num_folds
-        if len(pairs) < needed:
-            raise ValueError(
-                f"a judge needs at least {needed} replies to learn from ({PAIRS_PER_FOLD} a fold), and its "
-                f"{len(rows)} conversations hold {len(pairs)}: raise the split's share in prepare.splits, add "
-                "conversations of two, or lower num_folds"
-            )
-        words = Vocabulary.of(pairs, params)
-        relations = words.relations
-        given, wrong = (words.read(chats) for chats in zip(*((p.given, p.wrong) for p in pairs), strict=True))
-
-        def differences(rows: NDArray[np.bool_]) -> Floats:
-            elsewhere = given.elsewhere(relations, rows)
-            return given.features(relations, elsewhere) - wrong.features(relations, elsewhere)
-
-        conversations = sorted({pair.conversation_id for pair in pairs})
-        order = np.random.default_rng(params.seed).permutation(len(conversations))
-        fold_of = dict(zip(conversations, order % params.num_folds, strict=True))
-        folds = np.array([fold_of[pair.conversation_id] for pair in pairs])
-        held_out = np.zeros(len(pairs))
-        for fold in range(params.num_folds):
-            others = folds != fold
-            found = differences(others)
-            weights = fit_weights(found[others], np.ones(int(others.sum())), params.inverse_regularization)
-            held_out[~others] = found[~others] @ weights
-        everything = np.ones(len(pairs), dtype=np.bool_)
-        found = differences(everything)
-        counts = resampled_weights([[pair.conversation_id] for pair in pairs], params.num_resamples, params.seed)
-        weightings = [np.ones(len(pairs)), *(weights.astype(np.float64) for weights in counts)]
-        fits = [fit_weights(found, weights, params.inverse_regularization) for weights in weightings]
-        judge = cls(
-            words,
-            given.elsewhere(relations, everything),
-            np.column_stack(fits),
-            np.full(1 + params.num_resamples, -np.inf),
-            np.full(1 + params.num_resamples, -np.inf),
-            agreement(held_out, pairs, params),
-        )
-        return replace(judge, floor=judge._lowest(given, wrong), plain_floor=judge.uncentred()._lowest(given, wrong))
+    def agreement(self) -> Agreement: ...
 
     def score(self, chats: Sequence[Chat]) -> Floats:
-        """[N]: how much better the last message of each chat fits the messages before than other conversations."""
-        return self.score_by_resample(chats)[0]
+        """[N]"""
+        ...
 
     def score_by_resample(self, chats: Sequence[Chat]) -> Floats:
-        """[1 + R, N]: by the judge of all conversations, then by that of each resample."""
-        return self._score(self.words.read(chats))
-
-    def _score(self, reading: Reading) -> Floats:
-        scores = (reading.features(self.words.relations, self.mean_fit) @ self.weights).T
-        return np.where(reading.says_nothing, self.floor[:, np.newaxis], scores)
-
-    def _lowest(self, *readings: Reading) -> Floats:
-        """[1 + R]"""
-        said = [self._score(reading)[:, ~reading.says_nothing] for reading in readings]
-        return np.asarray(np.hstack(said).min(axis=1))
+        """[1 + R, N]: score(), then the scores of R judges that show how far off the first may be; R may be 0."""
+        ...
 
     def centred_on(self, conversations: Sequence[Chat]) -> "Judge":
-        """The same with the mean over these conversations (messages before a reply) instead of those it was fitted on.
-
-        Prompts of other people may be of another kind, and a reply that suits them all must still fit none.
-        """
-        reading = self.words.read([[*messages, {"role": "assistant", "content": ""}] for messages in conversations])
-        everything = np.ones(len(conversations), dtype=np.bool_)
-        return replace(self, mean_fit=reading.elsewhere(self.words.relations, everything))
+        """The judge under which a reply that fits all these conversations fits none."""
+        ...
 
     def uncentred(self) -> "Judge":
-        """The same without any mean: a judge that can be fooled, to show that controls can fail."""
-        nothing = {kind: np.zeros_like(mean) for kind, mean in self.mean_fit.items()}
-        return replace(self, mean_fit=nothing, floor=self.plain_floor)
+        """A judge that a reply which fits everywhere can fool, to show that controls can fail."""
+        ...
 
 
 def judge_error(estimates: Floats) -> float:
@@ -269,66 +53,3 @@ def judge_error(estimates: Floats) -> float:
     Not the jackknife: a win rate jumps where a judge barely prefers one side, which makes the jackknife too large.
     """
     return float(np.std(estimates, ddof=1))
-
-
-def reply_pairs(rows: Sequence[dict[str, Any]], params: JudgeParams) -> list[ReplyPair]:
-    """Every assistant turn among the first `max_turns`, with a reply of similar length from another conversation."""
-    rng = np.random.default_rng(params.seed)
-    replies = [
-        (row["id"], row["messages"][: place + 1])
-        for row in rows
-        for place, message in enumerate(row["messages"])
-        if message["role"] == "assistant"
-        and lower_words(message["content"])
-        and _num_turns(row, place) <= params.max_turns
-    ]
-    shuffled = rng.permutation(len(replies))
-    order = sorted(shuffled, key=lambda i: len(lower_words(replies[i][1][-1]["content"])))
-    pairs = []
-    for place, i in enumerate(order):
-        conversation_id, chat = replies[i]
-        others = [
-            replies[j][1][-1]
-            for j in order[max(0, place - NEAR) : place + NEAR + 1]
-            if replies[j][0] != conversation_id and replies[j][1][-1]["content"] != chat[-1]["content"]
-        ]
-        if others:
-            wrong = others[rng.integers(len(others))]
-            pairs.append(ReplyPair(chat, [*chat[:-1], wrong], conversation_id))
-    return pairs
-
-
-def agreement(held_out: Floats, pairs: Sequence[ReplyPair], params: JudgeParams) -> Agreement:
-    """held_out [N]: how much higher each given reply scores, by a judge fitted without its conversation."""
-    right = wins(held_out, np.zeros(len(pairs)))
-    conversations = [[pair.conversation_id] for pair in pairs]
-    low, high = cluster_bootstrap(right, conversations, params.bootstrap_samples, params.seed)
-    return Agreement(float(right.mean()), low, high, len(pairs), len({pair.conversation_id for pair in pairs}))
-
-
-def lower_words(text: str) -> list[str]:
-    return WORD.findall(text.lower())
-
-
-def own_words(reply: str, said: Sequence[Sequence[str]], run: int) -> list[str]:
-    """The words of a reply without those that the turns `said` have in runs of `run` (or as a whole turn)."""
-    copied = {tuple(turn[i : i + run]) for turn in said for i in range(max(1, len(turn) - run + 1))}
-    own = lower_words(reply)
-    is_own = [True] * len(own)
-    for i in range(max(1, len(own) - run + 1)):
-        if tuple(own[i : i + run]) in copied:
-            is_own[i : i + run] = [False] * len(own[i : i + run])
-    return [word for word, kept in zip(own, is_own, strict=True) if kept]
-
-
-def _num_turns(row: dict[str, Any], place: int) -> int:
-    return sum(message["role"] != "system" for message in row["messages"][: place + 1])
-
-
-def fit_weights(differences: Floats, counts: Floats, inverse_regularization: float) -> Floats:
-    """Ridge regression of 1 on the differences [N, F] of given and wrong replies: a linear discriminant."""
-    scale = np.sqrt(np.average(np.square(differences), axis=0, weights=counts))
-    scale = np.maximum(scale, SMALLEST_SCALE * scale.max() + TINY)
-    ridge = Ridge(alpha=1 / inverse_regularization, fit_intercept=False, solver="cholesky")
-    fitted = ridge.fit(differences / scale, np.ones(len(differences)), sample_weight=counts)
-    return np.asarray(fitted.coef_ / scale)

@@ -33,6 +33,7 @@ from groundup.evaluate.shown import (
     verdict,
     win_cell,
 )
+from groundup.runner.params.evaluate import EvaluateParams
 
 CHANCE = 0.5  # accuracy of guessing the given reply among two
 PLAYERS = {  # title, win rate against SFT, gold score
@@ -87,7 +88,7 @@ class GoldJudge(Measure):
             ],
             sentences=[_verdict(metrics), _trust(metrics, agreement)],
             sections=[Section("Gold judge", hint, [_players(metrics), _controls(metrics)])],
-            method=[_method(metrics)],
+            method=[_method(metrics, self.context.params)],
         )
 
 
@@ -151,9 +152,33 @@ def _trust(metrics: Mapping[str, Any], agreement: str) -> str:
     return f"{known}: not better than chance as far as the interval tells, so its verdicts prove nothing either way."
 
 
-def _method(metrics: Mapping[str, Any]) -> str:
+def _method(metrics: Mapping[str, Any], params: EvaluateParams) -> str:
+    by_model = params.judge == "model"
     return (
-        "Gold judge: what the words of a reply have to do with the words said before (TF-IDF, latent semantic "
+        f"Gold judge: {_model_judge(metrics, params) if by_model else _word_judge(metrics)} What fits a conversation "
+        "need not be what people like best. Intervals of gold figures are over other prompts"
+        + (
+            " alone, as if this model were right. "
+            if by_model
+            else " and over judges whose weights are fitted on resamples of these conversations; all keep the "
+            "words, the latent dimensions and the mean of this judge, so the intervals are a little too narrow. "
+        )
+        + "At equal length: logistic regression of the win on the difference in length, read off at no difference. "
+        f"Replies of other conversations: both models' replies, moved to {NUM_MOVES} prompts of other conversations; "
+        f"the interval is over both. The best of {len(CONSTANTS)} constant replies and of {len(TEMPLATES)} templates, "
+        "and the pair of constant replies, are chosen by the same judge on validation prompts. The judge that is not "
+        + (
+            "centred takes the log-probability given the conversation alone: what wins there and not here is likely "
+            "everywhere."
+            if by_model
+            else "centred leaves out the mean over other conversations: what wins there and not here fits everywhere."
+        )
+    )
+
+
+def _word_judge(metrics: Mapping[str, Any]) -> str:
+    return (
+        "what the words of a reply have to do with the words said before (TF-IDF, latent semantic "
         "analysis and a linear discriminant), fitted on the "
         f"{metrics['judge_num_conversations']} conversations of the judge split, which no training stage reads: of "
         "two replies of like length, which one did a person give there? The gold score is a reply's fit to its "
@@ -161,12 +186,17 @@ def _method(metrics: Mapping[str, Any]) -> str:
         "exchange; after a question or not), so that a reply that fits everywhere fits nothing. It sees neither "
         "length nor what a reply copies from its conversation, common words excepted. Agreement is the share of "
         f"{metrics['judge_num_pairs']} such pairs that it gets right in conversations it was not fitted on, 0.5 "
-        "being chance. What fits a conversation need not be what people like best. Intervals of gold figures are over "
-        "other prompts and over judges whose weights are fitted on resamples of these conversations; all keep the "
-        "words, the latent dimensions and the mean of this judge, so the intervals are a little too narrow. At equal "
-        "length: logistic regression of the win on the difference in length, read off at no difference. Replies of "
-        f"other conversations: both models' replies, moved to {NUM_MOVES} prompts of other conversations; the "
-        f"interval is over both. The best of {len(CONSTANTS)} constant replies and of {len(TEMPLATES)} templates, and "
-        "the pair of constant replies, are chosen by the same judge on validation prompts. The judge that is not "
-        "centred leaves out the mean over other conversations: what wins there and not here fits everywhere."
+        "being chance."
+    )
+
+
+def _model_judge(metrics: Mapping[str, Any], params: EvaluateParams) -> str:
+    return (
+        f"the language model in {params.model_judge.path} (sha256 {params.model_judge.digest}), fitted on nothing "
+        "here. The gold score is the log-probability of a reply's words given its conversation less that given a "
+        "message that says nothing, in nats, so that what is likely everywhere gains little. Words that a reply "
+        "copies from its conversation do not count, common words excepted. Agreement is the share of "
+        f"{metrics['judge_num_pairs']} pairs that it gets right in the {metrics['judge_num_conversations']} "
+        "conversations of the judge split, which no training stage reads: of two replies of like length, which one "
+        "did a person give there? 0.5 is chance. A model is no independent judge of models that were made from it."
     )

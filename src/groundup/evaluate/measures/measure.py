@@ -47,7 +47,7 @@ class Context:
     judge: Judge | Absent
     points: list[Row]  # align's evaluation points
     prompts: list[Prompt]
-    verdicts: Path  # file that keeps the answers of a paid judge
+    kept: Path  # folder for answers that every run reuses
     steps: FinishedSteps
     params: EvaluateParams
     out: Path  # for the files of a measure

@@ -11,6 +11,7 @@ from groundup.evaluate.shown import MODELS, Cell, Row, Section, Shown, Table
 from groundup.runner.files import write_json
 
 FILE = "ratings.json"
+VERDICTS = "verdicts.jsonl"  # of a paid judge
 JUDGES = {"gold": "Gold judge", "openai": "Model of evaluate.openai"}
 PLAYERS = {**MODELS, "human": "People"}
 
@@ -30,7 +31,7 @@ class Ratings(Measure):
         if params.judge == "openai":
             from groundup.evaluate.pairwise.openai_games import openai_standings  # importing its client takes a second
 
-            self.standings.append(openai_standings(params, context.verdicts, entrants))
+            self.standings.append(openai_standings(params, context.kept / VERDICTS, entrants))
         return {name: value for standings in self.standings for name, value in standings.metrics.items()}
 
     def publish(self, metrics: Mapping[str, Any]) -> None:

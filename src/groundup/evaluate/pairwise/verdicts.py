@@ -5,9 +5,8 @@ A verdict is kept under the hash of its whole request, so a rerun reads it and s
 
 import hashlib
 import json
-import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +16,9 @@ from typing import Any, TextIO
 from openai import APIConnectionError, APIStatusError, OpenAI
 
 from groundup.core.formats.records import Message
+from groundup.evaluate.kept import keep, open_kept, read_kept
 from groundup.runner.params.evaluate import OpenAIJudgeParams
 from groundup.runner.redact import redact, without_userinfo
-
-logger = logging.getLogger(__name__)
 
 INSTRUCTIONS = (
     "You compare two replies to the same conversation. The user's message is a JSON object with the conversation so "
@@ -47,6 +45,10 @@ class Verdict:
     prompt_tokens: int
     completion_tokens: int
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Verdict":
+        return cls(row["answer"], row["prompt_tokens"], row["completion_tokens"])
+
     @property
     def outcome(self) -> float | None:
         """1 if the first is better, 0 if the second, 0.5 if neither; None if the answer is unclear."""
@@ -64,7 +66,7 @@ class Referee:
             base_url=url, api_key=key or "none", timeout=params.timeout_seconds, max_retries=params.max_retries
         )
         self.kept = kept
-        self.known = _read(kept)
+        self.known = read_kept(kept, Verdict.of)
         self.paid: set[str] = set()  # verdicts that are counted in the cost, new or kept
         self.cost = 0.0  # dollars
         self.num_asked = 0  # of this process
@@ -82,7 +84,7 @@ class Referee:
             return None
         unknown = {key: request for key, request in requests.items() if key not in self.known}
         self.has_ended.clear()
-        with self._opened() as file, ThreadPoolExecutor(self.params.concurrency) as pool:
+        with open_kept(self.kept) as file, ThreadPoolExecutor(self.params.concurrency) as pool:
             asked = [pool.submit(self._ask_and_keep, key, request, file) for key, request in unknown.items()]
             try:
                 for answered in as_completed(asked):
@@ -106,13 +108,8 @@ class Referee:
             raise
         with self.lock:
             self.known[key] = verdict
-            file.write("\n" + json.dumps({"key": key, **asdict(verdict)}))
-            file.flush()
+            keep(file, {"key": key, **asdict(verdict)})
             self.num_asked += 1
-
-    def _opened(self) -> TextIO:
-        self.kept.parent.mkdir(parents=True, exist_ok=True)
-        return self.kept.open("a", encoding="utf-8", newline="\n")
 
     def _request(self, comparison: Comparison) -> list[Message]:
         content = {
@@ -180,17 +177,3 @@ def _refused(error: APIStatusError) -> str:
         f"the judge of evaluate.openai answered {error.status_code} ({redact(error.message)[:300]}): check "
         "evaluate.openai.model and its URL, or set evaluate.judge to builtin. Verdicts so far are kept"
     )
-
-
-def _read(path: Path) -> dict[str, Verdict]:
-    """Known verdicts; a line that a killed process left incomplete is requested again."""
-    known: dict[str, Verdict] = {}
-    if not path.exists():
-        return known
-    for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
-        try:
-            row = json.loads(line)
-            known[row["key"]] = Verdict(row["answer"], row["prompt_tokens"], row["completion_tokens"])
-        except (json.JSONDecodeError, KeyError, TypeError):
-            logger.warning("%s holds a line that cannot be read; its verdict is requested again", path)
-    return known

@@ -29,6 +29,13 @@ class OpenAIJudgeParams(Section):
     max_cost_dollars: PositiveFloat
 
 
+class ModelJudgeParams(Section):
+    path: str | None
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    max_length: Positive
+    batch_size: Positive
+
+
 class ProbesParams(Section):
     num_replies: Positive
     num_references: Positive
@@ -41,8 +48,9 @@ class NgramParams(Section):
 
 class EvaluateParams(Section):
     seed: Seed
-    judge: Literal["builtin", "openai"]
+    judge: Literal["builtin", "openai", "model"]
     openai: OpenAIJudgeParams
+    model_judge: ModelJudgeParams
     gold_judge: JudgeParams
     batch_size: Positive
     num_documents: Positive

@@ -118,6 +118,10 @@ def cross_section_problems(p: Params) -> list[str]:
             f"evaluate.decoding.max_new_tokens {p.evaluate.decoding.max_new_tokens} is above half of "
             f"model.context_length {context}: lower it",
         ),
+        (
+            p.evaluate.judge != "model" or p.evaluate.model_judge.path is not None,
+            "evaluate.judge is model and evaluate.model_judge.path is null: give the folder of a causal model",
+        ),
         *((False, f"evaluate.decoding: {problem}") for problem in budget_problems(p.evaluate.decoding).values()),
         (
             p.sft.lora is None or "lm_head" not in p.sft.lora.target_modules,

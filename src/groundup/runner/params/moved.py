@@ -84,6 +84,10 @@ ADDED: dict[str, Any] = {
     "reward.gates": [],
     "align.budgets.style": 1.0,
     "align.alarms.style": 1.0,
+    "evaluate.model_judge.path": None,
+    "evaluate.model_judge.digest": None,
+    "evaluate.model_judge.max_length": 512,
+    "evaluate.model_judge.batch_size": 16,
     **{f"{judge}.common_words": 0.05 for judge in ("align.monitor_judge", "evaluate.gold_judge")},
 }
 

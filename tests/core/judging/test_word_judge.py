@@ -4,7 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from groundup.core.judging.judge import Judge, judge_error, lower_words, own_words, reply_pairs
+from groundup.core.judging.judge import judge_error
+from groundup.core.judging.pairs import reply_pairs
+from groundup.core.judging.word_judge import WordJudge
 from groundup.runner.params.judge import JudgeParams
 
 PARAMS = JudgeParams(
@@ -47,15 +49,15 @@ def conversations(count: int, is_fitting: bool = True, seed: int = 0) -> list[di
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
-    return Judge.fit(conversations(120), PARAMS)
+def judge() -> WordJudge:
+    return WordJudge.fit(conversations(120), PARAMS)
 
 
 def chat(question: str, reply: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
 
 
-def test_it_finds_what_goes_with_what(judge: Judge) -> None:
+def test_it_finds_what_goes_with_what(judge: WordJudge) -> None:
     assert judge.agreement.accuracy > 0.7  # a quarter of the wrong replies are on the right topic
     assert judge.agreement.accuracy_ci_low > 0.65
     assert judge.agreement.num_conversations == 120
@@ -66,11 +68,11 @@ def test_it_finds_what_goes_with_what(judge: Judge) -> None:
 
 
 def test_replies_that_fit_nothing_give_no_agreement() -> None:
-    agreement = Judge.fit(conversations(120, is_fitting=False), PARAMS).agreement
+    agreement = WordJudge.fit(conversations(120, is_fitting=False), PARAMS).agreement
     assert agreement.accuracy_ci_low < 0.5 < agreement.accuracy_ci_high
 
 
-def test_an_echo_and_silence_are_worth_less_than_anything_that_a_person_said(judge: Judge) -> None:
+def test_an_echo_and_silence_are_worth_less_than_anything_that_a_person_said(judge: WordJudge) -> None:
     echo, silence, wrong = judge.score(
         [
             chat("ship sail wave", "Ship, sail wave"),
@@ -86,7 +88,7 @@ def test_a_copied_word_counts_only_if_everybody_uses_it() -> None:
     for row in rows[:60]:
         for message in row["messages"]:
             message["content"] += " so"
-    judge = Judge.fit(rows, PARAMS)
+    judge = WordJudge.fit(rows, PARAMS)
     assert judge.words.is_common[judge.words.vectorizer.vocabulary_["so"]]
     assert judge.words.is_common.sum() == 1
     plain, copied, common = judge.words.read(
@@ -101,7 +103,7 @@ def test_a_reply_scores_zero_on_average_over_the_conversations_it_is_compared_wi
     rows = conversations(120)
     for row in rows[::3]:
         row["messages"][1]["content"] += " nice"
-    judge = Judge.fit(rows, PARAMS)
+    judge = WordJudge.fit(rows, PARAMS)
     chats = [[*pair.given[:-1], {"role": "assistant", "content": "nice"}] for pair in reply_pairs(rows, PARAMS)]
     kept = [each for each in chats if not any("nice" in message["content"] for message in each[:-1])]
     assert len(kept) > 100
@@ -118,7 +120,7 @@ def test_a_reply_to_every_question_and_one_to_all_else_fit_nothing() -> None:
         first["content"] += "?" if asked else ""
         second["content"] += " indeed" if asked else " hm"  # people answer questions with another word
         rows.append(row | {"messages": [first, second]})
-    judge = Judge.fit(rows, PARAMS)
+    judge = WordJudge.fit(rows, PARAMS)
     for asked, word in ((True, "indeed"), (False, "hm")):
         before = [row["messages"][0] for i, row in enumerate(rows) if (i % 2 == 0) == asked]
         scores = judge.score([[first, {"role": "assistant", "content": word}] for first in before])
@@ -128,7 +130,7 @@ def test_a_reply_to_every_question_and_one_to_all_else_fit_nothing() -> None:
 def test_the_mean_elsewhere_is_that_of_scoring_the_reply_in_every_conversation() -> None:
     """The closed form against a loop over conversations, for a reply without copied words."""
     rows = conversations(60)
-    judge = Judge.fit(rows, PARAMS)
+    judge = WordJudge.fit(rows, PARAMS)
     plain = judge.uncentred()
     before = [pair.given[:-1] for pair in reply_pairs(rows, PARAMS)]
     reply = {"role": "assistant", "content": "storm"}
@@ -139,66 +141,30 @@ def test_the_mean_elsewhere_is_that_of_scoring_the_reply_in_every_conversation()
     assert judge.score([here])[0] == pytest.approx(plain.score([here])[0] - everywhere, abs=1e-9)
 
 
-def test_more_of_the_same_is_not_better(judge: Judge) -> None:
+def test_more_of_the_same_is_not_better(judge: WordJudge) -> None:
     once, often = judge.score([chat("bread flour", "butter sugar"), chat("bread flour", "butter sugar " * 20)])
     assert often == pytest.approx(once, abs=1e-9)
 
 
-def test_the_system_message_is_something_said_before(judge: Judge) -> None:
+def test_the_system_message_is_something_said_before(judge: WordJudge) -> None:
     opened = [{"role": "system", "content": "ship sail wave"}, *chat("hm", "storm anchor rope")]
     assert judge.score([opened])[0] != judge.score([chat("hm", "storm anchor rope")])[0]
-
-
-@pytest.mark.parametrize(
-    ("reply", "kept"),
-    [
-        ("I like the sea too", ["too"]),  # "i like the sea" is three words and more of an earlier turn
-        ("I like rain", ["i", "like", "rain"]),  # two words in a row do not count as copied
-        ("why?", []),  # all of a turn
-        ("why not?", ["why", "not", "?"]),
-        ("", []),
-    ],
-)
-def test_words_that_were_said_before_in_a_row_do_not_count(reply: str, kept: list[str]) -> None:
-    assert own_words(reply, [["i", "like", "the", "sea"], ["why", "?"]], run=3) == kept
-
-
-def test_words_are_lower_case_and_marks_of_questions_and_shouts_count() -> None:
-    assert lower_words("Why NOT, then?! Ok.") == ["why", "not", "then", "?!", "ok"]
-
-
-def test_wrong_replies_are_of_like_length_and_from_other_conversations() -> None:
-    rows = [talk(f"c{i}", "hi", " ".join(f"w{i}x{j}" for j in range(1 + i % 50))) for i in range(300)]
-    pairs = reply_pairs(rows, PARAMS)
-    assert len(pairs) == 300
-    for pair in pairs:
-        given, wrong = (len(side[-1]["content"].split()) for side in (pair.given, pair.wrong))
-        assert abs(given - wrong) <= 6
-        assert pair.given[:-1] == pair.wrong[:-1]
-        assert pair.given[-1] != pair.wrong[-1]
-
-
-def test_turns_behind_the_limit_and_turns_without_words_are_left_out() -> None:
-    rows = [talk(f"c{i}", *(f"turn {i} {j}" for j in range(12))) for i in range(10)]
-    assert len(reply_pairs(rows, PARAMS)) == 10 * 4  # turns 2, 4, 6 and 8
-    rows[0]["messages"][1]["content"] = "..."
-    assert len(reply_pairs(rows, PARAMS)) == 10 * 4 - 1
 
 
 def test_the_same_rows_give_the_same_judge() -> None:
     rows = conversations(40)
     chats = [chat("ship sail wave", "storm anchor rope"), chat("piano song", "owl deer")]
-    np.testing.assert_array_equal(Judge.fit(rows, PARAMS).score(chats), Judge.fit(rows, PARAMS).score(chats))
+    np.testing.assert_array_equal(WordJudge.fit(rows, PARAMS).score(chats), WordJudge.fit(rows, PARAMS).score(chats))
 
 
 def test_too_little_to_learn_from_is_an_error_that_says_so() -> None:
     with pytest.raises(ValueError, match=r"at least 40 replies .* its 3 conversations hold 6: raise .*splits"):
-        Judge.fit(conversations(3), PARAMS)
+        WordJudge.fit(conversations(3), PARAMS)
     with pytest.raises(ValueError, match="hold 0"):
-        Judge.fit([], PARAMS)
+        WordJudge.fit([], PARAMS)
 
 
-def test_judges_of_resamples_say_how_far_the_judge_may_be_off(judge: Judge) -> None:
+def test_judges_of_resamples_say_how_far_the_judge_may_be_off(judge: WordJudge) -> None:
     chats = [chat("ship sail wave", "storm anchor rope"), chat("ship sail wave", "butter sugar yeast")]
     by_resample = judge.score_by_resample(chats)
     assert by_resample.shape == (1 + PARAMS.num_resamples, 2)
@@ -218,9 +184,9 @@ def test_the_error_is_that_of_judges_of_other_conversations() -> None:
         PARAMS.model_copy(update={"num_folds": 2, "bootstrap_samples": 2, "num_resamples": n}) for n in (2, 30)
     )
     chats = [chat(*pair) for pair in (("ship sail", "storm rope"), ("oven cake", "owl deer"), ("song choir", "tune"))]
-    fresh = [Judge.fit(conversations(60, seed=seed), quick).score(chats).mean() for seed in range(1, 21)]
+    fresh = [WordJudge.fit(conversations(60, seed=seed), quick).score(chats).mean() for seed in range(1, 21)]
     within = [
-        judge_error(Judge.fit(conversations(60, seed=seed), params).score_by_resample(chats)[1:].mean(axis=1))
+        judge_error(WordJudge.fit(conversations(60, seed=seed), params).score_by_resample(chats)[1:].mean(axis=1))
         for seed in (30, 31)
     ]
     assert 0.5 < np.mean(within) / np.std(fresh, ddof=1) < 2

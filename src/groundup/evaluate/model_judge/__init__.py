@@ -1,0 +1,1 @@
+"""A judge by any causal language model: log p(reply | conversation) - log p(reply)."""
