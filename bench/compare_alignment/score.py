@@ -66,7 +66,7 @@ def score(cells: Cells) -> dict[str, Any]:
     # All of them: differences between methods are small.
     rows = list(read_jsonl(cells.artifacts / "data/prompts/test.jsonl", ("conversation_id", "messages", "reply")))
     prompts = fit_prompts(tokenizer, rows, sft.config.max_position_embeddings, params.max_new_tokens)
-    judge, plain = judge.centred_on([prompt.messages for prompt in prompts]), judge
+    judge = judge.centred_on([prompt.messages for prompt in prompts])
     pool = sample_pool(sft, tokenizer, prompts, params)
     runs: list[dict[str, Any]] = []
     curves: list[list[dict[str, float]]] = []
@@ -95,7 +95,7 @@ def score(cells: Cells) -> dict[str, Any]:
                     "method": method,
                     **{name: read_json(folder / RESULT)[name] for name in TRAINING},
                     **compared(reply_to_prompts(policy, sft, scorer, tokenizer, prompts, params)),
-                    "points": study_rows(study(points, plain, params.bootstrap_samples, params.seed)),
+                    "points": study_rows(study(points, judge, params.bootstrap_samples, params.seed)),
                 }
             )
         logger.info("scoring %s-%d", BEST_OF_N, seed)
@@ -104,7 +104,7 @@ def score(cells: Cells) -> dict[str, Any]:
         runs.append({"method": BEST_OF_N, **compared(best_replies(tokenizer, pool, scores))})
     validation = Contest.of_points(points)
     people = Contest.of_people(prompts, before)
-    there = plain.centred_on([prompt.messages for prompt in validation.prompts])
+    there = judge.centred_on([prompt.messages for prompt in validation.prompts])
     controls = control_metrics(
         judge, there, Contest(prompts, before["texts"], before["texts"]), people, validation, params
     )

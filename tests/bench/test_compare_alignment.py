@@ -168,6 +168,6 @@ def test_cells_go_from_the_artifacts_to_a_policy_a_method_and_seed(
     assert result["num_pairs"] > 0
     for method in ("dpo", "rloo"):
         folder = comparison.policy(method, 1)
-        assert f"by {method} against" in " ".join((folder / "out/README.md").read_text().split())
+        assert f"by {method}, to score higher" in " ".join((folder / "out/README.md").read_text().split())
         assert sorted(path.name for path in folder.iterdir()) == ["out", "report", RESULT]
     assert (folder / "report/evaluation_points.jsonl").exists()

@@ -63,7 +63,9 @@ def evaluate(
     else:
         judge = load_gold_judge(data.judge, params.gold_judge)
     sft_model = load_causal_lm(sft, torch_device).eval()
-    context_length = sft_model.config.max_position_embeddings
+    prompts = fit_prompts(tokenizer, test_set.prompts, sft_model.config.max_position_embeddings, params.max_new_tokens)
+    if not isinstance(judge, Absent):  # best of n and decoding meet few of these prompts
+        judge = judge.centred_on([prompt.messages for prompt in prompts])
     context = Context(
         data=data,
         test_set=test_set,
@@ -73,7 +75,7 @@ def evaluate(
         scorer=RewardScorer.load(reward, torch_device),
         judge=judge,
         points=read_points(points),
-        prompts=fit_prompts(tokenizer, test_set.prompts, context_length, params.max_new_tokens),
+        prompts=prompts,
         kept=kept,
         steps=FinishedSteps(work / "steps"),
         params=params,

@@ -99,14 +99,15 @@ def read_points(path: Path) -> list[dict[str, Any]]:
 
 
 def study(rows: Sequence[dict[str, Any]], judge: Judge, num_resamples: int, seed: int) -> Study:
-    """rows: from read_points; iteration 0 is the SFT model."""
+    """rows: from read_points; iteration 0 is the SFT model. The judge's mean is over their prompts."""
     iterations = sorted({row["iteration"] for row in rows})
     by_iteration = [
         sorted((row for row in rows if row["iteration"] == iteration), key=lambda row: int(row["prompt"]))
         for iteration in iterations
     ]
     chats = [[*row["messages"], {"role": "assistant", "content": row["reply"]}] for p in by_iteration for row in p]
-    gold = judge.score_by_resample(chats).reshape(-1, len(iterations), len(by_iteration[0]))  # [1 + R, I, P]
+    here = judge.centred_on([row["messages"] for row in by_iteration[0]])
+    gold = here.score_by_resample(chats).reshape(-1, len(iterations), len(by_iteration[0]))  # [1 + R, I, P]
     proxy = np.array([[row["score"] for row in point] for point in by_iteration], dtype=np.float64)[None]
     weights = resamples([row["conversation_id"] for row in by_iteration[0]], num_resamples, seed)
     gold, proxy = (values / (float(values[0, 0].std()) or 1.0) for values in (gold, proxy))
