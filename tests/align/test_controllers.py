@@ -1,12 +1,12 @@
 """The coefficients of the KL penalty and of the reply length."""
 
 import math
-import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from groundup.align.controllers import AdaptiveKl, EntropyFloor, LengthControl
 from groundup.runner.params import load_params
@@ -50,37 +50,68 @@ def test_it_holds_a_plant_on_target() -> None:
     assert 1 / controller.coefficient == pytest.approx(4.0, rel=0.01)
 
 
+LENGTHS = torch.tensor([0.0, 10.0, 20.0, 40.0])
+NOTHING = torch.zeros(4)
+
+
+def lengths_of(mean: float) -> Tensor:
+    return torch.full((4,), mean)
+
+
 def test_length_has_no_price_at_the_start_and_gains_one_while_replies_are_too_short() -> None:
     control = LengthControl(gain=0.4, rate=0.1)
     control.target = 20.0
-    assert control.bonus(torch.tensor([0, 10, 20, 40])).tolist() == [0, 0, 0, 0]
-    control.update(mean_length=10.0)
+    assert control.bonus(LENGTHS).tolist() == [0, 0, 0, 0]
+    control.update(lengths_of(10.0), NOTHING)
     assert control.coefficient == pytest.approx(0.1 * 0.5 + 0.4 * 0.5)
-    assert control.bonus(torch.tensor([0, 10, 20, 40])).tolist() == pytest.approx([-0.25, -0.125, 0, 0.25])
-    control.update(mean_length=40.0)
+    assert control.bonus(LENGTHS).tolist() == pytest.approx([-0.25, -0.125, 0, 0.25])
+    control.update(lengths_of(40.0), NOTHING)
     assert control.coefficient == pytest.approx(0.1 * (0.5 - 1) + 0.4 * -1)
 
 
-def lengths_under(control: LengthControl, response: float, momentum: float, noise: float) -> list[float]:
-    """Mean lengths of 60 iterations, relative to the target, of a policy whose reward model prefers short replies.
+def test_it_takes_from_length_what_it_earned_in_the_mean_of_all_iterations() -> None:
+    control = LengthControl(gain=0.4, rate=0.1)
+    control.target = 20.0
+    lengths, others = torch.tensor([10.0, 30.0, 10.0, 30.0]), torch.tensor([0.2, 0.2, -0.2, -0.2])
+    for earned, expected in ((-0.3, 0.3), (0.1, 0.1), (0.5, -0.1)):
+        control.update(lengths, 0.7 + earned * (lengths / 20.0 - 1) + others)
+        assert control.coefficient == pytest.approx(expected)
 
-    The logarithm of its length follows the slope of its reward, the coefficient less 0.2, with a delay of about
-    1 / (1 - `momentum`) iterations, and drifts back to SFT's; the control sees the length with noise.
+
+@pytest.mark.parametrize("lengths", [LENGTHS, lengths_of(10.0)])
+def test_without_gain_length_has_no_price(lengths: Tensor) -> None:
+    control = LengthControl(gain=0.0, rate=0.0)
+    control.target = 20.0
+    control.update(lengths, 3 * lengths)
+    assert control.coefficient == 0
+
+
+def lengths_under(
+    control: LengthControl, response: float, noise: float, earned: float = -0.35, later: float = -0.25
+) -> list[float]:
+    """Mean lengths of 80 iterations, relative to the target, of a policy whose reward model prefers short replies.
+
+    The logarithm of its length follows the slope of its reward, DELAY iterations late; the slope of the reward itself
+    goes from `earned` to `later`. Each iteration moves it by chance, and the control sees 64 replies.
     """
     control.target = 20.0
-    rng = random.Random(0)
-    length = velocity = 0.0
-    lengths = []
-    for _ in range(60):
-        control.update(20.0 * math.exp(length) * (1 + rng.gauss(0, noise)))
-        velocity = momentum * velocity + (1 - momentum) * (response * (control.coefficient - 0.2) - 0.03 * length)
-        length += velocity
+    rng = torch.Generator().manual_seed(0)
+    length, coefficients, lengths = 0.0, [0.0] * DELAY, []
+    for iteration in range(80):
+        slope = earned + (later - earned) * iteration / 80
+        replies = 20.0 * math.exp(length) * torch.empty(64).exponential_(generator=rng)
+        replies *= 20.0 * math.exp(length) / replies.mean()
+        control.update(replies, slope * replies / 20.0)
+        length += response * (coefficients[-DELAY] + slope) + noise * torch.randn(1, generator=rng).item()
+        coefficients.append(control.coefficient)
         lengths.append(math.exp(length) - 1)
     return lengths
 
 
-# How fast lengths respond, and how late: what the curves of runs of the default size show, and around it.
-POLICIES = [(0.25, 0.66), (0.5, 0.66), (1.0, 0.66), (0.5, 0.9), (1.0, 0.9)]
+# What the curves of runs of the default size show: with a gain of 1.5 PPO's length swung for ever, in a period of 10
+# iterations. A delay of 2 and a response of 0.4 do so; RLOO answers half as much.
+DELAY = 2
+RESPONSES = [0.2, 0.3, 0.4, 0.5]
 
 
 def default_length_control() -> LengthControl:
@@ -88,25 +119,24 @@ def default_length_control() -> LengthControl:
     return LengthControl(ppo.length_control_gain, ppo.length_control_rate)
 
 
-@pytest.mark.parametrize(("response", "momentum"), POLICIES)
-def test_the_length_settles_without_overshoot(response: float, momentum: float) -> None:
-    lengths = lengths_under(default_length_control(), response, momentum, noise=0.0)
-    assert min(lengths) > -0.21
-    assert max(lengths) < 0.02
-    assert max(map(abs, lengths[20:])) < 0.12
+@pytest.mark.parametrize("response", RESPONSES)
+def test_the_length_settles(response: float) -> None:
+    lengths = lengths_under(default_length_control(), response, noise=0.0)
+    assert max(map(abs, lengths[20:])) < 0.13
+    assert max(map(abs, lengths[60:])) < 0.08  # what length earns goes on changing
 
 
-@pytest.mark.parametrize(("response", "momentum"), POLICIES)
-def test_the_length_stays_in_its_band_when_it_is_measured_with_noise(response: float, momentum: float) -> None:
-    lengths = lengths_under(default_length_control(), response, momentum, noise=0.1)
-    assert sum(abs(length) > 0.25 for length in lengths) <= 2
+@pytest.mark.parametrize("response", RESPONSES)
+def test_the_length_stays_in_its_budget_when_it_also_moves_by_chance(response: float) -> None:
+    lengths = lengths_under(default_length_control(), response, noise=0.04)
+    assert sum(abs(length) > 0.25 for length in lengths[20:]) <= 6
 
 
-def test_a_third_of_the_gain_swings() -> None:
-    """The simulation can fail: so did this setting, in training, between 9 and 21 tokens."""
-    lengths = lengths_under(LengthControl(gain=0.5, rate=0.05), response=0.5, momentum=0.9, noise=0.0)
-    assert min(lengths) < -0.3
-    assert max(lengths) > 0.2
+def test_five_times_the_gain_swings() -> None:
+    """The simulation can fail: so did this setting, in training, between 11 and 26 tokens for a target of 19."""
+    lengths = lengths_under(LengthControl(gain=1.5, rate=0.05), response=0.4, noise=0.0)
+    assert min(lengths[40:]) < -0.25
+    assert max(lengths[40:]) > 0.25
 
 
 def test_it_holds_a_policy_that_profits_from_short_replies_at_the_target() -> None:
@@ -115,7 +145,7 @@ def test_it_holds_a_policy_that_profits_from_short_replies_at_the_target() -> No
     length = 20.0
     for _ in range(300):
         length += 4 * (control.coefficient - 0.3)  # the reward model gives 0.3 for a reply of no length
-        control.update(length)
+        control.update(lengths_of(length), NOTHING)
     assert length == pytest.approx(20.0, rel=0.01)
     assert control.coefficient == pytest.approx(0.3, rel=0.01)
 
@@ -159,7 +189,10 @@ def test_without_a_floor_the_entropy_coefficient_stays() -> None:
 def test_a_restored_controller_goes_on_as_the_one_that_was_saved(make: Callable[[], Any]) -> None:
     def run(control: Any, numbers: list[float]) -> float:
         for number in numbers:
-            control.update(*([number, 64] if isinstance(control, AdaptiveKl) else [number]))
+            if isinstance(control, LengthControl):
+                control.update(lengths_of(number), NOTHING)
+            else:
+                control.update(*([number, 64] if isinstance(control, AdaptiveKl) else [number]))
         return control.coefficient
 
     saved, restored = make(), make()

@@ -8,6 +8,7 @@ from torch import Tensor
 MAX_ERROR = 0.2  # section 2.2 of Ziegler et al. 2019
 
 State = dict[str, Any]
+LENGTH_STATE = ("target", "integral", "earned", "num_iterations", "coefficient")
 
 
 class AdaptiveKl:
@@ -35,9 +36,10 @@ class AdaptiveKl:
 class LengthControl:
     """Keeps the mean reply length near the reference's, so that a longer reply is not a way to a higher reward.
 
-    The coefficient is the multiplier of that constraint. Its integral part holds the length; its proportional part
-    damps oscillations around it (PID Lagrangian, Stooke et al. 2020, 2007.03964). The length answers several
-    iterations late, so an integral without strong damping overshoots: the gain is 30 times the rate by default.
+    The coefficient is the multiplier of that constraint. It takes from length what it has earned in the mean of all
+    iterations; on top of that an integral part holds the length, and a proportional part damps oscillations around it
+    (PID Lagrangian, Stooke et al. 2020, 2007.03964). The length answers about three iterations late, so a high gain
+    swings for ever: the default is a fifth of one that did in training, with an integral to match (Tyreus and Luyben 1992).
     """
 
     def __init__(self, gain: float, rate: float) -> None:
@@ -45,22 +47,37 @@ class LengthControl:
         self.rate = rate
         self.target = 1.0  # tokens: set from the reference before the first iteration
         self.integral = 0.0
+        self.earned = 0.0  # reward for twice the target length, the mean over iterations
+        self.num_iterations = 0
         self.coefficient = 0.0  # reward for a reply of twice the target length
 
     def bonus(self, lengths: Tensor) -> Tensor:
         """[B], zero at the target length."""
         return self.coefficient * (lengths / self.target - 1)
 
-    def update(self, mean_length: float) -> None:
-        error = 1 - mean_length / self.target
+    def update(self, lengths: Tensor, rewards: Tensor) -> None:
+        """lengths and rewards [B] of an iteration, without the bonus."""
+        relative = lengths.double() / self.target - 1
+        self.num_iterations += 1
+        self.earned += (slope(relative, rewards.double()) - self.earned) / self.num_iterations
+        error = -relative.mean().item()
         self.integral += self.rate * error
-        self.coefficient = self.integral + self.gain * error
+        if self.gain > 0:  # else there is no control
+            self.coefficient = self.integral + self.gain * error - self.earned
 
     def state(self) -> State:
-        return {"target": self.target, "integral": self.integral, "coefficient": self.coefficient}
+        return {name: getattr(self, name) for name in LENGTH_STATE}
 
     def load_state(self, state: State) -> None:
-        self.target, self.integral, self.coefficient = state["target"], state["integral"], state["coefficient"]
+        for name in LENGTH_STATE:
+            setattr(self, name, state[name])
+
+
+def slope(x: Tensor, y: Tensor) -> float:
+    """Of the line through the points by least squares; 0 where all x are equal."""
+    deviations = x - x.mean()
+    squares = deviations.square().sum().item()
+    return (deviations @ y).item() / squares if squares > 0 else 0.0
 
 
 class EntropyFloor:

@@ -52,7 +52,7 @@ class GroupReward:
             "repetition": answers.repetition.mean().item(),
             "length_coefficient": self.length_control.coefficient,
         }
-        self.length_control.update(reply_length)
+        self.length_control.update(answers.lengths, rewards)
         validation.num_samples += len(ids)
         num_tokens = sum(map(len, ids)) + sum(map(len, completion_ids))
         validation.num_read_tokens += 3 * num_tokens  # to sample, to score, and by the reference

@@ -95,8 +95,9 @@ class Ppo(L.LightningModule):
         experience = self.appraise(rollout)
         self.metrics |= {"explained_variance": experience.explained_variance}
         self.metrics |= self.learn(experience, torch.Generator().manual_seed(seed))
+        cost = self.controller.coefficient  # of the KL, which grows with the length too
         self.controller.update(kl, len(prompts))
-        self.length_control.update(self.metrics["reply_length"])
+        self.length_control.update(rollout.mask.sum(1), self.rewards(rollout) - cost * rollout.kl.sum(1))
         self.entropy_floor.update(self.metrics["entropy"])
         self.num_updates += 1
 
