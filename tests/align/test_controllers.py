@@ -128,7 +128,7 @@ def test_the_length_settles(response: float) -> None:
 
 @pytest.mark.parametrize("response", RESPONSES)
 def test_the_length_stays_in_its_budget_when_it_also_moves_by_chance(response: float) -> None:
-    lengths = lengths_under(default_length_control(), response, noise=0.04)
+    lengths = lengths_under(default_length_control(), response, noise=0.03)
     assert sum(abs(length) > 0.25 for length in lengths[20:]) <= 6
 
 
