@@ -16,6 +16,7 @@ METHODS = (*get_args(Method), SHUFFLED)
 BEST_OF_N = "best_of_n"  # no training
 CONTESTANTS = (*METHODS, BEST_OF_N)
 WON = "win_rate_vs_sft_gold"
+SAME_STYLE = f"{WON}_same_style"
 PEOPLE = "win_rate_human_vs_sft_gold"
 REFERENCES = {
     PEOPLE: "people's replies",
@@ -38,19 +39,19 @@ def comparison(result: Result) -> str:
     """One row a method and seed: what the judge and the reward model say, at what KL and length."""
     lines = [
         f"{result['num_prompts']} test prompts, one reply each; {result['num_samples']:,} replies sampled in "
-        f"training by each method; best of n takes the best of {result['num_replies']} replies of the SFT model. The "
-        f"judge finds the reply that a person gave in {result['judge_agreement']:.2f} "
-        f"({result['judge_agreement_ci_low']:.2f} to {result['judge_agreement_ci_high']:.2f}) of "
-        f"{result['judge_num_pairs']:,} held-out pairs ({result['judge_num_conversations']} conversations; guessing "
-        "0.50).",
+        f"training by each method; best of n takes the best of {result['num_replies']} replies of the SFT model. "
+        "Alike: where both replies greet or neither does, and both ask or neither does. The judge finds the reply "
+        f"that a person gave in {result['judge_agreement']:.2f} ({result['judge_agreement_ci_low']:.2f} to "
+        f"{result['judge_agreement_ci_high']:.2f}) of {result['judge_num_pairs']:,} held-out pairs "
+        f"({result['judge_num_conversations']} conversations; guessing 0.50).",
         "",
-        "| method | seed | win rate against SFT | in other conversations | difference | at equal length | reward | KL "
-        "| tokens | distinct-2 |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| method | seed | win rate against SFT | in other conversations | difference | at equal length | alike "
+        "| reward | KL | tokens | distinct-2 |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
         f"| {method} | {run['seed']} | {interval(run, WON)} | {run[f'{WON}_moved']:.3f} "
-        f"| {interval(run, f'{WON}_above_moved')} | {run[f'{WON}_length_controlled']:.3f} "
+        f"| {interval(run, f'{WON}_above_moved')} | {run[f'{WON}_length_controlled']:.3f} | {run[SAME_STYLE]:.3f} "
         f"| {run['reward_difference']:+.3f} | {run['kl_to_sft']:.2f} | {run['reply_length']:.1f} "
         f"| {run['distinct_2']:.3f} |"
         for method in CONTESTANTS

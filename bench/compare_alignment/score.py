@@ -8,9 +8,10 @@ import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench.compare_alignment.cells import Cells
-from bench.compare_alignment.page import BEST_OF_N, METHODS
+from bench.compare_alignment.page import BEST_OF_N, METHODS, SAME_STYLE
 from bench.finish import RESULT
 from groundup.core.formats.jsonl import read_jsonl
+from groundup.core.formats.records import Message
 from groundup.core.judging.judge import Judge
 from groundup.core.judging.statistics import wins
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
@@ -19,7 +20,7 @@ from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values
 from groundup.core.rollout.prompts import Prompt
-from groundup.core.rollout.style import human_style_rates, style_rates
+from groundup.core.rollout.style import asks, greets, human_style_rates, style_rates
 from groundup.core.training.runtime import set_up
 from groundup.evaluate.gold import (
     WIN_RATE,
@@ -32,6 +33,7 @@ from groundup.evaluate.gold import (
     human_metrics,
     load_gold_judge,
     moved_win_rate,
+    win_rate,
 )
 from groundup.evaluate.intervals import Floats, with_interval
 from groundup.evaluate.length_control import length_controlled_win_rate
@@ -82,6 +84,7 @@ def score(cells: Cells) -> dict[str, Any]:
                 **proxy_metrics(prompts, before, after, params),
                 **gold_metrics(judge, prompts, before, after, params),
                 **moved_win_rate(WIN_RATE, judge, contest, params, within_opening=False),
+                **win_rate(SAME_STYLE, judge, of_same_style(contest), params),
                 **style_rates(prompts, after["texts"]),
             }
 
@@ -121,6 +124,20 @@ def score(cells: Cells) -> dict[str, Any]:
         "runs": runs,
         "best_of_n": curves,
     }
+
+
+def of_same_style(contest: Contest) -> Contest:
+    """The prompts that both answer with a greeting or neither does, and with a question or neither does."""
+
+    def style(messages: Sequence[Message], reply: str) -> tuple[bool, bool]:
+        return greets(messages, reply), asks(messages, reply)
+
+    rows = [
+        (prompt, ours, theirs)
+        for prompt, ours, theirs in zip(contest.prompts, contest.ours, contest.theirs, strict=True)
+        if style(prompt.messages, ours) == style(prompt.messages, theirs)
+    ]
+    return Contest([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
 
 
 def sample_pool(

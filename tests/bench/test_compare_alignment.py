@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from bench.compare_alignment.cells import Cells
-from bench.compare_alignment.page import BEST_OF_N, METHODS, PEOPLE, REFERENCES, WON, draw_plot, page
+from bench.compare_alignment.page import BEST_OF_N, METHODS, PEOPLE, REFERENCES, SAME_STYLE, WON, draw_plot, page
+from bench.compare_alignment.score import of_same_style
 from bench.finish import RESULT, finish
+from groundup.core.rollout.prompts import Prompt
+from groundup.evaluate.gold import Contest
 from tests.align.conftest import AlignRun, run_align
 from tests.presets import preset
 
@@ -28,6 +31,7 @@ def replies_of(method: str, seed: int) -> dict[str, Any]:
         f"{WON}_moved": 0.51,
         **with_interval(f"{WON}_above_moved", 0.09),
         f"{WON}_length_controlled": 0.58,
+        SAME_STYLE: 0.57,
         "reward_difference": 0.2,
         "kl_to_sft": 4.25,
         "reply_length": 18.5,
@@ -92,7 +96,9 @@ RESULT_OF_ALL = {
 def test_page_and_plot_follow_from_the_result(tmp_path: Path) -> None:
     text = page(RESULT_OF_ALL)
     for contestant in ("rloo", "ppo_shuffled", "best_of_n"):
-        figures = "0.600 (0.500 to 0.700) | 0.510 | 0.090 (-0.010 to 0.190) | 0.580 | +0.200 | 4.25 | 18.5 | 0.750"
+        figures = (
+            "0.600 (0.500 to 0.700) | 0.510 | 0.090 (-0.010 to 0.190) | 0.580 | 0.570 | +0.200 | 4.25 | 18.5 | 0.750"
+        )
         assert f"| {contestant} | 1 | {figures} |" in text
     assert "| people's replies | 0.580 (0.480 to 0.680) |" in text
     assert "| one reply to all, the best of 20 | 0.400 (0.300 to 0.500) |" in text
@@ -107,6 +113,15 @@ def test_page_and_plot_follow_from_the_result(tmp_path: Path) -> None:
         draw_plot(RESULT_OF_ALL, plot)
     assert plots[0].read_bytes() == plots[1].read_bytes()
     assert len(plots[0].read_bytes()) < 300_000
+
+
+def test_alike_are_replies_that_both_greet_or_not_and_ask_or_not() -> None:
+    ours = ["Hi there", "Hi, how are you?", "I like tea", "Do you?"]
+    theirs = ["Hello", "Hi", "Why?", "You do?"]
+    prompts = [Prompt(str(i), [{"role": "user", "content": "Hi"}], ids=[]) for i in range(4)]
+    alike = of_same_style(Contest(prompts, ours, theirs))
+    assert [prompt.conversation_id for prompt in alike.prompts] == ["0", "3"]
+    assert (alike.ours, alike.theirs) == (["Hi there", "Do you?"], ["Hello", "You do?"])
 
 
 def cells(tmp_path: Path) -> Cells:

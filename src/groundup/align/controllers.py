@@ -39,7 +39,7 @@ class LengthControl:
     The coefficient is the multiplier of that constraint. It takes from length what it has earned in the mean of all
     iterations; on top of that an integral part holds the length, and a proportional part damps oscillations around it
     (PID Lagrangian, Stooke et al. 2020, 2007.03964). The length answers about three iterations late, so a high gain
-    swings for ever: the default is a fifth of one that did in training, with an integral to match (Tyreus and Luyben 1992).
+    swings for ever: the default is a fifth of one that did, with an integral to match (Tyreus and Luyben 1992).
     """
 
     def __init__(self, gain: float, rate: float) -> None:
