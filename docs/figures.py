@@ -129,7 +129,7 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
          f"in other conversations {evaluate['win_rate_vs_sft_gold_moved']:.3f}, people "
          f"{evaluate['win_rate_human_vs_sft_gold']:.3f}, best constant reply "
          f"{evaluate['win_rate_constant_vs_sft_gold']:.3f}"),
-        ("rating of the aligned model by the same judge, SFT at 1000",
+        ("rating of the aligned model by the same judge, on test and validation prompts, SFT at 1000",
          elo(evaluate, "rating_aligned_gold"),
          f"base {elo(evaluate, 'rating_base_gold')}, people {elo(evaluate, 'rating_human_gold')}"),
     ]  # fmt: skip

@@ -8,6 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from groundup.evaluate.controls import TITLES
+from groundup.evaluate.gold import HUMAN_WIN_RATE as PEOPLE
+from groundup.evaluate.gold import WIN_RATE as WON
 from groundup.runner.params.align import Method
 
 Result = dict[str, Any]
@@ -15,15 +17,13 @@ SHUFFLED = "ppo_shuffled"  # the control
 METHODS = (*get_args(Method), SHUFFLED)
 BEST_OF_N = "best_of_n"  # no training
 CONTESTANTS = (*METHODS, BEST_OF_N)
-WON = "win_rate_vs_sft_gold"
 SAME_STYLE = f"{WON}_same_style"
-PEOPLE = "win_rate_human_vs_sft_gold"
 REFERENCES = {
     PEOPLE: "people's replies",
     f"{PEOPLE}_moved": "people's, in other conversations",
     **{f"win_rate_{name}_vs_sft_gold": title[0].lower() + title[1:] for name, title in TITLES.items()},
 }
-STYLES = {f"{name}_rate": f"{name}" for name in ("greeting", "question", "echo", "repeat")}
+STYLES = {f"{name}_rate": name for name in ("greeting", "question", "echo", "repeat")}
 
 
 def page(result: Result) -> str:
@@ -51,9 +51,9 @@ def comparison(result: Result) -> str:
     ]
     lines += [
         f"| {method} | {run['seed']} | {interval(run, WON)} | {run[f'{WON}_moved']:.3f} "
-        f"| {interval(run, f'{WON}_above_moved')} | {run[f'{WON}_length_controlled']:.3f} | {run[SAME_STYLE]:.3f} "
-        f"| {run['reward_difference']:+.3f} | {run['kl_to_sft']:.2f} | {run['reply_length']:.1f} "
-        f"| {run['distinct_2']:.3f} |"
+        f"| {interval(run, f'{WON}_above_moved')} | {run[f'{WON}_length_controlled']:.3f} "
+        f"| {interval(run, SAME_STYLE)} | {run['reward_difference']:+.3f} | {run['kl_to_sft']:.2f} "
+        f"| {run['reply_length']:.1f} | {run['distinct_2']:.3f} |"
         for method in CONTESTANTS
         for run in runs_of(result, method)
     ]

@@ -12,6 +12,7 @@ from bench.compare_alignment.page import BEST_OF_N, METHODS, SAME_STYLE
 from bench.finish import RESULT
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.formats.records import Message
+from groundup.core.judging.gates import NUM_ITEMS
 from groundup.core.judging.judge import Judge
 from groundup.core.judging.statistics import wins
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
@@ -70,6 +71,7 @@ def score(cells: Cells) -> dict[str, Any]:
     prompts = fit_prompts(tokenizer, rows, sft.config.max_position_embeddings, params.max_new_tokens)
     judge = judge.centred_on([prompt.messages for prompt in prompts])
     pool = sample_pool(sft, tokenizer, prompts, params)
+    start = read_points(cells.policy(METHODS[0], cells.seeds[0]) / "report" / FILE)
     runs: list[dict[str, Any]] = []
     curves: list[list[dict[str, float]]] = []
     for seed in cells.seeds:
@@ -79,12 +81,14 @@ def score(cells: Cells) -> dict[str, Any]:
 
         def compared(after: ModelReplies, seed: int = seed, before: ModelReplies = before) -> dict[str, Any]:
             contest = Contest(prompts, after["texts"], before["texts"])
+            alike = of_same_style(contest)
             return {
                 "seed": seed,
                 **proxy_metrics(prompts, before, after, params),
                 **gold_metrics(judge, prompts, before, after, params),
                 **moved_win_rate(WIN_RATE, judge, contest, params, within_opening=False),
-                **win_rate(SAME_STYLE, judge, of_same_style(contest), params),
+                **win_rate(SAME_STYLE, judge, alike, params),
+                f"{SAME_STYLE}{NUM_ITEMS}": len(alike.prompts),
                 **style_rates(prompts, after["texts"]),
             }
 
@@ -105,7 +109,7 @@ def score(cells: Cells) -> dict[str, Any]:
         scores = pool_scores(scorer, tokenizer, prompts, pool)
         curves.append(best_of_n_curve(judge, prompts, pool_texts(tokenizer, pool), scores))
         runs.append({"method": BEST_OF_N, **compared(best_replies(tokenizer, pool, scores))})
-    validation = Contest.of_points(points)
+    validation = Contest.of_points(start)
     people = Contest.of_people(prompts, before)
     there = judge.centred_on([prompt.messages for prompt in validation.prompts])
     controls = control_metrics(

@@ -4,6 +4,8 @@ Writes result.json and result.md beside this file; with --judge, measures that o
 """
 
 import argparse
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -24,6 +26,7 @@ from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.judging.pairs import reply_pairs
 from groundup.core.model.llama import load_causal_lm
 from groundup.evaluate.controls import Scorer
+from groundup.runner.files import file_digests
 from groundup.runner.params import load_params
 from groundup.runner.params.judge import JudgeParams
 
@@ -78,6 +81,12 @@ def candidates(base: Path, params: JudgeParams) -> dict[str, Fit]:
     }
 
 
+def setting(rows: Sequence[Row], base: Path, params: JudgeParams) -> str:
+    """What the measured figures depend on, besides code."""
+    text = json.dumps([rows, file_digests(base), params.model_dump(mode="json"), NUM_FOLDS, NUM_CHOSEN_ON])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def compare(rows: Sequence[Row], fits: dict[str, Fit], params: JudgeParams, work: Path) -> dict[str, Any]:
     folds = split(rows, params, NUM_FOLDS, NUM_CHOSEN_ON)
     measured = {name: measure(work / name.replace(" ", "_"), fit, folds) for name, fit in fits.items()}
@@ -111,12 +120,13 @@ def main() -> None:
     torch.set_num_threads(1)
     params = load_params(ROOT / "params.yaml").evaluate.gold_judge
     rows = list(read_jsonl(arguments.artifacts / "data/judge/conversations.jsonl", ("id", "messages")))
-    fits = candidates(arguments.artifacts / "base", params)
+    base = arguments.artifacts / "base"
+    fits, work = candidates(base, params), arguments.work / setting(rows, base, params)
     if arguments.judge is not None:
         chosen = {name: fits[name] for name in (BUILT_IN, arguments.judge)}
-        logger.info("\n%s", page(compare(rows, chosen, params, arguments.work)))
+        logger.info("\n%s", page(compare(rows, chosen, params, work)))
     else:
-        result = compare(rows, fits, params, arguments.work)
+        result = compare(rows, fits, params, work)
         write_result(HERE, result, page(result))
 
 

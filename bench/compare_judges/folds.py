@@ -18,12 +18,12 @@ from groundup.core.judging.pairs import ReplyPair, reply_pairs
 from groundup.core.judging.statistics import cluster_bootstrap, wins
 from groundup.core.judging.word_judge import kind_of
 from groundup.evaluate.controls import TITLES, Scorer, choose_controls, with_replies
+from groundup.evaluate.gold import TIE
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.judge import JudgeParams
 
 FINDS, MOVED = "finds", "moved"
 COLUMNS = (FINDS, MOVED, *TITLES)
-TIE = 0.5
 
 Fit = Callable[[Sequence[Row]], Scorer]  # from conversations {id, messages}
 # For each of COLUMNS and each held-out pair: 1 where the reply beats the one from elsewhere, 0.5 for a tie.

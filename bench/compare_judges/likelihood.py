@@ -50,7 +50,7 @@ class CopiedWords:
     def __call__(self, chat: Chat) -> set[str]:
         said = [lower_words(message["content"]) for message in chat[:-1]]
         words = set(lower_words(chat[-1]["content"]))
-        repeated = words.intersection(*[{word for turn in said for word in turn}]) - self.common
+        repeated = words & {word for turn in said for word in turn} - self.common
         return words - (set(own_words(chat[-1]["content"], said, self.run)) - repeated)
 
     def lacks(self, tokenizer: PreTrainedTokenizerFast, chat: Chat) -> NDArray[np.bool_]:

@@ -33,7 +33,8 @@ def page(result: dict[str, Any]) -> str:
             "",
             f"{result['num_pairs']:,} held-out pairs of {result['num_conversations']} conversations, in "
             f"{result['num_folds']} folds by conversation, the same for all. A column is how often the reply beats "
-            "one of like length from elsewhere, with the 95 % interval over conversations. A tie is 0.5; a control "
+            "one of like length from elsewhere, with the 95 % interval over the conversations of the "
+            "given replies: those of the replies from elsewhere would widen it a little. A tie is 0.5; a control "
             "wins if its whole interval is above. Controls are chosen on the other folds. The base model has read "
             "none of these conversations, but the policy and the reward model are made from it: as a judge, and as "
             "the start of the cross-encoder, it is less independent of them than the others.",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.compare_judges.likelihood import NOTHING
 from groundup.core.formats.jsonl import Row
 from groundup.core.judging.judge import Chat, Floats
 from groundup.core.judging.word_judge import WordJudge
@@ -37,7 +38,8 @@ class Sum:
 
     @classmethod
     def of(cls, scorers: Sequence[Scorer], chats: Sequence[Chat]) -> "Sum":
-        return cls(scorers, [float(scorer.score(chats).std()) for scorer in scorers])
+        scores = (scorer.score(chats) for scorer in scorers)
+        return cls(scorers, [float(found[found > NOTHING].std()) for found in scores])
 
     def score(self, chats: Sequence[Chat]) -> Floats:
         scores = np.array([scorer.score(chats) for scorer in self.scorers])

@@ -8,7 +8,7 @@ from torch import Tensor
 MAX_ERROR = 0.2  # section 2.2 of Ziegler et al. 2019
 
 State = dict[str, Any]
-LENGTH_STATE = ("target", "integral", "earned", "num_iterations", "coefficient")
+LENGTH_STATE = ("target", "integral", "earned", "num_updates", "coefficient")
 
 
 class AdaptiveKl:
@@ -48,7 +48,7 @@ class LengthControl:
         self.target = 1.0  # tokens: set from the reference before the first iteration
         self.integral = 0.0
         self.earned = 0.0  # reward for twice the target length, the mean over iterations
-        self.num_iterations = 0
+        self.num_updates = 0
         self.coefficient = 0.0  # reward for a reply of twice the target length
 
     def bonus(self, lengths: Tensor) -> Tensor:
@@ -56,13 +56,15 @@ class LengthControl:
         return self.coefficient * (lengths / self.target - 1)
 
     def update(self, lengths: Tensor, rewards: Tensor) -> None:
-        """lengths and rewards [B] of an iteration, without the bonus."""
+        """lengths and rewards [B] of an iteration, without the bonus. A KL penalty that is part of the reward makes
+        length cost something: where the rewards here lack it, as in RLOO, the integral has to find that part.
+        """
         relative = lengths.double() / self.target - 1
-        self.num_iterations += 1
-        self.earned += (slope(relative, rewards.double()) - self.earned) / self.num_iterations
+        self.num_updates += 1
+        self.earned += (slope(relative, rewards.double()) - self.earned) / self.num_updates
         error = -relative.mean().item()
         self.integral += self.rate * error
-        if self.gain > 0:  # else there is no control
+        if self.gain > 0 or self.rate > 0:  # else there is no control
             self.coefficient = self.integral + self.gain * error - self.earned
 
     def state(self) -> State:

@@ -284,7 +284,8 @@ def named_uncentred(figures: Metrics) -> Metrics:
     """Win rates and the number of controls that win, under names that say so."""
     named = {}
     for name, value in figures.items():
-        figure, end = next(((name.removesuffix(e), e) for e in ENDS if e and name.endswith(e)), (name, ""))
+        ends = (*filter(None, ENDS), NUM_ITEMS)
+        figure, end = next(((name.removesuffix(e), e) for e in ends if name.endswith(e)), (name, ""))
         if figure.startswith(("win_rate", "num_controls")):
             named[UNCENTRED.format(figure) + end] = value
     return named

@@ -154,7 +154,7 @@ def test_the_published_model_loads_and_is_what_ppo_publishes(run_align: AlignRun
     assert AutoModelForCausalLM.from_pretrained(run_align.root / "run/out").generation_config.use_cache
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         assert (run_align.root / "run/out" / name).read_bytes() == (run_align.root / "ppo/out" / name).read_bytes()
-    assert f"by {method} against" in " ".join((run_align.root / "run/out/README.md").read_text().split())
+    assert f"by {method}, to score higher" in " ".join((run_align.root / "run/out/README.md").read_text().split())
 
 
 @pytest.mark.parametrize("method", METHODS)

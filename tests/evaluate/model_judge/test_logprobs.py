@@ -28,13 +28,13 @@ def folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
 def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of rows of each forward pass."""
     rows: list[int] = []
-    compute = logprobs.token_logprobs
+    compute = logprobs.scored_logprobs
 
     def counting(model: Any, batch: Any) -> Any:
         rows.append(len(batch))
         return compute(model, batch)
 
-    monkeypatch.setattr(logprobs, "token_logprobs", counting)
+    monkeypatch.setattr(logprobs, "scored_logprobs", counting)
     return rows
 
 

@@ -47,7 +47,7 @@ class ModelFolder:
         config, of_config = read_config(path)
         tokenizer, of_tokenizer = read_tokenizer(path)
         problems += of_config + of_tokenizer
-        if config and tokenizer and len(tokenizer) > config.vocab_size:
+        if config and tokenizer and not of_config and len(tokenizer) > config.vocab_size:
             problems.append(
                 f"its tokenizer has {len(tokenizer)} tokens and its config {config.vocab_size}: they are of different "
                 "models"

@@ -1,8 +1,9 @@
 """A judge by any causal language model: how much likelier its conversation makes a reply, in nats.
 
 The score of a reply is log p(reply | conversation) - log p(reply), the second after a message that says nothing. What
-is likely everywhere gains little by that, so no mean over other conversations is taken. The judge is not fitted, so
-it has no resamples either: intervals of its figures are over conversations alone.
+is likely everywhere gains little by that, so no mean over other conversations is taken. It is a sum over tokens, so a
+longer reply can score higher: read win rates at equal length. The judge is not fitted, so it has no resamples either:
+intervals of its figures are over conversations alone.
 
 A language model finds nothing likelier than a repetition of what was just said. So only the tokens of the reply's own
 words count: those copied from the conversation are left out, but for words that everybody uses all the time.
@@ -20,12 +21,12 @@ from groundup.core.judging.pairs import ReplyPair, agreement
 from groundup.core.judging.words import WORD, are_own, common_words, lower_words
 from groundup.core.model.likelihood import Stretch
 from groundup.evaluate.model_judge.logprobs import KeptLogprobs
-from groundup.evaluate.model_judge.reading import SILENCE, Reader, Reply
+from groundup.evaluate.model_judge.reading import SILENCE, Reader, ReplyTokens
 from groundup.runner.params.judge import JudgeParams
 
 
 @dataclass(frozen=True)
-class Scorer:
+class OwnWordsScorer:
     reader: Reader
     logprobs: KeptLogprobs
     common: frozenset[str]
@@ -48,7 +49,7 @@ class Scorer:
             scores[i] = gain[counted].sum()
         return scores
 
-    def _counted(self, reply: Reply, messages: Chat) -> NDArray[np.bool_]:
+    def _counted(self, reply: ReplyTokens, messages: Chat) -> NDArray[np.bool_]:
         """[T]: whether a token holds a part of a word of the reply's own."""
         said = [lower_words(message["content"]) for message in messages]
         copied = set(chain(*said)) - self.common
@@ -63,7 +64,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class ModelJudge:
-    scorer: Scorer
+    scorer: OwnWordsScorer
     agreement: Agreement
     floor: float  # of a reply without a word of its own; no reply of the pairs scores lower
     plain_floor: float  # the same of uncentred()
@@ -74,7 +75,7 @@ class ModelJudge:
         """pairs: for the agreement, the floors and the common words."""
         folder = logprobs.folder
         turns = (message["content"] for pair in pairs for message in pair.given)
-        scorer = Scorer(
+        scorer = OwnWordsScorer(
             Reader(folder.tokenizer, folder.context_length),
             logprobs,
             common_words(turns, params.common_words),
@@ -82,6 +83,8 @@ class ModelJudge:
         )
         chats = [*(pair.given for pair in pairs), *(pair.wrong for pair in pairs)]
         scores, plain = (scorer.score(chats, is_centred) for is_centred in (True, False))
+        if np.isnan(scores).all():
+            raise ValueError("no reply of the judge split has a word of its own to judge by")
         floor = float(np.nanmin(scores))
         given, wrong = np.nan_to_num(scores, nan=floor).reshape(2, -1)
         return cls(scorer, agreement(given - wrong, pairs, params), floor, float(np.nanmin(plain)))

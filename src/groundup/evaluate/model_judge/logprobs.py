@@ -49,8 +49,13 @@ class KeptLogprobs:
             self.model = self.model or self.folder.load(self.device)
             with open_kept(self.file) as file:
                 for batch in batches_by_length(stretches, self.batch_size):
-                    found = token_logprobs(self.model, [stretches[i] for i in batch])
+                    found = scored_logprobs(self.model, [stretches[i] for i in batch])
                     for i, logprobs in zip(batch, found, strict=True):
+                        if not np.isfinite(logprobs).all():
+                            raise ValueError(
+                                f"the model in {self.folder.path} (evaluate.model_judge) gives a reply a "
+                                "log-probability that is NaN or infinite: it cannot judge in fp32, or it is damaged"
+                            )
                         values = [round(value, DECIMALS) for value in logprobs]
                         keep(file, {"key": names[i], "logprobs": values})
                         self.known[names[i]] = np.array(values)
@@ -62,7 +67,7 @@ class KeptLogprobs:
 
 
 @torch.no_grad()
-def token_logprobs(model: PreTrainedModel, batch: Sequence[Stretch]) -> Iterator[list[float]]:
+def scored_logprobs(model: PreTrainedModel, batch: Sequence[Stretch]) -> Iterator[list[float]]:
     """Of each stretch's scored tokens, in one forward pass: the model's own, since some scale or cap the logits."""
     ends = [len(stretch.ids) - 1 for stretch in batch]  # the last token is predicted and no input
     width, first = max(ends), min(end - s.num_scored for end, s in zip(ends, batch, strict=True))
@@ -71,6 +76,8 @@ def token_logprobs(model: PreTrainedModel, batch: Sequence[Stretch]) -> Iterator
         ids[row, : ends[row]] = torch.tensor(stretch.ids[:-1])
     # Attention is causal and padding is on the right, so no token sees it.
     logits = model(ids.to(model.device), use_cache=False, logits_to_keep=width - first).logits  # [B, width - first, V]
+    if logits.shape[1] != width - first:  # such a model would be read at the wrong places
+        raise ValueError(f"{type(model).__name__} (evaluate.model_judge) ignores logits_to_keep: take another model")
     for row, stretch in enumerate(batch):
         end = ends[row] - first
         scores = logits[row, end - stretch.num_scored : end].float().log_softmax(-1)  # [num_scored, V]

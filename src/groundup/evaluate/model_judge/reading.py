@@ -13,7 +13,7 @@ SILENCE: list[Message] = [{"role": "user", "content": ""}]
 
 
 @dataclass(frozen=True)
-class Reply:
+class ReplyTokens:
     text: str
     ids: list[int]
     spans: list[tuple[int, int]]  # of each token, in the characters of the reply
@@ -27,9 +27,9 @@ class Reader:
     context_length: int
     # Met before: the same replies go to many conversations.
     rendered: dict[tuple[tuple[str, str], ...], list[int]] = field(default_factory=dict)
-    replies: dict[str, Reply] = field(default_factory=dict)
+    replies: dict[str, ReplyTokens] = field(default_factory=dict)
 
-    def reply(self, text: str) -> Reply:
+    def reply(self, text: str) -> ReplyTokens:
         """The same tokens behind every conversation; those that no context has room for are left out."""
         if text not in self.replies:
             shift = 0 if self.tokenizer.chat_template else 1  # a space before it
@@ -38,10 +38,10 @@ class Reader:
             )
             room = max(0, self.context_length - len(self._render(SILENCE)))
             spans = [(max(0, start - shift), end - shift) for start, end in encoded["offset_mapping"]]
-            self.replies[text] = Reply(text, list(encoded["input_ids"])[:room], spans[:room])
+            self.replies[text] = ReplyTokens(text, list(encoded["input_ids"])[:room], spans[:room])
         return self.replies[text]
 
-    def conversation(self, messages: Sequence[Message], reply: Reply) -> list[int]:
+    def conversation(self, messages: Sequence[Message], reply: ReplyTokens) -> list[int]:
         """The latest turns that leave room for the reply, with the opening as long as a turn fits.
 
         Two turns are dropped at a time, so that what is left starts on a user's. Of a last message that is too long
@@ -71,4 +71,4 @@ class Reader:
         lines = [NAMES.get(message["role"], "") + message["content"] + "\n" for message in messages]
         text = "".join(lines) + NAMES["assistant"].rstrip()
         first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        return first + list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return first + list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
