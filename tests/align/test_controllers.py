@@ -86,6 +86,13 @@ def test_without_gain_length_has_no_price(lengths: Tensor) -> None:
     assert control.coefficient == 0
 
 
+def test_a_rate_alone_is_an_integral_control() -> None:
+    control = LengthControl(gain=0.0, rate=0.1)
+    control.target = 20.0
+    control.update(lengths_of(10.0), NOTHING)
+    assert control.coefficient == pytest.approx(0.1 * 0.5)
+
+
 def lengths_under(
     control: LengthControl, response: float, noise: float, earned: float = -0.35, later: float = -0.25
 ) -> list[float]:

@@ -138,6 +138,14 @@ def test_a_sum_counts_both_in_units_of_their_spread() -> None:
     assert both.score(chats).tolist() == [0, 0]
 
 
+def test_the_spread_leaves_out_replies_of_copied_words_alone() -> None:
+    def score(chat: Chat) -> float:
+        return {"a": 1.0, "b": 3.0}.get(chat[-1]["content"], NOTHING)
+
+    chats = [talk("a", "ship", reply)["messages"] for reply in ("a", "b", "ship")]
+    assert Sum.of([Scores(score)], chats).scales == [1]
+
+
 def test_the_page_follows_from_the_result() -> None:
     names = ("finds", "difference", "moved", "constant", "two_constants", "echo", "template")
     rate = {"value": 0.5, "low": 0.25, "high": 0.75}

@@ -10,7 +10,14 @@ import pytest
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.judging.word_judge import WordJudge
 from groundup.core.rollout.prompts import Prompt
-from groundup.evaluate.gold import Absent, gold_metrics, human_metrics, load_gold_judge, load_model_judge
+from groundup.evaluate.gold import (
+    Absent,
+    gold_metrics,
+    human_metrics,
+    load_gold_judge,
+    load_model_judge,
+    named_uncentred,
+)
 from groundup.evaluate.intervals import resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.replies import ModelReplies
 from tests.evaluate.judging import GOLD_PARAMS, PARAMS, CountingJudge
@@ -121,3 +128,12 @@ def test_a_damaged_split_is_an_error(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "conversations.jsonl", [{"id": "1"}])
     with pytest.raises(ValueError, match="line 1 lacks messages"):
         load_gold_judge(tmp_path, GOLD_PARAMS)
+
+
+def test_an_uncentred_figure_has_its_ends_and_its_count_behind_its_name() -> None:
+    figures = {"win_rate_a": 0.5, "win_rate_a_ci_low": 0.4, "win_rate_a_num_items": 9, "gold_reward_human": 1.0}
+    assert named_uncentred(figures) == {
+        "win_rate_a_uncentred": 0.5,
+        "win_rate_a_uncentred_ci_low": 0.4,
+        "win_rate_a_uncentred_num_items": 9,
+    }

@@ -75,3 +75,26 @@ def test_a_line_that_a_killed_process_left_is_computed_again(
     assert all(line.endswith("}") for line in kept.read_text(encoding="utf-8").splitlines()[-1:])
     opened(folder, kept).of(ASKED)
     assert rows_read == [3, 1, 1]
+
+
+def test_a_log_probability_that_is_no_number_is_an_error_and_not_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logprobs, "scored_logprobs", lambda model, batch: [[float("nan")] for _ in batch])
+    with pytest.raises(ValueError, match=r"\(evaluate.model_judge\) gives a reply a log-probability that is NaN"):
+        opened(folder, tmp_path / "kept.jsonl").of([Stretch([5, 6], 1)])
+    monkeypatch.undo()
+    (found,) = opened(folder, tmp_path / "kept.jsonl").of([Stretch([5, 6], 1)])
+    assert np.isfinite(found).all()
+
+
+def test_a_model_that_returns_all_positions_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = opened(folder, tmp_path / "kept.jsonl")
+    model = answers.folder.load(answers.device)
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda ids, use_cache, logits_to_keep: forward(ids, use_cache=use_cache))
+    answers.model = model
+    with pytest.raises(ValueError, match="ignores logits_to_keep"):
+        answers.of([Stretch([1, 2, 3, 4], 1)])
