@@ -288,7 +288,7 @@ def test_a_model_as_judge_gives_gold_figures_with_controls_and_intervals(
     def fail(*_: Any) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("groundup.evaluate.model_judge.logprobs.token_logprobs", fail)
+    monkeypatch.setattr("groundup.evaluate.model_judge.logprobs.scored_logprobs", fail)
     assert run(project, "second", Points(), **chosen) == metrics
     assert (project / "second/page.json").read_bytes() == (project / "first/page.json").read_bytes()
 
