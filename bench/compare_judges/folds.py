@@ -44,9 +44,6 @@ class Rate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
-
 
 def split(rows: Sequence[Row], params: JudgeParams, num_folds: int, num_chosen_on: int) -> list[Fold]:
     rng = np.random.default_rng(params.seed)
