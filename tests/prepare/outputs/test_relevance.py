@@ -88,6 +88,21 @@ def test_a_harder_wrong_reply_is_of_the_same_opening(tmp_path: Path) -> None:
     assert sum(int(row["chosen_id"][1:]) % 25 == int(row["rejected_id"][1:]) % 25 for row in anywhere) < 75
 
 
+def test_a_wrong_reply_is_at_the_same_point(tmp_path: Path) -> None:
+    """As late in its conversation, and after a question if the right one is."""
+    conversations = [
+        talk(f"c{i}", "Tea?" if i % 2 else "Hello", f"yes {i}", "More?" if i % 3 else "Bye", f"so {i}")
+        for i in range(60)
+    ]
+    points = {f"c{i}@{turn}": (turn, bool(i % (2 if turn == 1 else 3))) for i in range(60) for turn in (1, 3)}
+    for params in (of([2, 4]), of([2, 4], same_opening=1.0)):
+        rows = pair_up(tmp_path, conversations, params)
+        assert len(rows) == 120
+        for row in rows:
+            right, wrong = row["id"].removesuffix("#0").split(">")
+            assert points[right] == points[wrong]
+
+
 def test_without_another_reply_to_the_opening_it_is_from_elsewhere(tmp_path: Path) -> None:
     conversations = [
         talk("alone", "Hi", "yes", opening="Cats?"),
@@ -97,7 +112,7 @@ def test_without_another_reply_to_the_opening_it_is_from_elsewhere(tmp_path: Pat
         *(talk(f"two{i}", "Hi", f"oh {i}", opening="Birds?") for i in range(2)),
     ]
     rows = pair_up(tmp_path, conversations, of([2, 4], same_opening=1.0))
-    assert len(rows) == 11
+    assert len(rows) == 9  # the two of "And?" say the same, and no other reply is at their point
     found = {row["chosen_id"]: (row["wrong_from"], row["rejected_id"]) for row in rows}
     assert (found.pop("two0"), found.pop("two1")) == (("same_opening", "two1"), ("same_opening", "two0"))
     assert {wrong_from for wrong_from, _ in found.values()} == {"elsewhere"}

@@ -1,6 +1,6 @@
 """Preference pairs without ratings: the person's own reply, and a reply that belongs elsewhere."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ from groundup.runner.params.prepare import RelevanceParams
 
 # The wrong reply is one of the NEAR next shorter or longer ones, so that length does not give it away.
 NEAR = 20
+QUESTION = "?"
 # Upper bound, measured with tracemalloc on CPython 3.11, 64 bits (tests/prepare/outputs/test_relevance.py).
-BYTES_PER_REPLY = 300
+BYTES_PER_REPLY = 350
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,39 +30,63 @@ class Reply:
     conversation_id: str
     turn: int  # from 0
     offset: int  # of the row of its conversation, in bytes
+    point: int  # of the conversation: its turn, and whether it follows a question
     opening: int  # its hash; 0 without one
 
 
 @dataclass(frozen=True)
 class ReplyIndex:
-    """All replies of a split, the shortest first, and their places by opening: [num_replies] each."""
+    """All replies of a split, the shortest first, and groups of them: at the same point, and with the same opening.
+
+    Wrong replies are at the same point as the right one. Else a greeting would tell the first turn of a conversation
+    from later ones, and a policy would learn to greet.
+    """
 
     by_length: list[Reply]
-    by_opening: NDArray[np.int64]  # places in by_length, grouped by opening, the shortest first in each group
-    places_by_opening: NDArray[np.int64]  # the inverse
+    of_point: "Groups"
+    of_opening: "Groups"
 
     @classmethod
     def sort(cls, replies: Iterable[Reply], seed: int) -> "ReplyIndex":
         by_length = sorted(
             replies, key=lambda reply: (reply.num_words, hash_integer(seed, "reply order", name(reply)))
         )
-        openings = np.fromiter((reply.opening for reply in by_length), dtype=np.uint64, count=len(by_length))
-        by_opening = np.argsort(openings, kind="stable")
-        return cls(by_length, by_opening, np.argsort(by_opening))
+        return cls(
+            by_length,
+            Groups.of([reply.point for reply in by_length]),
+            Groups.of([hash_integer(0, "opening", f"{reply.point}\n{reply.opening}") for reply in by_length]),
+        )
 
     def near(self, place: int) -> list[Reply]:
-        """The next shorter and longer replies."""
-        return [self.by_length[i] for i in around(place, len(self.by_length))]
+        """The next shorter and longer replies at the same point."""
+        return [self.by_length[i] for i in self.of_point.near(place)]
 
     def near_of_opening(self, place: int) -> list[Reply]:
         """Those of conversations with the same opening."""
-        opening = self.by_length[place].opening
-        places = self.by_opening[around(int(self.places_by_opening[place]), len(self.by_length))]
-        return [reply for reply in (self.by_length[i] for i in places) if opening and reply.opening == opening]
+        if not self.by_length[place].opening:
+            return []
+        return [self.by_length[i] for i in self.of_opening.near(place)]
 
 
-def around(place: int, num: int) -> list[int]:
-    return [*range(max(0, place - NEAR), place), *range(place + 1, min(num, place + 1 + NEAR))]
+@dataclass(frozen=True)
+class Groups:
+    """Items 0 to N - 1 by group, [N] each; in a group they keep their order."""
+
+    keys: NDArray[np.uint64]  # of each item
+    items: NDArray[np.int64]  # one group after the other
+    places: NDArray[np.int64]  # of each item in `items`
+
+    @classmethod
+    def of(cls, keys: Sequence[int]) -> "Groups":
+        array = np.array(keys, dtype=np.uint64)
+        items = np.argsort(array, kind="stable")
+        return cls(array, items, np.argsort(items))
+
+    def near(self, item: int) -> list[int]:
+        """Up to NEAR items of its group before it, and as many after it."""
+        place = int(self.places[item])
+        found = [*self.items[max(0, place - NEAR) : place], *self.items[place + 1 : place + 1 + NEAR]]
+        return [int(other) for other in found if self.keys[other] == self.keys[item]]
 
 
 def relevance_pairs(path: Path, params: RelevanceParams, seed: int) -> Iterator[Row]:
@@ -91,7 +116,8 @@ def find_replies(file: BinaryIO, params: RelevanceParams) -> Iterator[Reply]:
                     num_turns <= len(record.turns)
                     and len(said := record.turns[num_turns - 1][1]) >= params.min_characters
                 ):
-                    yield Reply(len(said.split()), record.id, num_turns - 1, offset, opening)
+                    point = 2 * num_turns + (QUESTION in record.turns[num_turns - 2][1])
+                    yield Reply(len(said.split()), record.id, num_turns - 1, offset, point, opening)
 
 
 def pairs_of_reply(
@@ -100,7 +126,7 @@ def pairs_of_reply(
     """Up to `pairs_per_reply` with different wrong replies; none if all nearby are of the same conversation.
 
     `wrong_from` is earlier_turn or same_opening for the shares that the params give, where there is such a reply, and
-    else elsewhere: of any other conversation.
+    else elsewhere: of any other conversation, at the same point of it.
     """
     reply = replies.by_length[place]
     conversation = conversation_at(file, reply.offset)
