@@ -65,6 +65,7 @@ def make_settings(root: Path, num_turns: int, iterations_per_turn: int, num_thre
     weights = {term["kind"]: term["weight"] for term in align["rewards"]}
     missing_end = {"kind": "missing_end_of_turn", "weight": weights["missing_end_of_turn"]}
     align["rewards"] = [{"kind": "reward_model", "weight": 1.0, "pessimism": 0.0}, missing_end]
+    align["rollout"]["num_elsewhere"] = 0  # TRL's trainer scores a reply after its own prompt alone
     align["alarms"] |= NO_KL_STOP
     align["ppo"] |= EQUAL_PPO
     rollout = align["rollout"]

@@ -39,7 +39,7 @@ LITERALS: dict[str, Any] = {
     "warmup_iterations": 1,
     "max_gradient_norm": 1.0,
     "checkpoint_every": 2,
-    "rollout": {"max_prompt_tokens": 60, "max_new_tokens": 8, "temperature": 1.0, "batch_size": 8},
+    "rollout": {"max_prompt_tokens": 60, "max_new_tokens": 8, "temperature": 1.0, "batch_size": 8, "num_elsewhere": 0},
     "rewards": [
         {"kind": "reward_model", "weight": 1.0, "pessimism": 0.0},
         {"kind": "missing_end_of_turn", "weight": 1.0},

@@ -1,11 +1,11 @@
-"""With a shared trunk, one pass of the reward model gives the rewards and the features of the value head."""
+"""Scores of replies, there and elsewhere; with a shared trunk, one pass also gives the value head its features."""
 
 import pytest
 import torch
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from groundup.align.policy import Policy, SharedTrunkValue
-from groundup.align.rollout import Rollout, RolloutWorker
+from groundup.align.rollout import Rollout, RolloutWorker, other_prompts
 from groundup.align.tokens import token_values
 from groundup.core.model.scoring import RewardScorer
 from tests.align.conftest import align_params
@@ -65,3 +65,58 @@ def test_features_are_the_reward_models_before_each_token_and_values_learn_from_
     assert len(rows) == 4
     assert errors[-1] < 0.1 * errors[0]
     assert all(parameter.grad is None for parameter in scorer.model.parameters())
+
+
+def test_other_prompts_are_the_same_for_all_replies_to_a_prompt() -> None:
+    assert other_prompts([[1], [2], [3], [4]], 3) == [
+        [(2,), (3,), (4,), (1,)],
+        [(3,), (4,), (1,), (2,)],
+        [(4,), (1,), (2,), (3,)],
+    ]
+    assert other_prompts([[1], [1], [2], [2], [3], [3]], 1) == [[(2,), (2,), (3,), (3,), (1,), (1,)]]
+    assert other_prompts([[1], [2], [3], [4]], 1) == [[(3,), (4,), (1,), (2,)]]
+
+
+def test_with_few_prompts_there_are_fewer_others() -> None:
+    assert other_prompts([[1], [2]], 4) == [[(2,), (1,)]]
+    assert other_prompts([[1], [1]], 4) == []
+    assert other_prompts([[1], [2]], 0) == []
+
+
+@pytest.mark.parametrize("value_trunk", ["separate", "shared"])
+def test_what_a_reply_scores_elsewhere_is_taken_off(
+    tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, scorer: RewardScorer, value_trunk: str
+) -> None:
+    params = align_params(ppo={"value_trunk": value_trunk}, rollout={"num_elsewhere": 3})
+    worker = RolloutWorker(Policy(tiny_model, None), scorer, tiny_tokenizer, params)
+    rollout = worker.roll_out(tiny_model, PROMPTS, seed=0)
+    replies, ended = rollout.replies.tokens, rollout.replies.ended
+    end = tiny_tokenizer.eos_token_id
+
+    def score(prompt: list[int], i: int) -> torch.Tensor:
+        return scorer.score([[*prompt, *replies[i], *([] if ended[i] else [end])]])[0][0]
+
+    for i, prompt in enumerate(PROMPTS):
+        elsewhere = [score(other, i) for other in PROMPTS if other != prompt]
+        torch.testing.assert_close(rollout.scores[i], score(prompt, i) - sum(elsewhere) / 3, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(worker.score(PROMPTS, replies, ended)[0], rollout.scores, atol=1e-5, rtol=1e-5)
+
+
+def test_a_score_of_the_reply_alone_is_worth_nothing(
+    tiny_model: LlamaForCausalLM,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    scorer: RewardScorer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = RolloutWorker(
+        Policy(tiny_model, None), scorer, tiny_tokenizer, align_params(rollout={"num_elsewhere": 2})
+    )
+    lengths = {tuple(reply): float(len(reply)) for reply in ([9], [9, 8], [9, 8, 7], [9, 8, 7, 6])}
+
+    def of_the_reply(chats: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        scores = [next(x for reply, x in lengths.items() if tuple(chat[-len(reply) :]) == reply) for chat in chats]
+        return torch.tensor(scores), torch.zeros(len(chats))
+
+    monkeypatch.setattr(scorer, "score", of_the_reply)
+    scores, _ = worker.score(PROMPTS, [list(reply) for reply in lengths], [True] * 4)
+    assert scores.tolist() == [0.0] * 4

@@ -26,7 +26,7 @@ class Rollout:
     replies: Replies
     logprobs: Tensor  # [B, T] under the model that sampled
     kl: Tensor  # [B, T] to the reference
-    scores: Tensor  # [B] of the reward model
+    scores: Tensor  # [B] of the reward model, less the mean of the same reply after other prompts
     scores_std: Tensor  # [B] its uncertainty
 
     @property
@@ -60,6 +60,7 @@ class RolloutWorker:
         self.tokenizer = tokenizer
         rollout = params.rollout
         self.sampler = Sampler.of(tokenizer, rollout.max_new_tokens, rollout.temperature, rollout.batch_size)
+        self.num_elsewhere = rollout.num_elsewhere
         self.terms = params.rewards
         self.forward_batch_size = params.forward_batch_size
         self.has_features = params.method == "ppo" and params.ppo.value_trunk == "shared"
@@ -73,6 +74,7 @@ class RolloutWorker:
         logprobs = torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat_logprobs)
         hidden = self._reward_model_hidden(conversations, replies.ended)
         scores, scores_std = self.scorer.read(hidden)
+        scores = scores - self._scores_elsewhere(prompts, replies.tokens, replies.ended)
         if self.has_features:
             states = [x[: len(reply)] for x, reply in zip(hidden, replies.tokens, strict=True)]
             conversations = replace(conversations, features=pad_sequence(states, batch_first=True))
@@ -99,8 +101,19 @@ class RolloutWorker:
     def score(
         self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
-        """Mean and std [B] of the reward model."""
-        return self.scorer.score(ended_chats(prompts, replies, ended, self.sampler.eos_token_id))
+        """Score and its std [B]: of the reward model, less the mean after other prompts."""
+        scores, scores_std = self.scorer.score(ended_chats(prompts, replies, ended, self.sampler.eos_token_id))
+        return scores - self._scores_elsewhere(prompts, replies, ended), scores_std
+
+    def _scores_elsewhere(
+        self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
+    ) -> Tensor:
+        """[B]: what each reply scores in the mean after other prompts: by its length, a greeting or a question."""
+        others = other_prompts(prompts, self.num_elsewhere)
+        total = torch.zeros(len(prompts))
+        for elsewhere in others:
+            total += self.scorer.score(ended_chats(elsewhere, replies, ended, self.sampler.eos_token_id))[0]
+        return total / max(1, len(others))
 
     def _reward_model_hidden(self, conversations: Conversations, ended: Sequence[bool]) -> list[Tensor]:
         """Hidden states of the reward model at each chat's end; with a shared trunk, also before each reply token."""
@@ -109,3 +122,15 @@ class RolloutWorker:
         if self.has_features:
             num_last = [len(chat) - len(prompt) + 1 for chat, prompt in zip(chats, conversations.prompts, strict=True)]
         return self.scorer.hidden(chats, num_last)
+
+
+def other_prompts(prompts: Sequence[Sequence[int]], num: int) -> list[list[Sequence[int]]]:
+    """`num` times one other prompt for each, the same for equal prompts; fewer times if few prompts differ.
+
+    Replies to one prompt are compared with each other, so they must be scored after the same other prompts.
+    """
+    distinct = list(dict.fromkeys(map(tuple, prompts)))
+    places = {prompt: place for place, prompt in enumerate(distinct)}
+    num = min(num, len(distinct) - 1)
+    shifts = [len(distinct) * k // (num + 1) for k in range(1, num + 1)]
+    return [[distinct[(places[tuple(prompt)] + shift) % len(distinct)] for prompt in prompts] for shift in shifts]

@@ -152,7 +152,13 @@ def test_each_key_of_align_has_its_place(old: Path) -> None:
         "warmup_iterations": 1,
         "max_gradient_norm": 1.3,
         "checkpoint_every": 39,
-        "rollout": {"max_prompt_tokens": 64, "max_new_tokens": 16, "temperature": 0.9, "batch_size": 16},
+        "rollout": {
+            "max_prompt_tokens": 64,
+            "max_new_tokens": 16,
+            "temperature": 0.9,
+            "batch_size": 16,
+            "num_elsewhere": 0,
+        },
         "rewards": [
             {"kind": "reward_model", "weight": 1.0, "pessimism": 0.32},
             {"kind": "length", "weight": 0.33},

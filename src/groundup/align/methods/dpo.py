@@ -47,7 +47,8 @@ def train_dpo(context: Context) -> Metrics:
         2 * len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in made["pairs"]
     )
     validation.num_learned_tokens = learned
-    validation.num_read_tokens = 2 * made["num_tokens"] + learned  # to sample and to score; then by the reference
+    # To sample and to score, there and elsewhere; then by the reference.
+    validation.num_read_tokens = (2 + params.rollout.num_elsewhere) * made["num_tokens"] + learned
     trainer = TokenPairsTrainer(
         model=worker.policy.trained,
         args=DPOConfig(

@@ -94,7 +94,8 @@ def align_seconds(params: Params, rates: Rates) -> float:
     """PPO's, times what the method took for PPO's seconds at as many samples."""
     a = params.align
     tokens = MEAN_PROMPT + LIVE_SHARE * a.rollout.max_new_tokens
-    looked_at = rates.reply + tokens * (rates.read_token + rates.score_token)  # sampled, compared, scored
+    scored = (1 + a.rollout.num_elsewhere) * rates.score_token
+    looked_at = rates.reply + tokens * (rates.read_token + scored)  # sampled, compared, scored
     value = rates.score_token / rates.read_token if a.ppo.value_trunk == "separate" else 0.0
     batches = a.num_epochs * a.rollout.batch_size / a.forward_batch_size
     updates = a.num_epochs * a.rollout.batch_size / a.minibatch_size
@@ -131,6 +132,6 @@ def costs(params: Params, work: Work) -> dict[str, Cost]:
         "pretrain": Cost(n, work.pretrain_tokens, 0),
         "sft": Cost(n, work.sft_tokens, 0),
         "reward": Cost(n, work.pair_tokens, sampled),
-        "align": Cost(n, models * params.align.num_epochs * ppo, 4 * ppo),
+        "align": Cost(n, models * params.align.num_epochs * ppo, (4 + params.align.rollout.num_elsewhere) * ppo),
         "evaluate": Cost(n, 0, evaluate_tokens(params)),
     }

@@ -13,7 +13,7 @@ class Answers:
 
     tokens: list[list[int]]  # without the prompt; ends with end-of-turn if the reply ended
     ended: list[bool]
-    scores: Tensor  # [B] of the reward model
+    scores: Tensor  # [B] of the reward model, less the mean of the same reply after other prompts
     scores_std: Tensor  # [B] its uncertainty, zero without a variational head
     kl: Tensor  # [B] to the SFT model, nats of the whole reply
 

@@ -18,6 +18,7 @@ class RolloutParams(Section):
     max_new_tokens: Positive
     temperature: PositiveFloat
     batch_size: Positive
+    num_elsewhere: Count
 
 
 class BudgetParams(Section):

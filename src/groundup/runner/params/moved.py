@@ -82,6 +82,7 @@ ADDED: dict[str, Any] = {
     "prepare.preferences.relevance.same_opening_fraction": 0.0,
     "reward.relevance_alone_fraction": 0.0,
     "reward.gates": [],
+    "align.rollout.num_elsewhere": 0,
     "align.budgets.style": 1.0,
     "align.alarms.style": 1.0,
     "evaluate.model_judge.path": None,

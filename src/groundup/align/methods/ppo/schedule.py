@@ -59,8 +59,8 @@ class Schedule(L.Callback):
         iteration, params = ppo.iteration, self.params
         num_tokens = sum(map(len, batch)) + round(ppo.metrics["reply_length"] * len(batch))
         num_models = 2 if params.ppo.value_trunk == "separate" else 1
-        # Tokens read: to sample, to score, by the reference, and by a separate value model.
-        validation.num_read_tokens += (2 + num_models) * num_tokens
+        # Tokens read: to sample, to score, there and elsewhere, by the reference, and by a separate value model.
+        validation.num_read_tokens += (2 + num_models + params.rollout.num_elsewhere) * num_tokens
         self.record(iteration, **ppo.metrics)
         if ppo.stopped_early:  # before the update, so there is no new policy to validate
             logger.warning("align: stopped early: %s", ppo.stopped_early)
