@@ -49,9 +49,10 @@ def test_all_problems_at_once(folder: Path) -> None:
     found = digest_path(folder)
     assert refusal(folder, "0" * 64).splitlines() == [
         f"the model in {folder} (evaluate.model_judge) cannot judge:",
-        "  it has no weights (*.safetensors; pickled weights are not read)",
-        "  config.json is of LlamaForSequenceClassification: not a causal language model",
-        "  it has no tokenizer.json",
+        "  it has no weights (model.safetensors; pickled weights are not read): save it as safetensors",
+        "  config.json is of LlamaForSequenceClassification: not a causal language model; take one whose architectures "
+        "end in ForCausalLM or LMHeadModel",
+        "  it has no tokenizer.json: add that of the model, or load its tokenizer with AutoTokenizer and save it here",
         f"  its digest is {found} and evaluate.model_judge.digest is {'0' * 64}: if this is the model that you mean, "
         "set the digest to the one found",
     ]
