@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from groundup.app.cli import configure, export, feedback, plan, registry, report, serve
+from groundup.app.cli import configure, export, feedback, fetch, plan, registry, report, serve
 from groundup.app.cli.checkout import console, fail, find_root, say_wrong
 from groundup.app.cli.store import reach_store, store_errors
 from groundup.runner.device import resolve_device
 from groundup.runner.environment import (
     BACKEND_STORE_URI,
     DELIVERY,
+    SHOW_DOWNLOADS,
     main_root,
     set_defaults,
     set_environment,
@@ -36,14 +37,18 @@ app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(export.export)
 app.command()(report.report)
+app.command()(fetch.fetch)
 app.command()(configure.configure)
 app.command()(plan.plan)
 
 
 @app.callback()
-def prepare_process() -> None:
+def prepare_process(context: typer.Context) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    set_environment(offline=True)
+    downloads = context.invoked_subcommand == "fetch"
+    if downloads:
+        set_defaults(SHOW_DOWNLOADS)
+    set_environment(offline=not downloads)
 
 
 @app.command()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -25,12 +24,6 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from groundup.core.formats.records import Message
 from groundup.core.model import variants  # noqa: F401  registers this project's own models
 
-CHAT: list[Message] = [  # what conversations consist of
-    {"role": "system", "content": "music"},
-    {"role": "user", "content": "Hi"},
-    {"role": "assistant", "content": "Hello"},
-    {"role": "user", "content": ""},
-]
 INDEX = "model.safetensors.index.json"
 WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")  # the names that transformers reads
 FULL_PRECISION = ("F64", "F32", "F16", "BF16")  # dtypes of safetensors that can be trained
@@ -198,15 +191,19 @@ def read_tokenizer(path: Path) -> tuple[PreTrainedTokenizerFast | None, list[str
             "its tokenizer does not say where in the text a token stands, as those of tokenizer.json do: save it with "
             "a fast tokenizer"
         ]
-    if tokenizer.chat_template is not None:
-        try:
-            tokenizer.apply_chat_template(CHAT, add_generation_prompt=True)
-        except (TemplateError, TypeError, ValueError) as error:
-            return tokenizer, [
-                f"its chat template does not take an opening and turns of user and assistant ({_start(error)}): "
-                "correct chat_template.jinja, or remove it; without a template, conversations are read as plain text"
-            ]
     return tokenizer, []
+
+
+def template_problems(tokenizer: PreTrainedTokenizerFast, chat: list[Message]) -> list[str]:
+    """Empty if the tokenizer has no chat template."""
+    if tokenizer.chat_template is None:
+        return []
+    try:
+        tokenizer.apply_chat_template(chat, add_generation_prompt=True)
+    except Exception as error:  # a template is a program: it can raise anything
+        roles = ", ".join(message["role"] for message in chat)
+        return [f"its chat template does not take turns of {roles} ({_start(error)}): correct chat_template.jinja"]
+    return []
 
 
 def _read_json(path: Path) -> tuple[dict[str, Any], list[str]]:

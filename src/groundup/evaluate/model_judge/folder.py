@@ -6,9 +6,17 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from groundup.core.model.folder import read_folder
+from groundup.core.formats.records import Message
+from groundup.core.model.folder import read_folder, template_problems
 from groundup.runner.files import digest_path
 from groundup.runner.params.evaluate import ModelJudgeParams
+
+CHAT: list[Message] = [  # what conversations consist of
+    {"role": "system", "content": "music"},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": ""},
+]
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,11 @@ class ModelFolder:
             raise ValueError(f"evaluate.model_judge.path: there is no folder {path}; put a model there or correct it")
         read = read_folder(path)
         config, tokenizer, problems = read.config, read.tokenizer, list(read.problems)
+        if tokenizer:
+            problems += [
+                f"{problem}, or remove it: without, conversations are plain text"
+                for problem in template_problems(tokenizer, CHAT)
+            ]
         digest = digest_path(path)
         if digest != params.digest:
             problems.append(
