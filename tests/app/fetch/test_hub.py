@@ -76,9 +76,11 @@ def test_the_next_try_continues_where_the_last_one_ended(root: Path, model: Path
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_other_bytes_than_the_hub_names_are_refused(root: Path, mirror: Mirror, name: str) -> None:
+def test_other_bytes_than_the_hub_names_are_refused(
+    root: Path, mirror: Mirror, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     described, whole = mirror.described(), mirror.files[name]
-    mirror.described = lambda: described
+    monkeypatch.setattr(mirror, "described", lambda: described)
     mirror.files[name] = whole[:-1] + b" "
     assert f"{name} of owner/tiny came with digest" in refusal(root)
     mirror.files[name] = whole

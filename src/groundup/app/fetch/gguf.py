@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from groundup.app.fetch.source import FetchError
+from groundup.runner.files import read_object, write_json
 
 
 def convert(file: Path, folder: Path) -> None:
@@ -36,6 +37,14 @@ def convert(file: Path, folder: Path) -> None:
     model = _unquantised(loaded)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _drop_tokens_without_weights(folder / "tokenizer.json", config.vocab_size)
+
+
+def _drop_tokens_without_weights(file: Path, vocab_size: int) -> None:
+    """transformers adds <|endoftext|> to the tokenizer of a GGUF file that has no such token."""
+    values = read_object(file)
+    values["added_tokens"] = [token for token in values["added_tokens"] if token["id"] < vocab_size]
+    write_json(file, values)
 
 
 def _unquantised(loaded: Any) -> Any:
