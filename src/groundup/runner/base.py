@@ -89,6 +89,18 @@ def differing_files(folder: Path, base: Base) -> list[str]:
     ]
 
 
+def found_base(root: Path, name: str | None) -> Base | None:
+    """What base.lock is to hold for this model.base; BaseError unless models/NAME is as it was fetched."""
+    if name is None:
+        return None
+    base = read_record(root, name)
+    if problems := differing_files(models_folder(root) / name, base):
+        raise BaseError(
+            f"models/{name} is not as it was fetched: {', '.join(problems)}. Remove it and run `{base.fetched_by}`"
+        )
+    return base
+
+
 def checked_base(root: Path, name: str | None) -> Path | None:
     """The folder of model.base, with exactly the files of base.lock; None for training from scratch.
 
