@@ -43,8 +43,9 @@ def convert(file: Path, folder: Path) -> None:
 def _drop_tokens_without_weights(file: Path, vocab_size: int) -> None:
     """transformers adds <|endoftext|> to the tokenizer of a GGUF file that has no such token."""
     values = read_object(file)
-    values["added_tokens"] = [token for token in values["added_tokens"] if token["id"] < vocab_size]
-    write_json(file, values)
+    kept = [token for token in values["added_tokens"] if token["id"] < vocab_size]
+    if len(kept) < len(values["added_tokens"]):
+        write_json(file, values | {"added_tokens": kept})
 
 
 def _unquantised(loaded: Any) -> Any:
