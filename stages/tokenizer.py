@@ -11,6 +11,8 @@ HEADLINES = ("vocab_size", "val_bytes_per_token", "val_num_unused_tokens", "num_
 
 def main(stage: StageContext) -> dict[str, Any]:
     require_data("tokenizer", {"text": stage.dep("artifacts/data/text")})
+    if stage.base() is not None:
+        raise ValueError("tokenizer cannot start from model.base yet: `groundup configure --from-scratch` unsets it")
     from groundup.tokenizer.tokenizer import train_tokenizer
 
     return train_tokenizer(

@@ -42,7 +42,8 @@ SMALL: dict[str, dict[str, Any]] = {
 def build_checkout(root: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     for name in ("src", "stages"):
         (root / name).symlink_to(ROOT / name)
-    shutil.copyfile(ROOT / "dvc.yaml", root / "dvc.yaml")
+    for name in ("dvc.yaml", "base.lock"):
+        shutil.copyfile(ROOT / name, root / name)
     shutil.copyfile(ROOT / "data/README.md", make(root / "data/README.md"))
     package = add_package(root / "site", "talk", conversations())
     params = preset("smoke").model_dump(mode="json")

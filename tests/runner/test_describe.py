@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from groundup.runner import describe
+from groundup.runner.base import Base, write_lock
 from groundup.runner.describe import shown
 from groundup.runner.figures import Record, write_record
 from groundup.runner.pipeline import read_pipeline
@@ -33,10 +34,38 @@ def test_a_parent_stands_for_an_experiment_or_a_process_of_dvc(monkeypatch: pyte
     assert describe._part_of("c0ffee1234")["key"] != experiment["key"]
 
 
+def test_a_run_that_starts_from_an_open_model_names_it_and_its_licence(tmp_path: Path) -> None:
+    pipeline = read_pipeline(ROOT)
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    base = Base(
+        name="own",
+        source=f"owner/own@{revision}",
+        revision=revision,
+        licence="llama3.2",
+        licence_accepted=True,
+        files={},
+    )
+    write_lock(tmp_path, base)
+    tags = {
+        "base": "own",
+        "base.source": f"owner/own@{revision}",
+        "base.revision": revision,
+        "base.licence": "llama3.2",
+    }
+    assert [name for name, spec in pipeline.items() if describe._base_tags(tmp_path, spec) == tags] == [
+        "tokenizer",
+        "pretrain",
+    ]
+    assert describe._base_tags(tmp_path, pipeline["sft"]) == {}
+    write_lock(tmp_path, None)
+    assert describe._base_tags(tmp_path, pipeline["pretrain"]) == {}
+
+
 def test_a_parent_gets_the_shown_figures_of_the_stage_and_of_those_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    for name in ("dvc.yaml", "base.lock"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
     write_record(tmp_path, "pretrain", Record("a", {"val_bits_per_byte": 1.5, "num_tokens": 3}))
     write_record(tmp_path, "sft", Record("b", {"val_loss": 9.0}))
     write_record(tmp_path, "align", Record("c", {"val_kl": 2.0}))  # after sft, so possibly with other inputs

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.runner.base import LOCK, checked_base
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.environment import main_root
 from groundup.runner.fingerprint import Fingerprint
@@ -45,6 +46,11 @@ class StageContext:
         if path not in self.spec.inputs:
             raise PipelineError(f"{self.spec.name} reads {path}: declare it under deps in dvc.yaml")
         return self.root / path
+
+    def base(self) -> Path | None:
+        """The folder of the open model to start from, checked against base.lock; None: from scratch."""
+        self.dep(LOCK)
+        return checked_base(self.root, self.params["model.base"])
 
     def pinned(self, path: str) -> Path:
         """A file or folder of the user's checkout that DVC does not track; params pin its content by a digest."""

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from groundup.runner.base import LOCK, read_lock
 from groundup.runner.environment import DVC_BASELINE, DVC_EXPERIMENT, DVC_STAGE
 from groundup.runner.figures import UNKNOWN, Figures, numbers, read_record
 from groundup.runner.files import dvc_md5, read_object
@@ -28,7 +29,7 @@ def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerp
     """Fields of the spool's start event."""
     spec = pipeline[fingerprint.stage]
     prints = {name: _fingerprint(root, name) for name in upstream(pipeline, spec.name)}
-    tags = _tags(root, spec, fingerprint, prints)
+    tags = _tags(root, spec, fingerprint, prints) | _base_tags(root, spec)
     models = [path for path in spec.inputs if model_type(root / path)]
     return {
         "run_name": f"{spec.name}-{fingerprint.value[:8]}",
@@ -40,7 +41,7 @@ def start_event(root: Path, pipeline: dict[str, StageSpec], fingerprint: Fingerp
         "datasets": [
             {"path": path, "digest": fingerprint.digests[path], "context": spec.name}
             for path in spec.inputs
-            if path not in models and not path.startswith(("metrics/", "artifacts/reports"))
+            if path not in models and path != LOCK and not path.startswith(("metrics/", "artifacts/reports"))
         ],
     }
 
@@ -96,6 +97,15 @@ def _tags(root: Path, spec: StageSpec, fingerprint: Fingerprint, prints: dict[st
         **{f"upstream_fingerprint.{name}": value for name, value in prints.items()},
         **{f"version.{library}": fingerprint.versions[library] for library in LIBRARIES},
     }
+
+
+def _base_tags(root: Path, spec: StageSpec) -> dict[str, str]:
+    """Name, source, revision and licence of the open model that the stage starts from, if there is one."""
+    base = read_lock(root) if LOCK in spec.inputs else None
+    if base is None:
+        return {}
+    values = {"base": base.name, "base.source": base.source, "base.licence": base.licence}
+    return values | ({"base.revision": base.revision} if base.revision else {})
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -55,6 +55,7 @@ NO_COMPILATION = "TORCH_COMPILE_DISABLE"  # torch reads it before it first compi
 DVC_STAGE, DVC_EXPERIMENT, DVC_BASELINE = "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"
 BACKEND_STORE_URI = "MLFLOW_BACKEND_STORE_URI"  # of `mlflow server`
 NO_CHECKOUT = "no groundup checkout here: change into the folder that holds dvc.yaml"
+SHOW_DOWNLOADS = {"HF_HUB_DISABLE_PROGRESS_BARS": "0"}  # of `groundup fetch`
 OFFLINE = {"HF_HUB_OFFLINE": "1"}  # every stage but prepare
 
 

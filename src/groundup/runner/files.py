@@ -111,22 +111,22 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a generated file; the remedy for a damaged one is to regenerate it."""
-    again = "delete it, then `dvc repro` writes it again"
-    text = _read_text(path, again)
+REGENERATE = "delete it, then `dvc repro` writes it again"
+
+
+def read_json(path: Path, remedy: str = REGENERATE) -> Any:
+    """Read a generated file; `remedy` says what to do about a damaged one."""
+    text = _read_text(path, remedy)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DamagedFileError(f"{path} is not valid JSON ({error}); {again}") from None
+        raise DamagedFileError(f"{path} is not valid JSON ({error}); {remedy}") from None
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    value = read_json(path)
+def read_object(path: Path, remedy: str = REGENERATE) -> dict[str, Any]:
+    value = read_json(path, remedy)
     if not isinstance(value, dict):
-        raise DamagedFileError(
-            f"{path} is not an object but {value!r:.40}; delete it, then `dvc repro` writes it again"
-        )
+        raise DamagedFileError(f"{path} is not an object but {value!r:.40}; {remedy}")
     return value
 
 

@@ -10,6 +10,8 @@ from typer.testing import CliRunner, Result
 from groundup.app.cli import configure
 from groundup.app.cli.main import app
 from groundup.app.plan.sizing import resize
+from groundup.runner.base import Base, read_lock
+from groundup.runner.files import file_digests, write_json
 from groundup.runner.params import load_params
 from tests.conftest import ROOT
 from tests.presets import preset, preset_text
@@ -115,10 +117,13 @@ def test_an_old_file_is_taken_over(checkout: Path) -> None:
         (("--preset", "huge"), "unknown preset huge: use evening, gpu, laptop, smoke"),
         (("--preset", "../laptop"), "unknown preset ../laptop"),
         (("--preset", "laptop", "--depth", "0"), "greater than or equal to 1"),
-        ((), "use either --preset NAME, with --depth N for another size, or --migrate"),
-        (("--depth", "4"), "use either --preset NAME"),
-        (("--migrate", "--preset", "gpu"), "use either --preset NAME"),
-        (("--migrate", "--depth", "4"), "use either --preset NAME"),
+        ((), "use --preset NAME, with --depth N for another size, and one of --base NAME and"),
+        (("--depth", "4"), "use --preset NAME, with --depth N"),
+        (("--migrate", "--preset", "gpu"), "use --preset NAME, with --depth N"),
+        (("--migrate", "--depth", "4"), "use --preset NAME, with --depth N"),
+        (("--base", "own", "--from-scratch"), "use --preset NAME, with --depth N"),
+        (("--base", "own", "--migrate"), "use --preset NAME, with --depth N"),
+        (("--base", "own", "--depth", "2"), "use --preset NAME, with --depth N"),
     ],
 )
 def test_what_does_not_exist_is_refused(checkout: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -146,3 +151,67 @@ def test_a_preset_with_problems_names_all(checkout: Path) -> None:
     assert "model.scratch.num_heads" in output
     assert "prepare.seed" in output
     assert text_of(checkout) == COMMITTED
+
+
+def add_model(checkout: Path, name: str = "own") -> Base:
+    """A model in models/, as `groundup fetch` notes it."""
+    folder = checkout / "models" / name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    base = Base(
+        name=name, source=name, revision=None, licence="mit", licence_accepted=False, files=file_digests(folder)
+    )
+    write_json(folder / "groundup.json", {"base": base.model_dump(), "found": {}})
+    return base
+
+
+def test_a_base_is_written_to_params_and_lock_and_taken_back(checkout: Path) -> None:
+    base = add_model(checkout)
+    result, output = run("--base", "own", "--dry-run")
+    assert result.exit_code == 0
+    assert "model.base" in output
+    assert not (checkout / "base.lock").exists()
+    result, output = run("--base", "own")
+    assert result.exit_code == 0
+    assert "Training starts from own (licence: mit)." in output
+    assert text_of(checkout) == COMMITTED.replace("  base: null", "  base: own", 1)
+    assert read_lock(checkout) == base
+    result, output = run("--from-scratch")
+    assert result.exit_code == 0
+    assert (text_of(checkout), read_lock(checkout)) == (COMMITTED, None)
+
+
+def test_a_preset_with_and_without_a_base(checkout: Path) -> None:
+    base = add_model(checkout)
+    run("--preset", "smoke", "--base", "own")
+    assert load_params(checkout / "params.yaml").model.base == "own"
+    assert read_lock(checkout) == base
+    run("--preset", "laptop")
+    assert (text_of(checkout), read_lock(checkout)) == (COMMITTED, None)
+
+
+def test_a_model_fetched_again_is_pinned_again(checkout: Path) -> None:
+    add_model(checkout)
+    run("--base", "own")
+    shutil.rmtree(checkout / "models/own")
+    base = add_model(checkout).model_copy(update={"licence": "isc"})
+    write_json(checkout / "models/own/groundup.json", {"base": base.model_dump(), "found": {}})
+    _, output = run("--base", "own")
+    assert "params.yaml needs no change." in output
+    assert read_lock(checkout) == base
+
+
+def test_a_base_that_cannot_be_pinned_changes_nothing(checkout: Path) -> None:
+    result, output = run("--base", "none")
+    assert result.exit_code == 1
+    assert "params.yaml was not written. there is no model none: `groundup fetch` brings one to" in output
+    result, output = run("--base", "../own")
+    assert result.exit_code == 1
+    assert "got '../own', which is not a name in models/" in output
+    add_model(checkout)
+    (checkout / "models/own/config.json").write_text("[]", encoding="utf-8")
+    result, output = run("--base", "own")
+    assert result.exit_code == 1
+    assert "models/own is not as it was fetched: config.json has changed. Remove it and run" in output
+    assert text_of(checkout) == COMMITTED
+    assert not (checkout / "base.lock").exists()

@@ -10,6 +10,8 @@ from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner, Result
 
 from groundup.app.cli.main import app
+from groundup.runner.base import Base, write_lock
+from groundup.runner.figures import Record, write_record
 from groundup.runner.files import write_json
 from groundup.runner.tracking.spool import claimed
 from tests.conftest import ROOT
@@ -30,7 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def checkout(folder: Path) -> Path:
     """A fresh clone, as far as the command can see."""
-    shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    for name in ("dvc.yaml", "base.lock"):
+        shutil.copyfile(ROOT / name, folder / name)
     (folder / "stages").mkdir()
     return folder
 
@@ -62,6 +65,15 @@ def test_lineage_before_the_first_run(checkout: Path) -> None:
     result, output = run("lineage")
     assert result.exit_code == 1
     assert output == "no stage has run yet: `dvc repro` runs them all"
+
+
+def test_lineage_names_the_base_and_its_licence(checkout: Path) -> None:
+    write_record(checkout, "pretrain", Record("a" * 16, {"val_bits_per_byte": 1.5}))
+    values = {"source": "own", "revision": None, "licence_accepted": False, "files": {}}
+    write_lock(checkout, Base(name="own", licence="Apache-2.0", **values))
+    result, output = run("lineage")
+    assert result.exit_code == 0
+    assert all(part in output for part in ("pretrain", "base own", "(Apache-2.0)"))
 
 
 def test_lineage_shows_a_stage_that_it_knows_nothing_of(checkout: Path) -> None:

@@ -49,9 +49,10 @@ def test_all_problems_at_once(folder: Path) -> None:
     found = digest_path(folder)
     assert refusal(folder, "0" * 64).splitlines() == [
         f"the model in {folder} (evaluate.model_judge) cannot judge:",
-        "  it has no weights (*.safetensors; pickled weights are not read)",
-        "  config.json is of LlamaForSequenceClassification: not a causal language model",
-        "  it has no tokenizer.json",
+        "  it has no weights (model.safetensors; pickled weights are not read): save it as safetensors",
+        "  config.json is of LlamaForSequenceClassification: not a causal language model; take one whose "
+        "architectures end in ForCausalLM or LMHeadModel",
+        "  it has no tokenizer.json: add that of the model, or load its tokenizer with AutoTokenizer and save it here",
         f"  its digest is {found} and evaluate.model_judge.digest is {'0' * 64}: if this is the model that you mean, "
         "set the digest to the one found",
     ]
@@ -83,7 +84,7 @@ def test_a_template_that_takes_no_opening(folder: Path) -> None:
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
     )
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    assert "does not take an opening and turns of user and assistant (no system)" in refusal(folder)
+    assert "does not take turns of system, user, assistant, user (no system)" in refusal(folder)
 
 
 def test_weights_that_are_missing_are_not_made_up(folder: Path) -> None:

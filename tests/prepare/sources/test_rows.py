@@ -17,6 +17,8 @@ def read(row: dict[str, object], yields: str, max_bytes: int = 10_000) -> Record
 
 
 USER, ASSISTANT = {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}
+HUMAN, GPT = {"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}
+ALPACA = {"instruction": "x", "output": "y"}
 GOOD: dict[str, dict[str, object]] = {
     "text": {"text": "x"},
     "chats": {"messages": [USER, ASSISTANT]},
@@ -48,6 +50,23 @@ GOOD: dict[str, dict[str, object]] = {
         ("chats", {"messages": [USER, USER]}, "one_speaker", "only user speaks"),
         ("chats", {"messages": [{"role": "system", "content": "x"}]}, "one_speaker", "only system speaks"),
         ("chats", {"messages": [ASSISTANT, USER]}, "turns", "user and assistant must take turns"),
+        ("chats", {"conversations": "x"}, "one_speaker", "conversations: only user speaks"),
+        ("chats", {"conversations": 3}, "wrong_type", "'conversations' must be a text or a list of messages"),
+        ("chats", {"conversations": []}, "empty", "'conversations' has no message"),
+        ("chats", {"conversations": [HUMAN, {"from": "gpt"}]}, "wrong_type", "'conversations': a message needs role"),
+        ("chats", {"conversations": [HUMAN, {"from": "tool", "value": "y"}]}, "wrong_type", "got {'role': 'tool'"),
+        ("chats", {"conversations": [HUMAN, {"from": ["gpt"], "value": "y"}]}, "wrong_type", "needs role"),
+        ("chats", {"conversations": [HUMAN, {**GPT, "value": " "}]}, "empty", "a message of the assistant is empty"),
+        ("chats", {"conversations": [GPT, HUMAN]}, "turns", "conversations: after an optional system message"),
+        ("chats", {"conversations": [HUMAN, GPT], "system": 3}, "wrong_type", "'conversations': a message needs role"),
+        ("chats", {"instruction": "x"}, "missing_column", "no column 'messages', only instruction"),
+        ("chats", {"instruction": "x", "output": None}, "wrong_type", "'instruction': a message needs role"),
+        ("chats", {"instruction": "x", "output": ""}, "empty", "'instruction': a message of the assistant is empty"),
+        ("chats", {"instruction": 3, "input": "x", "output": "y"}, "wrong_type", "got {'role': 'user', 'content': 3}"),
+        ("chats", {"instruction": "x", "input": 3, "output": "y"}, "wrong_type", "got {'role': 'user', 'content': 3}"),
+        ("chats", {**ALPACA, "history": "x"}, "wrong_type", "'instruction': a message needs role"),
+        ("chats", {**ALPACA, "history": [["a"]]}, "wrong_type", "'instruction': a message needs role"),
+        ("chats", {**ALPACA, "history": [["a", 3]]}, "wrong_type", "got {'role': 'assistant', 'content': 3}"),
         ("chats", {"messages": [USER, USER, ASSISTANT]}, "turns", "user and assistant must take turns"),
         ("prompts", {"messages": [{"role": "system", "content": "x"}]}, "turns", "user and assistant must take turns"),
         ("prompts", {"messages": [USER, ASSISTANT]}, "turns", "must end on a user message"),
@@ -134,3 +153,27 @@ def test_half_a_surrogate_pair_can_be_written_again() -> None:
     assert bad.sample.encode()
     assert bad.problem.encode()
     assert isinstance(read({"text": "x\ud800"}, "text"), Text)
+
+
+@pytest.mark.parametrize(
+    ("row", "opening", "turns"),
+    [
+        ({"conversations": [HUMAN, GPT]}, None, [(0, "x"), (1, "y")]),
+        ({"conversations": [HUMAN, GPT], "messages": None, "system": None}, None, [(0, "x"), (1, "y")]),
+        ({"conversations": [HUMAN, GPT, HUMAN], "system": "s"}, "s", [(0, "x"), (1, "y"), (0, "x")]),
+        ({"conversations": [{"from": "system", "value": "s"}, HUMAN, GPT]}, "s", [(0, "x"), (1, "y")]),
+        ({"conversations": [USER, ASSISTANT]}, None, [(0, "x"), (1, "y")]),
+        ({"conversations": [{"from": "user", "value": "x"}, {"from": "assistant", "value": "y"}]}, None, "xy"),
+        ({"messages": [USER, ASSISTANT], "conversations": 3}, None, [(0, "x"), (1, "y")]),
+        (ALPACA, None, [(0, "x"), (1, "y")]),
+        ({**ALPACA, "input": "", "system": "", "history": []}, None, [(0, "x"), (1, "y")]),
+        ({**ALPACA, "input": "z"}, None, [(0, "x\n\nz"), (1, "y")]),
+        ({**ALPACA, "history": [["a", "b"]], "system": "s"}, "s", [(0, "a"), (1, "b"), (0, "x"), (1, "y")]),
+    ],
+)
+def test_chats_of_sharegpt_and_alpaca(row: dict[str, object], opening: str | None, turns: object) -> None:
+    read_as = read(row, "chats")
+    assert isinstance(read_as, Conversation)
+    assert read_as.opening == opening
+    assert read_as.turns == (list(enumerate(turns)) if isinstance(turns, str) else turns)
+    assert read_as.speakers == []

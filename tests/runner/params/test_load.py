@@ -53,7 +53,8 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
         ("align.budgets.kl", 1.0, "align.ppo.kl_target 4.0 must not be above align.budgets.kl 1.0"),
         ("model.scratch.num_heads", 3, "hidden_size 32 must be a multiple of 2 x model.scratch.num_heads (6)"),
         ("model.scratch.num_kv_heads", 3, "model.scratch.num_kv_heads 3 must divide model.scratch.num_heads 2"),
-        ("model.base", "gpt2", "model.base: got 'gpt2', but only null is supported: training starts"),
+        ("model.base", "owner/name", "model.base: got 'owner/name', which is not a name in models/: null trains from"),
+        ("model.base", "../sft", "model.base: got '../sft', which is not a name in models/"),
         ("sft.max_length", 4096, "sft.max_length 4096 is above model.context_length 128"),
         ("reward.max_length", 4096, "reward.max_length 4096 is above model.context_length 128"),
         (

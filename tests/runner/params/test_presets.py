@@ -74,6 +74,7 @@ def test_the_presets() -> None:
 def test_laptop_is_what_params_yaml_holds_of_all_that_presets_and_depths_change() -> None:
     changed = {key for name in PRESETS if name != "laptop" for key in overlay(name)}
     changed |= set(resize(preset("laptop"), 5))
+    changed |= {"model.base"}  # of `configure --base`
     laptop, committed = overlay("laptop"), reread((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert set(laptop) == changed
     committed = leaves(committed, committed)

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from groundup.app.cli import configure, export, feedback, plan, registry, report, serve
+from groundup.app.cli import configure, export, feedback, fetch, plan, registry, report, serve
 from groundup.app.cli.checkout import console, fail, find_root, say_wrong
 from groundup.app.cli.store import reach_store, store_errors
+from groundup.runner.base import LOCK, read_lock
 from groundup.runner.device import resolve_device
 from groundup.runner.environment import (
     BACKEND_STORE_URI,
     DELIVERY,
+    SHOW_DOWNLOADS,
     main_root,
     set_defaults,
     set_environment,
@@ -36,14 +38,18 @@ app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(export.export)
 app.command()(report.report)
+app.command()(fetch.fetch)
 app.command()(configure.configure)
 app.command()(plan.plan)
 
 
 @app.callback()
-def prepare_process() -> None:
+def prepare_process(context: typer.Context) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    set_environment(offline=True)
+    downloads = context.invoked_subcommand == "fetch"
+    if downloads:
+        set_defaults(SHOW_DOWNLOADS)
+    set_environment(offline=not downloads)
 
 
 @app.command()
@@ -76,6 +82,7 @@ def lineage() -> None:
 
     root = find_root()
     try:
+        base = read_lock(root)
         nodes = present_lineage(root, NotedRuns(root))
     except ValueError as error:
         fail(str(error))
@@ -98,6 +105,8 @@ def lineage() -> None:
         parents = [
             f"{parent} {made}" + (" (rerun since)" if parent in stale else "") for parent, made in node.parents.items()
         ]
+        if base and LOCK in node.spec.inputs:
+            parents.append(f"base {base.name} ({base.licence})")
         figures = [f"{key} {figure(node.figures[key])}" for key in node.spec.shown if key in node.figures]
         outs = [out.removeprefix("artifacts/") for out in node.spec.outs if "/reports/" not in out]
         table.add_row(

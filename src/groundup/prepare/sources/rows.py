@@ -8,6 +8,7 @@ from typing import Any
 from groundup.core.formats.hashing import content_id
 from groundup.core.formats.jsonl import Row
 from groundup.core.formats.records import Conversation, Message, Preference, Prompt, Record, Text, body, role_of
+from groundup.prepare.sources.chat_columns import find_chat
 from groundup.runner.params.prepare import RowsSource
 
 ROLES = ("system", "user", "assistant", "developer")
@@ -103,14 +104,15 @@ def to_record(source: str, yields: str, row: Row, text_column: str, ids_in: str 
 
 
 def _conversation(identity: str, source: str, row: Row) -> Conversation:
-    messages = _messages(row, "messages", "user")
+    column, chat = find_chat(row)
+    messages = _messages(row if column == "messages" else {column: chat}, column, "user")
     roles = {message["role"] for message in messages} - {"system"}
     if len(roles) < 2:
-        raise RowError("one_speaker", f"messages: only {', '.join(roles) or 'system'} speaks; a chat needs both")
-    _check_turns(messages, "messages", last=None)
+        raise RowError("one_speaker", f"{column}: only {', '.join(roles) or 'system'} speaks; a chat needs both")
+    _check_turns(messages, column, last=None)
     opening = messages[0]["content"] if messages[0]["role"] == "system" else None
     turns = [(int(m["role"] == "assistant"), m["content"]) for m in messages if m["role"] != "system"]
-    return Conversation(identity, source, opening, turns, ratings=None, speakers=_speakers(row["messages"]))
+    return Conversation(identity, source, opening, turns, ratings=None, speakers=_speakers(chat))
 
 
 def _speakers(messages: list[Row]) -> list[str]:

@@ -45,8 +45,7 @@ def with_preset(root: Path, name: str, derived: Mapping[str, Any]) -> Rewrite:
 
     Keys that no preset changes stay, and so do sources that no preset has. ParamsError names every problem.
     """
-    path = root / "params.yaml"
-    values = read_sections(path)
+    values = read_sections(root / "params.yaml")
     preset = _preset(root, name)
     target = _merge(_merge(values, preset), _nested(derived))
     own = _sources(values)
@@ -56,6 +55,17 @@ def with_preset(root: Path, name: str, derived: Mapping[str, Any]) -> Rewrite:
     )
     if keeps_sources:
         target["prepare"]["sources"] = own
+    return _rewrite(root, values, target, keeps_sources)
+
+
+def with_values(root: Path, values: Mapping[str, Any]) -> Rewrite:
+    """params.yaml with other values, by dotted key; ParamsError names every problem."""
+    present = read_sections(root / "params.yaml")
+    return _rewrite(root, present, _merge(present, _nested(values)), keeps_sources=False)
+
+
+def _rewrite(root: Path, values: dict[str, Any], target: dict[str, Any], keeps_sources: bool) -> Rewrite:
+    path = root / "params.yaml"
     changes = _differences(values, target, "")
     layout = Layout(path.read_text(encoding="utf-8"))
     for change in changes:

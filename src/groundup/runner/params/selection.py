@@ -25,13 +25,16 @@ def _plain(value: Any) -> Any:
 
 
 class DeclaredParams:
-    """`declared["sft"]`, `declared["model.context_length"]`: a KeyError names what dvc.yaml lacks."""
+    """`declared["sft"]`, `declared["model.context_length"]`: a PipelineError names what dvc.yaml lacks.
+
+    A declared section includes its keys.
+    """
 
     def __init__(self, params: Params, declared: tuple[str, ...]) -> None:
         self._params = params
         self._declared = declared
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._declared:
+        if not any(f"{key}.".startswith(f"{declared}.") for declared in self._declared):
             raise PipelineError(f"the stage reads the param {key}: declare it under params in dvc.yaml")
         return _at(self._params, key)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from groundup.runner.params.gates import GateParams
 from groundup.runner.params.section import (
+    MODEL_NAME,
     Count,
     FiniteFloat,
     Fraction,
@@ -61,9 +62,13 @@ class ModelParams(Section):
 
     @field_validator("base")
     @classmethod
-    def _from_scratch_alone(cls, base: str | None) -> None:
-        if base is not None:
-            raise ValueError(f"got {base!r}, but only null is supported: training starts from random weights")
+    def _is_a_name(cls, base: str | None) -> str | None:
+        if base is not None and not MODEL_NAME.fullmatch(base):
+            raise ValueError(
+                f"got {base!r}, which is not a name in models/: null trains from random weights, `groundup fetch` "
+                "brings a model and names it"
+            )
+        return base
 
 
 class PretrainParams(Section):

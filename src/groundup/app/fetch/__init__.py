@@ -1,0 +1,1 @@
+"""Fetch an open model: the only code that downloads."""

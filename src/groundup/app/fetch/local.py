@@ -1,0 +1,52 @@
+"""A folder or GGUF file of the user's; an earlier artifacts/aligned is one too."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from groundup.app.fetch.files import is_taken, unsafe_files
+from groundup.app.fetch.gguf import convert
+from groundup.app.fetch.source import FetchError, Origin
+from groundup.runner.base import RECORD
+from groundup.runner.files import hash_file
+
+
+@dataclass(frozen=True)
+class Local:
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().stem if self.path.is_file() else self.path.resolve().name
+
+    def origin(self) -> Origin:
+        if not self.path.exists():
+            raise FetchError(f"{self.path} does not exist: give a folder with a model, or a GGUF file")
+        if self.path.is_file() and self.path.suffix != ".gguf":
+            raise FetchError(f"{self.path} is not a GGUF file: give one, or the folder that holds the model")
+        revision = f"sha256 {hash_file(self.path)}" if self.path.is_file() else None
+        return Origin(f"--from {self.path}", revision, self._licence())
+
+    def write(self, folder: Path, downloads: Path) -> None:
+        if self.path.is_file():
+            convert(self.path, folder)
+            return
+        if problems := unsafe_files(self.path):
+            raise FetchError(f"{self.path} is not taken:\n" + "\n".join(f"  {problem}" for problem in problems))
+        for file in sorted(self.path.iterdir()):
+            if file.is_file() and is_taken(file.name) and file.name != RECORD:
+                shutil.copyfile(file, folder / file.name)
+
+    def _licence(self) -> str | None:
+        card = (self.path.parent if self.path.is_file() else self.path) / "README.md"
+        return card_licence(ModelCard.load(card, ignore_metadata_errors=True).data) if card.is_file() else None
+
+
+def card_licence(card: ModelCardData) -> str | None:
+    """As the head of a model card states it; "other" is no licence without its name."""
+    licence = card.license
+    if licence == "other":
+        licence = card.license_name or licence
+    return ", ".join(licence) if isinstance(licence, list) else licence
