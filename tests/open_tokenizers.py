@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import trl
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from groundup.core.formats.adopted import GROUNDUP, adopt_tokenizer
 
 SENTENCES = [
     "What do you think about the beach? I like it very much, the sea is warm there.",
@@ -69,6 +73,13 @@ def open_tokenizer(family: str) -> PreTrainedTokenizerFast:
         case "gpt2":
             return named(byte_bpe(["<|endoftext|>"]), None, "<|endoftext|>", "<|endoftext|>", None)
     raise ValueError(family)
+
+
+@lru_cache
+def adopted(family: str) -> PreTrainedTokenizerFast:
+    with TemporaryDirectory() as folder:
+        path = saved(open_tokenizer(family), Path(folder))
+        return adopt_tokenizer(path, GROUNDUP if family == "gpt2" else None).tokenizer
 
 
 def saved(tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:

@@ -1,31 +1,21 @@
 """Text from users or data never becomes a control token of any family's tokenizer, chats and raw text alike."""
 
-from functools import lru_cache, partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from groundup.core.formats.adopted import GROUNDUP, adopt_tokenizer
 from groundup.core.formats.chat_format import encode_text, render, render_trained
 from groundup.core.formats.chat_proofs import as_read
 from groundup.core.formats.control_tokens import break_up, control_tokens, encode_texts, unknown_id
 from groundup.core.formats.records import Message
-from tests.open_tokenizers import FAMILIES, open_tokenizer, saved
+from tests.open_tokenizers import FAMILIES, adopted
 
 # The same examples in every run, and no file of past ones.
 fixed = partial(settings, derandomize=True, database=None, deadline=None)
 NOISE = ["", " ", "\n", "<", ">", "|", "[", "]", "/", "s", "x", "\u2581", "\u200b", "\u0338", "\uff1c", "\uff1e", "{{"]
-
-
-@lru_cache
-def adopted(family: str) -> PreTrainedTokenizerFast:
-    with TemporaryDirectory() as folder:
-        path = saved(open_tokenizer(family), Path(folder))
-        return adopt_tokenizer(path, GROUNDUP if family == "gpt2" else None).tokenizer
 
 
 def wide(token: str) -> str:

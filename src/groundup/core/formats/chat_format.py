@@ -40,7 +40,7 @@ CHAT_TEMPLATE = (
 
 def is_from_scratch(tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether the tokenizer is one that groundup trained, not that of an open model."""
-    return tokenizer.chat_template == CHAT_TEMPLATE and tokenizer.bos_token == BOS
+    return tokenizer.bos_token == BOS and ASSISTANT in (tokenizer.chat_template or "")
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
