@@ -195,7 +195,7 @@ REFUSED = {
     "no string": ("{{ messages[0]['content']['text'] + 1 }}", "the chat template raises an error"),
     "the day's date": (
         "{{ strftime_now('%d %b %Y') }}{% for m in messages %}" + TURN + "{% endfor %}" + NEXT,
-        "the chat template raises an error: 'NoneType' object is not callable",
+        "the chat template writes the date of the day, so prompts differ from day to day",
     ),
     "parts of contents": (installed_template("idefics3"), "does not write the contents of replies"),
 }
@@ -207,7 +207,7 @@ def test_templates_that_are_refused(tmp_path: Path, template: str | None, proble
     path = saved(named(backend, template, None, "<|endoftext|>", None), tmp_path)
     problems = check_chat_format(path)
     assert any(problem in found for found in problems), problems
-    with pytest.raises(ValueError, match=r"cannot be used: .*choose another chat template: a Jinja file, or groundup"):
+    with pytest.raises(ValueError, match=r"cannot be used: .*choose another chat template, a Jinja file, or groundup"):
         adopt_tokenizer(path, None)
     assert check_chat_format(path, CHATML) == check_chat_format(path, GROUNDUP) == []
 

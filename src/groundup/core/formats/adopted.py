@@ -13,7 +13,7 @@ from groundup.core.formats.chat_template import ANSWER, ANSWERED, ASKED, apply
 from groundup.core.formats.control_tokens import first_control_token, unknown_id
 
 GROUNDUP = "groundup"  # the name of groundup's own template, for models that have none
-CHOOSE = f"choose another chat template: a Jinja file, or {GROUNDUP}, which adds its tokens to the vocabulary"
+CHOOSE = f"choose another chat template, a Jinja file, or {GROUNDUP}, which adds its tokens to the vocabulary"
 NEEDLESS = ("reserved", "unused", "extra")  # in names of tokens that nobody has a use for
 
 
@@ -32,12 +32,12 @@ def adopt_tokenizer(folder: Path, template: str | None) -> Adopted:
     """
     adopted, problems = _adopt(folder, template)
     if adopted is None or problems:
-        raise ValueError(f"the tokenizer in {folder} cannot be used: {'; '.join(problems)}. Then {CHOOSE}")
+        raise ValueError(f"the tokenizer in {folder} cannot be used: {'; '.join(problems)}")
     return adopted
 
 
 def check_chat_format(folder: Path, template: str | None = None) -> list[str]:
-    """What makes the tokenizer and the chat template of a model unfit; empty if nothing does."""
+    """What makes the tokenizer and the chat template of a model unfit, and what to do; empty if nothing does."""
     return _adopt(folder, template)[1]
 
 
@@ -74,7 +74,7 @@ def _adopt(folder: Path, template: str | None) -> tuple[Adopted | None, list[str
     if template is not None:
         tokenizer.chat_template = CHAT_TEMPLATE if template == GROUNDUP else template
     if tokenizer.chat_template is None:
-        return None, ["it has no chat template and none was chosen"]
+        return None, [f"it has no chat template and none was chosen: {CHOOSE}"]
     chosen = "the model's" if template is None else "the chosen one"
     if tokenizer.chat_template == CHAT_TEMPLATE:
         chosen = "groundup's"
@@ -82,6 +82,8 @@ def _adopt(folder: Path, template: str | None) -> tuple[Adopted | None, list[str
     problems = _make_ready(tokenizer)
     if problems and _take_training_template(tokenizer):
         chosen, problems = "TRL's training template for the model's", []
+    if problems:
+        problems = [f"{'; '.join(problems)}: {CHOOSE}"]
     return Adopted(tokenizer, chosen, len(tokenizer) - num_tokens), problems
 
 

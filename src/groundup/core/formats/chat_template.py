@@ -50,6 +50,12 @@ def apply(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], reply
             date_string=DATE,
             strftime_now=None,  # a template that calls it raises an error
         )
+    except TypeError as error:
+        if "strftime_now" in str(tokenizer.chat_template):
+            raise ValueError(
+                "the chat template writes the date of the day, so prompts differ from day to day"
+            ) from None
+        raise ValueError(f"the chat template raises an error: {error}") from None
     except Exception as error:  # a template is a program: it can raise anything
         raise ValueError(f"the chat template raises an error: {error}") from None
     return str(text)
