@@ -1,4 +1,4 @@
-"""text -> byte-level BPE tokenizer with chat template, its report, and packed token shards"""
+"""text -> tokenizer with chat template, trained or an open model's own, its report, and packed token shards"""
 
 from typing import Any
 
@@ -11,8 +11,18 @@ HEADLINES = ("vocab_size", "val_bytes_per_token", "val_num_unused_tokens", "num_
 
 def main(stage: StageContext) -> dict[str, Any]:
     require_data("tokenizer", {"text": stage.dep("artifacts/data/text")})
-    if stage.base() is not None:
-        raise ValueError("tokenizer cannot start from model.base yet: `groundup configure --from-scratch` unsets it")
+    if base := stage.base():
+        from groundup.tokenizer.open_model import publish_tokenizer
+
+        return publish_tokenizer(
+            base=base,
+            text=stage.dep("artifacts/data/text"),
+            out=stage.out("artifacts/tokenizer"),
+            report=stage.out("artifacts/reports/tokenizer"),
+            shards=stage.out("artifacts/shards"),
+            params=stage.params["tokenizer"],
+            work=stage.work,
+        )
     from groundup.tokenizer.tokenizer import train_tokenizer
 
     return train_tokenizer(

@@ -11,7 +11,7 @@ from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from bench.compare_judges.likelihood import MAX_TOKENS, NOTHING, CopiedWords, Tokens, line, lines
 from bench.compare_judges.others import NUM_OTHERS, Others, draw_others
-from groundup.core.formats.chat_format import ASSISTANT
+from groundup.core.formats.chat_format import reply_start
 from groundup.core.formats.jsonl import Row
 from groundup.core.judging.judge import Chat, Floats
 from groundup.core.judging.pairs import reply_pairs
@@ -102,8 +102,7 @@ def sequence(tokenizer: PreTrainedTokenizerFast, chat: Chat, copied: CopiedWords
         reply = [token for token, kept in zip(reply, copied.lacks(tokenizer, chat), strict=True) if kept]
     reply = reply[: MAX_TOKENS // 2]
     before = lines(tokenizer, chat[:-1], MAX_TOKENS - 3 - len(reply))
-    marker = tokenizer.convert_tokens_to_ids(ASSISTANT)
-    return [tokenizer.bos_token_id, *before, marker, *reply, tokenizer.eos_token_id]
+    return [tokenizer.bos_token_id, *before, *reply_start(tokenizer), *reply, tokenizer.eos_token_id]
 
 
 def _scores(model: LlamaForSequenceClassification, sequences: Sequence[Tokens]) -> torch.Tensor:

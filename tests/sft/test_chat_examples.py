@@ -5,6 +5,7 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import CHAT_TEMPLATE
 from groundup.sft.chat_examples import ChatExamples, check_chats, split_chat, tokenize_chat, tokenize_chats
+from tests.open_tokenizers import adopted
 
 TOPIC = {"role": "system", "content": "music"}
 
@@ -91,3 +92,23 @@ def test_no_chats_and_no_trained_tokens_are_refused_together(tiny_tokenizer: Pre
     with pytest.raises(ValueError, match="no chat is left to train on"):
         check_chats(tiny_tokenizer, [], ChatExamples())
     check_chats(tiny_tokenizer, [{"messages": chat(2)}], tokenize_chats(tiny_tokenizer, [{"messages": chat(2)}], 1000))
+
+
+@pytest.mark.parametrize("family", ["smollm2", "qwen3", "gemma", "mistral", "gpt2"])
+def test_chats_for_an_open_model(family: str) -> None:
+    """The same pieces and what is trained of them, whatever the template puts around the turns."""
+    tokenizer = adopted(family)
+    rows = [{"messages": chat(5)}]
+    whole = tokenize_chats(tokenizer, rows, 10_000)
+    check_chats(tokenizer, rows, whole)
+    assert len(whole.examples) == 1
+    halved = tokenize_chats(tokenizer, rows, len(whole.examples[0].input_ids) - 1)
+    check_chats(tokenizer, rows, halved)
+    assert (len(halved.examples), halved.num_split, halved.num_dropped_exchanges) == (2, 1, 0)
+    replies = [
+        token
+        for example in halved.examples
+        for token, is_trained in zip(example.input_ids, example.assistant_masks, strict=True)
+        if is_trained
+    ]
+    assert replies.count(tokenizer.eos_token_id) == 5

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from groundup.core.formats.chat_format import ASSISTANT
+from groundup.core.formats.chat_format import reply_start
+from groundup.core.formats.control_tokens import encode_texts
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.formats.shards import read_manifest
 from groundup.core.text.words import Hashes, ngram_hashes
@@ -99,11 +100,10 @@ def _first(parts: Iterable[NDArray[np.integer]], count: int) -> Hashes:
 
 def _reply_tokens(chats: Path, tokenizer: PreTrainedTokenizerFast) -> Iterator[NDArray[np.integer]]:
     # A padding token before each reply, because another chat is not its context.
-    pad, assistant, end = tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids(ASSISTANT), tokenizer.eos_token_id
+    before, end = [tokenizer.pad_token_id, *reply_start(tokenizer)], tokenizer.eos_token_id
     replies = _replies(chats)
     while batch := list(islice(replies, BATCH_REPLIES)):
-        encoded = tokenizer(batch, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        yield np.array([token for ids in encoded for token in (pad, assistant, *ids, end)])
+        yield np.array([token for ids in encode_texts(tokenizer, batch) for token in (*before, *ids, end)])
 
 
 def _replies(chats: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.core.formats.chat_format import encode_text
+from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.formats.jsonl import Row, write_jsonl
 from groundup.core.model.generation import Sampler
 from groundup.runner.params.training import PretrainParams
@@ -38,7 +38,7 @@ def write_samples(
     """Continuations of the first words of val documents, as samples.jsonl and samples.md."""
     chosen = documents[:: max(1, len(documents) // params.num_samples)][: params.num_samples]
     prompts = [first_words(row["text"], PROMPT_WORDS) for row in chosen]
-    ids = [[tokenizer.bos_token_id, *encode_text(tokenizer, prompt)] for prompt in prompts]
+    ids = [[document_ends(tokenizer)[0], *encode_text(tokenizer, prompt)] for prompt in prompts]
     sampler = Sampler.of(tokenizer, params.sample_tokens, params.sample_temperature, batch_size=16)
     replies = sampler.sample(model.eval(), ids, params.seed)
     texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in replies.tokens]

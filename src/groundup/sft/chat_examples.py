@@ -43,22 +43,21 @@ def split_chat(
 ) -> tuple[list[list[Message]], int]:
     """(pieces that fit, number of exchanges that do not). A piece keeps the system message and starts with a user."""
     system = [message for message in messages[:1] if message["role"] == "system"]
-    topic_length = len(render(tokenizer, system, reply_next=False)) if system else 1  # bos
     pieces: list[list[Message]] = []
     piece: list[Message] = []
-    length = topic_length
     dropped = 0
+
+    def fits(turns: Sequence[Message]) -> bool:
+        return len(render(tokenizer, [*system, *turns], reply_next=False)) <= max_length
+
     for exchange in _exchanges(messages[len(system) :]):
-        # The template renders bos first and then turn by turn, so the lengths of turns add up.
-        added = len(render(tokenizer, [*system, *exchange], reply_next=False)) - topic_length
-        if piece and length + added > max_length:
+        if piece and not fits([*piece, *exchange]):
             pieces.append(system + piece)
-            piece, length = [], topic_length
-        if length + added > max_length:
+            piece = []
+        if piece or fits(exchange):
+            piece = [*piece, *exchange]
+        else:
             dropped += 1
-            continue
-        piece = [*piece, *exchange]
-        length += added
     if piece:
         pieces.append(system + piece)
     return pieces, dropped

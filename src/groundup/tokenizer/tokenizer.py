@@ -1,7 +1,7 @@
 """Byte-level BPE: training, chat template, report, and the stage with its steps."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from groundup.core.formats.chat_format import (
     USER,
     encode_text,
 )
+from groundup.core.formats.control_tokens import control_tokens
 from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.formats.shards import write_shards
 from groundup.runner.files import write_json, write_text
@@ -112,12 +113,7 @@ def save_bpe(text: Path, params: ScratchTokenizerParams, target: Path) -> dict[s
 def save_report(
     fast: PreTrainedTokenizerFast, tokenizer: Tokenizer, text: Path, curve_sizes: list[int], target: Path
 ) -> dict[str, Any]:
-    rows = {split: list(read_jsonl(text / f"{split}.jsonl", ("text", "source"))) for split in MEASURED}
-    if not any(row["text"].strip() for row in rows["val"]):
-        raise ValueError(
-            f"{text}: val.jsonl holds no document to measure the tokenizer on; raise prepare.splits.val or add text, "
-            "then run prepare again"
-        )
+    rows = held_out_documents(text)
     summary = describe(fast, tokenizer, rows, curve_sizes)
     write_json(target / "report.json", summary)
     write_text(target / "report.md", _markdown(summary))
@@ -127,6 +123,17 @@ def save_report(
             "byte-level tokenizer must, so look for a normalizer or decoder that changes text"
         )
     return summary
+
+
+def held_out_documents(text: Path) -> dict[str, list[Row]]:
+    """By split; ValueError if val has none."""
+    rows = {split: list(read_jsonl(text / f"{split}.jsonl", ("text", "source"))) for split in MEASURED}
+    if not any(row["text"].strip() for row in rows["val"]):
+        raise ValueError(
+            f"{text}: val.jsonl holds no document to measure the tokenizer on; raise prepare.splits.val or add text, "
+            "then run prepare again"
+        )
+    return rows
 
 
 def describe(
@@ -142,7 +149,7 @@ def describe(
     for split, prefix in MEASURED.items():
         summary[f"num_documents_{split}"] = len(rows[split])
         if any(row["text"] for row in rows[split]):
-            figures, failures = compression(fast, rows[split])
+            figures, failures = compression(fast, rows[split], lambda text, ids: fast.decode(ids) == text)
             summary |= {f"{prefix}_{name}": value for name, value in figures.items()}
             summary["num_round_trip_failures"] += failures
     return summary | {
@@ -159,7 +166,9 @@ def describe(
     }
 
 
-def compression(fast: PreTrainedTokenizerFast, rows: list[Row]) -> tuple[dict[str, Any], int]:
+def compression(
+    fast: PreTrainedTokenizerFast, rows: list[Row], reads_back: Callable[[str, list[int]], bool]
+) -> tuple[dict[str, Any], int]:
     """(bytes per token, also by domain, words per token and unused tokens; documents that fail the round trip)."""
     used: set[int] = set()
     num_bytes: dict[str, int] = {}
@@ -167,7 +176,7 @@ def compression(fast: PreTrainedTokenizerFast, rows: list[Row]) -> tuple[dict[st
     num_words = failures = 0
     for row in rows:
         ids = encode_text(fast, row["text"])
-        failures += fast.decode(ids) != row["text"]
+        failures += not reads_back(row["text"], ids)
         used.update(ids)
         source = row["source"]
         num_bytes[source] = num_bytes.get(source, 0) + len(row["text"].encode())
@@ -179,7 +188,7 @@ def compression(fast: PreTrainedTokenizerFast, rows: list[Row]) -> tuple[dict[st
             name: round(num_bytes[name] / num_tokens[name], 4) for name in sorted(num_bytes)
         },
         "words_per_token": round(num_words / sum(num_tokens.values()), 4),
-        "num_unused_tokens": len(fast) - len(SPECIAL_TOKENS) - len(used),
+        "num_unused_tokens": len(fast) - len(control_tokens(fast)) - len(used),
     }
     return figures, failures
 
@@ -188,7 +197,8 @@ def _count(tokenizer: Tokenizer, texts: list[str]) -> int:
     return sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts))
 
 
-def _markdown(summary: dict[str, Any]) -> str:
+def figures_table(summary: dict[str, Any]) -> str:
+    """The figures of each measured split, as Markdown."""
     measured = [prefix for prefix in MEASURED.values() if f"{prefix}_bytes_per_token" in summary]
     splits = [split for split, prefix in MEASURED.items() if prefix in measured]
     domains = {name for prefix in measured for name in summary[f"{prefix}_bytes_per_token_by_domain"]}
@@ -206,6 +216,10 @@ def _markdown(summary: dict[str, Any]) -> str:
         "tokens that do not occur": [str(summary[f"{prefix}_num_unused_tokens"]) for prefix in measured],
     }
     table = "\n".join(f"| {' | '.join([label, *cells])} |" for label, cells in rows.items())
+    return f"| | {' | '.join(splits)} |\n|---|{'---:|' * len(splits)}\n{table}"
+
+
+def _markdown(summary: dict[str, Any]) -> str:
     curve = "\n".join(
         f"| {point['vocab_size']} | {_shown(point['val_bytes_per_token'])} |" for point in summary["vocab_size_curve"]
     )
@@ -215,9 +229,7 @@ def _markdown(summary: dict[str, Any]) -> str:
 Byte-level BPE, {summary["vocab_size"]} tokens, special tokens included, trained on the train split.
 {summary["num_round_trip_failures"]} held-out documents fail to decode to themselves.
 
-| | {" | ".join(splits)} |
-|---|{"---:|" * len(splits)}
-{table}
+{figures_table(summary)}
 
 ## Vocabulary size
 

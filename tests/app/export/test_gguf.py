@@ -9,6 +9,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.app.export import gguf as module
@@ -19,6 +20,14 @@ from groundup.core.model.variants import GroundupLlamaConfig, GroundupLlamaForCa
 from tests.llamas import tiny_shape
 
 TEXT = "Hello there! I don't like 42  things,\n do you? \u00e9\u4f60"
+
+
+def split_words(digits: str) -> pre_tokenizers.PreTokenizer:
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+        r"|\s+(?!\S)|\s+"
+    )
+    return pre_tokenizers.Split(Regex(pattern), "isolated")
 
 
 def make_model(folder: Path, tokenizer: PreTrainedTokenizerFast, **options: Any) -> LlamaForCausalLM:
@@ -51,6 +60,33 @@ def test_another_reader_computes_the_same(
     assert render(tokenizer, chat, reply_next=True) == render(tiny_tokenizer, chat, reply_next=True)
     names = [tensor.name for tensor in gguf.GGUFReader(tmp_path / "out/model.gguf").tensors]
     assert ("output.weight" in names) is not options["tie_word_embeddings"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "name"),
+    [
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), "gpt-2"),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), None),
+        ([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)], "smollm"),
+        ([pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(add_prefix_space=False)], None),
+        ([split_words(r"\p{N}{1,3}"), pre_tokenizers.ByteLevel(False, use_regex=False)], "llama-bpe"),
+        ([split_words(r"\p{N}"), pre_tokenizers.ByteLevel(False, use_regex=False)], "qwen2"),
+        ([split_words(r"\p{N}{1,2}"), pre_tokenizers.ByteLevel(False, use_regex=False)], None),
+        (pre_tokenizers.Metaspace(), None),
+    ],
+)
+def test_the_name_of_how_text_is_split(splits: Any, name: str | None) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits) if isinstance(splits, list) else splits
+    assert module.pre_tokenizer(json.loads(tokenizer.to_str())) == name
+
+
+def test_rows_without_a_token_have_a_name() -> None:
+    """A model with more embeddings than tokens."""
+    tokenizer = {"model": {"vocab": {"b": 1, "a": 0}}, "added_tokens": [{"id": 2, "content": "</s>", "special": True}]}
+    tokens, types = module.vocabulary(tokenizer, 5)
+    assert tokens == ["a", "b", "</s>", "[PAD3]", "[PAD4]"]
+    assert types == [gguf.TokenType.NORMAL] * 2 + [gguf.TokenType.CONTROL] + [gguf.TokenType.UNUSED] * 2
 
 
 def test_query_rows_are_where_llama_cpp_looks() -> None:
@@ -97,7 +133,7 @@ def test_half_precision_stays_what_it_is(model: Path, tmp_path: Path, tiny_model
     [
         ("permuted", lambda name, values, config: values, "blk.0.attn_q.weight"),
         ("merges", lambda tokenizer: ["a b"], "tokenizer.ggml.merges"),
-        ("PRE_TOKENIZER", "llama-bpe", "tokenizer.ggml.pre"),
+        ("pre_tokenizer", lambda tokenizer: "llama-bpe", "tokenizer.ggml.pre"),
     ],
 )
 def test_a_file_that_is_not_the_model_is_not_kept(
@@ -149,7 +185,7 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "u
         (config_with(hidden_act="gelu"), "its activation is gelu, llama.cpp's Llama has silu"),
         (tokenizer_with(normalizer={"type": "NFC"}), "its tokenizer changes text by NFC"),
         (tokenizer_with(post_processor=ADDS_BOS), "its tokenizer adds special tokens"),
-        (tokenizer_with(pre_tokenizer=BYTES), "not by GPT-2's byte-level pattern"),
+        (tokenizer_with(pre_tokenizer=BYTES), "none of the ways with a name in GGUF: gpt-2, smollm"),
     ],
 )
 def test_what_gguf_cannot_say_is_refused(

@@ -4,6 +4,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from groundup.app.serve.text import TextStream, bytes_of_tokens
+from groundup.core.formats.control_tokens import control_tokens
+from tests.open_tokenizers import FAMILIES, adopted
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,17 @@ def test_a_stream_is_what_the_tokenizer_decodes(
         tokens = drawn.choices(range(len(tiny_tokenizer)), k=12)
         text = "".join(shown(TextStream([]), [token_bytes[token] for token in tokens]))
         assert text == tiny_tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stream_of_an_open_models_tokens(family: str) -> None:
+    """Bytes, pieces of SentencePiece and added tokens too; only the space in front, which decoding drops, stays."""
+    tokenizer = adopted(family)
+    found = bytes_of_tokens(tokenizer)
+    assert {found[token] for token in control_tokens(tokenizer)} == {b""}
+    text = "Do you like\n\nthe sea? \u6f22\u5b57 \U0001f9d1 <table>"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert "".join(shown(TextStream([]), [found[token] for token in ids])).removeprefix(" ") == text
 
 
 def test_a_character_is_shown_once_it_is_whole() -> None:

@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerFast
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.chat_format import render
 from groundup.core.formats.records import Message
+from tests.open_tokenizers import adopted
 
 TOPIC = {"role": "system", "content": "the sea"}
 TURNS = [
@@ -107,3 +108,47 @@ def test_no_turn_is_tokenized_twice(tiny_tokenizer: PreTrainedTokenizerFast, mon
 def test_a_message_that_is_left_out_is_checked_too(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ValueError, match=r"message 1 \(user\) has half a surrogate pair"):
         fit_prompt(tiny_tokenizer, [{"role": "user", "content": "\ud83d"}, *TURNS[1:]], 30)
+
+
+@pytest.mark.parametrize("family", ["smollm2", "qwen3", "gemma", "mistral", "gpt2"])
+def test_open_models_keep_as_much_of_a_conversation(family: str) -> None:
+    """Their templates fold the topic into a turn, or put a default system message in front."""
+    tokenizer = adopted(family)
+    turns = [*TURNS[:2] * 3, TURNS[4]]
+    for messages in (turns, [TOPIC, *turns]):
+        whole = len(render(tokenizer, messages, reply_next=True))
+        for max_tokens in range(60, whole + 40, 23):
+            fitted = fit_prompt(tokenizer, messages, max_tokens)
+            ids, num_dropped, cut = fitted_by_rendering(tokenizer, messages, max_tokens)
+            assert (fitted.num_dropped, fitted.cut) == (num_dropped, cut)
+            assert len(fitted.ids) <= max_tokens
+            if not cut:
+                assert fitted.ids == ids
+
+
+@pytest.mark.parametrize("family", ["smollm2", "gemma"])
+def test_of_one_long_message_an_open_model_sees_the_marker_and_the_end(family: str) -> None:
+    tokenizer = adopted(family)
+    long = [{"role": "user", "content": "the old town " * 50 + "by the sea"}]
+    whole = render(tokenizer, long, reply_next=True)
+    text = tokenizer.decode(whole)
+    fitted = fit_prompt(tokenizer, long, 90)
+    assert (len(fitted.ids), fitted.cut) == (90, True)
+    head = text[: text.index("the old town")]
+    assert tokenizer.decode(fitted.ids).startswith(head)
+    assert tokenizer.decode(fitted.ids).endswith(text[-30:])
+
+
+def test_a_long_conversation_with_an_open_model_takes_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = adopted("smollm2")
+    fit_prompt(tokenizer, TURNS[:1], 1000)
+    rendered = []
+    template = type(tokenizer).apply_chat_template
+
+    def counting(self: PreTrainedTokenizerFast, messages: list[Message], **settings: object) -> object:
+        rendered.extend(messages)
+        return template(self, messages, **settings)
+
+    monkeypatch.setattr(type(tokenizer), "apply_chat_template", counting)
+    assert fit_prompt(tokenizer, [TOPIC, *TURNS[:2] * 120, TURNS[0]], 300).num_dropped > 200
+    assert len(rendered) < 60

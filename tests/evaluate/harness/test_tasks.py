@@ -5,6 +5,7 @@ import pytest
 from lm_eval.api.model import LM
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.model.likelihood import Stretch, own_distribution, stretch_nats
 from groundup.evaluate.choices import choice_branches
 from groundup.evaluate.harness.models import Encoder, LoadedModel
@@ -20,6 +21,8 @@ from groundup.evaluate.harness.tasks import (
     text_task,
 )
 from tests.evaluate.judging import PARAMS
+from tests.llamas import tiny_llama
+from tests.open_tokenizers import adopted
 
 QUERY = [{"role": "user", "content": "Do you like <|end|> music?"}]
 CHOICES = ["Yes, I do.", "The sea", "I am well, thank you for asking me.", "no"]
@@ -67,6 +70,27 @@ def test_the_choice_is_the_likeliest_per_token(
         "correct": [float(gold == best) for gold in (1, 3)],
         "groups": ["1", "3"],
     }
+
+
+@pytest.mark.parametrize("family", ["smollm2", "mistral", "gemma"])
+def test_an_open_model_scores_the_ids_of_the_chat(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokenizer gives other ids for the text of a prompt that ends with a line break, or of decoded pieces."""
+    tokenizer = adopted(family)
+    branches = choice_branches(tokenizer, QUERY, CHOICES, 128)
+    task = choice_task("topic", [item()], tokenizer, 128)
+    lm = LoadedModel(tiny_llama(tokenizer), Encoder(tokenizer, task.eval_docs), 2)
+    asked = []
+    score = lm._loglikelihood_tokens
+
+    def noting(requests: list[Any], disable_tqdm: bool = False) -> Any:
+        asked.extend((before, reply) for _, before, reply in requests)
+        return score(requests)
+
+    monkeypatch.setattr(lm, "_loglikelihood_tokens", noting)
+    choice_result(lm, task, [0])
+    assert asked == [(branches.prompt, reply) for reply in branches.replies]
+    (plain,) = lm.tok_batch_encode(["The sea"])[0].tolist()
+    assert plain == [document_ends(tokenizer)[0], *encode_text(tokenizer, "The sea")]
 
 
 def test_length_does_not_decide() -> None:

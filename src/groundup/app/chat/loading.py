@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from groundup.core.decoding.assistant import Assistant
-from groundup.core.formats.chat_format import END, SPECIAL_TOKENS, load_tokenizer
+from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.formats.control_tokens import never_sampled
 from groundup.core.model.check import CAUSAL, REWARD, check_model
 from groundup.core.model.kernels import avoid_cudnn_attention
 from groundup.core.model.llama import load_causal_lm
@@ -76,7 +77,7 @@ def load_assistant(path: Path, device: torch.device) -> Assistant:
     model = load_causal_lm(path, device)
     tokenizer = load_tokenizer(str(path))
     # Never sample markers of other turns: a reply with them could not be parsed.
-    markers = tokenizer.convert_tokens_to_ids([token for token in SPECIAL_TOKENS if token != END])
     never = model.generation_config.suppress_tokens or []
+    markers = never_sampled(tokenizer, model.config.vocab_size)
     model.generation_config.suppress_tokens = sorted({*never, *markers})
     return Assistant(model.eval(), tokenizer)

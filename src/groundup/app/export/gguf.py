@@ -17,8 +17,25 @@ from groundup.core.model.variants import differences as differences_to_llama
 
 Array = npt.NDArray[Any]
 
-TOKENIZER_MODEL, PRE_TOKENIZER = "gpt2", "gpt-2"  # llama.cpp's names for byte-level BPE and GPT-2's pattern
+TOKENIZER_MODEL = "gpt2"  # llama.cpp's name for byte-level BPE
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+WORDS = (  # of Llama 3 and Qwen 2, which differ in how many digits a token can have
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+# How a text is split before BPE, by llama.cpp's names: only what it knows by name can be exported.
+PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
+    "gpt-2": [BYTE_LEVEL],
+    "smollm": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL],
+    "llama-bpe": [
+        {"type": "Split", "pattern": {"Regex": WORDS.replace("DIGITS", r"\p{N}{1,3}")}, "behavior": "Isolated"},
+        BYTE_LEVEL | {"use_regex": False},
+    ],
+    "qwen2": [
+        {"type": "Split", "pattern": {"Regex": WORDS.replace("DIGITS", r"\p{N}")}, "behavior": "Isolated"},
+        BYTE_LEVEL | {"use_regex": False},
+    ],
+}
 FILE_TYPES = {
     torch.float32: (gguf.LlamaFileType.ALL_F32, gguf.GGMLQuantizationType.F32),
     torch.float16: (gguf.LlamaFileType.MOSTLY_F16, gguf.GGMLQuantizationType.F16),
@@ -67,10 +84,27 @@ def unsupported(config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[st
         problems.append("its tokenizer adds special tokens, but only the chat template may add them")
     if tokenizer["model"]["type"] != "BPE":
         problems.append(f"its tokenizer is {tokenizer['model']['type']}, not BPE")
-    splits = tokenizer["pre_tokenizer"] or {}
-    if any(splits.get(key) != value for key, value in BYTE_LEVEL.items()):
-        problems.append(f"its tokenizer splits text by {splits or 'nothing'}, not by GPT-2's byte-level pattern")
+    if pre_tokenizer(tokenizer) is None:
+        splits = tokenizer["pre_tokenizer"] or "nothing"
+        known = ", ".join(PRE_TOKENIZERS)
+        problems.append(
+            f"its tokenizer splits text by {splits}, which is none of the ways with a name in GGUF: {known}"
+        )
     return problems
+
+
+def pre_tokenizer(tokenizer: dict[str, Any]) -> str | None:
+    """llama.cpp's name of how the tokenizer splits text."""
+    splits = tokenizer["pre_tokenizer"] or {}
+    steps = splits["pretokenizers"] if splits.get("type") == "Sequence" else [splits]
+    for name, wanted in PRE_TOKENIZERS.items():
+        if len(steps) == len(wanted) and all(map(_has, steps, wanted)):
+            return name
+    return None
+
+
+def _has(step: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return all(step.get(key) == value for key, value in wanted.items())
 
 
 def write_gguf(
@@ -92,13 +126,14 @@ def write_gguf(
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    tokens, types = vocabulary(tokenizer)
+    tokens, types = vocabulary(tokenizer, config.vocab_size)
     writer.add_tokenizer_model(TOKENIZER_MODEL)
-    writer.add_tokenizer_pre(PRE_TOKENIZER)
+    writer.add_tokenizer_pre(str(pre_tokenizer(tokenizer)))
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges(merges(tokenizer))
-    writer.add_bos_token_id(config.bos_token_id)
+    if config.bos_token_id is not None:
+        writer.add_bos_token_id(config.bos_token_id)
     writer.add_eos_token_id(config.eos_token_id)
     writer.add_pad_token_id(config.pad_token_id)
     writer.add_add_bos_token(False)  # the chat template writes bos
@@ -120,8 +155,11 @@ def tensor_names(config: LlamaConfig, weights: dict[str, torch.Tensor]) -> dict[
     return {name: str(names.get_name(name, (".weight",))) for name in weights}
 
 
-def vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
-    """Tokens by id, with bytes as GPT-2's printable characters, and their types."""
+def vocabulary(tokenizer: dict[str, Any], vocab_size: int) -> tuple[list[str], list[int]]:
+    """Tokens by id, with bytes as GPT-2's printable characters, and their types.
+
+    A model can have more rows than its tokenizer has tokens; GGUF wants a name for each.
+    """
     added = {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
     tokens = {index: token for token, index in tokenizer["model"]["vocab"].items()} | added
     control = {token["id"] for token in tokenizer["added_tokens"] if token["special"]}
@@ -131,9 +169,11 @@ def vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
         else gguf.TokenType.USER_DEFINED
         if index in added
         else gguf.TokenType.NORMAL
-        for index in range(len(tokens))
+        if index in tokens
+        else gguf.TokenType.UNUSED
+        for index in range(vocab_size)
     ]
-    return [tokens[index] for index in range(len(tokens))], [int(kind) for kind in types]
+    return [tokens.get(index, f"[PAD{index}]") for index in range(vocab_size)], [int(kind) for kind in types]
 
 
 def merges(tokenizer: dict[str, Any]) -> list[str]:
@@ -177,13 +217,13 @@ def differences(
 ) -> list[str]:
     """Where the file differs from the model: tensors, vocabulary, token types, merges, pre-tokenizer."""
     reader = gguf.GGUFReader(path)
-    tokens, types = vocabulary(tokenizer)
+    tokens, types = vocabulary(tokenizer, config.vocab_size)
     fields: dict[str, Any] = {
         "general.architecture": "llama",
         "llama.attention.head_count_kv": config.num_key_value_heads,
         "llama.context_length": config.max_position_embeddings,
         "tokenizer.ggml.model": TOKENIZER_MODEL,
-        "tokenizer.ggml.pre": PRE_TOKENIZER,
+        "tokenizer.ggml.pre": pre_tokenizer(tokenizer),
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": types,
         "tokenizer.ggml.merges": merges(tokenizer),
@@ -191,7 +231,11 @@ def differences(
         "tokenizer.ggml.eos_token_id": config.eos_token_id,
         "tokenizer.ggml.padding_token_id": config.pad_token_id,
     }
-    differing = [key for key, value in fields.items() if key not in reader.fields or _read(reader, key) != value]
+    differing = [
+        key
+        for key, value in fields.items()
+        if value is not None and (key not in reader.fields or _read(reader, key) != value)
+    ]
     wanted = {there: here for here, there in tensor_names(config, weights).items()}
     found = {tensor.name: tensor for tensor in reader.tensors}
     differing += sorted(wanted.keys() ^ found.keys())

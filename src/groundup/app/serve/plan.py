@@ -12,7 +12,7 @@ from groundup.app.serve.served import ServedModel
 from groundup.app.serve.settings import Settings
 from groundup.core.decoding import Decoding
 from groundup.core.decoding.history import fit_prompt
-from groundup.core.formats.chat_format import encode_text, render
+from groundup.core.formats.chat_format import document_ends, encode_text, render
 from groundup.core.formats.hashing import hash_integer
 
 
@@ -27,18 +27,22 @@ class Plan:
 def plan_chat(request: ChatRequest, model: ServedModel, settings: Settings) -> Plan:
     messages = [{"role": message.role, "content": message.text} for message in request.messages]
     num_dropped = 0
-    if request.truncation == "auto":
-        reserved = request.wanted_tokens or min(settings.max_tokens, model.context_length // 2)
-        fitted = fit_prompt(model.tokenizer, messages, model.context_length - reserved)
-        prompt, num_dropped = fitted.ids, fitted.num_dropped + fitted.cut
-    else:
-        prompt = render(model.tokenizer, messages, reply_next=True)
+    try:
+        if request.truncation == "auto":
+            reserved = request.wanted_tokens or min(settings.max_tokens, model.context_length // 2)
+            fitted = fit_prompt(model.tokenizer, messages, model.context_length - reserved)
+            prompt, num_dropped = fitted.ids, fitted.num_dropped + fitted.cut
+        else:
+            prompt = render(model.tokenizer, messages, reply_next=True)
+    except ValueError as error:  # such as two user messages in a row, which some templates refuse
+        raise invalid(str(error), "messages") from None
     max_new_tokens = _room(prompt, "messages", request, model, settings)
     return Plan(model, _generations(request, [prompt], [max_new_tokens]), len(prompt), num_dropped)
 
 
 def plan_completion(request: CompletionRequest, model: ServedModel, settings: Settings) -> Plan:
-    prompts = [[model.tokenizer.bos_token_id, *encode_text(model.tokenizer, text)] for text in request.prompts]
+    start = document_ends(model.tokenizer)[0]
+    prompts = [[start, *encode_text(model.tokenizer, text)] for text in request.prompts]
     rooms = [_room(prompt, "prompt", request, model, settings) for prompt in prompts]
     return Plan(model, _generations(request, prompts, rooms), sum(map(len, prompts)), 0)
 

@@ -1,21 +1,39 @@
 """The text of a reply as its tokens arrive."""
 
 import codecs
+import re
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from groundup.core.formats.control_tokens import control_tokens
+
+BYTE_OF = {character: byte for byte, character in bytes_to_unicode().items()}
+SPACE, BYTE = "\u2581", re.compile(r"<0x([0-9A-F]{2})>")  # of SentencePiece
+
 
 def bytes_of_tokens(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
-    """What each token stands for: of a byte-level tokenizer a character can be spread over several tokens."""
-    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
-    special = set(tokenizer.all_special_ids)
-    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    """What each token stands for: a character can be spread over several tokens, of bytes or of byte-level BPE."""
+    added = {token_id: token.content for token_id, token in tokenizer.added_tokens_decoder.items()}
+    added |= dict.fromkeys(control_tokens(tokenizer), "")
+    read = bytes_of_piece if "ByteLevel" not in repr(tokenizer.backend_tokenizer.decoder) else bytes_of_characters
+    names = tokenizer.convert_ids_to_tokens(list(range(max(tokenizer.get_vocab().values()) + 1)))
     return [
-        b"" if token in special else bytes(byte_of[character] for character in name)
+        added[token].encode() if token in added else b"" if name is None else read(name)
         for token, name in enumerate(names)
     ]
+
+
+def bytes_of_characters(name: str) -> bytes:
+    """Of byte-level BPE, which writes each byte as a printable character."""
+    return bytes(BYTE_OF[character] for character in name)
+
+
+def bytes_of_piece(name: str) -> bytes:
+    """Of SentencePiece, which marks spaces and names bytes."""
+    byte = BYTE.fullmatch(name)
+    return bytes.fromhex(byte[1]) if byte else name.replace(SPACE, " ").encode()
 
 
 class TextStream:

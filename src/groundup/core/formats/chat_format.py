@@ -3,22 +3,29 @@
     <|bos|><|system|>topic<|end|><|user|>question<|end|><|assistant|>reply<|end|>
 
 Only the template writes special tokens: their opening `<|` is broken up in content, and raw text is encoded
-with `encode_special_tokens`, so neither data nor users can produce one.
+with `encode_special_tokens`, so neither data nor users can produce one. An open model has a tokenizer and a template
+of its own, behind the same functions: chat_template.py renders it, adopted.py makes it ready.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
+from groundup.core.formats.chat_template import ANSWERED, ASKED, chat_text, common_length
+from groundup.core.formats.control_tokens import KEPT_TOKENIZERS, control_tokens, encode_texts
 from groundup.core.formats.records import Message
 from groundup.runner.files import restore
 
 BOS, END, PAD = "<|bos|>", "<|end|>", "<|pad|>"
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 SPECIAL_TOKENS = [BOS, END, PAD, SYSTEM, USER, ASSISTANT]
+TEMPLATE_TOKENS = [END, SYSTEM, USER, ASSISTANT]  # those that the template spells itself
+# Between documents of pretraining, by the names that open models give it.
+TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 # TRL trains what {% generation %} encloses, so the end-of-turn token must be inside.
 CHAT_TEMPLATE = (
@@ -31,6 +38,11 @@ CHAT_TEMPLATE = (
 )
 
 
+def is_from_scratch(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether the tokenizer is one that groundup trained, not that of an open model."""
+    return tokenizer.bos_token == BOS and ASSISTANT in (tokenizer.chat_template or "")
+
+
 def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
     """The tokenizer of a model directory."""
     if not Path(path, "tokenizer.json").is_file():
@@ -39,15 +51,25 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
     except Exception as error:  # the tokenizers library raises no narrower class
         raise ValueError(f"the tokenizer in {path} cannot be read ({error}). {restore(path)}") from None
-    vocabulary = tokenizer.get_vocab()
-    if lacking := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
+    named = {"an end of turn": tokenizer.eos_token, "padding": tokenizer.pad_token}
+    lacking = [f"a token for {what}" for what, token in named.items() if token is None]
+    if tokenizer.chat_template is None:
+        lacking.append("a chat template")
+    elif tokenizer.chat_template == CHAT_TEMPLATE:
+        vocabulary = tokenizer.get_vocab()
+        wanted = SPECIAL_TOKENS if is_from_scratch(tokenizer) else TEMPLATE_TOKENS
+        lacking += [token for token in wanted if token not in vocabulary]
+    if lacking:
         raise ValueError(f"the tokenizer in {path} lacks {', '.join(lacking)}. {restore(path)}")
     return tokenizer
 
 
 def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], reply_next: bool) -> list[int]:
-    """Token ids of a chat; with `reply_next` they end on the assistant marker, ready for a reply."""
+    """Token ids of a chat: ready for a reply with `reply_next`, else up to the end of turn of a last reply."""
     check_text(messages)
+    if not is_from_scratch(tokenizer):
+        text = chat_text(tokenizer, messages, reply_next)
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     try:
         ids: Any = tokenizer.apply_chat_template(
             list(messages), tokenize=True, add_generation_prompt=reply_next, return_dict=False
@@ -59,6 +81,8 @@ def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], repl
 
 def render_trained(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
     """Token ids of a whole chat, and a 1 for each that is trained: the replies with their end-of-turn tokens."""
+    if not is_from_scratch(tokenizer):
+        return render_trained_by_prefixes(tokenizer, messages)
     check_text(messages)
     encoded = tokenizer.apply_chat_template(
         list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
@@ -66,9 +90,52 @@ def render_trained(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Messag
     return list(encoded["input_ids"]), list(encoded["assistant_masks"])
 
 
+def render_trained_by_prefixes(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]
+) -> tuple[list[int], list[int]]:
+    """The same without marks in the template: a reply is what follows its prompt, up to the end of turn."""
+    whole = render(tokenizer, messages, reply_next=False)
+    mask = [0] * len(whole)
+    for i, message in enumerate(messages):
+        if message["role"] == "assistant" and i:
+            start = len(render(tokenizer, messages[:i], reply_next=True))
+            end = whole.index(tokenizer.eos_token_id, start) + 1
+            mask[start:end] = [1] * (end - start)
+    return whole, mask
+
+
+def reply_start(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """What a prompt ends with, ready for a reply: ids of the assistant's marker."""
+    prompt = render(tokenizer, ASKED, reply_next=True)
+    return prompt[common_length(prompt, render(tokenizer, ASKED, reply_next=False)) :]
+
+
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Token ids of raw text, without bos and end token; special-token strings in it are encoded as ordinary text."""
-    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    """Token ids of raw text, without start and end; control tokens in it are encoded as ordinary text."""
+    return encode_texts(tokenizer, [text])[0]
+
+
+def document_ends(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+    """Ids of the tokens before and behind a document.
+
+    Before it stands the model's bos, unless the template marks turns with it, as SmolLM2's does with <|im_start|>.
+    Such models, and those without bos, were pretrained with their end of text between documents. Behind it stands
+    the end of text, not the end of turn, where a model has both.
+    """
+    return _document_ends(tokenizer, tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token)
+
+
+# The arguments after the first make a changed tokenizer another one.
+@lru_cache(maxsize=KEPT_TOKENIZERS)
+def _document_ends(
+    tokenizer: PreTrainedTokenizerFast, template: str | None, bos: str | None, end: str
+) -> tuple[int, int]:
+    special = {token: token_id for token_id, token in control_tokens(tokenizer).items()}
+    text_end = next((special[token] for token in TEXT_ENDS if token in special), tokenizer.eos_token_id)
+    is_start = bos is not None and (
+        template is None or render(tokenizer, ANSWERED, reply_next=False).count(tokenizer.bos_token_id) <= 1
+    )
+    return tokenizer.bos_token_id if is_start else text_end, text_end
 
 
 def check_text(messages: Sequence[Message]) -> None:

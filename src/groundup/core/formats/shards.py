@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from groundup.core.formats.chat_format import document_ends
+from groundup.core.formats.control_tokens import encode_texts
 from groundup.runner.files import restore, write_json
 from groundup.runner.steps import FinishedSteps
 
@@ -21,10 +23,10 @@ BATCH_DOCUMENTS = 128  # tokenized together; what a full shard leaves of them is
 def write_shards(
     tokenizer: PreTrainedTokenizerFast, text: Path, out: Path, shard_tokens: int, steps: FinishedSteps
 ) -> dict[str, int]:
-    """Write the documents of a JSONL file as shards, each a step: a document becomes bos + tokens + end.
+    """Write the documents of a JSONL file as shards, each a step.
 
-    A shard is closed once it has `shard_tokens`. Its tokens are in NNNNN.bin (uint16, or uint32 above 65,536 ids),
-    the start of each document in NNNNN.idx (uint64).
+    A document becomes its tokens between those of `document_ends`. A shard is closed once it has `shard_tokens`. Its
+    tokens are in NNNNN.bin (uint16, or uint32 above 65,536 ids), the start of each document in NNNNN.idx (uint64).
     """
     out.mkdir(parents=True, exist_ok=True)
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
@@ -58,9 +60,10 @@ def pack(
     """Write the shard `name` of the documents from byte `offset` on; returns counts and where the next one starts."""
     tokens = array("I")
     starts: list[int] = []
+    first, last = document_ends(tokenizer)
     for end, ids in encoded(tokenizer, text, offset):
         starts.append(len(tokens))
-        tokens.extend([tokenizer.bos_token_id, *ids, tokenizer.eos_token_id])
+        tokens.extend([first, *ids, last])
         offset = end
         if len(tokens) >= shard_tokens:
             break
@@ -74,8 +77,7 @@ def encoded(tokenizer: PreTrainedTokenizerFast, text: Path, offset: int) -> Iter
     with text.open("rb") as file:
         file.seek(offset)
         while lines := list(islice(file, BATCH_DOCUMENTS)):
-            texts = [json.loads(line)["text"] for line in lines]
-            batch = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            batch = encode_texts(tokenizer, [json.loads(line)["text"] for line in lines])
             for line, ids in zip(lines, batch, strict=True):
                 offset += len(line)
                 yield offset, ids

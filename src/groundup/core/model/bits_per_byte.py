@@ -1,9 +1,9 @@
 """Bits per byte of a causal language model: comparable across tokenizers, since bytes do not depend on one.
 
-It counts the bits of every token of `<|bos|> text <|end|>` except the first, that is of every UTF-8 byte of a document
-and its end, divided by the UTF-8 bytes of the text. Each document is scored alone. A document longer than the
-context is scored in windows that overlap by a quarter of it, so that every later token is scored with at least a
-quarter of the context before it.
+It counts the bits of every token of `<|bos|> text <|end|>` (or what an open model has in their place) except the
+first, that is of every UTF-8 byte of a document and its end, divided by the UTF-8 bytes of the text. Each document is
+scored alone. A document longer than the context is scored in windows that overlap by a quarter of it, so that every
+later token is scored with at least a quarter of the context before it.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from groundup.core.formats.chat_format import encode_text
+from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.model.likelihood import Stretch, own_distribution, stretch_nats
 
 
@@ -45,7 +45,8 @@ def document_windows(tokenizer: PreTrainedTokenizerFast, text: str, context_leng
     if context_length < 2:
         raise ValueError(f"bits per byte needs a context of at least 2 tokens, got {context_length}")
     stride = context_length - context_length // 4
-    ids = [tokenizer.bos_token_id, *encode_text(tokenizer, text), tokenizer.eos_token_id]
+    first, last = document_ends(tokenizer)
+    ids = [first, *encode_text(tokenizer, text), last]
     num_inputs = len(ids) - 1
     stretches: list[Stretch] = []
     scored = 0

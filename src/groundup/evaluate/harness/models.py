@@ -1,6 +1,6 @@
 """Adapters of our models for lm-evaluation-harness: strings in, log-likelihoods out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +10,8 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from groundup.core.formats.chat_format import BOS, encode_text
+from groundup.core.formats.chat_format import document_ends, encode_text
+from groundup.core.formats.jsonl import Row
 from groundup.core.model.bits_per_byte import document_windows
 from groundup.core.model.likelihood import own_distribution, stretch_nats
 from groundup.evaluate.ngram import NgramModel
@@ -23,21 +24,30 @@ KEPT_STRINGS = 2**14  # tokenize a prompt once, not for every choice and model
 
 
 class Encoder:
-    """Token ids of a string, in which special tokens are recognized; a text starts with bos, as in training."""
+    """Token ids of a string, in which special tokens are recognized; a text starts as documents do in training.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    choices: rows of `choice_row`. Their chats have ids that not every tokenizer gives for their text again.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, choices: Iterable[Row] = ()) -> None:
         self.tokenizer = tokenizer
+        self.start, self.end = document_ends(tokenizer)
+        self.chats = {
+            (row["prompt"], reply): (list(row["prompt_ids"]), list(ids))
+            for row in choices
+            for reply, ids in zip(row["replies"], row["reply_ids"], strict=True)
+        }
+        self._start = str(tokenizer.convert_ids_to_tokens(self.start))
         self._ids = lru_cache(maxsize=KEPT_STRINGS)(self._encode)
 
     def ids(self, string: str, starts_a_text: bool) -> list[int]:
-        return list(self._ids(with_bos(string) if starts_a_text else string))
+        return list(self._ids(self.started(string) if starts_a_text else string))
+
+    def started(self, string: str) -> str:
+        return string if string.startswith(self._start) else self._start + string
 
     def _encode(self, string: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(string, add_special_tokens=False)["input_ids"])
-
-
-def with_bos(string: str) -> str:
-    return string if string.startswith(BOS) else BOS + string
 
 
 class LoadedModel(HFLM):
@@ -50,8 +60,15 @@ class LoadedModel(HFLM):
         )
         self.encoder = encoder
 
+    @property
+    def prefix_token_id(self) -> int:
+        return self.encoder.start
+
     def tok_encode(self, string: str, add_special_tokens: bool | None = None) -> list[int]:
         return self.encoder.ids(string, starts_a_text=add_special_tokens is None)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        return self.encoder.chats.get((context, continuation)) or super()._encode_pair(context, continuation)
 
     def tok_batch_encode(
         self,
@@ -60,7 +77,9 @@ class LoadedModel(HFLM):
         left_truncate_len: int | None = None,
         truncation: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return super().tok_batch_encode(list(map(with_bos, strings)), padding_side, left_truncate_len, truncation)
+        return super().tok_batch_encode(
+            list(map(self.encoder.started, strings)), padding_side, left_truncate_len, truncation
+        )
 
     def _loglikelihood_tokens(
         self, requests: list[TokenRequest], disable_tqdm: bool = False, override_bs: int | None = None
@@ -104,14 +123,17 @@ class LoadedNgrams(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        return int(self.encoder.tokenizer.eos_token_id)
+        return self.encoder.end
 
     @property
     def prefix_token_id(self) -> int:
-        return int(self.encoder.tokenizer.bos_token_id)
+        return self.encoder.start
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None) -> list[int]:
         return self.encoder.ids(string, starts_a_text=add_special_tokens is None)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        return self.encoder.chats.get((context, continuation)) or super()._encode_pair(context, continuation)
 
     def _loglikelihood_tokens(self, requests: list[TokenRequest], disable_tqdm: bool = False) -> list[LogLikelihood]:
         # The greedy flag is unused: only multiple choice and bits per byte are measured.

@@ -47,7 +47,7 @@ class Suite:
             f"{name}_chance": sum(1 / len(row["choices"]) for row in rows) / len(rows) for name, rows in tasks.items()
         }
         self.named = named
-        self.encoder = Encoder(tokenizer)
+        self.encoder = Encoder(tokenizer, [row for task in self.choices.values() for row in task.eval_docs])
         self.steps = steps
         self.params = params
 

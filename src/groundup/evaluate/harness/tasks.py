@@ -57,11 +57,13 @@ def choice_task(
 
 
 def choice_row(item: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, context_length: int) -> Row:
-    """The item as strings that tokenize to the chat, cut to the context if it is too long."""
+    """The item as strings and as the chat's ids, cut to the context if it is too long."""
     branches = choice_branches(tokenizer, item["query"], item["choices"], context_length)
     return {
         "prompt": tokenizer.decode(branches.prompt),
         "replies": [tokenizer.decode(reply) for reply in branches.replies],
+        "prompt_ids": branches.prompt,
+        "reply_ids": branches.replies,
         "num_tokens": [len(reply) for reply in branches.replies],
         "gold": item["gold"],
         "group_id": item["group_id"],

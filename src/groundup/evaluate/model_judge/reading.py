@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerFast
 
+from groundup.core.formats.control_tokens import break_up
 from groundup.core.formats.records import Message
 
 NAMES = {"user": "A: ", "assistant": "B: "}  # an opening stands without a name
@@ -32,13 +33,14 @@ class Reader:
     def reply(self, text: str) -> ReplyTokens:
         """The same tokens behind every conversation; those that no context has room for are left out."""
         if text not in self.replies:
+            inert = break_up(self.tokenizer, text)
             shift = 0 if self.tokenizer.chat_template else 1  # a space before it
             encoded = self.tokenizer(
-                " " * shift + text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+                " " * shift + inert, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
             )
             room = max(0, self.context_length - len(self._render(SILENCE)))
             spans = [(max(0, start - shift), end - shift) for start, end in encoded["offset_mapping"]]
-            self.replies[text] = ReplyTokens(text, list(encoded["input_ids"])[:room], spans[:room])
+            self.replies[text] = ReplyTokens(inert, list(encoded["input_ids"])[:room], spans[:room])
         return self.replies[text]
 
     def conversation(self, messages: Sequence[Message], reply: ReplyTokens) -> list[int]:
@@ -63,10 +65,9 @@ class Reader:
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         tokenizer = self.tokenizer
+        messages = [{"role": m["role"], "content": break_up(tokenizer, m["content"])} for m in messages]
         if tokenizer.chat_template is not None:
-            ids = tokenizer.apply_chat_template(
-                list(messages), tokenize=True, add_generation_prompt=True, return_dict=False
-            )
+            ids = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=False)
             return list(ids)
         lines = [NAMES.get(message["role"], "") + message["content"] + "\n" for message in messages]
         text = "".join(lines) + NAMES["assistant"].rstrip()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from groundup.core.formats.chat_format import encode_text
+from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.model.generation import Sampler
 from groundup.core.text.canaries import FILE, Canary, read_canary_file, secret_text
 from groundup.evaluate.reply_likelihood import Branches, branch_nats
@@ -29,7 +29,7 @@ def measure_canaries(
     """canary_exposure_<n> and canary_extraction_<n>, where n is the number of documents with the canary."""
     values: dict[str, list[float]] = defaultdict(list)
     for canary in canaries:
-        prefix = [tokenizer.bos_token_id, *encode_text(tokenizer, canary.prefix)]
+        prefix = [document_ends(tokenizer)[0], *encode_text(tokenizer, canary.prefix)]
         values[f"canary_exposure_{canary.repetitions}"].append(_exposure(model, tokenizer, canary, prefix, params))
         values[f"canary_extraction_{canary.repetitions}"].append(_extraction(model, tokenizer, canary, prefix))
     return dict(values)

@@ -6,7 +6,7 @@ import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
-from groundup.core.formats.chat_format import encode_text
+from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.judging.statistics import wins
 from groundup.core.text.canaries import Canary
 from groundup.evaluate.choices import choice_branches
@@ -88,7 +88,7 @@ def _stereotypes(
     """1 if the stereotypical combinations are likelier than the others, so that word frequencies cancel out."""
     branches = [
         Branches(
-            [tokenizer.bos_token_id, *encode_text(tokenizer, context)],
+            [document_ends(tokenizer)[0], *encode_text(tokenizer, context)],
             [encode_text(tokenizer, continuation) for continuation in item.continuations],
         )
         for item in probes.stereotypes
