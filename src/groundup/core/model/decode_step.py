@@ -22,7 +22,7 @@ class DecodeStep:
         self.model = model
         self.layers = [_Layer(layer) for layer in model.layers]
         positions = torch.arange(num_positions, device=model.device)
-        self.cos, self.signed_sin = rotation_of(model, model.embed_tokens.weight, positions)
+        self.cos, self.signed_sin = rotation_of(model, model.embed_tokens(positions[:1]), positions)
 
     @torch.no_grad()
     def __call__(self, cache: KeyValueCache, ids: Tensor) -> Tensor:
