@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, LlamaConfig
+from transformers import AutoConfig, LlamaConfig, PreTrainedConfig
 
 from groundup.app.export.target import written
 from groundup.core.model.check import CAUSAL, check_model
@@ -49,8 +49,10 @@ def read_weights(model: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def unsupported(config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[str]:
+def unsupported(config: PreTrainedConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[str]:
     """Properties of a model that GGUF cannot represent: the file would run, but with other results."""
+    if not isinstance(config, LlamaConfig):
+        return [f"it is a {config.model_type}, and only a Llama is written as llama.cpp reads it"]
     problems = [f"{what}, which llama.cpp's Llama does not support" for what in differences_to_llama(config)]
     if config.rope_parameters["rope_type"] != "default":
         problems.append(f"its rotary embedding is {config.rope_parameters['rope_type']}, only default is supported")
@@ -67,6 +69,8 @@ def unsupported(config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[st
         problems.append("its tokenizer adds special tokens, but only the chat template may add them")
     if tokenizer["model"]["type"] != "BPE":
         problems.append(f"its tokenizer is {tokenizer['model']['type']}, not BPE")
+    elif (num_tokens := len(vocabulary(tokenizer)[0])) < config.vocab_size:
+        problems.append(f"it has embeddings for {config.vocab_size} tokens, but its tokenizer has {num_tokens}")
     splits = tokenizer["pre_tokenizer"] or {}
     if any(splits.get(key) != value for key, value in BYTE_LEVEL.items()):
         problems.append(f"its tokenizer splits text by {splits or 'nothing'}, not by GPT-2's byte-level pattern")

@@ -33,7 +33,7 @@ def output_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 def has_plain_head(model: PreTrainedModel) -> bool:
     """Whether logits are the product of hidden states and the head's weight, and nothing else."""
     head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear) or head.bias is not None:
+    if not isinstance(head, nn.Linear) or "bias" in dict(head.named_parameters()):
         return False
     if isinstance(model, LlamaForCausalLM):
         return True
