@@ -11,8 +11,6 @@ HEADLINES = ("val_bits_per_byte", "num_parameters", "num_tokens")
 
 def main(stage: StageContext) -> dict[str, Any]:
     require_data("pretrain", {"text": stage.dep("artifacts/data/text")})
-    if stage.base() is not None:
-        raise ValueError("pretrain cannot start from model.base yet: `groundup configure --from-scratch` unsets it")
     from groundup.pretrain.pretrain import pretrain
 
     return pretrain(
@@ -27,6 +25,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         device=stage.device,
         checkpoints=stage.checkpoints,
         log=stage.log,
+        base=stage.base(),
     )
 
 

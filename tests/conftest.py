@@ -28,6 +28,7 @@ SLOW = (
     *WITH_SMOKE_RUN,
     "tests/align/methods/test_methods.py",
     "tests/align/test_align.py",
+    "tests/open_models",
     "tests/bad_input",
     "tests/own_data",
     "tests/runner/tracking/test_server.py",

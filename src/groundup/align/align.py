@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.align.context import Context, Metrics
 from groundup.align.methods import METHODS
@@ -84,7 +84,7 @@ def align(
     return metrics
 
 
-def _check_lengths(model: LlamaForCausalLM, params: AlignParams) -> None:
+def _check_lengths(model: PreTrainedModel, params: AlignParams) -> None:
     context, rollout = model.config.max_position_embeddings, params.rollout
     needed = rollout.max_prompt_tokens + rollout.max_new_tokens + 1  # with an end-of-turn token added for scoring
     if needed > context:

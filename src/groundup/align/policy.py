@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import gelu
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from groundup.align.tokens import TokenBatch
 from groundup.core.model.forward import hidden_states
@@ -22,11 +22,11 @@ Weights = dict[str, Tensor]
 class Policy(nn.Module):
     """A trainable `model` and its frozen `reference()`: a second copy or, with LoRA, the model without its adapter."""
 
-    def __init__(self, sft: LlamaForCausalLM, lora: LoraParams | None) -> None:
+    def __init__(self, sft: PreTrainedModel, lora: LoraParams | None) -> None:
         super().__init__()
         self.model = sft
         # In tuples, so that state_dict() does not include them.
-        self._reference: tuple[LlamaForCausalLM, ...] = ()
+        self._reference: tuple[PreTrainedModel, ...] = ()
         self._adapter: tuple[PeftModel, ...] = ()
         if lora is None:
             self._reference = (copy.deepcopy(sft).eval().requires_grad_(False),)
@@ -35,7 +35,7 @@ class Policy(nn.Module):
         self.train(False)
 
     @contextmanager
-    def reference(self) -> Iterator[LlamaForCausalLM]:
+    def reference(self) -> Iterator[PreTrainedModel]:
         """The SFT model, valid only inside the context."""
         if self._reference:
             yield self._reference[0]
@@ -44,7 +44,7 @@ class Policy(nn.Module):
                 yield self.model
 
     @property
-    def trained(self) -> LlamaForCausalLM | PeftModel:
+    def trained(self) -> PreTrainedModel | PeftModel:
         """`model`; with LoRA, the wrapper that knows which of its weights are adapters."""
         return self._adapter[0] if self._adapter else self.model
 
@@ -66,7 +66,7 @@ class Policy(nn.Module):
         for name, weight in weights.items():
             trainable[name].copy_(weight)
 
-    def merged(self) -> LlamaForCausalLM:
+    def merged(self) -> PreTrainedModel:
         """The plain model, with the adapter merged."""
         if not self._adapter:
             return self.model
@@ -102,9 +102,9 @@ class ValueHead(nn.Module):
 class ValueModel(nn.Module):
     """Expected reward to come, before each reply token: the SFT model's trunk and a head."""
 
-    def __init__(self, sft: LlamaForCausalLM) -> None:
+    def __init__(self, sft: PreTrainedModel) -> None:
         super().__init__()
-        self.trunk = copy.deepcopy(sft.model).eval().requires_grad_(True)
+        self.trunk = copy.deepcopy(sft.base_model).eval().requires_grad_(True)
         self.head = ValueHead(sft.config.hidden_size)
 
     def forward(self, batch: TokenBatch) -> Tensor:

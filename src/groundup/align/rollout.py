@@ -7,7 +7,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.align.policy import Policy
 from groundup.align.tokens import Conversations, token_kl, token_logprobs
@@ -66,7 +66,7 @@ class RolloutWorker:
         self.has_features = params.method == "ppo" and params.ppo.value_trunk == "shared"
 
     @torch.no_grad()
-    def roll_out(self, model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
+    def roll_out(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
         """One reply per prompt; the same model and seed give the same replies."""
         replies = self.sampler.sample(model, prompts, seed)
         conversations = Conversations(prompts, replies.tokens)

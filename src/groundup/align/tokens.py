@@ -7,10 +7,11 @@ from itertools import accumulate, chain
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.core.model.generation import next_token_logprobs
+from groundup.core.model.head import output_logits
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ class Conversations:
         )
 
 
-def token_logprobs(model: LlamaForCausalLM, batch: TokenBatch, temperature: float) -> tuple[Tensor, Tensor]:
+def token_logprobs(model: PreTrainedModel, batch: TokenBatch, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probability of each reply token, and entropy of the distribution it was drawn from, [B, T] each."""
     # Project only the positions that predict a reply token: that projection is a third of a small model's work.
-    logits = model.lm_head(hidden_states(model.model, batch.ids, batch.attention, batch.before))
+    logits = output_logits(model, hidden_states(model.base_model, batch.ids, batch.attention, batch.before))
     log_distribution = next_token_logprobs(model, logits, temperature)
     logprobs = log_distribution.gather(1, batch.targets[:, None])[:, 0]
     entropy = -(log_distribution.exp() * log_distribution).sum(-1)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, TypedDict
 
 import numpy as np
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.model.generation import (
@@ -50,7 +50,7 @@ def prompt_room(context_length: int, max_new_tokens: int) -> int:
 
 
 def sample_replies_of(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Sequence[int]],
     params: EvaluateParams,
@@ -61,8 +61,8 @@ def sample_replies_of(
 
 
 def reply_to_prompts(
-    model: LlamaForCausalLM,
-    sft: LlamaForCausalLM,
+    model: PreTrainedModel,
+    sft: PreTrainedModel,
     scorer: RewardScorer,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Prompt],

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import LlamaForCausalLM, PreTrainedModel
+
+from groundup.core.model.forward import require_positions
+from groundup.core.model.head import output_logits
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,21 @@ class BranchScore:
 
 def branch_scores(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[BranchScore]]:
     """Scores of every reply, in the given order."""
+    if not _takes_branches(model):
+        alone = [Branches(item.prompt, [reply]) for item in items for reply in item.replies]
+        scores = (score for (score,) in _in_batches(model, alone, batch_size))
+        return [list(islice(scores, len(item.replies))) for item in items]
+    return _in_batches(model, items, batch_size)
+
+
+def _takes_branches(model: PreTrainedModel) -> bool:
+    """Whether a mask alone decides what a token sees. Sliding windows count columns too, and a prompt and its last
+    reply would be far apart.
+    """
+    return isinstance(model, LlamaForCausalLM)
+
+
+def _in_batches(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[BranchScore]]:
     found: list[list[BranchScore]] = [[] for _ in items]
     order = sorted(range(len(items)), key=lambda i: items[i].num_inputs, reverse=True)
     for start in range(0, len(order), batch_size):
@@ -62,13 +81,16 @@ def _batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[lis
             branch[row, column:end] = number
             sources += [(row, len(item.prompt) - 1), *((row, source) for source in range(column, end))]
             column = end
-    causal = torch.ones(width, width, dtype=torch.bool).tril()
-    visible = causal & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))  # [B, T, T]
-    hidden = model.base_model(
-        ids.to(device), attention_mask=visible[:, None].to(device), position_ids=positions.to(device), use_cache=False
-    ).last_hidden_state
+    if _takes_branches(model):
+        causal = torch.ones(width, width, dtype=torch.bool).tril()
+        visible = causal & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))  # [B, T, T]
+        seen = {"attention_mask": visible[:, None].to(device), "position_ids": positions.to(device)}
+    else:  # one reply per row: what is causal sees no padding
+        require_positions(model.base_model, width)
+        seen = {}
+    hidden = model.base_model(ids.to(device), **seen, use_cache=False).last_hidden_state
     row_index, column_index = torch.tensor(sources, device=device).T
-    logits = model.get_output_embeddings()(hidden[row_index, column_index]).float()
+    logits = output_logits(model, hidden[row_index, column_index]).float()
     targets = torch.tensor([token for item in batch for reply in item.replies for token in reply], device=device)
     nats = F.cross_entropy(logits, targets, reduction="none").cpu().double()  # mps has no fp64
     lengths = [len(reply) for item in batch for reply in item.replies]

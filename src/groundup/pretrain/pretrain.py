@@ -8,16 +8,18 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy, pad
 from torch.nn.utils import clip_grad_norm_
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.formats.shards import TokenShards
 from groundup.core.model.bits_per_byte import bits_per_byte
 from groundup.core.model.forward import RowAttention, hidden_states, take
+from groundup.core.model.head import has_plain_head, output_logits
 from groundup.core.model.llama import build_llama, num_parameters, save_model
+from groundup.core.model.open_model import load_open_model
 from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due, lightning_settings
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
@@ -25,7 +27,7 @@ from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, r
 from groundup.pretrain.cross_entropy import linear_cross_entropy
 from groundup.pretrain.data import ShardDataModule
 from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
-from groundup.pretrain.report import CARD, write_samples
+from groundup.pretrain.report import CARD, open_model_card, write_samples
 from groundup.runner.checkpoints import Checkpoints, step_of
 from groundup.runner.params.training import ModelParams, PretrainParams, RuntimeParams
 
@@ -47,21 +49,22 @@ class PretrainModule(L.LightningModule):
     would be compiled again. Without compilation, our own forward pass is a few percent faster.
     """
 
-    def __init__(self, model: LlamaForCausalLM, params: PretrainParams, *, compiled: bool) -> None:
+    def __init__(self, model: PreTrainedModel, params: PretrainParams, *, compiled: bool) -> None:
         super().__init__()
         self.model = model
         self.params = params
-        self.compiled_layers = torch.compile(model.model.forward) if compiled else None
+        self.has_plain_head = has_plain_head(model)
+        self.compiled_layers = torch.compile(model.base_model.forward) if compiled else None
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         ids, places = batch["input_ids"].flatten(), places_that_predict(batch["position_ids"])
         if self.compiled_layers is None:
-            hidden = hidden_states(self.model.model, ids, RowAttention(batch["position_ids"]), places)
+            hidden = hidden_states(self.model.base_model, ids, RowAttention(batch["position_ids"]), places)
         else:
             # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
             hidden = self.compiled_layers(**batch, use_cache=False).last_hidden_state
             hidden = take(hidden.flatten(0, 1), places)
-        loss = linear_cross_entropy(hidden, self.model.lm_head.weight, ids[places + 1])
+        loss = self._loss(hidden, ids[places + 1])
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(
                 f"pretrain: the loss is {loss.item()} at step {self.global_step}, so training stopped before the "
@@ -69,6 +72,11 @@ class PretrainModule(L.LightningModule):
             )
         self.log("loss", loss.detach())
         return loss
+
+    def _loss(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.has_plain_head:
+            return linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels)
+        return cross_entropy(output_logits(self.model, hidden).float(), labels)
 
     def configure_gradient_clipping(
         self,
@@ -140,12 +148,16 @@ def pretrain(
     device: str,
     checkpoints: Checkpoints,
     log: Log,
+    base: Path | None = None,
 ) -> dict[str, Any]:
-    """Train the base model, from the newest checkpoint if there is one; the figures are on the whole val split."""
+    """Train the base model, from the newest checkpoint if there is one; the figures are on the whole val split.
+
+    base: the open model to start from, instead of random weights; with pretrain.num_steps 0 it is published as it is.
+    """
     torch_device = set_up(runtime, device, params.seed)
     tok = load_tokenizer(str(tokenizer))
-    model = build_llama(model_params, tok)
     context = model_params.context_length
+    model = build_llama(model_params, tok) if base is None else load_open_model(base, tok, context)
     documents = list(read_jsonl(text / "val.jsonl", ("text", "source")))
     rows = TokenShards(shards, context)
     check_inputs(tok, rows, shards)
@@ -161,15 +173,19 @@ def pretrain(
     model_bytes = num_bytes(model.parameters())
     checkpoints.require_space(3 * model_bytes, model_bytes)  # a checkpoint also has two moments per weight
     callbacks = _callbacks(tok, documents, data, params, checkpoints, log)
-    module = PretrainModule(model, params, compiled=device == "cuda")
-    seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
+    seconds, steps = 0.0, 0
+    if params.num_steps > 0:
+        module = PretrainModule(model, params, compiled=device == "cuda")
+        seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
     model.to(torch_device)  # Lightning's teardown puts it on the CPU
     final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
     if not math.isfinite(final.overall):
         raise NonFiniteLossError(
             f"pretrain: val_bits_per_byte is {final.overall} at the end: the last steps diverged; lower {RATES}"
         )
-    save_model(model, tok, out, CARD)
+    if params.num_steps == 0:
+        log(0, val_bits_per_byte=final.overall)
+    save_model(model, tok, out, CARD if base is None else open_model_card(base.name, params.num_steps))
     write_samples(model, tok, documents, report, params)
     cost = Cost(num_parameters(model), num_learned_tokens=data.num_tokens, num_read_tokens=0)
     write_cost(cost, report)

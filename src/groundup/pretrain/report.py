@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.formats.jsonl import Row, write_jsonl
@@ -22,6 +22,25 @@ It continues text; it has not been taught to answer. It knows very little, and w
 """
 
 
+OPEN_MODEL_CARD = """---
+library_name: transformers
+---
+# groundup base model
+
+The open model {name}, {what}; its licence holds for this one too. What it says can be false.
+"""
+
+
+def open_model_card(name: str, num_steps: int) -> str:
+    further = "the text that artifacts/reports/prepare describes, with its licences"
+    what = (
+        f"trained for {num_steps} further steps on {further}"
+        if num_steps
+        else "with the weights it was published with"
+    )
+    return OPEN_MODEL_CARD.format(name=name, what=what)
+
+
 def first_words(text: str, num_words: int) -> str:
     """The text up to the end of its num_words-th word, with its line breaks."""
     words = list(re.finditer(r"\S+", text))[:num_words]
@@ -29,7 +48,7 @@ def first_words(text: str, num_words: int) -> str:
 
 
 def write_samples(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     documents: list[Row],
     report: Path,

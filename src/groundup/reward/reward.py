@@ -6,15 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from trl import RewardConfig
 
 from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.judging.gates import check_gates, warn_of_failed, write_gates
-from groundup.core.model.check import CAUSAL, check_model
+from groundup.core.model.check import CAUSAL, check_model, require_reward_class
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import VariationalHead, fold, save_head
+from groundup.core.training.adapters import add_adapter, merge_adapter
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.runtime import Log, draw, set_up
 from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
@@ -41,6 +48,7 @@ from groundup.runner.params.training import RewardParams, RuntimeParams
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop")  # as architectures call it
 READING = (RELEVANCE, SAME_OPENING)  # pairs that nothing but the conversation tells apart
 CARD = """---
 library_name: transformers
@@ -73,6 +81,7 @@ def train_reward(
     """Train, or resume from the newest checkpoint; heldout_* figures are on test pairs, computed once."""
     torch_device = set_up(runtime, device, params.seed)
     check_model(sft, CAUSAL)
+    require_reward_class(AutoConfig.from_pretrained(sft))
     tokenizer = load_tokenizer(str(sft))
     pairs, num_too_long = {}, {}
     for split in SPLITS:
@@ -91,8 +100,9 @@ def train_reward(
         **dict.fromkeys(READING, params.relevance_weight),
         SAMPLED: params.sampled.weight,
     }
+    start = start_model(sft, tokenizer, params).to(torch_device)
     trainer = PairTrainer(
-        model=start_model(sft, tokenizer, params).to(torch_device),
+        model=add_adapter(start, params.lora) if params.lora else start,
         tokenizer=tokenizer,
         pairs=pairs["train"],
         weights=[weights[pair.group] for pair in pairs["train"]],
@@ -106,7 +116,8 @@ def train_reward(
     )
     curves = Curves("reward", log, params.validate_every, lambda trained: accuracies(trained, "val", pairs["val"]))
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="reward.learning_rate")
-    export(trainer.model, tokenizer, pairs["train"], out, params)
+    model = merge_adapter(trainer.model, out / "adapter")
+    export(model, tokenizer, pairs["train"], out, params)
     scorer = RewardScorer.load(out, torch_device)
     scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}
     moved = {
@@ -121,7 +132,7 @@ def train_reward(
     gates = check_gates(metrics, params.gates)
     write_gates(out, gates)
     warn_of_failed(out)
-    cost = reward_cost(trainer.model, pairs["train"], params)
+    cost = reward_cost(model, pairs["train"], params)
     write_cost(cost, report)
     return metrics | {
         "gates_passed": int(all(gate.passed for gate in gates)),
@@ -201,17 +212,28 @@ def say_what_there_is(pairs: Mapping[str, Sequence[Pair]], num_too_long: int) ->
 
 def start_model(sft: Path, tokenizer: PreTrainedTokenizerFast, params: RewardParams) -> PreTrainedModel:
     """The SFT model with a new head."""
+    config = AutoConfig.from_pretrained(sft, num_labels=1, pad_token_id=tokenizer.pad_token_id)
+    set_attention_dropout(config, params.dropout)
     model = AutoModelForSequenceClassification.from_pretrained(
         sft,
-        num_labels=1,
-        attention_dropout=params.dropout,
-        pad_token_id=tokenizer.pad_token_id,
+        config=config,
+        dtype=torch.float32,
         use_safetensors=True,
     )
     if params.head == "variational":
-        config = model.config
         model.score = VariationalHead(config.hidden_size, params.variational.latent_size, config.initializer_range)
     return model
+
+
+def set_attention_dropout(config: PreTrainedConfig, rate: float) -> None:
+    """ValueError if the architecture has none and `rate` is above 0."""
+    names = [name for name in ATTENTION_DROPOUT if hasattr(config, name)]
+    if not names and rate > 0:
+        raise ValueError(
+            f"reward.dropout is {rate}, but a {config.model_type} has no dropout of attention: set it to 0"
+        )
+    for name in names:
+        setattr(config, name, rate)
 
 
 def export(
@@ -222,7 +244,7 @@ def export(
     params: RewardParams,
 ) -> None:
     """Save a stock reward model, and a variational head beside it; pairs: the training pairs."""
-    model.config.attention_dropout = 0.0
+    set_attention_dropout(model.config, 0.0)
     if params.head == "linear":
         save_model(model, tokenizer, out, CARD)
         return

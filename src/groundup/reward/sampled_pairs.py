@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import render
 from groundup.core.formats.jsonl import Row, read_jsonl
@@ -17,7 +17,7 @@ COLUMNS = ("conversation_id", "source", "messages", "reply")
 
 
 def sampled_pairs(
-    sft: LlamaForCausalLM,
+    sft: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     path: Path,
     num_pairs: int,

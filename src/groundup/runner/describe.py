@@ -17,11 +17,10 @@ from groundup.runner.pipeline import StageSpec, ancestry, producer, upstream
 from groundup.runner.workdir import EXPORT
 
 LIBRARIES = ("torch", "transformers", "trl", "lightning", "tokenizers", "numpy")  # whose versions are tags
-MODEL_TYPES = {
-    "LlamaForCausalLM": "causal-lm",
-    "LlamaForSequenceClassification": "reward-model",
-    "GroundupLlamaForCausalLM": "causal-lm",
-    "GroundupLlamaForSequenceClassification": "reward-model",
+MODEL_TYPES = {  # by the end of transformers' class names
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
+    "ForSequenceClassification": "reward-model",
 }
 
 
@@ -121,7 +120,7 @@ def model_type(path: Path) -> str | None:
     """causal-lm, reward-model or tokenizer for a from_pretrained directory; None for anything else."""
     if (path / "config.json").exists():
         architectures = read_object(path / "config.json").get("architectures") or ["unknown"]
-        return MODEL_TYPES.get(architectures[0], "model")
+        return next((kind for end, kind in MODEL_TYPES.items() if architectures[0].endswith(end)), "model")
     return "tokenizer" if (path / "tokenizer_config.json").exists() else None
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from groundup.core.formats.chat_format import load_tokenizer, render
 from groundup.core.formats.jsonl import Row, read_jsonl, write_jsonl
 from groundup.core.model.check import CAUSAL, check_model
 from groundup.core.model.generation import Sampler
-from groundup.core.model.llama import num_parameters, save_model
+from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.training.adapters import add_adapter, merge_adapter
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.runtime import Log, draw, set_up
@@ -71,7 +71,7 @@ def train_sft(
         train.num_dropped_exchanges,
         params.max_length,
     )
-    model = AutoModelForCausalLM.from_pretrained(base, use_safetensors=True).to(torch_device)
+    model = load_causal_lm(base, torch_device)
     before = assistant_loss(model, val.examples, tokenizer.pad_token_id)
     trainer = SFTTrainer(
         model=add_adapter(model, params.lora) if params.lora else model,
@@ -92,7 +92,7 @@ def train_sft(
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="sft.learning_rate")
     save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
     # TRL patches the forward of the trainer's model, so figures and samples use the saved model.
-    model = AutoModelForCausalLM.from_pretrained(out, use_safetensors=True).to(torch_device).eval()
+    model = load_causal_lm(out, torch_device).eval()
     write_samples(model, tokenizer, rows["val"], report, params)
     num_tokens = sum(len(example.input_ids) for example in train.examples)
     cost = Cost(num_parameters(model), round(params.num_epochs * num_tokens), num_read_tokens=0)

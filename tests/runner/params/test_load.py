@@ -30,7 +30,12 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("pretrain.num_steps", 0, "pretrain.num_steps: Input should be greater than or equal to 1, got 0"),
+        ("pretrain.num_steps", -1, "pretrain.num_steps: Input should be greater than or equal to 0, got -1"),
+        (
+            "pretrain.num_steps",
+            0,
+            "pretrain.num_steps is 0, which publishes model.base as it is, but model.base is null",
+        ),
         ("pretrain.num_steps", True, "pretrain.num_steps: got True; write a whole number"),
         ("pretrain.learning_rate", "1e-4", "pretrain.learning_rate: '1e-4' is text; write the number without quotes"),
         ("pretrain.learning_rate", float("inf"), "pretrain.learning_rate: Input should be a finite number"),

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from transformers import LlamaForCausalLM, TrainerState
+from transformers import PreTrainedModel, TrainerState
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from groundup.align.context import Context, Metrics
@@ -73,7 +73,7 @@ class PackedPasses:
 
     def _get_per_token_logps_and_entropies(
         self,
-        model: LlamaForCausalLM | PeftModel,
+        model: PreTrainedModel | PeftModel,
         input_ids: Tensor,
         attention_mask: Tensor,
         logits_to_keep: int,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, LlamaConfig
+from transformers import AutoConfig, LlamaConfig, PreTrainedConfig
 
 from groundup.app.export.target import written
 from groundup.core.model.check import CAUSAL, check_model
@@ -66,8 +66,10 @@ def read_weights(model: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def unsupported(config: LlamaConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[str]:
+def unsupported(config: PreTrainedConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[str]:
     """Properties of a model that GGUF cannot represent: the file would run, but with other results."""
+    if not isinstance(config, LlamaConfig):
+        return [f"it is a {config.model_type}, and only a Llama is written as llama.cpp reads it"]
     problems = [f"{what}, which llama.cpp's Llama does not support" for what in differences_to_llama(config)]
     if config.rope_parameters["rope_type"] != "default":
         problems.append(f"its rotary embedding is {config.rope_parameters['rope_type']}, only default is supported")

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from groundup.app.serve.slots import make_slots
 from groundup.core.decoding import Decoding
 from groundup.core.decoding.sampling import choose
 from groundup.core.model.generation import next_token_logprobs, put_uniforms
+from groundup.core.model.head import output_logits
 
 PREFILL_TOKENS = 1024  # of prompts that join together: running replies wait for them
 LEAST_LOGPROB = -9999.0  # OpenAI's value for an impossible token
@@ -48,10 +49,10 @@ Event = tuple[Generation, Token | Exception]
 class Batch:
     """Replies of one model that share forward passes, and replies that wait for a slot."""
 
-    def __init__(self, model: LlamaForCausalLM, eos_token_id: int, num_slots: int) -> None:
+    def __init__(self, model: PreTrainedModel, eos_token_id: int, num_slots: int) -> None:
         self.model = model
         self.eos_token_id = eos_token_id
-        self.slots = make_slots(model.model, num_slots)
+        self.slots = make_slots(model.base_model, num_slots)
         self.waiting: deque[Generation] = deque()
         self.running: list[Generation] = []  # in the order of the slots
 
@@ -96,7 +97,7 @@ class Batch:
         return self.slots.join(prompts, [prompts.index(generation.prompt) for generation in joining])
 
     def _emit(self, generations: Sequence[Generation], hidden: Tensor) -> Iterator[Event]:
-        logits = self.model.lm_head(hidden)
+        logits = output_logits(self.model, hidden)
         logprobs = next_token_logprobs(self.model, logits, 1.0)
         num_top = max(generation.num_top for generation in generations)
         top_values, top_ids = (x.tolist() for x in logprobs.topk(num_top, dim=-1))

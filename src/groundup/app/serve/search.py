@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from groundup.app.serve.errors import busy
 
@@ -36,7 +36,7 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-def end_when_abandoned(model: LlamaForCausalLM) -> None:
+def end_when_abandoned(model: PreTrainedModel) -> None:
     """Make every forward pass of the model check first whether a client still waits for the search."""
 
     def look(module: torch.nn.Module, arguments: Any) -> None:

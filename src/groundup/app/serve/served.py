@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.app.chat.loading import Models, model_path
 from groundup.app.serve.search import Find, Found, end_when_abandoned
@@ -21,7 +21,7 @@ from groundup.runner.params.decoding import DecodingNumbers
 @dataclass(frozen=True)
 class ServedModel:
     name: str
-    model: LlamaForCausalLM
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     token_bytes: Sequence[bytes]
     fingerprint: str  # of its files: a request and seed that give one reply give another where this differs

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import LlamaModel
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers import LlamaModel, PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaAttention
 
-from groundup.core.model.cache import KeyValueCache, StockCache, prefill_fast
+from groundup.core.model.cache import KeyValueCache, StockCache, by_keys, prefill_fast
 from groundup.core.model.forward import fast_pass, is_plain
+
+FIRST_COLUMNS = 512  # of the buffers: enough for most replies
 
 
 class Slots:
-    """For a plain Llama: each reply has its own length, in buffers for `num_slots` whole contexts.
+    """For a plain Llama: each reply has its own length, in buffers that grow up to `num_slots` whole contexts.
 
     Values after a row's length are left from other replies; they are finite and masked, so their weight is 0.
     """
@@ -21,12 +23,14 @@ class Slots:
     def __init__(self, model: LlamaModel, num_slots: int) -> None:
         config, device = model.config, model.device
         self.model = model
-        shape = (num_slots, config.num_key_value_heads, config.max_position_embeddings, config.head_dim)
+        self.num_slots = num_slots
+        self.context_length = config.max_position_embeddings
+        num_columns = min(self.context_length, FIRST_COLUMNS)
+        shape = (num_slots, config.num_key_value_heads, num_columns, config.head_dim)
         layers = range(config.num_hidden_layers)
         self.keys = [torch.zeros(shape, device=device) for _ in layers]
         self.values = [torch.zeros(shape, device=device) for _ in layers]
-        self.columns = torch.arange(config.max_position_embeddings, device=device)
-        self.num_slots = num_slots
+        self.columns = torch.arange(num_columns, device=device)
         self.clear()
 
     def clear(self) -> None:
@@ -38,8 +42,20 @@ class Slots:
         self.lengths = lengths
         self.positions = torch.tensor(lengths, dtype=torch.long, device=self.columns.device) - 1
         self.end = max(lengths, default=0)
+        self._reserve(self.end)
         self.rows = torch.arange(len(lengths), device=self.columns.device)
         self.visible = (self.columns[: self.end] <= self.positions[:, None])[:, None, None]  # [B, 1, 1, end]
+
+    def _reserve(self, length: int) -> None:
+        """Make room for a reply of this length; most are far shorter than the context of a large model."""
+        present = len(self.columns)
+        if length <= present:
+            return
+        num_columns = min(self.context_length, max(length, 2 * present))
+        more = (0, 0, 0, num_columns - present)
+        self.keys = [pad(keys, more) for keys in self.keys]
+        self.values = [pad(values, more) for values in self.values]
+        self.columns = torch.arange(num_columns, device=self.columns.device)
 
     def join(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> Tensor:
         """Append sequences, each from one of the prompts; returns final hidden states [B, H] of their last tokens."""
@@ -50,6 +66,7 @@ class Slots:
 
     def _add(self, prompts: KeyValueCache, row: int, length: int) -> None:
         slot = len(self.lengths)
+        self._reserve(length)
         for buffers, filled in ((self.keys, prompts.keys), (self.values, prompts.values)):
             for buffer, prompt in zip(buffers, filled, strict=True):
                 buffer[slot, :, :length] = prompt[row, :, :length]
@@ -76,19 +93,18 @@ class Slots:
         self.keys[layer][self.rows, :, self.positions] = keys
         self.values[layer][self.rows, :, self.positions] = values
         attended = scaled_dot_product_attention(
-            queries[:, :, None],
+            by_keys(queries, keys),
             self.keys[layer][: len(self.rows), :, : self.end],
             self.values[layer][: len(self.rows), :, : self.end],
             attn_mask=self.visible,
-            enable_gqa=queries.shape[1] != keys.shape[1],
         )
-        return attended[:, :, 0]
+        return attended.flatten(1, 2)
 
 
 class StockSlots:
     """The same for other models, by transformers; whenever a reply joins or leaves, the cache is copied."""
 
-    def __init__(self, model: LlamaModel, num_slots: int) -> None:
+    def __init__(self, model: PreTrainedModel, num_slots: int) -> None:
         self.model = model
         self.num_slots = num_slots
         self.clear()
@@ -120,5 +136,5 @@ class StockSlots:
             self.cache.select(torch.tensor(rows[:-1], device=self.cache.mask.device))
 
 
-def make_slots(model: LlamaModel, num_slots: int) -> Slots | StockSlots:
-    return (Slots if is_plain(model) else StockSlots)(model, num_slots)
+def make_slots(decoder: PreTrainedModel, num_slots: int) -> Slots | StockSlots:
+    return Slots(decoder, num_slots) if is_plain(decoder) else StockSlots(decoder, num_slots)

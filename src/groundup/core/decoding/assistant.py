@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import FittedPrompt, fit_prompt
 from groundup.core.formats.records import Message
@@ -12,7 +12,7 @@ from groundup.core.model.scoring import RewardScorer
 
 @dataclass(frozen=True)
 class Assistant:
-    model: LlamaForCausalLM
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     scorer: RewardScorer | None = None  # for best_of_n and tree, which choose by reward
 

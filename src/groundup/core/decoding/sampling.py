@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 from transformers.generation.logits_process import (
     LogitsProcessorList,
     MinPLogitsWarper,
@@ -17,6 +17,7 @@ from groundup.core.decoding.assistant import Assistant
 from groundup.core.decoding.settings import Decoding
 from groundup.core.model.cache import prefill
 from groundup.core.model.generation import next_token_logprobs, put_uniforms, sample_tokens
+from groundup.core.model.head import output_logits
 
 
 class Rows:
@@ -25,20 +26,19 @@ class Rows:
     @torch.no_grad()
     def __init__(
         self,
-        model: LlamaForCausalLM,
+        model: PreTrainedModel,
         prefixes: Sequence[Sequence[int]],
         starts: Sequence[int],  # for each row, the index of its prefix
         max_new_tokens: int,
     ) -> None:
         self.model = model
-        self.cache, self.hidden = prefill(model.model, prefixes, max_new_tokens)  # [B, H]
+        self.cache, self.hidden = prefill(model.base_model, prefixes, max_new_tokens)  # [B, H]
         self.select(torch.tensor(starts, device=model.device))
 
     @torch.no_grad()
     def logits(self) -> Tensor:
         """Logits of each row's next token, [B, V]."""
-        logits: Tensor = self.model.lm_head(self.hidden)
-        return logits
+        return output_logits(self.model, self.hidden)
 
     @torch.no_grad()
     def advance(self, tokens: Tensor) -> None:
@@ -106,7 +106,7 @@ def extend(
     return grown
 
 
-def choose(model: LlamaForCausalLM, logits: Tensor, written: Tensor, uniforms: Tensor, decoding: Decoding) -> Tensor:
+def choose(model: PreTrainedModel, logits: Tensor, written: Tensor, uniforms: Tensor, decoding: Decoding) -> Tensor:
     """The next token of each row [B] from its logits [B, V], its reply so far [B, T] and a number in [0, 1) [B].
 
     The repetition penalty counts the reply only: over the whole prompt, it would penalize end-of-turn for every turn.

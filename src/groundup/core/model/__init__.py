@@ -1,1 +1,1 @@
-"""The Llama model: forward passes, generation, likelihood, scores."""
+"""Causal language models: forward passes, generation, likelihood, scores."""

@@ -1,5 +1,6 @@
 """Caches of attention keys and values, so that a pass computes only the next token."""
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Protocol
@@ -8,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache, LlamaModel
+from transformers import DynamicCache, LlamaModel, PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaAttention
 
-from groundup.core.model.forward import PackedAttention, fast_pass, is_plain
+from groundup.core.model.forward import PackedAttention, fast_pass, is_plain, require_positions
 
 
 class Cache(Protocol):
@@ -24,7 +25,7 @@ class Cache(Protocol):
         """Keep only these sequences; a row that is given twice is duplicated."""
 
 
-def prefill(model: LlamaModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[Cache, Tensor]:
+def prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[Cache, Tensor]:
     """A cache of the prompts, and the final hidden states [B, H] of their last tokens."""
     if not is_plain(model):
         return StockCache.of(model, prompts)
@@ -43,15 +44,19 @@ def prefill_fast(
 
 
 class StockCache:
-    """transformers' cache: prompts are padded on the left, so that the newest tokens are in one column."""
+    """transformers' cache: prompts are padded on the left, so that the newest tokens are in one column.
 
-    def __init__(self, model: LlamaModel) -> None:
+    It keeps all columns of every layer, sliding windows too: transformers' masks then hide what is outside of a window
+    by its distance, and rows can be dropped and joined without an account of what each window has lost.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.cache = DynamicCache(config=model.config)
+        self.cache = DynamicCache()  # without the config, whose windows would drop columns
         self.mask = torch.empty(0)  # [B, columns], 0 where there is padding
 
     @classmethod
-    def of(cls, model: LlamaModel, prompts: Sequence[Sequence[int]]) -> tuple["StockCache", Tensor]:
+    def of(cls, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tuple["StockCache", Tensor]:
         made = cls(model)
         rows = [torch.tensor(prompt, device=model.device) for prompt in prompts]
         ids = pad_sequence(rows, batch_first=True, padding_side="left")
@@ -64,6 +69,8 @@ class StockCache:
 
     def _read(self, ids: Tensor) -> Tensor:
         """Read the last columns, [B, T] -> final hidden states of the last one."""
+        if self.mask.shape[1] > getattr(self.model.config, "max_position_embeddings", math.inf):
+            require_positions(self.model, int(self.mask.sum(-1).max()))  # a row can be shorter than the columns
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         states: Tensor = self.model(
             input_ids=ids, attention_mask=self.mask, position_ids=positions, past_key_values=self.cache
@@ -138,10 +145,14 @@ class KeyValueCache:
         self.keys[layer][:, :, self.end - 1] = keys
         self.values[layer][:, :, self.end - 1] = values
         attended = scaled_dot_product_attention(
-            queries[:, :, None],
+            by_keys(queries, keys),
             self.keys[layer][:, :, : self.end],
             self.values[layer][:, :, : self.end],
             attn_mask=self.bias[..., : self.end].to(queries.dtype),
-            enable_gqa=queries.shape[1] != keys.shape[1],
         )
-        return attended[:, :, 0]
+        return attended.flatten(1, 2)
+
+
+def by_keys(queries: Tensor, keys: Tensor) -> Tensor:
+    """[B, heads, D] -> [B, kv_heads, heads of each, D]: as if these were several tokens, faster than enable_gqa."""
+    return queries.unflatten(1, (keys.shape[1], -1))

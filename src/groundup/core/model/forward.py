@@ -1,4 +1,4 @@
-"""Final hidden states of sequences without padding: a fast pass for a plain Llama, transformers for the others.
+"""Final hidden states of sequences without padding: a fast pass for a plain Llama, transformers for all others.
 
 The fast pass applies the layers' modules only where needed. The tokens of all sequences are concatenated, [N, H],
 and only attention sees them as rows: linear layers are most of a small model's work, and on padding it would be
@@ -8,13 +8,13 @@ forward pass, except for rounding.
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
-from transformers import LlamaModel
+from transformers import LlamaModel, PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRMSNorm
 
 
@@ -28,17 +28,30 @@ class Attention(Protocol):
 class Layout(Attention, Protocol):
     """How the tokens of whole sequences form rows."""
 
-    def stock_pass(self, model: LlamaModel, ids: Tensor) -> Tensor:
+    def stock_pass(self, model: PreTrainedModel, ids: Tensor) -> Tensor:
         """Token ids [N] -> final hidden states [N, H] by transformers' own forward pass."""
 
 
-def is_plain(model: LlamaModel) -> bool:
+def is_plain(decoder: PreTrainedModel) -> TypeGuard[LlamaModel]:
     """Whether the fast pass applies; other classes take transformers' forward pass."""
-    return type(model) is LlamaModel
+    return type(decoder) is LlamaModel
 
 
-def hidden_states(model: LlamaModel, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
-    """Token ids [N] -> final hidden states [W, H] at the positions `wanted` [W], which must differ."""
+def require_positions(decoder: PreTrainedModel, length: int) -> None:
+    """ValueError if the model has no position for the last token of a sequence."""
+    limit = getattr(decoder.config, "max_position_embeddings", None)
+    if limit is not None and length > limit:
+        raise ValueError(
+            f"a sequence of {length} tokens is longer than the {limit} positions of {type(decoder).__name__}: lower "
+            "the max_length, max_prompt_tokens or max_new_tokens that made it"
+        )
+
+
+def hidden_states(model: PreTrainedModel, ids: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
+    """Token ids [N] -> final hidden states [W, H] at the positions `wanted` [W], which must differ.
+
+    model: the layers without a head, `base_model` of a causal language model or reward model.
+    """
     return fast_pass(model, ids, layout, wanted) if is_plain(model) else take(layout.stock_pass(model, ids), wanted)
 
 
@@ -103,8 +116,9 @@ class PackedAttention:
         ]
         return torch.cat(attended, dim=1).transpose(0, 1)
 
-    def stock_pass(self, model: LlamaModel, ids: Tensor) -> Tensor:
+    def stock_pass(self, model: PreTrainedModel, ids: Tensor) -> Tensor:
         """Attention is causal and padding is on the right, so no token sees it."""
+        require_positions(model, max(self.lengths))
         rows = pad_sequence(ids.split(self.lengths), batch_first=True)
         hidden = model(input_ids=rows, use_cache=False).last_hidden_state
         return torch.cat([row[:length] for row, length in zip(hidden, self.lengths, strict=True)])
@@ -138,10 +152,12 @@ class RowAttention:
         )
         return attended.transpose(1, 2).flatten(0, 1)
 
-    def stock_pass(self, model: LlamaModel, ids: Tensor) -> Tensor:
+    def stock_pass(self, model: PreTrainedModel, ids: Tensor) -> Tensor:
         """Without a mask, transformers derives the start of documents from the positions."""
+        require_positions(model, self.shape[1])
         rows, positions = ids.view(self.shape), self.positions.view(self.shape)
-        return model(input_ids=rows, position_ids=positions, use_cache=False).last_hidden_state.flatten(0, 1)
+        hidden: Tensor = model(input_ids=rows, position_ids=positions, use_cache=False).last_hidden_state
+        return hidden.flatten(0, 1)
 
 
 class _Take(torch.autograd.Function):

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.model.cache import StockCache, prefill
 from groundup.core.model.decode_step import DecodeStep
 from groundup.core.model.forward import is_plain
+from groundup.core.model.head import output_logits
 
 # Drop ended rows once this share of the batch has ended: dropping copies the cache of the other rows.
 COMPACT_SHARE = 0.2
@@ -46,7 +47,7 @@ class Sampler:
         return cls(tokenizer.eos_token_id, tokenizer.pad_token_id, max_new_tokens, temperature, batch_size)
 
     @torch.inference_mode()
-    def sample(self, model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], seed: int) -> Replies:
+    def sample(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int) -> Replies:
         """One reply per prompt.
 
         One uniform number decides one token, and all are drawn before the prompts are batched. So a reply depends on
@@ -58,7 +59,8 @@ class Sampler:
         # Prompts of similar length leave small gaps in the cache.
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         longest = self.max_new_tokens + max(map(len, prompts), default=0)
-        decode_step = DecodeStep(model.model, longest) if is_plain(model.model) else StockCache.step
+        decoder = model.base_model
+        decode_step = DecodeStep(decoder, longest) if is_plain(decoder) else StockCache.step
         for start in range(0, len(prompts), self.batch_size):
             rows = by_length[start : start + self.batch_size]
             tokens, logprobs = self._sample_batch(model, decode_step, [prompts[i] for i in rows], uniforms[rows])
@@ -71,7 +73,7 @@ class Sampler:
 
     def _sample_batch(
         self,
-        model: LlamaForCausalLM,
+        model: PreTrainedModel,
         decode_step: Callable[[Any, torch.Tensor], torch.Tensor],  # like Cache.step
         prompts: Sequence[Sequence[int]],
         uniforms: torch.Tensor,  # [B, T]
@@ -83,12 +85,12 @@ class Sampler:
         tokens = torch.full((num_rows, max_new_tokens), self.pad_token_id, device=device)
         logprobs = torch.zeros(num_rows, max_new_tokens, device=device)
 
-        cache, hidden = prefill(model.model, prompts, max_new_tokens)
+        cache, hidden = prefill(model.base_model, prompts, max_new_tokens)
         rows = torch.arange(num_rows, device=device)  # which rows are still in the batch
         ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
 
         for step in range(max_new_tokens):
-            scores = next_token_scores(model, model.lm_head(hidden), self.temperature)
+            scores = next_token_scores(model, output_logits(model, hidden), self.temperature)
             distribution = scores.softmax(-1)
             greedy = self.temperature == 0
             token = scores.argmax(-1) if greedy else sample_tokens(distribution, uniforms[rows, step])
@@ -106,12 +108,12 @@ class Sampler:
         return tokens.tolist(), logprobs.tolist()
 
 
-def next_token_logprobs(model: LlamaForCausalLM, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+def next_token_logprobs(model: PreTrainedModel, logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """The distribution of replies, logits [..., V] -> log-probabilities [..., V]; may change the logits in place."""
     return next_token_scores(model, logits, temperature).log_softmax(-1)
 
 
-def next_token_scores(model: LlamaForCausalLM, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+def next_token_scores(model: PreTrainedModel, logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """Logits of that distribution before the softmax, [..., V] -> [..., V]; temperature 0 is treated as 1.
 
     May change the logits in place: for a few tokens, a copy would take longer than the rest.

@@ -7,6 +7,9 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from groundup.core.model.forward import require_positions
+from groundup.core.model.head import output_logits
+
 # Logits [N, V] to log-probabilities [N, V]: the model's own distribution, or that of its sampled replies.
 Distribution = Callable[[torch.Tensor], torch.Tensor]
 HEAD_ROWS = 1024  # positions per pass through the output head, which bounds the memory
@@ -48,6 +51,7 @@ def stretch_nats(
 def batch_nats(model: PreTrainedModel, batch: Sequence[Stretch], distribution: Distribution) -> list[float]:
     """stretch_nats of one batch, in one forward pass."""
     width = max(len(stretch.ids) for stretch in batch) - 1
+    require_positions(model.base_model, width)
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     for row, stretch in enumerate(batch):
         ids[row, : len(stretch.ids) - 1] = torch.tensor(stretch.ids[:-1])
@@ -57,10 +61,9 @@ def batch_nats(model: PreTrainedModel, batch: Sequence[Stretch], distribution: D
     ends = [len(stretch.ids) - 1 for stretch in batch]
     states = torch.cat([hidden[row, ends[row] - s.num_scored : ends[row]] for row, s in enumerate(batch)])
     targets = torch.tensor([token for s in batch for token in s.ids[-s.num_scored :]], device=model.device)
-    head = model.get_output_embeddings()
     nats = torch.cat(  # on the CPU for fp64, which mps does not have
         [
-            F.nll_loss(distribution(head(rows)), labels, reduction="none")
+            F.nll_loss(distribution(output_logits(model, rows)), labels, reduction="none")
             for rows, labels in zip(states.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
         ]
     ).cpu()

@@ -1,4 +1,4 @@
-"""The base model: transformers' Llama, built from params."""
+"""Models on disk, and new ones: transformers' Llama, built from params."""
 
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from groundup.core.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM, loading_note
+from groundup.core.model.verify import verify_passes
 from groundup.runner.params.training import ModelParams
 
 
@@ -53,16 +54,14 @@ def build_llama(params: ModelParams, tokenizer: PreTrainedTokenizerFast) -> Llam
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, card: str) -> None:
     """A directory that from_pretrained loads: safetensors, tokenizer, generation config, model card."""
-    # Without this file the Hugging Face Trainer's use_cache=False persists, and generation is 5-10 times slower. The
-    # tokens other than end-of-turn are never sampled: only the template writes them.
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    # Without this file the Hugging Face Trainer's use_cache=False persists, and generation is 5-10 times slower.
     if model.can_generate():
         model.generation_config = GenerationConfig(
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            suppress_tokens=[i for i in tokenizer.all_special_ids if i != tokenizer.eos_token_id],
-            use_cache=True,
+            **ids, suppress_tokens=never_sampled(model, tokenizer), use_cache=True
         )
+    for name, value in ids.items():
+        setattr(model.config, name, value)
     model.config.use_cache = True
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -70,9 +69,30 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: 
     (out / "README.md").write_text(card if note in card else card + note, encoding="utf-8")
 
 
-def load_causal_lm(path: Path, device: torch.device) -> LlamaForCausalLM:
-    model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
-    return model.to(device)
+def never_sampled(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Token ids that no reply holds: those that only the template writes, other ends, and those without a token.
+
+    One token ends a reply everywhere, `tokenizer.eos_token_id`. A model may have several, in a list, and more rows of
+    embeddings than tokens.
+    """
+    ends = [model.config.eos_token_id, model.generation_config.eos_token_id]
+    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+    found = [
+        *tokenizer.all_special_ids,
+        *special,
+        *(model.generation_config.suppress_tokens or []),
+        *(i for end in ends for i in (end if isinstance(end, list) else [end]) if i is not None),
+        *range(len(tokenizer), model.config.vocab_size),
+    ]
+    return [i for i in dict.fromkeys(found) if i != tokenizer.eos_token_id]
+
+
+def load_causal_lm(path: Path, device: torch.device) -> PreTrainedModel:
+    """In fp32, verified on a made-up input."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
+    model = model.to(device)
+    verify_passes(model)
+    return model
 
 
 def num_parameters(model: torch.nn.Module) -> int:

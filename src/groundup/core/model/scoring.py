@@ -6,22 +6,26 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from groundup.core.model import variational
 from groundup.core.model.forward import PackedAttention, hidden_states
+from groundup.core.model.verify import verify_scores
 
 
 class RewardScorer:
     """Scores whole chats with a reward model: `score(sequences) -> mean, std`."""
 
-    def __init__(self, model: LlamaForSequenceClassification, batch_size: int = 16) -> None:
+    def __init__(self, model: PreTrainedModel, batch_size: int = 16) -> None:
         self.model = model.eval()
         self.batch_size = batch_size
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "RewardScorer":
-        model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, use_safetensors=True)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            path, num_labels=1, dtype=torch.float32, use_safetensors=True
+        )
+        verify_scores(model)
         if (path / variational.FILE).is_file():
             model.score = variational.WithUncertainty(model.score, variational.load_head(path))
         return cls(model.to(device).requires_grad_(False))
@@ -36,7 +40,7 @@ class RewardScorer:
 
         Sequences are batched by length, which does not change scores.
         """
-        trunk = self.model.model
+        trunk = self.model.base_model
         hidden: list[Tensor] = [torch.empty(0)] * len(sequences)
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
         for start in range(0, len(order), self.batch_size):

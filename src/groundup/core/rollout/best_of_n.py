@@ -9,7 +9,7 @@ from math import comb, log
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from groundup.core.model.generation import Sampler, ended_chats
 from groundup.core.model.scoring import RewardScorer
@@ -24,7 +24,7 @@ class ReplyPool:
 
 
 def sample_pool(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     scorer: RewardScorer,
     prompts: Sequence[Sequence[int]],
     num_replies: int,

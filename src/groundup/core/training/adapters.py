@@ -1,33 +1,63 @@
-"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685), as sft and align train and publish them."""
+"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685), as sft, reward and align train and publish them."""
 
 from pathlib import Path
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from groundup.runner.params.training import LoraParams
+from groundup.core.model.added_tokens import added_tokens
+from groundup.runner.params.training import ALL_LINEAR, LoraParams
 
 
 def add_adapter(model: PreTrainedModel, lora: LoraParams) -> PeftModel:
-    """Add a trainable adapter to `model` itself and freeze the rest."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    unknown = [t for t in lora.target_modules if not any(name == t or name.endswith(f".{t}") for name in layers)]
-    if unknown:  # peft ignores an unknown name if another one matches
-        known = sorted({name.rpartition(".")[2] for name in layers})
-        raise ValueError(f"lora.target_modules: no layer is called {', '.join(unknown)}; use {', '.join(known)}")
+    """Add a trainable adapter to `model` itself and freeze the rest.
+
+    Trained whole: the score head of a reward model, and the embeddings of tokens that were added to an open model,
+    which no one has trained.
+    """
+    is_causal = model.get_output_embeddings() is not None
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    targets = _targets(model, linear, lora)
     model.name_or_path = model.config.name_or_path = ""  # otherwise peft records a path of this machine
     return get_peft_model(
         model,
         LoraConfig(
-            task_type="CAUSAL_LM",
+            task_type=TaskType.CAUSAL_LM if is_causal else TaskType.SEQ_CLS,  # of the latter, peft trains `score` too
             r=lora.rank,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
+            target_modules=targets,
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in linear.values()),
+            trainable_token_indices=_new_rows(model, targets),
         ),
     )
+
+
+def _targets(model: PreTrainedModel, linear: dict[str, nn.Module], lora: LoraParams) -> list[str]:
+    """Names of the layers that get an adapter, as the ends of their paths."""
+    of_layers = {id(module) for module in model.base_model.modules()}
+    if lora.target_modules == ALL_LINEAR:
+        return sorted({name.rpartition(".")[2] for name, module in linear.items() if id(module) in of_layers})
+    unknown = [t for t in lora.target_modules if not any(name == t or name.endswith(f".{t}") for name in linear)]
+    if unknown:  # peft ignores an unknown name if another one matches
+        known = sorted({name.rpartition(".")[2] for name in linear})
+        raise ValueError(f"lora.target_modules: no layer is called {', '.join(unknown)}; use {', '.join(known)}")
+    return list(lora.target_modules)
+
+
+def _new_rows(model: PreTrainedModel, targets: list[str]) -> dict[str, list[int]] | None:
+    """Added tokens by the name of the layer whose rows they are: the embedding and, untied, the head."""
+    added = added_tokens(model.config)
+    if not added:
+        return None
+    layers = [model.get_input_embeddings()]
+    if not model.config.tie_word_embeddings and model.get_output_embeddings() is not None:
+        layers.append(model.get_output_embeddings())
+    names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
+    return {names[id(layer)]: added for layer in layers if names[id(layer)] not in targets}
 
 
 def merged(model: PeftModel) -> PreTrainedModel:

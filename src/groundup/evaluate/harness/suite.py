@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.jsonl import Row
 from groundup.core.training.runtime import draw
@@ -51,10 +51,10 @@ class Suite:
         self.steps = steps
         self.params = params
 
-    def model_scores(self, name: str, model: LlamaForCausalLM) -> Metrics:
+    def model_scores(self, name: str, model: PreTrainedModel) -> Metrics:
         return self._scores(name, LoadedModel(model, self.encoder, self.params.batch_size), limit=None)
 
-    def untrained_scores(self, model: LlamaForCausalLM) -> Metrics:
+    def untrained_scores(self, model: PreTrainedModel) -> Metrics:
         """Scores of the same architecture with random weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.params.seed)

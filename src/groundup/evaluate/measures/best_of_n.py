@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.judging.judge import Judge
 from groundup.core.model.generation import Sampler
@@ -56,7 +56,7 @@ class Pool(TypedDict):
 
 
 def reply_pool(
-    sft: LlamaForCausalLM,
+    sft: PreTrainedModel,
     scorer: RewardScorer,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Prompt],

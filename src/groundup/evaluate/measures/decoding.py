@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any, TypedDict
 
 import numpy as np
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from groundup.core.decoding import METHODS, Decoding, make_decoding, reply_to_prompt
 from groundup.core.decoding.assistant import Assistant
@@ -51,7 +51,7 @@ class DecodingMethods(Measure):
         self.prompts = draw(context.prompts, context.params.decoding.num_prompts, context.params.seed)
         self.decoded: dict[str, Decoded] = {}  # by method
 
-    def of_model(self, name: str, model: LlamaForCausalLM) -> Metrics:
+    def of_model(self, name: str, model: PreTrainedModel) -> Metrics:
         if name == "aligned":
             assistant = Assistant(model, self.context.tokenizer, self.context.scorer)
             for method in METHODS:

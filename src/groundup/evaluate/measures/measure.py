@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.jsonl import Row
 from groundup.core.judging.judge import Judge
@@ -42,7 +42,7 @@ class Context:
     test_set: TestSet
     named: NamedTasks
     tokenizer: PreTrainedTokenizerFast
-    sft: LlamaForCausalLM
+    sft: PreTrainedModel
     scorer: RewardScorer
     judge: Judge | Absent
     points: list[Row]  # align's evaluation points
@@ -64,7 +64,7 @@ class Measure:
     def __init__(self, context: Context) -> None:
         self.context = context
 
-    def of_model(self, name: str, model: LlamaForCausalLM) -> Metrics:
+    def of_model(self, name: str, model: PreTrainedModel) -> Metrics:
         """Figures of one model, for its group; called for base, sft and aligned in this order."""
         return {}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from groundup.core.judging.statistics import wins
 from groundup.core.model.generation import DISTINCT_2_TOKENS
@@ -33,7 +33,7 @@ WINS = {"win_rate_vs_sft": "Aligned against SFT", "win_rate_vs_base": "Aligned a
 
 
 class Rewards(Measure):
-    def of_model(self, name: str, model: LlamaForCausalLM) -> Metrics:
+    def of_model(self, name: str, model: PreTrainedModel) -> Metrics:
         replies, conversations, params = self.context.replies[name], self.context.conversations, self.context.params
         return {
             **with_interval("reward", replies["rewards"], conversations, params),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from groundup.evaluate.harness.named import metric_name
 from groundup.evaluate.harness.suite import Suite
@@ -44,7 +44,7 @@ class Tasks(Measure):
         self.sources = sorted({row["source"] for row in context.test_set.documents})
         self.sizes = {name: len(items) for name, items in context.test_set.tasks.items()}
 
-    def of_model(self, name: str, model: LlamaForCausalLM) -> Metrics:
+    def of_model(self, name: str, model: PreTrainedModel) -> Metrics:
         return self.suite.model_scores(name, model)
 
     def of_all(self, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from groundup.evaluate.intervals import Metrics
 from groundup.evaluate.measures.measure import Context, Measure
@@ -24,7 +24,7 @@ class ValueProbes(Measure):
         self.canaries = read_canaries(context.data.evaluation)
         self.values: dict[str, Values] = {}  # by model
 
-    def of_model(self, name: str, model: LlamaForCausalLM) -> Metrics:
+    def of_model(self, name: str, model: PreTrainedModel) -> Metrics:
         context = self.context
         self.values[name] = context.steps.get(
             f"{name}-probes", measure_probes, model, context.tokenizer, self.probes, self.canaries, context.params

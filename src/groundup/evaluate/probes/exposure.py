@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.model.generation import Sampler
@@ -24,7 +24,7 @@ def read_canaries(folder: Path) -> list[Canary]:
 
 
 def measure_canaries(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, canaries: Sequence[Canary], params: EvaluateParams
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, canaries: Sequence[Canary], params: EvaluateParams
 ) -> dict[str, list[float]]:
     """canary_exposure_<n> and canary_extraction_<n>, where n is the number of documents with the canary."""
     values: dict[str, list[float]] = defaultdict(list)
@@ -36,7 +36,7 @@ def measure_canaries(
 
 
 def _exposure(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     canary: Canary,
     prefix: list[int],
@@ -60,7 +60,7 @@ def _exposure(
 
 
 def _extraction(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, canary: Canary, prefix: list[int]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, canary: Canary, prefix: list[int]
 ) -> float:
     """1 if the most likely continuation is the secret, else 0."""
     secret = encode_text(tokenizer, secret_text(canary.secret))

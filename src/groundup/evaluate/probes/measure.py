@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.chat_format import document_ends, encode_text
@@ -22,7 +22,7 @@ Values = dict[str, list[float]]  # by measure, one value per item
 
 
 def measure_probes(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     probes: ProbeSets,
     canaries: Sequence[Canary],
@@ -36,7 +36,7 @@ def measure_probes(
 
 
 def _likelihood_measures(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, batch_size: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, batch_size: int
 ) -> Values:
     """A reply is preferred if it is likelier per token; contrasts compare that preference between two prompts."""
     questions: list[tuple[str, str, str]] = []  # message, good reply, bad reply
@@ -64,7 +64,7 @@ def _likelihood_measures(
 
 
 def _margins(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     questions: Sequence[tuple[str, str, str]],
     batch_size: int,
@@ -83,7 +83,7 @@ def _margins(
 
 
 def _stereotypes(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, batch_size: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, batch_size: int
 ) -> Floats:
     """1 if the stereotypical combinations are likelier than the others, so that word frequencies cancel out."""
     branches = [
@@ -100,7 +100,7 @@ def _stereotypes(
 
 
 def _reply_measures(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, params: EvaluateParams
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, params: EvaluateParams
 ) -> Values:
     """Shares of sampled replies with refusals, insults or personal data."""
     searches = (

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from peft import PeftModel
 from transformers import PreTrainedModel
 
 from groundup.core.formats.records import said
@@ -78,7 +79,8 @@ class ScoredPairs:
 
 def accuracies(model: PreTrainedModel, split: str, pairs: Sequence[Pair]) -> dict[str, float]:
     """Accuracy for each group of pairs; TRL's own figure is a mean of batch means."""
-    scored = ScoredPairs.score(RewardScorer(model), pairs)
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model  # with its adapter switched on
+    scored = ScoredPairs.score(RewardScorer(plain), pairs)
     groups = {prefix: scored.of_group(group).right for group, prefix in PREFIX.items()}
     return {f"{split}_{prefix}accuracy": float(right.mean()) for prefix, right in groups.items() if len(right)}
 

@@ -81,7 +81,12 @@ def cross_section_problems(p: Params) -> list[str]:
             f"model.scratch.num_kv_heads {llama.num_kv_heads} must divide model.scratch.num_heads {llama.num_heads}",
         ),
         (
-            p.pretrain.warmup_steps + p.pretrain.decay_fraction * p.pretrain.num_steps <= p.pretrain.num_steps,
+            p.pretrain.num_steps > 0 or p.model.base is not None,
+            "pretrain.num_steps is 0, which publishes model.base as it is, but model.base is null: raise it",
+        ),
+        (
+            p.pretrain.num_steps == 0
+            or p.pretrain.warmup_steps + p.pretrain.decay_fraction * p.pretrain.num_steps <= p.pretrain.num_steps,
             "pretrain.warmup_steps and pretrain.decay_fraction leave no room in pretrain.num_steps "
             f"{p.pretrain.num_steps}: lower one of them",
         ),

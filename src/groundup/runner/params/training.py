@@ -74,7 +74,7 @@ class ModelParams(Section):
 class PretrainParams(Section):
     seed: Seed
     optimizer: Literal["adamw", "muon"]
-    num_steps: Positive
+    num_steps: Count
     batch_size: Positive
     accumulate: Positive
     learning_rate: PositiveFloat
@@ -95,13 +95,16 @@ class PretrainParams(Section):
     sample_temperature: PositiveFloat
 
 
+ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the head
+
+
 class LoraParams(Section):
     """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
 
     rank: Positive
     alpha: PositiveFloat
     dropout: Fraction
-    target_modules: Annotated[list[str], Field(min_length=1)]
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)]
 
 
 class SftParams(Section):
@@ -183,6 +186,7 @@ class RewardParams(Section):
     validate_every: Positive
     checkpoint_every: Positive
     bootstrap_samples: Positive
+    lora: LoraParams | None
     report: RewardReportParams
     gates: list[GateParams]
     variational: VariationalParams
