@@ -58,6 +58,7 @@ def make(folder: Path) -> None:
     model = build_llama(
         ModelParams(
             base=None,
+            chat_template="own",
             context_length=32,
             scratch=ScratchModelParams(
                 hidden_size=32,

@@ -2,11 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerFast
 
-from groundup.core.formats.adopted import Adopted, adopt_tokenizer
+from groundup.core.formats.adopted import GROUNDUP, Adopted, adopt_tokenizer
 from groundup.core.formats.chat_format import document_ends, load_tokenizer
 from groundup.core.formats.chat_proofs import as_read
 from groundup.core.formats.control_tokens import break_up
@@ -18,14 +18,21 @@ from groundup.tokenizer.tokenizer import MEASURED, compression, figures_table, h
 
 
 def publish_tokenizer(
-    base: Path, text: Path, out: Path, report: Path, shards: Path, params: TokenizerParams, work: Path
+    base: Path,
+    chat_template: Literal["own", "groundup"],
+    text: Path,
+    out: Path,
+    report: Path,
+    shards: Path,
+    params: TokenizerParams,
+    work: Path,
 ) -> dict[str, Any]:
     """Publish the tokenizer of the model in `base`, measure it on held-out documents, write the train split as shards.
 
     Nothing is learnt, so params.scratch has no effect.
     """
     steps = FinishedSteps(work / "steps")
-    adopted = adopt_tokenizer(base, None)
+    adopted = adopt_tokenizer(base, GROUNDUP if chat_template == GROUNDUP else None)
     adopted.tokenizer.save_pretrained(out)
     tokenizer = load_tokenizer(str(out))  # as all other stages read it
     summary = steps.fill("report", partial(save_report, base.name, adopted, tokenizer, text))

@@ -92,7 +92,7 @@ def test_own_sources_stay_and_it_is_said(checkout: Path) -> None:
 
 
 def test_an_old_file_is_taken_over(checkout: Path) -> None:
-    old = re.sub(r"(?m)^  base: null.*\n|^  scratch:.*\n", "", COMMITTED)
+    old = re.sub(r"(?m)^  base: null.*\n|^  chat_template: own.*\n|^  scratch:.*\n", "", COMMITTED)
     start, end = old.index("tokenizer:"), old.index("pretrain:")
     old = old[:start] + re.sub("(?m)^    ", "  ", old[start:end]) + old[end:]
     (checkout / "params.yaml").write_text(old, encoding="utf-8")

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from groundup.app.fetch.check import check_folder
 from groundup.app.fetch.fetch import check, fetch, find_source
+from groundup.app.fetch.found import describe
 from groundup.runner.base import BaseError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -254,11 +255,6 @@ MALFORMED: dict[str, tuple[Change, str]] = {
         tokens(5),
         "its tokenizer has 305 tokens and its config 300: they are of different models; take all files from one",
     ),
-    "a template that raises an error": (
-        write("chat_template.jinja", RAISES),
-        r"its chat template does not take turns of user, assistant, user \(no\): correct chat_template.jinja",
-    ),
-    "a template that is not Jinja": (write("chat_template.jinja", "{% for"), "its chat template does not .*: correct"),
     # files
     "pickled weights": (write("pytorch_model.bin", b"\x80\x02"), "pytorch_model.bin can run code .*: save weights as"),
     "a pickled optimizer": (write("optimizer.pt", b"\x80\x02"), "optimizer.pt can run code when it is read: save"),
@@ -276,6 +272,22 @@ def test_a_malformed_folder_is_refused(model: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"the model in .* cannot be used:\n") as refused:
         check_folder(model, None)
     assert re.search(message, str(refused.value)), str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "what"),
+    [(RAISES, "raises an error: no"), ("{% for", "raises an error: unexpected 'end of template'")],
+)
+def test_groundups_template_replaces_one_that_does_not_fit(model: Path, template: str, what: str) -> None:
+    (model / "chat_template.jinja").write_text(template, encoding="utf-8")
+    found = describe(model, check_folder(model, None))
+    assert found["chat_template"].startswith(f"the chat template {what}: set model.chat_template to groundup")
+
+
+def test_without_a_template_groundups_is_there(model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    found = describe(model, check_folder(model, None))
+    assert "set model.chat_template to groundup" in found["chat_template"]
 
 
 def test_there_are_many() -> None:

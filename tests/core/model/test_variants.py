@@ -46,7 +46,10 @@ ROW = torch.tensor([[7, 8, 9, 11, 5, 20, 30, 40]])
 def build(tokenizer: PreTrainedTokenizerFast, **changes: object) -> LlamaForCausalLM:
     torch.manual_seed(5)
     return build_llama(
-        ModelParams.model_validate({"base": None, "context_length": 64, "scratch": PARAMS | changes}), tokenizer
+        ModelParams.model_validate(
+            {"base": None, "chat_template": "own", "context_length": 64, "scratch": PARAMS | changes}
+        ),
+        tokenizer,
     )
 
 

@@ -60,6 +60,7 @@ model:
   context_length: 128
 
   base: null
+  chat_template: own
   scratch:
     hidden_size: 32
     # two are enough
@@ -130,8 +131,9 @@ def test_keys_move_with_their_comments_and_nothing_else_changes(old: Path) -> No
     assert migration.text == before + NEW + after
     assert migration.params == preset("smoke")
     width = Move("model.hidden_size", "model.scratch.hidden_size", 32)
-    assert migration.moves[:2] == [Move("", "model.base", None), width]
-    assert len(migration.moves) == 14
+    added = [Move("", "model.base", None), Move("", "model.chat_template", "own")]
+    assert migration.moves[:3] == [*added, width]
+    assert len(migration.moves) == 15
 
 
 def test_each_key_of_align_has_its_place(old: Path) -> None:

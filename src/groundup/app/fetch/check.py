@@ -6,15 +6,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from groundup.app.fetch.files import unsafe_files
-from groundup.core.formats.records import Message
-from groundup.core.model.folder import ReadFolder, read_folder, template_problems
+from groundup.core.formats.adopted import GROUNDUP, check_chat_format
+from groundup.core.model.folder import ReadFolder, read_folder
+from groundup.core.model.verify import verify_passes
 from groundup.runner.base import Base, differing_files
-
-CHAT: list[Message] = [  # no system message: some templates take none
-    {"role": "user", "content": "Hi"},
-    {"role": "assistant", "content": "Hello"},
-    {"role": "user", "content": "How are you?"},
-]
 
 
 def check_folder(folder: Path, base: Base | None) -> ReadFolder:
@@ -25,7 +20,7 @@ def check_folder(folder: Path, base: Base | None) -> ReadFolder:
     read = read_folder(folder)
     problems = unsafe_files(folder) + read.problems
     if read.tokenizer:
-        problems += template_problems(read.tokenizer, CHAT)
+        problems += chat_problems(folder)
     if not problems:
         problems = loading_problems(folder)
     if base:
@@ -34,6 +29,12 @@ def check_folder(folder: Path, base: Base | None) -> ReadFolder:
     if problems or read.config is None or read.tokenizer is None:
         raise ValueError(f"the model in {folder} cannot be used:\n" + "\n".join(f"  {line}" for line in problems))
     return read
+
+
+def chat_problems(folder: Path) -> list[str]:
+    """None if groundup's template can take the place of one that does not fit; the tokenizer stage asks for it."""
+    problems = check_chat_format(folder)
+    return problems if problems and check_chat_format(folder, GROUNDUP) else []
 
 
 def loading_problems(folder: Path) -> list[str]:
@@ -58,4 +59,9 @@ def loading_problems(folder: Path) -> list[str]:
     not_finite = [name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]
     if not_finite and not problems:
         problems.append(f"{len(not_finite)} weights are not finite, such as {not_finite[0]}: take another copy")
+    if not problems:
+        try:
+            verify_passes(model.float().eval())
+        except ValueError as error:
+            problems.append(str(error))
     return problems

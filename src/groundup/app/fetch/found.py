@@ -6,6 +6,7 @@ from typing import Any
 from safetensors import safe_open
 from transformers import LlamaConfig
 
+from groundup.core.formats.adopted import check_chat_format
 from groundup.core.model.folder import WEIGHTS, ReadFolder
 
 
@@ -22,8 +23,7 @@ def describe(folder: Path, read: ReadFolder) -> dict[str, Any]:
         "vocabulary": config.vocab_size,
         "tokenizer_tokens": len(tokenizer),
         "context": config.max_position_embeddings,
-        "chat_template": tokenizer.chat_template is not None,
-        "end_of_turn": tokenizer.eos_token,
+        "chat_template": "; ".join(check_chat_format(folder)) or "its own",
         "is_plain_llama": type(config) is LlamaConfig,
     }
 
@@ -56,9 +56,7 @@ def sentences(found: dict[str, Any], licence: str) -> list[tuple[str, str]]:
         ("context", f"{found['context']:,} tokens; model.context_length may be less, not more"),
         (
             "chat template",
-            f"its own; {found['end_of_turn']} is its end token"
-            if found["chat_template"]
-            else "none: groundup's own is used, and the tokens of it are added",
+            found["chat_template"],
         ),
         ("licence", licence),
         ("stages", f"all seven, by {'packed rows' if llama else 'the forward pass of transformers'}"),

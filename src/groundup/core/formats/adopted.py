@@ -13,7 +13,10 @@ from groundup.core.formats.chat_template import ANSWER, ANSWERED, ASKED, apply
 from groundup.core.formats.control_tokens import first_control_token, unknown_id
 
 GROUNDUP = "groundup"  # the name of groundup's own template, for models that have none
-CHOOSE = f"choose another chat template, a Jinja file, or {GROUNDUP}, which adds its tokens to the vocabulary"
+CHOOSE = (
+    f"set model.chat_template to {GROUNDUP}, whose tokens are added to the vocabulary, or put another Jinja template "
+    "into chat_template.jinja before you fetch the folder"
+)
 NEEDLESS = ("reserved", "unused", "extra")  # in names of tokens that nobody has a use for
 
 

@@ -78,6 +78,7 @@ MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {"align.rewards": 
 # New key -> the value with which the older version's behaviour stays, as far as there is one.
 ADDED: dict[str, Any] = {
     "model.base": None,
+    "model.chat_template": "own",
     "prepare.preferences.relevance.pairs_per_reply": 1,
     "prepare.preferences.relevance.same_opening_fraction": 0.0,
     "reward.relevance_alone_fraction": 0.0,

@@ -57,6 +57,7 @@ class ScratchModelParams(Section):
 
 class ModelParams(Section):
     base: str | None
+    chat_template: Literal["own", "groundup"]
     context_length: Positive
     scratch: ScratchModelParams
 
