@@ -30,6 +30,7 @@ from groundup.runner.disk import free_bytes, megabytes
 from groundup.runner.files import hash_file, remove
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # sha1 of git, sha256 of a large file
 CONNECT_SECONDS = 10.0
 
 
@@ -69,10 +70,11 @@ class Hub:
 
     def write(self, folder: Path, downloads: Path) -> None:
         """The config goes first: a model that cannot be used costs no download of its weights."""
-        sizes = [file.size or 0 for file in self._files]
-        if (free := free_bytes(downloads)) < sum(sizes):
+        present = sum(file.stat().st_size for file in downloads.iterdir())  # of an interrupted fetch
+        missing = sum(file.size or 0 for file in self._files) - present
+        if (free := free_bytes(downloads)) < missing:
             raise FetchError(
-                f"{self.repository} takes {megabytes(sum(sizes))} and {megabytes(free)} are free in {folder.parent}: "
+                f"{self.repository} takes {megabytes(missing)} and {megabytes(free)} are free in {folder.parent}: "
                 "make room"
             )
         weights = [file for file in self._files if WEIGHTS.fullmatch(file.rfilename)]
@@ -100,8 +102,13 @@ class Hub:
 
     def _download(self, file: RepoSibling, downloads: Path) -> Path:
         """The whole file, from an earlier try or after the bytes that it got."""
-        digest = file.lfs.sha256 if file.lfs else file.blob_id
-        path = downloads / str(digest)
+        digest = str(file.lfs.sha256 if file.lfs else file.blob_id)
+        if DIGEST.fullmatch(digest) is None:  # it names a file here, so a mirror must not choose another place
+            raise FetchError(
+                f"{self.repository} has no digest of {file.rfilename} but {digest!r:.60}, so it cannot be checked: "
+                "take another mirror (HF_ENDPOINT)"
+            )
+        path = downloads / digest
         if path.is_file():
             return path
         part = path.with_suffix(".part")
