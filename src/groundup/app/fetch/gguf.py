@@ -18,9 +18,16 @@ def convert(file: Path, folder: Path) -> None:
     """
     try:
         loaded, report = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            file.parent,
+            gguf_file=file.name,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            file.parent, gguf_file=file.name, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # gguf and transformers raise any kind for a damaged file or an unknown architecture
         raise FetchError(
             f"{file.name} cannot be converted ({' '.join(str(error).split())[:200]}): take a whole file of an "
