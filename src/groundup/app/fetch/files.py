@@ -3,13 +3,16 @@
 import re
 from pathlib import Path
 
+from groundup.runner.base import RECORD
+
 # The files of a plain Hugging Face directory; nothing else is taken, so neither pickles nor code.
 TAKEN = re.compile(r"(model(-\d+-of-\d+)?\.safetensors|[\w.-]+\.(json|txt|jinja)|tokenizer\.model)", re.IGNORECASE)
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5")
 
 
 def is_taken(name: str) -> bool:
-    return TAKEN.fullmatch(name) is not None
+    """Not the record of an earlier fetch, which is written anew."""
+    return TAKEN.fullmatch(name) is not None and name != RECORD
 
 
 def unsafe_files(folder: Path) -> list[str]:

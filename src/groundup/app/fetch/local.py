@@ -1,5 +1,6 @@
 """A folder or GGUF file of the user's; an earlier artifacts/aligned is one too."""
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from huggingface_hub import ModelCard, ModelCardData
 from groundup.app.fetch.files import is_taken, unsafe_files
 from groundup.app.fetch.gguf import convert
 from groundup.app.fetch.source import FetchError, Origin
-from groundup.runner.base import RECORD
 from groundup.runner.files import hash_file
 
 
@@ -27,7 +27,7 @@ class Local:
         if self.path.is_file() and self.path.suffix != ".gguf":
             raise FetchError(f"{self.path} is not a GGUF file: give one, or the folder that holds the model")
         revision = f"sha256 {hash_file(self.path)}" if self.path.is_file() else None
-        return Origin(f"--from {self.path}", revision, self._licence())
+        return Origin(f"--from {shlex.quote(str(self.path))}", revision, self._licence())
 
     def write(self, folder: Path, downloads: Path) -> None:
         if self.path.is_file():
@@ -36,7 +36,7 @@ class Local:
         if problems := unsafe_files(self.path):
             raise FetchError(f"{self.path} is not taken:\n" + "\n".join(f"  {problem}" for problem in problems))
         for file in sorted(self.path.iterdir()):
-            if file.is_file() and is_taken(file.name) and file.name != RECORD:
+            if file.is_file() and is_taken(file.name):
                 shutil.copyfile(file, folder / file.name)
 
     def _licence(self) -> str | None:
@@ -46,7 +46,9 @@ class Local:
 
 def card_licence(card: ModelCardData) -> str | None:
     """As the head of a model card states it; "other" is no licence without its name."""
-    licence = card.license
+    licence: object = card.license  # whatever its YAML holds
     if licence == "other":
         licence = card.license_name or licence
-    return ", ".join(licence) if isinstance(licence, list) else licence
+    if isinstance(licence, list):
+        return ", ".join(map(str, licence)) or None
+    return None if licence is None else str(licence)
