@@ -63,7 +63,10 @@ def read_record(root: Path, name: str) -> Base:
     if not path.is_file():
         raise BaseError(f"there is no model {name}: `groundup fetch` brings one to {path.parent}")
     values = read_object(path, f"remove {path.parent}, then `groundup fetch` brings it again")
-    return _parse(values.get("base"), path, "remove its folder, then `groundup fetch` brings it again")
+    base = _parse(values.get("base"), path, "remove its folder, then `groundup fetch` brings it again")
+    if base.name != name:
+        raise BaseError(f"{path} is of {base.name}: rename the folder {name} back, or fetch it again as {name}")
+    return base
 
 
 def _parse(value: object, path: Path, remedy: str) -> Base:

@@ -209,7 +209,7 @@ def template_problems(tokenizer: PreTrainedTokenizerFast, chat: list[Message]) -
 def _read_json(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         return {}, [f"{path.name} cannot be read ({_start(error)}): {AGAIN}"]
     if not isinstance(values, dict):
         return {}, [f"{path.name} holds no object but {values!r:.40}: {AGAIN}"]
