@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from groundup.core.formats.control_tokens import never_sampled
 from groundup.core.model.variants import GroundupLlamaConfig, GroundupLlamaForCausalLM, loading_note
 from groundup.core.model.verify import verify_passes
 from groundup.runner.params.training import ModelParams
@@ -58,7 +59,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: 
     # Without this file the Hugging Face Trainer's use_cache=False persists, and generation is 5-10 times slower.
     if model.can_generate():
         model.generation_config = GenerationConfig(
-            **ids, suppress_tokens=never_sampled(model, tokenizer), use_cache=True
+            **ids, suppress_tokens=suppressed_tokens(model, tokenizer), use_cache=True
         )
     for name, value in ids.items():
         setattr(model.config, name, value)
@@ -69,22 +70,18 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: 
     (out / "README.md").write_text(card if note in card else card + note, encoding="utf-8")
 
 
-def never_sampled(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Token ids that no reply holds: those that only the template writes, other ends, and those without a token.
+def suppressed_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Token ids that no reply holds: those of the tokenizer, those that the model names, and its other ends.
 
-    One token ends a reply everywhere, `tokenizer.eos_token_id`. A model may have several, in a list, and more rows of
-    embeddings than tokens.
+    One token ends a reply everywhere, `tokenizer.eos_token_id`; a model may have several, in a list.
     """
     ends = [model.config.eos_token_id, model.generation_config.eos_token_id]
-    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
-    found = [
-        *tokenizer.all_special_ids,
-        *special,
+    found = {
+        *never_sampled(tokenizer, model.config.vocab_size),
         *(model.generation_config.suppress_tokens or []),
         *(i for end in ends for i in (end if isinstance(end, list) else [end]) if i is not None),
-        *range(len(tokenizer), model.config.vocab_size),
-    ]
-    return [i for i in dict.fromkeys(found) if i != tokenizer.eos_token_id]
+    }
+    return sorted(found - {tokenizer.eos_token_id})
 
 
 def load_causal_lm(path: Path, device: torch.device) -> PreTrainedModel:
