@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from groundup.core.formats.adopted import added_token_ids
 from groundup.core.model.added_tokens import add_tokens
 from groundup.core.model.check import CAUSAL, read_config
 from groundup.core.model.verify import verify_passes
@@ -40,8 +40,7 @@ def load_open_model(path: Path, tokenizer: PreTrainedTokenizerFast, context_leng
             "again"
         )
     verify_passes(model)
-    own = set(Tokenizer.from_file(str(path / "tokenizer.json")).get_vocab())
-    add_tokens(model, len(tokenizer), [i for token, i in tokenizer.get_vocab().items() if token not in own])
+    add_tokens(model, len(tokenizer), added_token_ids(tokenizer, path))
     return model
 
 
