@@ -84,7 +84,15 @@ def test_a_template_that_takes_no_opening(folder: Path) -> None:
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
     )
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    assert "does not take turns of system, user, assistant, user (no system)" in refusal(folder)
+    said = refusal(folder)
+    assert (
+        "does not take turns of system, user, assistant, user (the chat template raises an error: no system)" in said
+    )
+
+
+def test_a_template_that_writes_the_day_would_score_otherwise_tomorrow(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ strftime_now('%d') }}", encoding="utf-8")
+    assert "the chat template writes the date of the day, so prompts differ from day to day" in refusal(folder)
 
 
 def test_weights_that_are_missing_are_not_made_up(folder: Path) -> None:

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from groundup.core.formats.chat_template import apply
 from groundup.core.formats.records import Message
 from groundup.core.model import variants  # noqa: F401  registers this project's own models
 
@@ -199,8 +200,8 @@ def template_problems(tokenizer: PreTrainedTokenizerFast, chat: list[Message]) -
     if tokenizer.chat_template is None:
         return []
     try:
-        tokenizer.apply_chat_template(chat, add_generation_prompt=True)
-    except Exception as error:  # a template is a program: it can raise anything
+        apply(tokenizer, chat, reply_next=True)
+    except ValueError as error:
         roles = ", ".join(message["role"] for message in chat)
         return [f"its chat template does not take turns of {roles} ({_start(error)}): correct chat_template.jinja"]
     return []

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerFast
 
+from groundup.core.formats.chat_template import apply
 from groundup.core.formats.control_tokens import break_up
 from groundup.core.formats.records import Message
 
@@ -67,8 +68,8 @@ class Reader:
         tokenizer = self.tokenizer
         messages = [{"role": m["role"], "content": break_up(tokenizer, m["content"])} for m in messages]
         if tokenizer.chat_template is not None:
-            ids = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=False)
-            return list(ids)
+            text = apply(tokenizer, messages, reply_next=True)
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
         lines = [NAMES.get(message["role"], "") + message["content"] + "\n" for message in messages]
         text = "".join(lines) + NAMES["assistant"].rstrip()
         first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
