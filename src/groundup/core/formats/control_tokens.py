@@ -21,10 +21,11 @@ def control_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
 def _control_tokens(
     tokenizer: PreTrainedTokenizerFast, template: str | None, num_tokens: int, end: str | None
 ) -> dict[int, str]:
+    named = set(tokenizer.all_special_ids)  # a bos can be added as an ordinary token
     return {
         token_id: token.content
         for token_id, token in sorted(tokenizer.added_tokens_decoder.items())
-        if token.special or (token.content in (template or "") and is_marker(token.content))
+        if token.special or token_id in named or (token.content in (template or "") and is_marker(token.content))
     }
 
 
