@@ -30,7 +30,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "reward": {"batch_size": 4, "log_every": 1, "bootstrap_samples": 10},
     "align": {
         "num_iterations": 2, "minibatch_size": 4,
-        "rollout": {"max_prompt_tokens": 64, "max_new_tokens": 4, "temperature": 1.0, "batch_size": 4},
+        "rollout": {
+            "max_prompt_tokens": 64,
+            "max_new_tokens": 4,
+            "temperature": 1.0,
+            "batch_size": 4,
+            "num_elsewhere": 0,
+        },
         "validation": {"every": 2, "num_prompts": 2, "sample_every": 2, "num_samples": 2},
         "test": {"num_prompts": 2, "bootstrap_samples": 10},
     },

@@ -37,7 +37,14 @@ def test_it_says_what_it_found(folder: Path) -> None:
     assert "own states no licence" in said
     code, said = run("--from", "../own", "--as", "mine", "--accept-licence")
     assert code == 0
-    for part in ("LlamaForCausalLM", "89,152 (F32)", "300 tokens", "128 tokens", "none: groundup's own", "gguf"):
+    for part in (
+        "LlamaForCausalLM",
+        "89,152 (F32)",
+        "300 tokens",
+        "128 tokens",
+        "set model.chat_template to groundup",
+        "gguf",
+    ):
         assert part in said
     assert "none stated (accepted by --accept-licence)" in said
     assert "`groundup configure --base mine` starts training from it." in said
