@@ -42,7 +42,7 @@ def test_it_says_what_it_found(folder: Path) -> None:
         "89,152 (F32)",
         "300 tokens",
         "128 tokens",
-        "set model.chat_template to groundup",
+        "model.chat_template",
         "gguf",
     ):
         assert part in said
