@@ -94,7 +94,9 @@ def test_a_method_takes_the_time_that_it_took_for_ppo() -> None:
         return work_seconds(params, DATA, count_work(params, DATA), RATES)["align"]
 
     training = {method: seconds(method, 30) - seconds(method, 20) for method in ("ppo", "rloo", "grpo", "dpo")}
-    validation = 2 * small().align.validation.num_prompts * (3e-3 + 70 * 6e-5)  # once in five iterations
+    scored = (1 + small().align.rollout.num_elsewhere) * 2e-5
+    num_validations = 10 // small().align.validation.every
+    validation = num_validations * small().align.validation.num_prompts * (3e-3 + 70 * (4e-5 + scored))
     shares = [(training[method] - validation) / (training["ppo"] - validation) for method in ("rloo", "grpo", "dpo")]
     assert shares == pytest.approx([0.65, 0.7, 2.0])
 
@@ -119,7 +121,8 @@ def test_arithmetic_is_that_of_the_stage() -> None:
     work = count_work(small(), DATA)
     found = costs(small(), work)
     assert found["pretrain"].flops == 6 * work.num_parameters * work.pretrain_tokens
-    assert found["align"].num_learned_tokens == found["align"].num_read_tokens == 4 * work.ppo_tokens
+    assert found["align"].num_learned_tokens == 4 * work.ppo_tokens
+    assert found["align"].num_read_tokens == (4 + small().align.rollout.num_elsewhere) * work.ppo_tokens
 
 
 def test_the_plan_knows_the_blocks_of_the_loss() -> None:
