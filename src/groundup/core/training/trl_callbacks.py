@@ -82,7 +82,7 @@ class Curves(TrainerCallback):
         self.validate_every = validate_every
         self.validate = validate
         self._progress: ProgressReport | None = None
-        self._loss = math.nan
+        self._loss: float | None = None
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any) -> None:
         if values := named(objects["logs"], NAMES):
