@@ -178,6 +178,7 @@ class RewardParams(Section):
     sampled: SampledParams
     num_epochs: PositiveFloat
     batch_size: Positive
+    accumulate: Positive
     max_length: Positive
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
