@@ -25,7 +25,8 @@ from huggingface_hub.utils.sha import git_hash
 from groundup.app.fetch.files import is_taken
 from groundup.app.fetch.local import card_licence
 from groundup.app.fetch.source import FetchError, Origin
-from groundup.core.model.folder import WEIGHTS, read_config
+from groundup.core.model.check import CAUSAL, read_config
+from groundup.core.model.folder import WEIGHTS
 from groundup.runner.disk import free_bytes, megabytes
 from groundup.runner.files import hash_file, remove
 
@@ -82,7 +83,7 @@ class Hub:
             for file in self._files:
                 if file not in weights:
                     shutil.copyfile(self._download(file, downloads), folder / file.rfilename)
-            _, problems = read_config(folder)
+            _, problems = read_config(folder, CAUSAL)
             if problems:
                 raise FetchError(f"{self.repository} cannot be used:\n" + "\n".join(f"  {line}" for line in problems))
             downloaded = {file.rfilename: self._download(file, downloads) for file in weights}
