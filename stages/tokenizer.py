@@ -22,6 +22,7 @@ def main(stage: StageContext) -> dict[str, Any]:
             report=stage.out("artifacts/reports/tokenizer"),
             shards=stage.out("artifacts/shards"),
             params=stage.params["tokenizer"],
+            context_length=stage.params["model.context_length"],
             work=stage.work,
         )
     from groundup.tokenizer.tokenizer import train_tokenizer

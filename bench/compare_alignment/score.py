@@ -16,6 +16,7 @@ from groundup.core.judging.gates import NUM_ITEMS
 from groundup.core.judging.judge import Judge
 from groundup.core.judging.statistics import wins
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
+from groundup.core.model.context import context_length
 from groundup.core.model.generation import Replies, Sampler, ended_chats
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
@@ -68,7 +69,7 @@ def score(cells: Cells) -> dict[str, Any]:
     sft = load_causal_lm(sft_path, device).eval()
     # All of them: differences between methods are small.
     rows = list(read_jsonl(cells.artifacts / "data/prompts/test.jsonl", ("conversation_id", "messages", "reply")))
-    prompts = fit_prompts(tokenizer, rows, sft.config.max_position_embeddings, params.max_new_tokens)
+    prompts = fit_prompts(tokenizer, rows, context_length(sft, tokenizer), params.max_new_tokens)
     judge = judge.centred_on([prompt.messages for prompt in prompts])
     pool = sample_pool(sft, tokenizer, prompts, params)
     start = read_points(cells.policy(METHODS[0], cells.seeds[0]) / "report" / FILE)

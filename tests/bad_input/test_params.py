@@ -90,7 +90,7 @@ CASES = [
     wrong("align.rewards.1.weight", -1.0, "greater than or equal to 0", where="align.rewards.1.length.weight"),
     wrong("align.rewards.0.pessimism", None, "nothing", "write a number", "align.rewards.0.reward_model.pessimism"),
     wrong("align.lora", {**LORA, "dropout": 0.1}, "dropout must be 0"),
-    wrong("sft.lora", {**LORA, "target_modules": []}, "at least 1 item", where="sft.lora.target_modules.list[str]"),
+    wrong("sft.lora", {**LORA, "target_modules": []}, "at least 1 item", where="sft.lora.target_modules"),
     wrong("prepare.clean.languages", [], "at least 1 item"),
     wrong("prepare.prompts.turns", [], "at least 1 item"),
     wrong("prepare.preferences.excerpt_turns", [], "at least 1 item"),

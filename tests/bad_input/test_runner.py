@@ -61,6 +61,8 @@ EARLY = [
          "no stage sft | dvc.yaml | it has prepare"),
     Case("a declared param that there is not", "sft", replace("dvc.yaml", "      - sft\n", "      - sft.sede\n"),
          "sft.sede | dvc.yaml declares | params.yaml does not have"),
+    Case("no base.lock", "pretrain", delete("base.lock"),
+         "base.lock is missing | checkout/base.lock | `groundup configure --base NAME` writes it again"),
     Case("an input deleted", "tokenizer", delete("artifacts/data/text"),
          "do not exist | artifacts/data/text | `dvc checkout` brings back"),
     Case("all artifacts deleted", "evaluate", delete("artifacts"),

@@ -43,7 +43,7 @@ CASES = [
     Case("align diverges", "align", set_param("align.ppo.value_learning_rate", 1e30),
          "the loss of iteration 1 is | align failed | lower align.ppo.learning_rate or align.ppo.value_learning_rate"),
     Case("rewards overflow", "align", edit_weights("artifacts/reward", huge_scores),
-         "scores are not finite | its weights have diverged"),
+         "as NaN or infinite | the reward model scores | lower reward.learning_rate"),
 ]  # fmt: skip
 
 test_it_is_said_and_nothing_is_lost = each_fails_clearly(CASES)

@@ -127,7 +127,7 @@ def test_bits_per_byte(model: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> N
 
 
 def test_sft_validates(model: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    examples = [ChatExample([5, 6, 7, 8], [0, 0, 1, 1]), ChatExample([5, 6, 7], [0, 1, 1])]
+    examples = [ChatExample([5, 6, 7, 8], [0, 0, 1, 1], True), ChatExample([5, 6, 7], [0, 1, 1], True)]
     assert assistant_loss(model, examples, tiny_tokenizer.pad_token_id) > 0
 
 

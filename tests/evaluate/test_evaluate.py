@@ -16,14 +16,12 @@ from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.formats.shards import write_shards
 from groundup.core.model.llama import save_model
 from groundup.core.training.runtime import draw
-from groundup.evaluate.evaluate import evaluate
-from groundup.evaluate.measures.measure import Data
 from groundup.runner.files import digest_path
 from groundup.runner.params.evaluate import ModelJudgeParams
-from groundup.runner.params.training import RuntimeParams
 from groundup.runner.steps import FinishedSteps
 from tests.evaluate.judging import PARAMS
 from tests.evaluate.pairwise.stub_server import serving
+from tests.evaluate.stage import run_evaluate
 
 REPLIES = ["the old sea", "new", None, "warm sea", "cold"]
 
@@ -126,23 +124,8 @@ def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
 
 
 def run(project: Path, name: str, log: Points, **changes: Any) -> dict[str, Any]:
-    folders = ("shards", "text", "chats", "preferences", "prompts", "evaluation", "judge")
-    return evaluate(
-        base=project / "base",
-        sft=project / "sft",
-        reward=project / "reward",
-        aligned=project / "aligned",
-        data=Data(**{folder: project / folder for folder in folders}),
-        points=project / "align/evaluation_points.jsonl",
-        out=project / name,
-        params=PARAMS.model_copy(update=changes),
-        runtime=RuntimeParams(num_threads=1, precision="fp32"),
-        device="cpu",
-        work=project / "work",
-        kept=project / "kept",
-        model_judge=project / "base" if changes.get("judge") == "model" else None,
-        log=log,
-    )
+    points = project / "align/evaluation_points.jsonl"
+    return run_evaluate(project, PARAMS.model_copy(update=changes), log, points=points, out=name)
 
 
 def test_metrics_files_and_resume(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +219,7 @@ def test_an_unknown_task_is_said_before_anything_is_computed(project: Path, monk
     monkeypatch.setattr("groundup.evaluate.harness.named.TaskManager", manager)
     with pytest.raises(ValueError, match=r"no task one: .*\n.*no task two: "):
         run(project, "out", Points(), tasks=["one", "two"])
-    assert not (project / "work").exists()
+    assert not (project / "evaluate_work").exists()
 
 
 def test_without_conversations_a_sentence_says_why_there_is_no_gold(
@@ -296,7 +279,7 @@ def test_a_model_as_judge_gives_gold_figures_with_controls_and_intervals(
 def test_a_judge_that_cannot_judge_is_said_before_anything_is_computed(project: Path) -> None:
     with pytest.raises(ValueError, match=r"its digest is [0-9a-f]{64} and evaluate\.model_judge\.digest is null"):
         run(project, "out", Points(), judge="model")
-    assert not (project / "work").exists()
+    assert not (project / "evaluate_work").exists()
 
 
 def test_models_of_different_tokenizers_are_refused(project: Path) -> None:

@@ -15,11 +15,10 @@ from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.formats.shards import write_shards
 from groundup.core.model.check import CAUSAL, REWARD, check_model
 from groundup.core.model.llama import load_causal_lm
-from groundup.evaluate.evaluate import evaluate
-from groundup.evaluate.measures.measure import Data
 from groundup.pretrain.pretrain import pretrain
 from groundup.reward.reward import train_reward
 from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.files import remove
 from groundup.runner.interruption import Interruption
 from groundup.runner.params.training import LoraParams, RuntimeParams
 from groundup.runner.steps import FinishedSteps
@@ -27,6 +26,7 @@ from groundup.sft.sft import train_sft
 from tests.align.conftest import MONITOR_ROWS, align_params
 from tests.conftest import SENTENCES
 from tests.evaluate.judging import PARAMS as EVALUATE
+from tests.evaluate.stage import run_evaluate
 from tests.families import family_model
 from tests.presets import preset
 from tests.resume import Curve
@@ -164,10 +164,15 @@ def test_every_stage(family: str, tiny_tokenizer: PreTrainedTokenizerFast, tmp_p
     write_data(tiny_tokenizer, root)
     write_base(family, tiny_tokenizer, root / "models/tiny")
 
+    _, trained = run_pretrain(root, num_steps=1)
+    remove(root / "base")
     metrics, log = run_pretrain(root, num_steps=0)
     published, given = load_file(root / "base/model.safetensors"), load_file(root / "models/tiny/model.safetensors")
     assert all(torch.equal(published[name], weight.float()) for name, weight in given.items())
-    assert log.rows == {0: {"val_bits_per_byte": metrics["val_bits_per_byte"]}}
+    assert log.rows.keys() == {0}  # one point of each curve that dvc.yaml plots
+    assert log.rows[0].keys() == {"loss", "val_bits_per_byte"}
+    assert log.rows[0]["val_bits_per_byte"] == metrics["val_bits_per_byte"]
+    assert log.rows[0]["loss"] == pytest.approx(trained.rows[1]["loss"], rel=1e-5)
     assert (metrics["num_tokens"], metrics["flops"]) == (0, 0)
     check_model(root / "base", CAUSAL)
     generation = json.loads((root / "base/generation_config.json").read_text(encoding="utf-8"))
@@ -196,26 +201,14 @@ def test_every_stage(family: str, tiny_tokenizer: PreTrainedTokenizerFast, tmp_p
         metrics = run_align(root, method)
         assert metrics["num_test_prompts"] == 2
         check_model(root / f"aligned-{method}", CAUSAL)
-    run_evaluate(root)
 
-
-def run_evaluate(root: Path) -> None:
-    folders = ("shards", "text", "chats", "preferences", "prompts", "evaluation", "judge")
-    metrics = evaluate(
-        base=root / "base",
-        sft=root / "sft",
-        reward=root / "reward",
-        aligned=root / "aligned-ppo",
-        data=Data(**{folder: root / folder for folder in folders}),
+    metrics = run_evaluate(
+        root,
+        EVALUATE,
+        Curve(),
         points=root / "reports/aligned-ppo/evaluation_points.jsonl",
-        out=root / "evaluated",
-        params=EVALUATE,
-        runtime=RUNTIME,
-        device="cpu",
-        work=root / "work/evaluate",
-        kept=root / "kept",
-        model_judge=None,
-        log=Curve(),
+        out="evaluated",
+        aligned="aligned-ppo",
     )
     assert metrics["sft"]["kl_to_sft"] == 0.0
     assert 0 < metrics["base"]["bits_per_byte"] < 20

@@ -48,7 +48,7 @@ def test_no_content_writes_a_control_token(family: str) -> None:
     @fixed(max_examples=25)
     @given(contents=st.lists(texts(tokenizer), min_size=5, max_size=5))
     def check(contents: list[str]) -> None:
-        ids, mask = render_trained(tokenizer, chat(*contents))
+        ids, mask, _ = render_trained(tokenizer, chat(*contents))
         assert markers(tokenizer, ids) == markers(tokenizer, plain)
         trained = [token for token, is_trained in zip(ids, mask, strict=True) if is_trained]
         assert markers(tokenizer, trained) == [tokenizer.eos_token_id] * 2

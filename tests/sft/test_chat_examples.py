@@ -80,18 +80,19 @@ def broken(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedToken
     ],
 )
 def test_a_template_that_trains_something_else_is_refused(
-    tiny_tokenizer: PreTrainedTokenizerFast, template: str, message: str
+    tiny_tokenizer: PreTrainedTokenizerFast, template: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("groundup.core.formats.chat_format.CHAT_TEMPLATE", template)  # as an edit of it would
     tokenizer = broken(tiny_tokenizer, template)
     rows = [{"messages": chat(2)}]
     with pytest.raises(ValueError, match=message):
-        check_chats(tokenizer, rows, tokenize_chats(tokenizer, rows, 1000))
+        check_chats(tokenizer, tokenize_chats(tokenizer, rows, 1000))
 
 
 def test_no_chats_and_no_trained_tokens_are_refused_together(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ValueError, match="no chat is left to train on"):
-        check_chats(tiny_tokenizer, [], ChatExamples())
-    check_chats(tiny_tokenizer, [{"messages": chat(2)}], tokenize_chats(tiny_tokenizer, [{"messages": chat(2)}], 1000))
+        check_chats(tiny_tokenizer, ChatExamples())
+    check_chats(tiny_tokenizer, tokenize_chats(tiny_tokenizer, [{"messages": chat(2)}], 1000))
 
 
 @pytest.mark.parametrize("family", ["smollm2", "qwen3", "gemma", "mistral", "gpt2"])
@@ -100,10 +101,10 @@ def test_chats_for_an_open_model(family: str) -> None:
     tokenizer = adopted(family)
     rows = [{"messages": chat(5)}]
     whole = tokenize_chats(tokenizer, rows, 10_000)
-    check_chats(tokenizer, rows, whole)
+    check_chats(tokenizer, whole)
     assert len(whole.examples) == 1
     halved = tokenize_chats(tokenizer, rows, len(whole.examples[0].input_ids) - 1)
-    check_chats(tokenizer, rows, halved)
+    check_chats(tokenizer, halved)
     assert (len(halved.examples), halved.num_split, halved.num_dropped_exchanges) == (2, 1, 0)
     replies = [
         token
@@ -112,3 +113,22 @@ def test_chats_for_an_open_model(family: str) -> None:
         if is_trained
     ]
     assert replies.count(tokenizer.eos_token_id) == 5
+
+
+@pytest.mark.parametrize("family", [None, "qwen3"])
+def test_each_chat_is_rendered_once(
+    family: str | None, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and once for the prompt of each reply."""
+    tokenizer = adopted(family) if family else tiny_tokenizer
+    tokenize_chats(tokenizer, [{"messages": chat(1)}], 10_000)  # what is known of a template is found once
+    rendered = []
+    render = type(tokenizer).apply_chat_template
+
+    def count(self: PreTrainedTokenizerFast, messages: list[dict[str, str]], **options: object) -> object:
+        rendered.append(len(messages))
+        return render(self, messages, **options)
+
+    monkeypatch.setattr(type(tokenizer), "apply_chat_template", count)
+    check_chats(tokenizer, tokenize_chats(tokenizer, [{"messages": chat(3)}], 10_000))
+    assert sorted(rendered) == [2, 4, 6, 7]

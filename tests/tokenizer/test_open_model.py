@@ -27,7 +27,7 @@ def publish(family: str, folder: Path, texts: list[str]) -> dict[str, object]:
     (folder / "report").mkdir()
     base = saved(open_tokenizer(family), folder / "a-model")
     names = {name: folder / name for name in ("text", "out", "report", "shards", "work")}
-    return publish_tokenizer(base=base, chat_template="own", params=PARAMS, **names)
+    return publish_tokenizer(base=base, chat_template="own", params=PARAMS, context_length=64, **names)
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "unigram"])
@@ -35,6 +35,7 @@ def test_what_is_published_measured_and_packed(tmp_path: Path, family: str) -> N
     texts = [*SENTENCES[:3], "Special: <s></s><|eot_id|> \u6f22\u5b57"]
     figures = publish(family, tmp_path, texts)
     tokenizer = load_tokenizer(str(tmp_path / "out"))
+    assert tokenizer.model_max_length == 64  # model.context_length: all stages read it
     assert tokenizer.get_vocab() == adopt_tokenizer(tmp_path / "a-model", None).tokenizer.get_vocab()
     first, last = document_ends(tokenizer)
     stream = [token for text in texts for token in (first, *encode_text(tokenizer, text), last)]
@@ -80,6 +81,6 @@ def test_the_stage_publishes_the_tokenizer_of_the_base(tmp_path: Path, monkeypat
     trained, published = calls
     assert published.pop("base") == tmp_path / "models/a"
     assert published.pop("chat_template") == "groundup"
-    assert trained.pop("context_length") == 128
+    assert trained["context_length"] == 128
     assert trained == published
     assert trained["shards"] == Path("artifacts/shards")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from groundup.align.context import Context, Metrics
 from groundup.align.methods import METHODS
@@ -14,6 +14,7 @@ from groundup.align.validation import Validation
 from groundup.core.judging.gates import warn_of_failed
 from groundup.core.judging.statistics import cluster_bootstrap
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
+from groundup.core.model.context import context_length
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.prompts import Prompt, load_prompts
@@ -60,7 +61,7 @@ def align(
         for split in ("train", "val", "test")
     )
     model = load_causal_lm(sft, torch_device)
-    _check_lengths(model, params)
+    _check_lengths(context_length(model, tokenizer), params)
     policy = Policy(model, params.lora).to(torch_device)
     worker = worker_type(policy, RewardScorer.load(reward, torch_device), tokenizer, params)
     val = draw(val, params.validation.num_prompts, derived_seed(params.seed, *VALIDATION))
@@ -84,8 +85,8 @@ def align(
     return metrics
 
 
-def _check_lengths(model: PreTrainedModel, params: AlignParams) -> None:
-    context, rollout = model.config.max_position_embeddings, params.rollout
+def _check_lengths(context: int, params: AlignParams) -> None:
+    rollout = params.rollout
     needed = rollout.max_prompt_tokens + rollout.max_new_tokens + 1  # with an end-of-turn token added for scoring
     if needed > context:
         raise ValueError(

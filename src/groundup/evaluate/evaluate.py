@@ -6,6 +6,7 @@ from typing import Any
 
 from groundup.core.judging.judge import Judge
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
+from groundup.core.model.context import context_length
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.training.runtime import Log, set_up
@@ -63,7 +64,7 @@ def evaluate(
     else:
         judge = load_gold_judge(data.judge, params.gold_judge)
     sft_model = load_causal_lm(sft, torch_device).eval()
-    prompts = fit_prompts(tokenizer, test_set.prompts, sft_model.config.max_position_embeddings, params.max_new_tokens)
+    prompts = fit_prompts(tokenizer, test_set.prompts, context_length(sft_model, tokenizer), params.max_new_tokens)
     if not isinstance(judge, Absent):  # best of n and decoding meet few of these prompts
         judge = judge.centred_on([prompt.messages for prompt in prompts])
     context = Context(

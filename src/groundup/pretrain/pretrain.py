@@ -25,7 +25,7 @@ from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
 from groundup.core.training.runtime import Log, NonFiniteLossError, draw, num_bytes, require_finite_gradients, set_up
 from groundup.pretrain.cross_entropy import linear_cross_entropy
-from groundup.pretrain.data import ShardDataModule
+from groundup.pretrain.data import RowLoader, ShardDataModule
 from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
 from groundup.pretrain.report import CARD, open_model_card, write_samples
 from groundup.runner.checkpoints import Checkpoints, step_of
@@ -57,14 +57,7 @@ class PretrainModule(L.LightningModule):
         self.compiled_layers = torch.compile(model.base_model.forward) if compiled else None
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        ids, places = batch["input_ids"].flatten(), places_that_predict(batch["position_ids"])
-        if self.compiled_layers is None:
-            hidden = hidden_states(self.model.base_model, ids, RowAttention(batch["position_ids"]), places)
-        else:
-            # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
-            hidden = self.compiled_layers(**batch, use_cache=False).last_hidden_state
-            hidden = take(hidden.flatten(0, 1), places)
-        loss = self._loss(hidden, ids[places + 1])
+        loss = self.loss(batch)
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(
                 f"pretrain: the loss is {loss.item()} at step {self.global_step}, so training stopped before the "
@@ -73,7 +66,16 @@ class PretrainModule(L.LightningModule):
         self.log("loss", loss.detach())
         return loss
 
-    def _loss(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Mean over the tokens of the rows that predict another."""
+        ids, places = batch["input_ids"].flatten(), places_that_predict(batch["position_ids"])
+        if self.compiled_layers is None:
+            hidden = hidden_states(self.model.base_model, ids, RowAttention(batch["position_ids"]), places)
+        else:
+            # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
+            hidden = self.compiled_layers(**batch, use_cache=False).last_hidden_state
+            hidden = take(hidden.flatten(0, 1), places)
+        labels = ids[places + 1]
         if self.has_plain_head:
             return linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels)
         return cross_entropy(output_logits(self.model, hidden).float(), labels)
@@ -185,7 +187,7 @@ def pretrain(
             f"pretrain: val_bits_per_byte is {final.overall} at the end: the last steps diverged; lower {RATES}"
         )
     if params.num_steps == 0:
-        log(0, val_bits_per_byte=final.overall)
+        log(0, loss=first_loss(model, rows, params), val_bits_per_byte=final.overall)
     save_model(model, tok, out, CARD if base is None else open_model_card(base.name, params.num_steps))
     write_samples(model, tok, documents, report, params)
     cost = Cost(num_parameters(model), num_learned_tokens=data.num_tokens, num_read_tokens=0)
@@ -201,6 +203,14 @@ def pretrain(
         "train_seconds": seconds,
         "checkpoint_seconds": checkpoints.seconds,
     }
+
+
+@torch.no_grad()
+def first_loss(model: PreTrainedModel, rows: TokenShards, params: PretrainParams) -> float:
+    """The loss of the batch that training would begin with."""
+    batch = next(iter(RowLoader(rows, params.batch_size, params.seed, num_batches=1)))
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    return PretrainModule(model, params, compiled=False).loss(batch).item()
 
 
 def check_inputs(tok: PreTrainedTokenizerFast, tokens: TokenShards, shards: Path) -> None:

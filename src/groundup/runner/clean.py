@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+from groundup.runner.base import BaseError
 from groundup.runner.environment import DEVICES, main_root
 from groundup.runner.files import files_below, remove
 from groundup.runner.fingerprint import Fingerprint, take_fingerprint
@@ -51,7 +52,7 @@ def _present(root: Path, spec: StageSpec) -> dict[str, Fingerprint] | None:
     params = select(load_params(root / "params.yaml"), spec.params)
     try:
         fingerprint = take_fingerprint(root, spec, params, DEVICES[0])
-    except FileNotFoundError:
+    except (FileNotFoundError, BaseError):
         return None
     prints = [dataclasses.replace(fingerprint, device=device) for device in DEVICES]
     return {fingerprint.value: fingerprint for fingerprint in prints}

@@ -11,6 +11,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from groundup.runner.base import LOCK, read_lock
 from groundup.runner.files import digest_path
 from groundup.runner.pipeline import PipelineError, StageSpec
 
@@ -37,7 +38,9 @@ class Fingerprint:
 
 
 def take_fingerprint(root: Path, spec: StageSpec, params: dict[str, Any], device: str) -> Fingerprint:
-    """Fingerprint of the working tree as it is now; FileNotFoundError names all missing deps."""
+    """Fingerprint of the working tree as it is now; FileNotFoundError names all missing deps, BaseError base.lock."""
+    if LOCK in spec.deps:
+        read_lock(root)  # git has it, not DVC
     missing = [dep for dep in spec.deps if not (root / dep).exists()]
     if missing:
         raise FileNotFoundError(

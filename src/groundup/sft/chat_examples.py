@@ -14,6 +14,7 @@ from groundup.core.formats.records import Message
 class ChatExample:
     input_ids: list[int]
     assistant_masks: list[int]  # 1 on the trained tokens: the reply and its end-of-turn token
+    is_prefix_preserving: bool  # whether the prompt of every reply is a prefix of the chat
 
 
 @dataclass
@@ -27,15 +28,27 @@ def tokenize_chats(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], max_
     """Every chat as one or more examples of at most max_length tokens; no turn is cut."""
     result = ChatExamples()
     for row in rows:
-        pieces, dropped = split_chat(tokenizer, row["messages"], max_length)
-        result.examples += [tokenize_chat(tokenizer, piece) for piece in pieces]
-        result.num_split += len(pieces) > 1
+        chat = _without_open_end(row["messages"])
+        examples, dropped = [tokenize_chat(tokenizer, chat)] if chat else [], 0
+        if any(len(example.input_ids) > max_length for example in examples):
+            pieces, dropped = split_chat(tokenizer, chat, max_length)
+            examples = [tokenize_chat(tokenizer, piece) for piece in pieces]
+        result.examples += examples
+        result.num_split += len(examples) > 1
         result.num_dropped_exchanges += dropped
     return result
 
 
 def tokenize_chat(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> ChatExample:
     return ChatExample(*render_trained(tokenizer, messages))
+
+
+def _without_open_end(messages: Sequence[Message]) -> list[Message]:
+    """Without turns behind the last reply; empty if there is no reply."""
+    chat = list(messages)
+    while chat and chat[-1]["role"] != "assistant":
+        chat.pop()
+    return chat
 
 
 def split_chat(
@@ -75,7 +88,7 @@ def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
     return exchanges
 
 
-def check_chats(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], examples: ChatExamples) -> None:
+def check_chats(tokenizer: PreTrainedTokenizerFast, examples: ChatExamples) -> None:
     """ValueError names every way in which the template or the data would train something other than replies."""
     problems = []
     if not examples.examples:
@@ -87,10 +100,10 @@ def check_chats(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], example
             f"in {unended} examples the end-of-turn token of a reply is not trained, so the model would not learn to "
             "stop: put it inside the template's generation block"
         )
-    if broken := sum(not is_prefix_preserving(tokenizer, row["messages"]) for row in rows):
+    if broken := sum(not example.is_prefix_preserving for example in examples.examples):
         problems.append(
-            f"in {broken} chats the rendered prompt is not a prefix of the rendered chat, so training and generation "
-            "would see different tokens: make the template render turn by turn"
+            f"in {broken} examples the rendered prompt is not a prefix of the rendered chat, so training and "
+            "generation would see different tokens: make the template render turn by turn"
         )
     if problems:
         raise ValueError("sft cannot train on these chats:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -104,14 +117,3 @@ def ends_are_trained(example: ChatExample, end_id: int) -> bool:
         for token, trained, next_trained in zip(example.input_ids, example.assistant_masks, following, strict=True)
         if trained and not next_trained
     )
-
-
-def is_prefix_preserving(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> bool:
-    """Whether the rendered prompt of every reply is a prefix of the rendered chat."""
-    whole = render(tokenizer, messages, reply_next=False)
-    prompts = [
-        render(tokenizer, messages[:i], reply_next=True)
-        for i, m in enumerate(messages)
-        if i and m["role"] == "assistant"
-    ]
-    return all(whole[: len(prompt)] == prompt for prompt in prompts)

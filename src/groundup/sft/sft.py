@@ -1,7 +1,6 @@
 """Supervised fine-tuning: TRL's SFTTrainer on multi-turn chats, loss on the assistant's tokens only."""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def train_sft(
     }
     train = tokenize_chats(tokenizer, rows["train"], params.max_length)
     val = tokenize_chats(tokenizer, rows["val"], params.max_length)
-    check_chats(tokenizer, rows["train"], train)
+    check_chats(tokenizer, train)
     if not val.examples:
         raise ValueError(
             "sft: no val chat fits sft.max_length, so there is nothing to validate on: raise prepare.splits.val, "
@@ -76,7 +75,9 @@ def train_sft(
     trainer = SFTTrainer(
         model=add_adapter(model, params.lora) if params.lora else model,
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list([asdict(example) for example in train.examples]),
+        train_dataset=Dataset.from_list(
+            [{"input_ids": e.input_ids, "assistant_masks": e.assistant_masks} for e in train.examples]
+        ),
         args=SFTConfig(
             **epoch_settings(params, checkpoints, runtime, torch_device),
             packing=True,  # the loss is on the assistant's tokens only: the examples bring assistant_masks

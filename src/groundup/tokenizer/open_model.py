@@ -25,6 +25,7 @@ def publish_tokenizer(
     report: Path,
     shards: Path,
     params: TokenizerParams,
+    context_length: int,
     work: Path,
 ) -> dict[str, Any]:
     """Publish the tokenizer of the model in `base`, measure it on held-out documents, write the train split as shards.
@@ -33,6 +34,7 @@ def publish_tokenizer(
     """
     steps = FinishedSteps(work / "steps")
     adopted = adopt_tokenizer(base, GROUNDUP if chat_template == GROUNDUP else None)
+    adopted.tokenizer.model_max_length = context_length  # what the model is used with, in every stage
     adopted.tokenizer.save_pretrained(out)
     tokenizer = load_tokenizer(str(out))  # as all other stages read it
     summary = steps.fill("report", partial(save_report, base.name, adopted, tokenizer, text))

@@ -168,14 +168,44 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-ADDS_BOS = {
-    "type": "TemplateProcessing",
-    "single": [{"SpecialToken": {"id": "<|bos|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-    "special_tokens": {"<|bos|>": {"id": "<|bos|>", "ids": [294], "tokens": ["<|bos|>"]}},
-}
+def adds(*names: str) -> dict[str, Any]:
+    """A post-processor that puts a text, A, among special tokens."""
+    ids = {"<|bos|>": 294, "<|end|>": 295}
+    parts = [
+        {"Sequence": {"id": name, "type_id": 0}} if name == "A" else {"SpecialToken": {"id": name, "type_id": 0}}
+        for name in names
+    ]
+    return {
+        "type": "TemplateProcessing",
+        "single": parts,
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in names if name != "A"},
+    }
+
+
+def in_sequence(step: dict[str, Any]) -> dict[str, Any]:
+    """As Llama 3 has it."""
+    byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+    return {"type": "Sequence", "processors": [byte_level, step]}
+
+
 LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
 BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    ("post_processor", "wanted"),
+    [(None, False), (adds("A"), False), (adds("<|bos|>", "A"), True), (in_sequence(adds("<|bos|>", "A")), True)],
+    ids=["nothing", "the text alone", "bos", "bos, in a sequence"],
+)
+def test_a_bos_before_every_text_is_llama_cpps_too(
+    model: Path, tmp_path: Path, post_processor: dict[str, Any] | None, wanted: bool
+) -> None:
+    tokenizer_with(post_processor=post_processor)(model)
+    export_gguf(model, tmp_path / "out/model.gguf")
+    assert gguf.GGUFReader(tmp_path / "out/model.gguf").fields["tokenizer.ggml.add_bos_token"].contents() is wanted
+    found = AutoTokenizer.from_pretrained(tmp_path / "out", gguf_file="model.gguf")
+    assert found(TEXT)["input_ids"][:1] == ([found.bos_token_id] if wanted else found("Hello")["input_ids"][:1])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +214,13 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "u
         (config_with(rope_parameters=LINEAR), "its rotary embedding is linear, only default is supported"),
         (config_with(hidden_act="gelu"), "its activation is gelu, llama.cpp's Llama has silu"),
         (tokenizer_with(normalizer={"type": "NFC"}), "its tokenizer changes text by NFC"),
-        (tokenizer_with(post_processor=ADDS_BOS), "its tokenizer adds special tokens"),
+        (
+            tokenizer_with(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}]}),
+            "its tokenizer changes text by Sequence, which GGUF cannot hold",
+        ),
+        (tokenizer_with(post_processor=adds("A", "<|end|>")), "its tokenizer adds special tokens to a text"),
+        (tokenizer_with(post_processor=in_sequence(adds("<|end|>", "A"))), "its tokenizer adds special tokens to a"),
+        (tokenizer_with(post_processor=adds("<|bos|>", "<|bos|>", "A")), "its tokenizer adds special tokens to a"),
         (tokenizer_with(pre_tokenizer=BYTES), "none of the ways with a name in GGUF: gpt-2, smollm"),
     ],
 )

@@ -208,12 +208,15 @@ MALFORMED: dict[str, tuple[Change, str]] = {
     ),
     "a reward model": (
         edit("config.json", architectures=["LlamaForSequenceClassification"]),
-        "LlamaForSequenceClassification: not a causal language model; take one whose architectures end in",
+        "config.json is of LlamaForSequenceClassification, not of LlamaForCausalLM: take a causal language model",
     ),
-    "no architecture": (without("config.json", "architectures"), "is of no model: not a causal language model; take"),
+    "no architecture": (
+        without("config.json", "architectures"),
+        "config.json is of no model, not of LlamaForCausalLM: take a causal language model",
+    ),
     "an encoder and decoder": (
         edit("config.json", model_type="t5", architectures=["T5ForConditionalGeneration"]),
-        "T5ForConditionalGeneration: not a causal language model; take one",
+        "T5ForConditionalGeneration and the type t5, which is more than a decoder of text: take the text-only model",
     ),
     "an encoder": (
         edit("config.json", model_type="bert", architectures=["BertLMHeadModel"]),
@@ -223,7 +226,7 @@ MALFORMED: dict[str, tuple[Change, str]] = {
         write(
             "config.json", json.dumps({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]})
         ),
-        "Gemma3ForConditionalGeneration, which takes more than text: take a version for text alone",
+        "Gemma3ForConditionalGeneration and the type gemma3, which is more than a decoder of text: take the text-only",
     ),
     "a recurrent model": (
         write("config.json", json.dumps({"model_type": "mamba", "architectures": ["MambaForCausalLM"]})),

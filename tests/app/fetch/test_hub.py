@@ -95,6 +95,20 @@ def test_bytes_left_by_another_file_are_not_used(root: Path, mirror: Mirror) -> 
     assert fetch_tiny(root).is_dir()
 
 
+@pytest.mark.parametrize("suffix", ["", ".part"], ids=["whole", "in part"])
+def test_what_a_power_loss_spoilt_is_downloaded_again(root: Path, model: Path, mirror: Mirror, suffix: str) -> None:
+    """Of the right name and size, but never written to the disk."""
+    downloads = root / "models/.tiny.fetching/downloads"
+    downloads.mkdir(parents=True)
+    for sibling in mirror.described()["siblings"]:
+        size = sibling["size"] - (10 if suffix else 0)
+        (downloads / f"{sibling.get('lfs', {}).get('sha256', sibling['blobId'])}{suffix}").write_bytes(bytes(size))
+    folder = fetch_tiny(root)
+    for path in model.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+    assert [path.name for path in (root / "models").iterdir() if path.is_dir()] == ["tiny"]
+
+
 @pytest.mark.parametrize("text", ["owner/tiny", "owner/tiny@main", "owner/tiny@0123456", f"owner/tiny@{'G' * 40}"])
 def test_a_revision_that_can_move_is_refused(text: str) -> None:
     with pytest.raises(FetchError, match=r"which can move: pin the 40 digits of a commit, owner/tiny@<commit>"):

@@ -12,9 +12,10 @@ from groundup.core.formats.chat_format import (
     document_ends,
     encode_text,
     load_tokenizer,
+    mask_behind,
     render,
+    render_prompts,
     render_trained,
-    render_trained_by_prefixes,
     reply_start,
 )
 from groundup.core.formats.control_tokens import never_sampled
@@ -71,7 +72,7 @@ def test_ends_padding_and_what_is_trained(folder: Path, tmp_path: Path, family: 
     assert tokenizer.bos_token == open_tokenizer(family).bos_token
     if family in TEXTS:
         assert tokenizer.decode(render(tokenizer, CHAT[:3], reply_next=False)) == TEXTS[family]
-    ids, mask = render_trained(tokenizer, CHAT)
+    ids, mask, _ = render_trained(tokenizer, CHAT)
     assert ids == render(found.tokenizer, CHAT, reply_next=False)
     trained = tokenizer.decode([token for token, is_trained in zip(ids, mask, strict=True) if is_trained])
     assert trained.lstrip().replace("</s> </s>", "</s></s>") == "Yes, I do." + tokenizer.eos_token * 2
@@ -112,7 +113,9 @@ def test_ours_is_adopted_as_it_is(tiny_tokenizer: PreTrainedTokenizerFast, tmp_p
 def test_the_mask_by_prefixes_is_that_of_the_generation_marks(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     for length in range(1, 6):
         chat = CHAT[:length]
-        assert render_trained_by_prefixes(tiny_tokenizer, chat) == render_trained(tiny_tokenizer, chat)
+        ids, mask, is_prefix_preserving = render_trained(tiny_tokenizer, chat)
+        assert mask_behind(ids, render_prompts(tiny_tokenizer, chat), tiny_tokenizer.eos_token_id) == mask
+        assert is_prefix_preserving
 
 
 def test_what_is_never_sampled(folder: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -133,7 +136,7 @@ def test_an_end_of_turn_that_was_added_as_an_ordinary_token(tmp_path: Path) -> N
     path = saved(named(backend, CHATML, None, "<|endoftext|>", "<|endoftext|>"), tmp_path)
     tokenizer = load_tokenizer(str(saved(adopt_tokenizer(path, None).tokenizer, tmp_path / "published")))
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|pad|>")
-    ids, _ = render_trained(tokenizer, CHAT[:3])
+    ids, _, _ = render_trained(tokenizer, CHAT[:3])
     assert tokenizer.decode(ids[-2:], skip_special_tokens=True).endswith(".")
 
 
@@ -224,7 +227,7 @@ def test_templates_that_trl_installs(tmp_path: Path, name: str) -> None:
     marks = sorted({*re.findall(r"<\|?/?[a-zA-Z_]+\|?>", template), "<|reserved|>"})
     path = saved(named(byte_bpe(["<s>", "</s>", *marks]), template, "<s>", "</s>", None), tmp_path)
     tokenizer = adopt_tokenizer(path, None).tokenizer
-    ids, mask = render_trained(tokenizer, CHAT[:3])
+    ids, mask, _ = render_trained(tokenizer, CHAT[:3])
     trained = [token for token, is_trained in zip(ids, mask, strict=True) if is_trained]
     assert tokenizer.decode(trained) == f"Yes, I do.{tokenizer.eos_token}"
     assert ids[-1] == tokenizer.eos_token_id

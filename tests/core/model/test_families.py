@@ -5,7 +5,16 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import GraniteConfig, GraniteForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    MixtralConfig,
+    OlmoeConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen3MoeConfig,
+)
 
 from groundup.app.serve.slots import Slots, StockSlots, make_slots
 from groundup.core.model.cache import KeyValueCache, StockCache, prefill
@@ -194,4 +203,14 @@ def test_a_model_that_our_passes_would_change_is_refused(
     model = family_model(family)
     change(model)
     with pytest.raises(ValueError, match=r"cannot be used here: on a made-up input.*" + message):
+        verify_passes(model)
+
+
+@pytest.mark.parametrize("config", [MixtralConfig, Qwen3MoeConfig, OlmoeConfig])
+def test_mixtures_of_experts_are_refused_by_name(config: type[PreTrainedConfig]) -> None:
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config(vocab_size=70, num_key_value_heads=1, **shape))
+    name = type(model).__name__
+    with pytest.raises(ValueError, match=f"{name} is a mixture of experts: nothing here keeps its router balanced"):
         verify_passes(model)

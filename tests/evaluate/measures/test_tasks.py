@@ -16,7 +16,8 @@ def _no_suite(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tasks(**changes: Any) -> Tasks:
     sft = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=8))
-    return Tasks(context(sft=sft, tokenizer=None, steps=None, **changes))
+    tokenizer = SimpleNamespace(model_max_length=8)
+    return Tasks(context(sft=sft, tokenizer=tokenizer, steps=None, **changes))
 
 
 def table(measure: Tasks, values: dict[str, Any]) -> Table:

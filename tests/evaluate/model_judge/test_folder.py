@@ -50,8 +50,7 @@ def test_all_problems_at_once(folder: Path) -> None:
     assert refusal(folder, "0" * 64).splitlines() == [
         f"the model in {folder} (evaluate.model_judge) cannot judge:",
         "  it has no weights (model.safetensors; pickled weights are not read): save it as safetensors",
-        "  config.json is of LlamaForSequenceClassification: not a causal language model; take one whose "
-        "architectures end in ForCausalLM or LMHeadModel",
+        "  config.json is of LlamaForSequenceClassification, not of LlamaForCausalLM: take a causal language model",
         "  it has no tokenizer.json: add that of the model, or load its tokenizer with AutoTokenizer and save it here",
         f"  its digest is {found} and evaluate.model_judge.digest is {'0' * 64}: if this is the model that you mean, "
         "set the digest to the one found",
@@ -100,5 +99,7 @@ def test_weights_that_are_missing_are_not_made_up(folder: Path) -> None:
     del weights["model.norm.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     checked = ModelFolder.check(folder, judge_params(digest_path(folder)))
-    with pytest.raises(ValueError, match=r"lacks 1 weights, such as model\.norm\.weight"):
+    with pytest.raises(
+        ValueError, match=r"cannot judge: 1 weights that .* are missing, such as model\.norm\.weight: take"
+    ):
         checked.load(torch.device("cpu"))

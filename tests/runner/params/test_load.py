@@ -170,3 +170,14 @@ def test_trl_trains_no_adapter_of_the_head() -> None:
     values["align"]["method"] = "rloo"
     with pytest.raises(ParamsError, match="rloo cannot train an adapter of lm_head; leave it out"):
         parse_params(values, "params.yaml")
+
+
+@pytest.mark.parametrize("modules", [[], "q_proj", ["q_proj", 1], None])
+def test_wrong_target_modules_are_one_problem(modules: Any) -> None:
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": modules}
+    with pytest.raises(ParamsError) as error:
+        parse_params(with_value("sft.lora", lora), "params.yaml")
+    assert str(error.value) == (
+        f"1 problem in params.yaml:\n  sft.lora.target_modules: got {modules!r}, neither all-linear nor a list of at "
+        "least 1 item, such as [q_proj, v_proj]; change the value"
+    )

@@ -49,7 +49,7 @@ def export_gguf(model: Path, target: Path) -> None:
     config = AutoConfig.from_pretrained(model)
     tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
     weights = read_weights(model)
-    if problems := unsupported(config, tokenizer, weights):
+    if problems := unsupported(config, tokenizer) + _weight_problems(weights):
         raise ValueError(f"{model} cannot become GGUF: {'; '.join(problems)}. `groundup export --to hf` keeps it all")
     template = (model / "chat_template.jinja").read_text(encoding="utf-8")
     with written(target) as beside:
@@ -66,7 +66,13 @@ def read_weights(model: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def unsupported(config: PreTrainedConfig, tokenizer: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[str]:
+def _weight_problems(weights: dict[str, torch.Tensor]) -> list[str]:
+    if others := {weight.dtype for weight in weights.values()} - FILE_TYPES.keys():
+        return [f"its weights are {', '.join(sorted(map(str, others)))}, not floats"]
+    return []
+
+
+def unsupported(config: PreTrainedConfig, tokenizer: dict[str, Any]) -> list[str]:
     """Properties of a model that GGUF cannot represent: the file would run, but with other results."""
     if not isinstance(config, LlamaConfig):
         return [f"it is a {config.model_type}, and only a Llama is written as llama.cpp reads it"]
@@ -78,16 +84,14 @@ def unsupported(config: PreTrainedConfig, tokenizer: dict[str, Any], weights: di
     problems += [
         f"it has {name}, llama.cpp's Llama has none" for name in ("attention_bias", "mlp_bias") if vars(config)[name]
     ]
-    if not {weight.dtype for weight in weights.values()} <= FILE_TYPES.keys():
-        problems.append(f"its weights are {', '.join(sorted({str(w.dtype) for w in weights.values()}))}, not floats")
-    if tokenizer["normalizer"]:
+    if tokenizer.get("normalizer"):
         problems.append(f"its tokenizer changes text by {tokenizer['normalizer']['type']}, which GGUF cannot hold")
-    if (tokenizer["post_processor"] or {}).get("special_tokens"):
-        problems.append("its tokenizer adds special tokens, but only the chat template may add them")
-    if tokenizer["model"]["type"] != "BPE":
-        problems.append(f"its tokenizer is {tokenizer['model']['type']}, not BPE")
+    if adds_bos(config, tokenizer) is None:
+        problems.append("its tokenizer adds special tokens to a text, and GGUF can hold none but bos before it")
+    if tokenizer["model"].get("type") != "BPE":
+        problems.append(f"its tokenizer is {tokenizer['model'].get('type')}, not BPE")
     if pre_tokenizer(tokenizer) is None:
-        splits = tokenizer["pre_tokenizer"] or "nothing"
+        splits = tokenizer.get("pre_tokenizer") or "nothing"
         known = ", ".join(PRE_TOKENIZERS)
         problems.append(
             f"its tokenizer splits text by {splits}, which is none of the ways with a name in GGUF: {known}"
@@ -95,9 +99,28 @@ def unsupported(config: PreTrainedConfig, tokenizer: dict[str, Any], weights: di
     return problems
 
 
+def adds_bos(config: PreTrainedConfig, tokenizer: dict[str, Any]) -> bool | None:
+    """Whether the tokenizer puts bos before a text, which llama.cpp then does too; None if it adds other tokens.
+
+    A chat gets one bos either way: llama.cpp takes that of the template off where it adds its own.
+    """
+    post = tokenizer.get("post_processor") or {"type": "Sequence", "processors": []}
+    before: list[list[int]] = []
+    for step in post["processors"] if post["type"] == "Sequence" else [post]:
+        if step["type"] == "ByteLevel":  # adds nothing
+            continue
+        if step["type"] != "TemplateProcessing":
+            return None
+        *tokens, text = step["single"]
+        if "Sequence" not in text or any("SpecialToken" not in token for token in tokens):
+            return None
+        before += [step["special_tokens"][token["SpecialToken"]["id"]]["ids"] for token in tokens]
+    return bool(before) if before in ([], [[config.bos_token_id]]) else None
+
+
 def pre_tokenizer(tokenizer: dict[str, Any]) -> str | None:
     """llama.cpp's name of how the tokenizer splits text."""
-    splits = tokenizer["pre_tokenizer"] or {}
+    splits = tokenizer.get("pre_tokenizer") or {}
     steps = splits["pretokenizers"] if splits.get("type") == "Sequence" else [splits]
     for name, wanted in PRE_TOKENIZERS.items():
         if len(steps) == len(wanted) and all(map(_has, steps, wanted)):
@@ -138,7 +161,7 @@ def write_gguf(
         writer.add_bos_token_id(config.bos_token_id)
     writer.add_eos_token_id(config.eos_token_id)
     writer.add_pad_token_id(config.pad_token_id)
-    writer.add_add_bos_token(False)  # the chat template writes bos
+    writer.add_add_bos_token(bool(adds_bos(config, tokenizer)))
     writer.add_chat_template(without_generation_marks(template))
     names = tensor_names(config, weights)
     for name, weight in weights.items():  # tied embeddings are one tensor in both formats

@@ -1,11 +1,13 @@
 """What `groundup fetch` says of a model."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from transformers import LlamaConfig
 
+from groundup.app.export.gguf import unsupported
 from groundup.core.formats.adopted import check_chat_format
 from groundup.core.model.folder import WEIGHTS, ReadFolder
 
@@ -25,6 +27,7 @@ def describe(folder: Path, read: ReadFolder) -> dict[str, Any]:
         "context": config.max_position_embeddings,
         "chat_template": "; ".join(check_chat_format(folder)) or "its own",
         "is_plain_llama": type(config) is LlamaConfig,
+        "no_gguf": unsupported(config, json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))),
     }
 
 
@@ -48,17 +51,15 @@ def sentences(found: dict[str, Any], licence: str) -> list[tuple[str, str]]:
     """(subject, what was found and what it means)"""
     spare = found["vocabulary"] - found["tokenizer_tokens"]
     padded = f", {spare} of them without a token: never sampled" if spare else ""
-    llama = found["is_plain_llama"]
+    passes = "packed rows" if found["is_plain_llama"] else "the forward pass of transformers"
+    gguf = f"hf, adapter; not gguf: {'; '.join(found['no_gguf'])}" if found["no_gguf"] else "hf, adapter, gguf"
     return [
         ("architecture", found["architecture"]),
         ("parameters", f"{found['parameters']:,} ({found['dtype']})"),
         ("vocabulary", f"{found['vocabulary']:,} tokens{padded}"),
         ("context", f"{found['context']:,} tokens; model.context_length may be less, not more"),
-        (
-            "chat template",
-            found["chat_template"],
-        ),
+        ("chat template", found["chat_template"]),
         ("licence", licence),
-        ("stages", f"all seven, by {'packed rows' if llama else 'the forward pass of transformers'}"),
-        ("export", f"hf, adapter{', gguf' if llama else ''}"),
+        ("stages", f"all seven, by {passes}"),
+        ("export", gguf),
     ]

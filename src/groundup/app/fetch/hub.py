@@ -25,7 +25,8 @@ from huggingface_hub.utils.sha import git_hash
 from groundup.app.fetch.files import is_taken
 from groundup.app.fetch.local import card_licence
 from groundup.app.fetch.source import FetchError, Origin
-from groundup.core.model.folder import WEIGHTS, read_config
+from groundup.core.model.check import CAUSAL, read_config
+from groundup.core.model.folder import WEIGHTS
 from groundup.runner.disk import free_bytes, megabytes
 from groundup.runner.files import hash_file, remove
 
@@ -82,7 +83,7 @@ class Hub:
             for file in self._files:
                 if file not in weights:
                     shutil.copyfile(self._download(file, downloads), folder / file.rfilename)
-            _, problems = read_config(folder)
+            _, problems = read_config(folder, CAUSAL)
             if problems:
                 raise FetchError(f"{self.repository} cannot be used:\n" + "\n".join(f"  {line}" for line in problems))
             downloaded = {file.rfilename: self._download(file, downloads) for file in weights}
@@ -101,7 +102,10 @@ class Hub:
         return [file for file in self._info.siblings or [] if is_taken(file.rfilename)]
 
     def _download(self, file: RepoSibling, downloads: Path) -> Path:
-        """The whole file, from an earlier try or after the bytes that it got."""
+        """The whole file, from an earlier try or after the bytes that it got.
+
+        What an earlier try left counts by its digest alone: a power loss can leave other bytes than were written.
+        """
         digest = str(file.lfs.sha256 if file.lfs else file.blob_id)
         if DIGEST.fullmatch(digest) is None:  # it names a file here, so a mirror must not choose another place
             raise FetchError(
@@ -109,11 +113,29 @@ class Hub:
                 "take another mirror (HF_ENDPOINT)"
             )
         path = downloads / digest
-        if path.is_file():
+        if path.is_file() and _digest(file, path) == digest:
             return path
+        remove(path)
         part = path.with_suffix(".part")
         if part.is_file() and part.stat().st_size > (file.size or 0):
             remove(part)
+        is_resumed = part.is_file()
+        found = self._continue(file, part)
+        if found != digest:
+            remove(part)
+            if is_resumed:
+                found = self._continue(file, part)
+        if found != digest:
+            remove(part)
+            raise FetchError(
+                f"{file.rfilename} of {self.repository} came with digest {found}, not {digest}: run the same command "
+                "again; if it stays so, the mirror or a proxy changes files"
+            )
+        os.replace(part, path)
+        return path
+
+    def _continue(self, file: RepoSibling, part: Path) -> str:
+        """Download what `part` lacks; returns the digest of the whole."""
         with part.open("ab") as content:
             http_get(
                 hf_hub_url(self.repository, file.rfilename, revision=self.revision),
@@ -123,15 +145,7 @@ class Hub:
                 expected_size=file.size,
                 displayed_filename=file.rfilename,
             )
-        found = hash_file(part) if file.lfs else git_hash(part.read_bytes())
-        if found != digest:
-            remove(part)
-            raise FetchError(
-                f"{file.rfilename} of {self.repository} came with digest {found}, not {digest}: run the same command "
-                "again; if it stays so, the mirror or a proxy changes files"
-            )
-        os.replace(part, path)
-        return path
+        return _digest(file, part)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -167,3 +181,8 @@ class Hub:
                 "Connect to the internet, or set HF_ENDPOINT to a mirror, then run the same command again: it "
                 "continues where it was"
             ) from error
+
+
+def _digest(file: RepoSibling, path: Path) -> str:
+    """As the hub computes it: sha256 of a large file, git's sha1 of another."""
+    return hash_file(path) if file.lfs else str(git_hash(path.read_bytes()))

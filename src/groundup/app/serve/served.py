@@ -14,6 +14,7 @@ from groundup.app.serve.text import bytes_of_tokens
 from groundup.core.decoding import make_decoding, reply_to_prompt
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.decoding.settings import REWARDED
+from groundup.core.model.context import context_length
 from groundup.runner.files import digest_path
 from groundup.runner.params.decoding import DecodingNumbers
 
@@ -29,7 +30,7 @@ class ServedModel:
 
     @property
     def context_length(self) -> int:
-        return self.model.config.max_position_embeddings
+        return context_length(self.model, self.tokenizer)
 
 
 def load_models(models: Models, names: Sequence[str]) -> dict[str, ServedModel]:

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import FittedPrompt, fit_prompt
 from groundup.core.formats.records import Message
+from groundup.core.model.context import context_length
 from groundup.core.model.scoring import RewardScorer
 
 
@@ -18,7 +19,7 @@ class Assistant:
 
     @property
     def context_length(self) -> int:
-        return int(self.model.config.max_position_embeddings)
+        return context_length(self.model, self.tokenizer)
 
     def check_length(self, max_new_tokens: int) -> None:
         """ValueError unless at least half of the context is left for the prompt."""

@@ -7,7 +7,7 @@ with `encode_special_tokens`, so neither data nor users can produce one. An open
 of its own, behind the same functions: chat_template.py renders it, adopted.py makes it ready.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,11 @@ CHAT_TEMPLATE = (
 
 
 def is_from_scratch(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether the tokenizer is one that groundup trained, not that of an open model."""
-    return tokenizer.bos_token == BOS and ASSISTANT in (tokenizer.chat_template or "")
+    """Whether the tokenizer is one that groundup trained, not that of an open model, whatever names its tokens have.
+
+    Only this template breaks up contents and marks what is trained by itself, which the fast paths rely on.
+    """
+    return tokenizer.chat_template == CHAT_TEMPLATE and tokenizer.bos_token == BOS
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
@@ -79,29 +82,42 @@ def render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], repl
     return list(ids)
 
 
-def render_trained(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-    """Token ids of a whole chat, and a 1 for each that is trained: the replies with their end-of-turn tokens."""
-    if not is_from_scratch(tokenizer):
-        return render_trained_by_prefixes(tokenizer, messages)
-    check_text(messages)
-    encoded = tokenizer.apply_chat_template(
-        list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
-    return list(encoded["input_ids"]), list(encoded["assistant_masks"])
+def render_prompts(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> list[list[int]]:
+    """Token ids of the prompt of each reply, but of one that opens the chat."""
+    return [
+        render(tokenizer, messages[:i], reply_next=True)
+        for i, message in enumerate(messages)
+        if i and message["role"] == "assistant"
+    ]
 
 
-def render_trained_by_prefixes(
+def render_trained(
     tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]
-) -> tuple[list[int], list[int]]:
-    """The same without marks in the template: a reply is what follows its prompt, up to the end of turn."""
-    whole = render(tokenizer, messages, reply_next=False)
-    mask = [0] * len(whole)
-    for i, message in enumerate(messages):
-        if message["role"] == "assistant" and i:
-            start = len(render(tokenizer, messages[:i], reply_next=True))
-            end = whole.index(tokenizer.eos_token_id, start) + 1
-            mask[start:end] = [1] * (end - start)
-    return whole, mask
+) -> tuple[list[int], list[int], bool]:
+    """Token ids of a whole chat, and a 1 for each that is trained: the replies with their end-of-turn tokens.
+
+    The last value tells whether the prompt of every reply is a prefix of the chat.
+    """
+    check_text(messages)
+    prompts = render_prompts(tokenizer, messages)
+    if is_from_scratch(tokenizer):
+        encoded = tokenizer.apply_chat_template(
+            list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+        ids, mask = list(encoded["input_ids"]), list(encoded["assistant_masks"])
+    else:
+        ids = render(tokenizer, messages, reply_next=False)
+        mask = mask_behind(ids, prompts, tokenizer.eos_token_id)
+    return ids, mask, all(ids[: len(prompt)] == prompt for prompt in prompts)
+
+
+def mask_behind(ids: Sequence[int], prompts: Iterable[Sequence[int]], end_id: int) -> list[int]:
+    """The mask of a chat without marks in its template: a reply is what follows its prompt, up to the end of turn."""
+    mask = [0] * len(ids)
+    for start in map(len, prompts):
+        end = ids.index(end_id, start) + 1
+        mask[start:end] = [1] * (end - start)
+    return mask
 
 
 def reply_start(tokenizer: PreTrainedTokenizerFast) -> list[int]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -29,6 +30,8 @@ FILES = {
     CAUSAL: ("config.json", "generation_config.json", "README.md"),
     REWARD: ("config.json", "README.md"),
 }
+AGAIN = "copy or download the file again"
+SHOWN_CHARACTERS = 200  # of a library's message
 
 
 def check_model(path: Path, kind: str) -> None:
@@ -46,30 +49,76 @@ def check_model(path: Path, kind: str) -> None:
 
 
 def read_config(path: Path, kind: str) -> tuple[PreTrainedConfig | None, list[str]]:
-    """The config of a model directory, if it can be read, and why the model is not of this kind."""
-    problems = []
+    """The config in a folder, if it can be read, and what keeps it from being of this kind, each with what to do."""
+    if not (path / "config.json").is_file():
+        return None, ["it has no config.json: add that of the model"]
+    values, problems = read_json(path / "config.json")
+    if problems:
+        return None, problems
+    problems = foreign_code(values, "config.json")
     try:
-        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        found = values["architectures"]
-        if values.get("auto_map"):
-            problems.append("config.json asks for code of its own (auto_map), which is never run")
-        if values.get("quantization_config"):
-            problems.append("its weights are quantized (quantization_config), so they cannot be trained")
-        config = AutoConfig.for_model(**values)
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
-        return None, [*problems, f"config.json cannot be read ({type(error).__name__}: {error})"]
-    if config.is_encoder_decoder or config.get_text_config() is not config:
+        return None, [
+            *problems,
+            f"config.json cannot be read; code in the folder is never run ({start_of(error)}): take a model whose "
+            "architecture transformers knows",
+        ]
+    if "quantization_config" in values:
+        method = values["quantization_config"]
+        method = method.get("quant_method", method) if isinstance(method, dict) else method
         problems.append(
-            f"a {config.model_type} is more than a decoder of text: take the text-only model of its family"
+            f"config.json has a quantization_config ({method!r:.60}): quantised weights are not supported; take the "
+            "model in fp32, bf16 or fp16"
         )
-    if not isinstance(getattr(config, "max_position_embeddings", None), int):  # not every kind of model has it
-        problems.append("config.json has no max_position_embeddings, so how much the model can read is unknown")
+    return config, problems + _architecture_problems(config, kind)
+
+
+def _architecture_problems(config: PreTrainedConfig, kind: str) -> list[str]:
+    architectures = list(config.architectures or [])
+    found = f"config.json is of {', '.join(architectures) or 'no model'}"
+    if config.is_encoder_decoder or config.get_text_config() is not config:
+        return [
+            f"{found} and the type {config.model_type}, which is more than a decoder of text: take the text-only "
+            "model of its family"
+        ]
+    problems = []
     wanted = model_class(config, kind)
     if wanted is None:
-        problems.append(f"transformers has no {kind} of the type {config.model_type}")
-    elif found != [wanted.__name__]:
-        problems.append(f"config.json is of {found}, not of {wanted.__name__}")
-    return config, problems
+        problems.append(f"{found}, and transformers has no {kind} of the type {config.model_type}: take another model")
+    elif architectures != [wanted.__name__]:
+        problems.append(f"{found}, not of {wanted.__name__}: take a {kind}")
+    elif config.to_dict().get("is_decoder") is False:  # BERT and its kin; a decoder's config has no such key
+        problems.append("config.json has is_decoder: false, so its tokens see later ones: take a decoder")
+    if not isinstance(getattr(config, "max_position_embeddings", None), int):  # not every kind of model has it
+        problems.append(
+            "config.json has no max_position_embeddings, so how much the model can read is unknown: add it, in tokens"
+        )
+    return problems
+
+
+def read_json(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """An object of a file, and why it cannot be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        return {}, [f"{path.name} cannot be read ({start_of(error)}): {AGAIN}"]
+    if not isinstance(values, dict):
+        return {}, [f"{path.name} holds no object but {values!r:.40}: {AGAIN}"]
+    return values, []
+
+
+def foreign_code(values: Mapping[str, Any], name: str) -> list[str]:
+    if "auto_map" not in values:
+        return []
+    return [
+        f"{name} asks for code of its own (auto_map), and code in the folder is never run: remove auto_map from a "
+        "copy if transformers knows this architecture, else take another model"
+    ]
+
+
+def start_of(error: Exception) -> str:
+    return " ".join(str(error).split())[:SHOWN_CHARACTERS] or type(error).__name__
 
 
 def model_class(config: PreTrainedConfig, kind: str) -> type[PreTrainedModel] | None:
@@ -93,12 +142,11 @@ def require_reward_class(config: PreTrainedConfig) -> None:
 
 def _content_problems(path: Path, files: list[Path], config: PreTrainedConfig, kind: str) -> list[str]:
     tokenizer = load_tokenizer(str(path))
-    problems = []
-    if len(tokenizer) > config.vocab_size:
-        problems.append(
+    if len(tokenizer) > config.vocab_size:  # then the model cannot even be built: its pad token has no embedding
+        return [
             f"its tokenizer has {len(tokenizer)} tokens and its config {config.vocab_size}: they are of different runs"
-        )
-    problems += _weight_problems(files, config, kind)
+        ]
+    problems = _weight_problems(files, config, kind)
     if not problems and kind == REWARD and (path / variational.FILE).is_file():
         problems = variational.head_problems(path, _score(files))
     return problems

@@ -23,17 +23,32 @@ ERRORS = (
 
 
 def verify_passes(model: PreTrainedModel) -> None:
-    """ValueError if one of our passes and transformers' own forward pass of each sequence differ beyond rounding."""
+    """ValueError if one of our passes and transformers' own forward pass of each sequence differ beyond rounding.
+
+    Mixtures of experts are refused by name: they need a loss of their own.
+    """
+    if any(name.endswith("experts") or "Experts" in type(module).__name__ for name, module in model.named_modules()):
+        raise ValueError(
+            f"{type(model).__name__} is a mixture of experts: nothing here keeps its router balanced, and LoRA does "
+            "not reach its experts, so training would spoil it. Choose a dense model, such as a Llama, Qwen3, "
+            "Mistral or Gemma"
+        )
     sequences = [_made_up(length, model.config) for length in LENGTHS]
     try:
         with torch.no_grad():
             expected = [
                 model(torch.tensor([ids], device=model.device), use_cache=False).logits[0] for ids in sequences
             ]
-            for name, found, wanted in _passes(model, sequences, expected):
+            finite = all(bool(logits.isfinite().all()) for logits in expected)
+            for name, found, wanted in _passes(model, sequences, expected) if finite else ():
                 _require_equal(f"logits {name}", found, wanted)
     except ERRORS as error:
         raise ValueError(_refusal(model, error)) from error
+    if not finite:
+        raise ValueError(
+            f"the logits of this {type(model).__name__} are not finite on a made-up input, so its weights are damaged "
+            "or have diverged: take another copy or another model"
+        )
 
 
 def verify_scores(model: PreTrainedModel) -> None:
@@ -44,17 +59,21 @@ def verify_scores(model: PreTrainedModel) -> None:
         with torch.no_grad():
             layout = PackedAttention(LENGTHS, model.device)
             found = model.score(hidden_states(model.base_model, ids, layout, layout.ends))
-            expected = [
-                model(torch.tensor([row], device=model.device), use_cache=False).logits[0] for row in sequences
-            ]
-            _require_equal("scores", found, torch.stack(expected))
+            expected = torch.stack(
+                [model(torch.tensor([row], device=model.device), use_cache=False).logits[0] for row in sequences]
+            )
+            if finite := bool(expected.isfinite().all()):
+                _require_equal("scores", found, expected)
     except ERRORS as error:
         raise ValueError(_refusal(model, error)) from error
+    if not finite:
+        raise ValueError(
+            "the reward model scores a made-up chat as NaN or infinite: train it again with a lower "
+            "reward.learning_rate"
+        )
 
 
 def _require_equal(what: str, found: Tensor, wanted: Tensor) -> None:
-    if not wanted.isfinite().all():
-        raise ValueError(f"{what} are not finite: its weights have diverged")
     difference, largest = float((found - wanted).abs().max()), float(wanted.abs().max())
     if not difference <= ROUNDING * largest:  # NaN too
         raise ValueError(f"{what} differ by {difference:.3g}, where the largest is {largest:.3g}")

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.formats.jsonl import Row
 from groundup.core.model.bits_per_byte import document_windows
+from groundup.core.model.context import context_length
 from groundup.core.model.likelihood import own_distribution, stretch_nats
 from groundup.evaluate.ngram import NgramModel
 from groundup.evaluate.reply_likelihood import Branches, branch_scores
@@ -54,9 +55,11 @@ class LoadedModel(HFLM):
     """A loaded model. Replies to one prompt share its forward pass, which is twice as fast as HFLM's own method."""
 
     def __init__(self, model: PreTrainedModel, encoder: Encoder, batch_size: int) -> None:
-        context_length = model.config.max_position_embeddings
         super().__init__(
-            pretrained=model, tokenizer=encoder.tokenizer, batch_size=batch_size, max_length=context_length
+            pretrained=model,
+            tokenizer=encoder.tokenizer,
+            batch_size=batch_size,
+            max_length=context_length(model, encoder.tokenizer),
         )
         self.encoder = encoder
 

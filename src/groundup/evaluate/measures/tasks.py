@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from groundup.core.model.context import context_length
 from groundup.evaluate.harness.named import metric_name
 from groundup.evaluate.harness.suite import Suite
 from groundup.evaluate.harness.tasks import BITS_PER_BYTE
@@ -37,7 +38,7 @@ class Tasks(Measure):
             context.test_set.tasks,
             context.named,
             context.tokenizer,
-            context.sft.config.max_position_embeddings,
+            context_length(context.sft, context.tokenizer),
             context.steps,
             context.params,
         )

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.records import Message
 from groundup.core.model.folder import read_folder, template_problems
+from groundup.core.model.open_model import load_folder
 from groundup.runner.files import digest_path
 from groundup.runner.params.evaluate import ModelJudgeParams
 
@@ -53,18 +54,7 @@ class ModelFolder:
 
     def load(self, device: torch.device) -> PreTrainedModel:
         """In fp32: rounding must not blur small differences."""
-        model, loaded = AutoModelForCausalLM.from_pretrained(
-            self.path,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        if missing := sorted(loaded["missing_keys"]):
-            raise ValueError(
-                f"the model in {self.path} (evaluate.model_judge) lacks {len(missing)} weights, such as {missing[0]}: "
-                "put the whole model there"
-            )
-        judge: PreTrainedModel = model.to(device).eval()
-        return judge
+        model, problems = load_folder(self.path)
+        if problems:
+            raise ValueError(f"the model in {self.path} (evaluate.model_judge) cannot judge: {'; '.join(problems)}")
+        return model.to(device).eval()

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.judging.statistics import wins
+from groundup.core.model.context import context_length
 from groundup.core.text.canaries import Canary
 from groundup.evaluate.choices import choice_branches
 from groundup.evaluate.intervals import Floats
@@ -70,9 +71,9 @@ def _margins(
     batch_size: int,
 ) -> Floats:
     """[N]: how many nats per token the good reply is likelier than the bad one."""
-    context_length = model.config.max_position_embeddings
+    length = context_length(model, tokenizer)
     branches = [
-        choice_branches(tokenizer, [{"role": "user", "content": message}], [good, bad], context_length)
+        choice_branches(tokenizer, [{"role": "user", "content": message}], [good, bad], length)
         for message, good, bad in questions
     ]
     margins = []
@@ -111,7 +112,7 @@ def _reply_measures(
         ("personal_data_rate", has_personal_data, probes.privacy),
     )
     num_replies = params.probes.num_replies
-    room = prompt_room(model.config.max_position_embeddings, params.max_new_tokens)
+    room = prompt_room(context_length(model, tokenizer), params.max_new_tokens)
     messages = [message for *_, set_messages in searches for message in set_messages]
     prompts = [fit_prompt(tokenizer, [{"role": "user", "content": message}], room).ids for message in messages]
     replies = sample_replies_of(model, tokenizer, [prompt for prompt in prompts for _ in range(num_replies)], params)

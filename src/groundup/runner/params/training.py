@@ -106,7 +106,19 @@ class LoraParams(Section):
     rank: Positive
     alpha: PositiveFloat
     dropout: Fraction
-    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)]
+    target_modules: Literal["all-linear"] | list[str]
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _is_all_or_names(cls, modules: object) -> object:
+        """Before the types, since a union answers with one error for each of its types."""
+        if modules != ALL_LINEAR and not (
+            isinstance(modules, list) and modules and all(isinstance(name, str) for name in modules)
+        ):
+            raise ValueError(
+                f"got {modules!r:.60}, neither {ALL_LINEAR} nor a list of at least 1 item, such as [q_proj, v_proj]"
+            )
+        return modules
 
 
 class SftParams(Section):
