@@ -1,0 +1,36 @@
+"""What a plan needs of model.base: its config, and random models of a few of its layers to measure."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from groundup.core.model.folder import read_config, weight_problems
+
+
+def base_config(folder: Path) -> PreTrainedConfig:
+    """Of the model in models/NAME; ValueError unless config and the headers of the weights can be read."""
+    config, problems = read_config(folder)
+    problems += weight_problems(folder)
+    if config is None or problems:
+        raise ValueError(f"the model in {folder} cannot be used: {'; '.join(problems)}")
+    return config
+
+
+def with_layers(config: PreTrainedConfig, num_layers: int, **changes: Any) -> PreTrainedConfig:
+    """The same model with its first layers only; `changes` by the names in config.json."""
+    values = config.to_dict()
+    for name, value in values.items():
+        if isinstance(value, list) and len(value) == config.num_hidden_layers:  # the kinds of layers
+            values[name] = value[:num_layers]
+    values[config.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = num_layers
+    shallow: PreTrainedConfig = type(config).from_dict(values | changes)
+    return shallow
+
+
+def random_model(config: PreTrainedConfig, device: torch.device | str) -> PreTrainedModel:
+    """In fp32; on the device "meta", shapes alone."""
+    with torch.device(device):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return model
