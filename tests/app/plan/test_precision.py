@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.app.plan import calibration
+from groundup.app.plan import timing
 from groundup.app.plan.precision import choose_precision, measured_step
 from tests.families import FAMILIES, family_model
 
@@ -26,7 +26,7 @@ def test_the_measurement_decides(bf16_seconds: float, precision: str, reason: st
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_step_of_any_architecture_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
-    monkeypatch.setattr(calibration, "MAX_RUNS", 1)
+    monkeypatch.setattr(timing, "MAX_RUNS", 1)
     family_model(family).save_pretrained(tmp_path)
     measure = measured_step(tmp_path, "cpu", 1)
     assert 0 < measure("fp32") < 60

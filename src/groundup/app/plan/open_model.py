@@ -1,4 +1,4 @@
-"""What a plan needs of model.base: its config, and random models of a few of its layers to measure."""
+"""Configs of the models that a plan is about, and random models of their layers, whole or some, to measure."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,12 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from groundup.core.model.folder import read_config, weight_problems
+from groundup.core.model.llama import build_llama
+from groundup.core.training.adapters import add_adapter
+from groundup.runner.params import Params
+from groundup.runner.params.load import BYTE_ALPHABET, NUM_SPECIAL_TOKENS
+from groundup.runner.params.training import LoraParams
+from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
 
 
 def base_config(folder: Path) -> PreTrainedConfig:
@@ -34,3 +40,19 @@ def random_model(config: PreTrainedConfig, device: torch.device | str) -> PreTra
     with torch.device(device):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return model
+
+
+def num_adapter_weights(config: PreTrainedConfig, lora: LoraParams) -> int:
+    adapted = add_adapter(random_model(config, "meta"), lora)
+    return sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+
+
+def scratch_config(params: Params) -> PreTrainedConfig:
+    """Of the model that pretraining builds, without its tokenizer, which would take minutes."""
+    tokenizer = chat_tokenizer(
+        train_bpe(iter(["a"]), NUM_SPECIAL_TOKENS + BYTE_ALPHABET, 1), params.model.context_length
+    )
+    with torch.device("meta"):
+        config = build_llama(params.model, tokenizer).config
+    config.vocab_size = params.tokenizer.scratch.vocab_size
+    return config

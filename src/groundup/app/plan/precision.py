@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel
 
-from groundup.app.plan.calibration import timed
 from groundup.app.plan.open_model import base_config, with_layers
+from groundup.app.plan.timing import timed
 
 NUM_LAYERS = 2
 ROWS, LENGTH = 2, 128  # tokens of a measured step
