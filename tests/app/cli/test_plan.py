@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -92,7 +93,7 @@ def start_from(checkout: Path, family: str) -> int:
     text = path.read_text(encoding="utf-8").replace("  base: null", "  base: own", 1)
     text = text.replace("  lora: null", f"  lora: {LORA}")
     path.write_text(re.sub(r"(pretrain:(?:\n  .*)*?\n  num_steps: )\d+", r"\g<1>0", text), encoding="utf-8")
-    data = {"text": {"text": "I like music."}, "chats": {"messages": CHAT}}
+    data: dict[str, dict[str, Any]] = {"text": {"text": "I like music."}, "chats": {"messages": CHAT}}
     data |= {"preferences": {"kind": "relevance", "chosen": CHAT, "rejected": CHAT}}
     data |= {"prompts": {"messages": CHAT[:1], "reply": "I do"}}
     for kind, row in data.items():
@@ -127,7 +128,7 @@ def test_a_base_that_is_not_there_or_torn_is_a_sentence(checkout: Path) -> None:
     shutil.rmtree(checkout / "models/own")
     result, _ = run()
     assert result.exit_code == 1
-    assert "models/own" in "".join(result.output.split())
+    assert "models/own: `groundup fetch` brings it" in " ".join(result.output.split())
 
 
 def test_nothing_runs_and_nothing_is_measured(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

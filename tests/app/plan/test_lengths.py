@@ -29,7 +29,7 @@ def write_data(folder: Path, **rows: list[dict[str, Any]]) -> Path:
 
 
 def num_tokens(messages: list[dict[str, str]], reply_next: bool = False) -> int:
-    return len(render(TOKENIZER, messages, reply_next))  # type: ignore[arg-type]
+    return len(render(TOKENIZER, messages, reply_next))
 
 
 def test_rows_are_counted_as_the_stages_read_them(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def count_lengths(tokenizer: "PreTrainedTokenizerFast", data: Path, params: Para
 
 
 def _some_rows(path: Path) -> list[dict[str, Any]]:
-    rows = list(read_jsonl(path))
+    rows = list(read_jsonl(path)) if path.is_file() else []
     return rows[:: max(1, len(rows) // NUM_COUNTED)]
 
 

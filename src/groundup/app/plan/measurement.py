@@ -1,5 +1,6 @@
 """Time each kind of work of the stages on a model with random weights."""
 
+import copy
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -123,11 +124,10 @@ class Measurement:
     def pairs(self) -> tuple[float, PreTrainedModel]:
         """A batch of the reward model, and that model."""
         params, side = self.params.reward, min(self.planned.side, self.params.model.context_length)
-        values = self.config.to_dict() | {"num_labels": 1, "pad_token_id": 0}
+        config = copy.deepcopy(self.config)
+        config.num_labels, config.pad_token_id = 1, 0
         with self.device:
-            model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
-                type(self.config).from_dict(values), dtype=torch.float32
-            )
+            model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         if params.lora:
             add_adapter(model, params.lora)
         rows = 2 * params.batch_size

@@ -17,6 +17,8 @@ from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
 
 def base_config(folder: Path) -> PreTrainedConfig:
     """Of the model in models/NAME; ValueError unless config and the headers of the weights can be read."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no model in {folder}: `groundup fetch` brings it")
     config, problems = read_config(folder)
     problems += weight_problems(folder)
     if config is None or problems:

@@ -177,7 +177,7 @@ def evaluate_tokens(params: Params, data: Data) -> tuple[int, int]:
 def evaluate_replies(params: Params, data: Data, model: PlannedModel) -> float:
     """Number of sampled replies of mean length."""
     e = params.evaluate
-    replies = NUM_MODELS * (e.num_prompts + NUM_PROBES * e.probes.num_replies)
+    replies: float = NUM_MODELS * (e.num_prompts + NUM_PROBES * e.probes.num_replies)
     replies += e.best_of_n.num_prompts * e.best_of_n.num_replies
     # Greedy, sample, and three searches with a budget of tokens.
     replies += e.decoding.num_prompts * (2 + 3 * e.decoding.budget_tokens / e.decoding.max_new_tokens)
