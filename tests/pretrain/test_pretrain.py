@@ -179,6 +179,14 @@ def test_an_epoch_holds_every_row_once(inputs: dict[str, Path]) -> None:
     assert len({frozenset(rows) for rows in dropped}) > 1
 
 
+def test_the_figure_at_the_end_is_on_at_most_max_final_documents(inputs: dict[str, Path], tmp_path: Path) -> None:
+    whole, one, many = (
+        run(inputs, tmp_path / str(limit), Curve(), PRETRAIN.model_copy(update={"max_final_documents": limit}))
+        for limit in (None, 1, 1000)
+    )
+    assert one["val_bits_per_byte"] != whole["val_bits_per_byte"] == many["val_bits_per_byte"]
+
+
 def test_a_non_finite_loss_stops_and_names_the_step(tiny_model: LlamaForCausalLM) -> None:
     with torch.no_grad():
         tiny_model.model.norm.weight.fill_(float("nan"))

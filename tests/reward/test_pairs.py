@@ -6,7 +6,16 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from groundup.core.formats.jsonl import write_jsonl
-from groundup.reward.pairs import PREFERENCE, PREFIX, RELEVANCE, Pair, group_by_length, load_pairs, of_group
+from groundup.reward.pairs import (
+    PREFERENCE,
+    PREFIX,
+    RELEVANCE,
+    Pair,
+    draw_of_each_group,
+    group_by_length,
+    load_pairs,
+    of_group,
+)
 from tests.reward.test_reward import pair
 
 
@@ -33,6 +42,18 @@ def test_batches_hold_pairs_of_like_length_in_random_order() -> None:
     assert longest != sorted(longest)
     assert ordered == group_by_length(pairs, 10, seed=1)
     assert ordered != group_by_length(pairs, 10, seed=2)
+
+
+def test_of_each_group_at_most_the_limit_is_drawn_in_the_order_of_the_file() -> None:
+    pairs = [Pair([i], [], {"kind": kind}) for i, kind in enumerate(["rating", "sampled", "given"] * 4)]
+    drawn = draw_of_each_group(pairs, 3, seed=1)
+    assert {group: len(of_group(drawn, group)) for group in ("preference", "sampled")} == {
+        "preference": 3,
+        "sampled": 3,
+    }
+    assert [p.chosen for p in drawn] == sorted(p.chosen for p in drawn)
+    assert draw_of_each_group(pairs, 3, seed=2) != drawn
+    assert draw_of_each_group(pairs, None, seed=1) == pairs
 
 
 def test_ratings_and_given_pairs_are_of_one_group(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import render
@@ -231,3 +232,16 @@ def test_what_people_say_is_told_from_what_the_sft_model_says(inputs: dict[str, 
     assert metrics["heldout_accuracy"] == 1.0
     assert "val_sampled_accuracy" in log.rows[max(log.rows)]
     assert "| the SFT model's | 12 | " in (tmp_path / "report/report.md").read_text()
+
+
+def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """A step's gradient is a mean over its pairs, in however many forward passes they are read."""
+    write_jsonl(inputs["preferences"] / "train.jsonl", (pair(i, good="yes " * (1 + i)) for i in range(8)))
+    saved = {}
+    for size, accumulate in ((8, 1), (4, 2)):
+        changes = {"num_epochs": 2.0, "dropout": 0.0, "batch_size": size, "accumulate": accumulate}
+        metrics = run(inputs, tmp_path / f"{size}", Curve(), REWARD.model_copy(update=changes))
+        assert metrics["num_steps"] == 2
+        saved[size, accumulate] = load_file(tmp_path / f"{size}/out/model.safetensors")
+    for name, weight in saved[8, 1].items():
+        torch.testing.assert_close(saved[4, 2][name], weight, atol=1e-4, rtol=0.0)

@@ -23,7 +23,7 @@ from groundup.core.model.open_model import load_open_model
 from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due, lightning_settings
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
-from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, require_finite_gradients, set_up
+from groundup.core.training.runtime import Log, NonFiniteLossError, draw, num_bytes, require_finite_gradients, set_up
 from groundup.pretrain.cross_entropy import linear_cross_entropy
 from groundup.pretrain.data import ShardDataModule
 from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
@@ -150,7 +150,7 @@ def pretrain(
     log: Log,
     base: Path | None = None,
 ) -> dict[str, Any]:
-    """Train the base model, from the newest checkpoint if there is one; the figures are on the whole val split.
+    """Train the base model, from the newest checkpoint if there is one; the figures are on max_final_documents of val.
 
     base: the open model to start from, instead of random weights; with pretrain.num_steps 0 it is published as it is.
     """
@@ -178,7 +178,8 @@ def pretrain(
         module = PretrainModule(model, params, compiled=device == "cuda")
         seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
     model.to(torch_device)  # Lightning's teardown puts it on the CPU
-    final = bits_per_byte(model, tok, documents, context, VALIDATION_BATCH)
+    measured = draw(documents, params.max_final_documents, params.seed)
+    final = bits_per_byte(model, tok, measured, context, VALIDATION_BATCH)
     if not math.isfinite(final.overall):
         raise NonFiniteLossError(
             f"pretrain: val_bits_per_byte is {final.overall} at the end: the last steps diverged; lower {RATES}"

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import render
 from groundup.core.formats.jsonl import Row, read_jsonl
+from groundup.core.training.runtime import draw
 from groundup.runner.files import restore
 
 BATCHES_PER_STRETCH = 16
@@ -93,6 +94,12 @@ def load_pairs(
 
 def of_group(pairs: Sequence[Pair], *groups: str) -> list[Pair]:
     return [pair for pair in pairs if pair.group in groups]
+
+
+def draw_of_each_group(pairs: Sequence[Pair], limit: int | None, seed: int) -> list[Pair]:
+    """At most `limit` pairs of each group, in their original order."""
+    drawn = {id(pair) for group in PREFIX for pair in draw(of_group(pairs, group), limit, seed)}
+    return [pair for pair in pairs if id(pair) in drawn]
 
 
 def group_by_length(pairs: Sequence[Pair], batch_size: int, seed: int) -> list[Pair]:

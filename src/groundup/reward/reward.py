@@ -33,6 +33,7 @@ from groundup.reward.pairs import (
     SAME_OPENING,
     SAMPLED,
     Pair,
+    draw_of_each_group,
     group_by_length,
     load_pairs,
     of_group,
@@ -90,6 +91,8 @@ def train_reward(
         pairs[split], num_too_long[split] = load_pairs(
             preferences / f"{split}.jsonl", tokenizer, params.max_length, groups
         )
+        if split in MEASURED:
+            pairs[split] = draw_of_each_group(pairs[split], params.max_heldout_pairs, params.seed)
     if params.sampled.weight > 0:
         for split, some in sample_all(sft, prompts, tokenizer, torch_device, params).items():
             pairs[split] += some

@@ -79,7 +79,6 @@ def train_sft(
         train_dataset=Dataset.from_list([asdict(example) for example in train.examples]),
         args=SFTConfig(
             **epoch_settings(params, checkpoints, runtime, torch_device),
-            gradient_accumulation_steps=params.accumulate,
             packing=True,  # the loss is on the assistant's tokens only: the examples bring assistant_masks
         ),
     )

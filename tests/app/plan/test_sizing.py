@@ -12,7 +12,7 @@ from groundup.runner.params.presets import preset_names
 from tests.conftest import ROOT
 from tests.presets import preset
 
-PRESETS = preset_names(ROOT)
+PRESETS = [name for name in preset_names(ROOT) if preset(name).model.base is None]
 
 
 def with_values(params: Params, changes: dict[str, Any]) -> Params:
@@ -52,6 +52,7 @@ def four_layers(**changed: Any) -> Params:
         "sft__accumulate": 8,
         "sft__learning_rate": 0.001,
         "reward__batch_size": 16,
+        "reward__accumulate": 1,
         "reward__learning_rate": 0.0004,
         "align__minibatch_size": 32,
         "align__forward_batch_size": 16,
@@ -92,7 +93,8 @@ def test_twice_the_depth() -> None:
     assert changes["pretrain.validate_every"] == 352
     assert changes["sft.learning_rate"] == 0.000354  # 0.001 / 2 / sqrt(2)
     assert changes["align.ppo.value_learning_rate"] == 0.000354
-    assert (changes["reward.batch_size"], changes["reward.learning_rate"]) == (4, 7.07e-05)  # 0.0004 / 2 / sqrt(2) / 2
+    assert (changes["reward.batch_size"], changes["reward.accumulate"]) == (4, 4)
+    assert changes["reward.learning_rate"] == 0.000141  # 0.0004 / 2 / sqrt(2)
     assert changes["sft.max_chats"] == 3559  # 1500 sqrt(5.63)
     assert changes["align.forward_batch_size"] == 4  # twice the width, twice the layers
 

@@ -12,7 +12,7 @@ from groundup.runner.params.presets import Change, load_preset, preset_names, wi
 from tests.conftest import ROOT
 from tests.presets import preset, preset_text
 
-PRESETS = ("evening", "gpu", "laptop", "smoke")
+PRESETS = ("evening", "gpu", "laptop", "open", "open-lunch", "smoke")
 OWN = "    - {kind: files, name: own, paths: [a.txt], yields: text, text_column: text, licence: own}\n"
 
 
@@ -184,7 +184,7 @@ def test_a_missing_key_that_the_preset_has_comes_back(root: Path) -> None:
     lines = text_of(root).splitlines(keepends=True)
     write(root, "".join(line for line in lines if not line.startswith("  accumulate: 1 ")))
     rewrite = with_preset(root, "laptop", {})
-    assert rewrite.changes == [Change("pretrain.accumulate", None, 1)]
+    assert rewrite.changes == [Change("pretrain.accumulate", None, 1), Change("reward.accumulate", None, 1)]
     assert rewrite.params == preset("laptop")
 
 

@@ -179,7 +179,7 @@ def remedy(stage: str, params: Params, fits: Callable[[Params], bool]) -> str:
     rows = size
     while (rows := rows // 2) > 0:
         if fits(with_value(params, stage, key, rows)):
-            more = {"pretrain": p.accumulate, "sft": s.accumulate}
+            more = {"pretrain": p.accumulate, "sft": s.accumulate, "reward": r.accumulate}
             also = f" and raise {stage}.accumulate to {more[stage] * size // rows}" if stage in more else ""
             return f"lower {stage}.{key} to {rows}{also}"
     if params.model.base is not None:

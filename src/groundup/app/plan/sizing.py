@@ -7,8 +7,7 @@ width           hidden_size / num_layers, hidden_size / num_heads and intermedia
 tokens          tokens per parameter stay: both grow equally at the compute optimum (Hoffmann et al. 2022,
                 arXiv:2203.15556). laptop's ratio is that of the best of four sizes at its compute (bench/scaling).
 batch           rows of an optimizer step: r(tokens)^0.383 (Bergsma et al. 2025, "Power Lines", arXiv:2505.13738), as a
-                power of 2 times the preset's; the rows of a forward pass shrink to keep its activations (in
-                reward, which does not accumulate, these rows are the batch, and the rate follows it).
+                power of 2 times the preset's; the rows of a forward pass shrink to keep its activations.
 AdamW           hidden weights: 1 / r(width) (muP, Yang et al. 2022, arXiv:2203.03466, table 8) / sqrt(r(depth))
                 (Depth-muP, Yang et al. 2023, arXiv:2310.02244); embeddings and norms: unchanged. A stage with one
                 rate for all weights uses that of the hidden weights, the majority.
@@ -96,7 +95,7 @@ def resize(preset: Params, depth: int) -> Changes:
     s, r, a = preset.sft, preset.reward, preset.align
     more = math.sqrt(size)
     sft_batch = fitting(s.batch_size, activations, s.batch_size * s.accumulate)
-    reward_batch = fitting(r.batch_size, activations, r.batch_size)
+    reward_batch = fitting(r.batch_size, activations, r.batch_size * r.accumulate)
     optional = {"sft.max_chats": s.max_chats, "reward.max_pairs": r.max_pairs}
     return {
         "model.scratch.num_layers": depth,
@@ -116,7 +115,8 @@ def resize(preset: Params, depth: int) -> Changes:
         "sft.accumulate": s.batch_size * s.accumulate // sft_batch,
         "sft.learning_rate": scaled(s.learning_rate, hidden),
         "reward.batch_size": reward_batch,
-        "reward.learning_rate": scaled(r.learning_rate, hidden * math.sqrt(reward_batch / r.batch_size)),
+        "reward.accumulate": r.batch_size * r.accumulate // reward_batch,
+        "reward.learning_rate": scaled(r.learning_rate, hidden),
         "reward.sampled.max_pairs": max(1, round(r.sampled.max_pairs * more)),
         "reward.sampled.batch_size": fitting(r.sampled.batch_size, activations, r.sampled.batch_size),
         **{f"align.{name}.learning_rate": scaled(getattr(a, name).learning_rate, hidden) for name in get_args(Method)},

@@ -25,8 +25,8 @@ class ProgressReport:
         self._last_line = 0.0
         self._bar: Progress | None = None
 
-    def update(self, step: int, amount: float, loss: float) -> None:
-        """Report that step `step` is done and has processed `amount` more units."""
+    def update(self, step: int, amount: float, loss: float | None) -> None:
+        """Report that step `step` is done and has processed `amount` more units; loss: None if it is not known yet."""
         now = time.monotonic()
         if self._start is None:  # the first step warms up and is not timed
             self._start, self._first_step, self._last_line = now, step, now
@@ -34,7 +34,9 @@ class ProgressReport:
             return
         self._amount += amount
         elapsed = now - self._start
-        text = f"loss {loss:.3f}  {self._amount / elapsed:,.0f} {self.rate_unit}/s"
+        rate = self._amount / elapsed
+        per_second = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}"
+        text = ("" if loss is None else f"loss {loss:.3f}  ") + f"{per_second} {self.rate_unit}/s"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step, description=text)
         elif now - self._last_line >= LINE_SECONDS or step == self.num_steps:

@@ -59,6 +59,7 @@ def epoch_settings(
         "seed": params.seed,
         "num_train_epochs": params.num_epochs,
         "per_device_train_batch_size": params.batch_size,
+        "gradient_accumulation_steps": params.accumulate,
         "max_length": params.max_length,
         "learning_rate": params.learning_rate,
         "weight_decay": params.weight_decay,
@@ -82,7 +83,7 @@ class Curves(TrainerCallback):
         self.validate_every = validate_every
         self.validate = validate
         self._progress: ProgressReport | None = None
-        self._loss = math.nan
+        self._loss: float | None = None
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any) -> None:
         if values := named(objects["logs"], NAMES):

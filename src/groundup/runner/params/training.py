@@ -90,6 +90,7 @@ class PretrainParams(Section):
     log_every: Positive
     validate_every: Positive
     num_validation_documents: Positive
+    max_final_documents: Positive | None
     checkpoint_every: Positive
     num_samples: Positive
     sample_tokens: Positive
@@ -170,12 +171,14 @@ class RewardParams(Section):
     seed: Seed
     head: Literal["linear", "variational"]
     max_pairs: Positive | None
+    max_heldout_pairs: Positive | None
     max_relevance_pairs: Positive | None
     relevance_weight: NonNegativeFloat
     relevance_alone_fraction: Fraction
     sampled: SampledParams
     num_epochs: PositiveFloat
     batch_size: Positive
+    accumulate: Positive
     max_length: Positive
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
