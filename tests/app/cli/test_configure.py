@@ -116,7 +116,7 @@ def test_an_old_file_is_taken_over(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--preset", "huge"), "unknown preset huge: use evening, gpu, laptop, smoke"),
+        (("--preset", "huge"), "unknown preset huge: use evening, gpu, laptop, open, open-lunch, smoke"),
         (("--preset", "../laptop"), "unknown preset ../laptop"),
         (("--preset", "laptop", "--depth", "0"), "greater than or equal to 1"),
         ((), "use --preset NAME, with --depth N for another size, and one of --base NAME and"),
@@ -215,22 +215,16 @@ def test_from_scratch_the_precision_is_the_users(checkout: Path) -> None:
 
 
 def test_a_preset_may_name_a_base(checkout: Path) -> None:
-    lora = "{rank: 16, alpha: 32.0, dropout: 0.0, target_modules: all-linear}"
-    (checkout / "presets/talk.yaml").write_text(
-        f"model: {{base: smollm2-135m}}\npretrain: {{num_steps: 0}}\nsft:\n  lora: {lora}\n", encoding="utf-8"
-    )
-    laptop = checkout / "presets/laptop.yaml"
-    laptop.write_text(laptop.read_text(encoding="utf-8").replace("\nsft:\n", "\nsft:\n  lora: null\n"))
-    result, output = run("--preset", "talk")
+    result, output = run("--preset", "open")
     assert result.exit_code == 1
     assert "there is no model smollm2-135m in" in output
     assert "`groundup fetch smollm2-135m` brings it" in output
     assert (text_of(checkout), (checkout / "base.lock").exists()) == (COMMITTED, False)
     base = add_model(checkout, "smollm2-135m")
-    result, output = run("--preset", "talk", "--depth", "5")
+    result, output = run("--preset", "open", "--depth", "5")
     assert result.exit_code == 1
     assert "--depth is of a model from scratch, and training would start from smollm2-135m" in output
-    result, output = run("--preset", "talk")
+    result, output = run("--preset", "open")
     assert result.exit_code == 0
     assert "Training starts from smollm2-135m (licence: mit). `groundup plan` estimates its time" in output
     params = load_params(checkout / "params.yaml")

@@ -213,6 +213,22 @@ def test_a_published_base_is_only_read() -> None:
     assert rooms(params, DATA, work, "cuda")["pretrain"].disk == 3 * n
 
 
+def test_limits_of_what_is_measured_save_its_time() -> None:
+    def seconds(params: Params, stage: str) -> float:
+        return work_seconds(params, DATA, count_work(params, DATA), RATES)[stage]
+
+    limited = changed(small(), "pretrain", max_final_documents=100)
+    read = round(1_939_902 / 3.55) - 100 * 290
+    assert seconds(small(), "pretrain") - seconds(limited, "pretrain") == pytest.approx(read * 4e-5)
+    whole = changed(small(), "reward", validate_every=10**6)
+    limited = changed(whole, "reward", max_heldout_pairs=10)
+    share = 4759 / (10_289 + 4759)  # of relevance pairs, all of which are scored again after another prompt
+    # Val pairs once after the last step; at the end all, and those of three of the four groups moved.
+    scored = 1708 * (2 + share) + 5621 * (1 + share) - (2 * 40 + 30) - (40 + 30)
+    saved = scored * 2 * count_work(whole, DATA).side * 2e-5 + (1708 + 5621 - 2 * 40) * 1e-3
+    assert seconds(whole, "reward") - seconds(limited, "reward") == pytest.approx(saved)
+
+
 def test_adapters_save_the_memory_of_what_they_do_not_train() -> None:
     params = changed(small(), "pretrain", num_steps=0)
     whole = replace(OPEN, num_adapted={})

@@ -49,7 +49,6 @@ def test_rows_are_counted_as_the_stages_read_them(tmp_path: Path) -> None:
     found = count_lengths(TOKENIZER, data, SMOKE)
     tokens = [len(encode_text(TOKENIZER, text)) for text in texts]
     assert found.document == sum(tokens) / 2
-    assert found.longest_document == max(tokens)
     assert found.bytes_per_token == sum(map(len, texts)) / sum(tokens)
     assert found.example == num_tokens(said("Hi", "Hello"))  # with the template's own system message
     assert found.relevance == (num_tokens(sides[0]) + num_tokens(sides[1])) / 2

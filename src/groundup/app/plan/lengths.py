@@ -26,7 +26,6 @@ class Lengths:
     relevance: float = 84  # per side of such a pair
     prompt: float = 50
     reply_share: float = 0.4  # of align.rollout.max_new_tokens, used by the average reply
-    longest_document: int | None = None  # None: longer than any context
     longest_side: int | None = None  # of a pair; None: reward.max_length
     bytes_per_token: float | None = None  # None: as the tokenizer stage counted it
 
@@ -73,7 +72,6 @@ def count_lengths(tokenizer: "PreTrainedTokenizerFast", data: Path, params: Para
         relevance=_mean(sides[True], DEFAULT.relevance),
         prompt=_mean([n for n in asked if n <= params.align.rollout.max_prompt_tokens], DEFAULT.prompt),
         reply_share=_mean(replies, DEFAULT.reply_share * limit) / limit,
-        longest_document=max(documents, default=None),
         longest_side=max(sides[True] + sides[False], default=None),
         bytes_per_token=num_bytes / sum(documents) if sum(documents) else None,
     )

@@ -91,10 +91,8 @@ def peaks(params: Params, data: Data, model: PlannedModel, device: str) -> dict[
     # its adapter is the reference, and PPO makes a merged copy.
     value = n if has_value_model(params) else 0
     align = (2 + (a.method == "ppo" or a.lora is None)) * n + value + STATES * (t["align"] + value)
-    # An open model reads longer documents than it is trained on; there, without a count, they are as long as a row.
-    longest = (data.lengths.longest_document if model.is_open else None) or context
     choices = round(e.batch_size * params.prepare.evaluation.num_choices * data.lengths.reply_share * e.max_new_tokens)
-    read = min(e.batch_size, e.num_documents) * longest
+    read = min(e.batch_size, e.num_documents) * context
     evaluated = reading(model, read, max(min(HEAD_ROWS, read), choices))
     return {
         "prepare": 0,

@@ -4,6 +4,7 @@ The rates are of the work itself, so they hold what adapters save (no gradients 
 runtime.precision costs or saves on this machine.
 """
 
+import math
 from dataclasses import dataclass
 
 from groundup.app.plan.model import PlannedModel
@@ -69,9 +70,12 @@ def work_seconds(params: Params, data: Data, work: Work, rates: Rates) -> dict[s
 def pretrain_seconds(params: Params, data: Data, rates: Rates) -> float:
     p = params.pretrain
     subset = (p.num_steps // p.validate_every) * p.num_validation_documents * data.lengths.document
+    final = float(data.num_val_tokens)
+    if p.max_final_documents is not None:
+        final = min(final, p.max_final_documents * data.lengths.document)
     return (
         p.num_steps * (p.accumulate * rates.pretrain_batch + rates.pretrain_update)
-        + (subset + data.num_val_tokens) * rates.read_token
+        + (subset + final) * rates.read_token
         + p.num_samples * rates.reply
     )
 
@@ -97,21 +101,37 @@ def update_seconds(rates: Rates, model: PlannedModel, stage: str) -> float:
 
 def reward_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float:
     r = params.reward
-    heldout = r.sampled.max_heldout_pairs if r.sampled.weight > 0 else 0
-    val, test = data.num_val_pairs + heldout, data.num_test_pairs + heldout
-    num_validations = work.pair_batches // r.validate_every
-    # All once at the end; held-out pairs whose sides share a prompt again, after another one.
-    moved = work.relevance_share * (data.num_val_pairs + data.num_test_pairs) + 2 * heldout
-    scored = num_validations * val + work.num_pairs / r.num_epochs + val + test + moved
+    sampled = r.sampled.max_heldout_pairs if r.sampled.weight > 0 else 0
+    (val, val_moved), (test, test_moved) = (
+        heldout_pairs(params, num_pairs, work.relevance_share, sampled)
+        for num_pairs in (data.num_val_pairs, data.num_test_pairs)
+    )
+    updates = math.ceil(work.pair_batches / r.accumulate)
+    # At validations and after the last step; at the end all pairs, and those that are moved.
+    scored = (updates // r.validate_every + 1) * val
+    scored += work.num_pairs / r.num_epochs + val + test + val_moved + test_moved
     # rates.reply is for align.rollout.max_new_tokens.
     longer = r.sampled.max_new_tokens / params.align.rollout.max_new_tokens
     return (
-        work.pair_batches * (rates.pair_batch + update_seconds(rates, work.model, "reward") + TRAINER_BATCH)
+        work.pair_batches * (rates.pair_batch + TRAINER_BATCH)
+        + updates * update_seconds(rates, work.model, "reward")
         + scored * 2 * work.side * rates.score_token
-        + (work.num_sampled + 2 * heldout) * longer * rates.reply
+        + (work.num_sampled + 2 * sampled) * longer * rates.reply
         + (work.num_pairs / r.num_epochs + val + test) * RENDERED_PAIR
         + REWARD_REST
     )
+
+
+def heldout_pairs(params: Params, num_pairs: int, relevance_share: float, sampled: int) -> tuple[float, float]:
+    """(pairs of a split, those of them whose sides share a prompt: scored again after another one)"""
+    kinds, limit = params.prepare.preferences.relevance, params.reward.max_heldout_pairs
+    relevance = relevance_share * num_pairs
+    special = [relevance * kinds.earlier_turn_fraction, relevance * kinds.same_opening_fraction]
+    rated, *shared = (
+        group if limit is None else min(limit, group)
+        for group in (num_pairs - relevance, relevance - sum(special), *special)
+    )
+    return rated + sum(shared) + sampled, sum(shared) + sampled
 
 
 def align_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float:
