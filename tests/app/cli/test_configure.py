@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from groundup.app.cli import configure
 from groundup.app.cli.main import app
 from groundup.app.plan.sizing import resize
-from groundup.runner.base import Base, read_lock
+from groundup.runner.base import Base, read_lock, write_lock
 from groundup.runner.files import file_digests, write_json
 from groundup.runner.params import load_params
 from tests.conftest import ROOT
@@ -21,6 +21,8 @@ COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """On a machine where bf16 is no faster."""
+    monkeypatch.setattr(configure, "best_precision", lambda root, base, params: ("fp32", "bf16 is slow here"))
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     shutil.copytree(ROOT / "presets", tmp_path / "presets")
     (tmp_path / "params.yaml").write_text(COMMITTED, encoding="utf-8")
@@ -114,7 +116,7 @@ def test_an_old_file_is_taken_over(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--preset", "huge"), "unknown preset huge: use evening, gpu, laptop, smoke"),
+        (("--preset", "huge"), "unknown preset huge: use evening, gpu, laptop, open, open-lunch, smoke"),
         (("--preset", "../laptop"), "unknown preset ../laptop"),
         (("--preset", "laptop", "--depth", "0"), "greater than or equal to 1"),
         ((), "use --preset NAME, with --depth N for another size, and one of --base NAME and"),
@@ -174,6 +176,7 @@ def test_a_base_is_written_to_params_and_lock_and_taken_back(checkout: Path) -> 
     result, output = run("--base", "own")
     assert result.exit_code == 0
     assert "Training starts from own (licence: mit)." in output
+    assert "runtime.precision is fp32: bf16 is slow here." in output
     assert text_of(checkout) == COMMITTED.replace("  base: null", "  base: own", 1)
     assert read_lock(checkout) == base
     result, output = run("--from-scratch")
@@ -185,6 +188,48 @@ def test_a_preset_with_and_without_a_base(checkout: Path) -> None:
     base = add_model(checkout)
     run("--preset", "smoke", "--base", "own")
     assert load_params(checkout / "params.yaml").model.base == "own"
+    assert read_lock(checkout) == base
+    run("--preset", "laptop")
+    assert (text_of(checkout), read_lock(checkout)) == (COMMITTED, None)
+
+
+def test_bf16_is_written_where_it_is_faster_and_goes_with_the_base(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_model(checkout)
+    monkeypatch.setattr(configure, "best_precision", lambda root, base, params: ("bf16", "it is faster here"))
+    _, output = run("--base", "own")
+    assert "runtime.precision is bf16: it is faster here." in output
+    assert load_params(checkout / "params.yaml").runtime.precision == "bf16"
+    run("--from-scratch")
+    assert text_of(checkout) == COMMITTED
+
+
+def test_from_scratch_the_precision_is_the_users(checkout: Path) -> None:
+    own = COMMITTED.replace("  precision: fp32", "  precision: bf16", 1)
+    (checkout / "params.yaml").write_text(own, encoding="utf-8")
+    write_lock(checkout, None)
+    _, output = run("--from-scratch")
+    assert output.startswith("params.yaml needs no change.")
+    assert text_of(checkout) == own
+
+
+def test_a_preset_may_name_a_base(checkout: Path) -> None:
+    result, output = run("--preset", "open")
+    assert result.exit_code == 1
+    assert "there is no model smollm2-135m in" in output
+    assert "`groundup fetch smollm2-135m` brings it" in output
+    assert (text_of(checkout), (checkout / "base.lock").exists()) == (COMMITTED, False)
+    base = add_model(checkout, "smollm2-135m")
+    result, output = run("--preset", "open", "--depth", "5")
+    assert result.exit_code == 1
+    assert "--depth is of a model from scratch, and training would start from smollm2-135m" in output
+    result, output = run("--preset", "open")
+    assert result.exit_code == 0
+    assert "Training starts from smollm2-135m (licence: mit). `groundup plan` estimates its time" in output
+    params = load_params(checkout / "params.yaml")
+    assert (params.model.base, params.pretrain.num_steps) == ("smollm2-135m", 0)
+    assert params.sft.lora is not None
     assert read_lock(checkout) == base
     run("--preset", "laptop")
     assert (text_of(checkout), read_lock(checkout)) == (COMMITTED, None)
@@ -204,7 +249,8 @@ def test_a_model_fetched_again_is_pinned_again(checkout: Path) -> None:
 def test_a_base_that_cannot_be_pinned_changes_nothing(checkout: Path) -> None:
     result, output = run("--base", "none")
     assert result.exit_code == 1
-    assert "params.yaml was not written. there is no model none: `groundup fetch` brings one to" in output
+    assert "params.yaml was not written. there is no model none in" in output
+    assert "`groundup fetch MODEL --as none` brings it" in output
     result, output = run("--base", "../own")
     assert result.exit_code == 1
     assert "got '../own', which is not a name in models/" in output

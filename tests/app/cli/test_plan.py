@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -10,12 +11,17 @@ from typer.testing import CliRunner, Result
 
 from groundup.app.cli import plan
 from groundup.app.cli.main import app
-from groundup.app.plan import calibration
+from groundup.app.plan import calibration, timing
 from groundup.app.plan.calibration import Rates
+from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.training.cost import in_short
 from groundup.runner.figures import Record, write_record
 from groundup.runner.files import write_json
 from tests.conftest import ROOT
+from tests.families import family_model
+from tests.open_tokenizers import open_tokenizer
 
+CHAT = [{"role": "user", "content": "Do you like music?"}, {"role": "assistant", "content": "I do"}]
 STAGES = ("prepare", "tokenizer", "pretrain", "sft", "reward", "align", "evaluate")
 
 
@@ -37,7 +43,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_record(tmp_path, stage, Record("abc", figures))
         write_json(tmp_path / f".work/{stage}/abc.json", {"stage_seconds": 60.0})
     monkeypatch.setattr(plan, "stages_to_run", lambda root, stages: set(stages) - {"prepare", "tokenizer"})
-    monkeypatch.setattr(calibration, "calibrate", lambda params, device: Rates(*[1e-3] * 9))
+    monkeypatch.setattr(calibration, "calibrate", lambda params, device, planned: Rates(*[1e-3] * 13))
     monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "140")
     monkeypatch.chdir(tmp_path)
@@ -73,6 +79,56 @@ def test_a_stage_that_the_plan_knows_nothing_of_has_its_line_too(checkout: Path)
     assert list(rows) == ["stage", *STAGES, "distill", "together"]
     assert rows["distill"] == ["runs", "", "", "?", "?", "?", ""]
     assert rows["together"][0] == "6 of 8 run"
+
+
+LORA = "{rank: 2, alpha: 4.0, dropout: 0.0, target_modules: all-linear}"
+
+
+def start_from(checkout: Path, family: str) -> int:
+    """Train a tiny open model with adapters; returns its number of parameters."""
+    model = family_model(family, vocab_size=400)
+    model.save_pretrained(checkout / "models/own")
+    open_tokenizer("smollm2").save_pretrained(checkout / "models/own")
+    path = checkout / "params.yaml"
+    text = path.read_text(encoding="utf-8").replace("  base: null", "  base: own", 1)
+    text = text.replace("  lora: null", f"  lora: {LORA}")
+    path.write_text(re.sub(r"(pretrain:(?:\n  .*)*?\n  num_steps: )\d+", r"\g<1>0", text), encoding="utf-8")
+    data: dict[str, dict[str, Any]] = {"text": {"text": "I like music."}, "chats": {"messages": CHAT}}
+    data |= {"preferences": {"kind": "relevance", "chosen": CHAT, "rejected": CHAT}}
+    data |= {"prompts": {"messages": CHAT[:1], "reply": "I do"}}
+    for kind, row in data.items():
+        write_jsonl(checkout / f"artifacts/data/{kind}/val.jsonl", [row])
+    return sum(weight.numel() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("family", ["llama-tied", "gpt2"])
+def test_an_open_model_is_planned_by_its_config(checkout: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    monkeypatch.undo()  # measure it
+    monkeypatch.setattr(plan, "stages_to_run", lambda root, stages: set(stages) - {"prepare", "tokenizer"})
+    monkeypatch.setattr(timing, "MAX_RUNS", 1)
+    monkeypatch.setenv("GROUNDUP_DEVICE", "cpu")
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.chdir(checkout)
+    num_parameters = start_from(checkout, family)
+    result, rows = run()
+    assert result.exit_code == 0, result.output
+    assert {rows[stage][1] for stage in STAGES[2:]} == {in_short(num_parameters).strip()}
+    assert all(float(rows[stage][5]) > 0 for stage in STAGES[2:])
+    assert rows["pretrain"][2].strip() == "0"  # FLOP: the base is published as it is
+    assert "MB of it for every experiment" in result.output
+
+
+def test_a_base_that_is_not_there_or_torn_is_a_sentence(checkout: Path) -> None:
+    start_from(checkout, "llama-tied")
+    weights = checkout / "models/own/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    result, _ = run()
+    assert result.exit_code == 1
+    assert "model.safetensors is damaged or incomplete" in " ".join(result.output.split())
+    shutil.rmtree(checkout / "models/own")
+    result, _ = run()
+    assert result.exit_code == 1
+    assert "models/own: `groundup fetch` brings it" in " ".join(result.output.split())
 
 
 def test_nothing_runs_and_nothing_is_measured(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

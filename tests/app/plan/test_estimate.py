@@ -1,13 +1,18 @@
 """Work, seconds and memory of the stages, against a measured laptop-like run, and how they grow."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from groundup.app.plan.memory import LOSS_BLOCK_TOKENS, remedy, rooms
-from groundup.app.plan.seconds import Rates, costs, work_seconds
-from groundup.app.plan.workload import Data, count_work, read_data
+from groundup.app.plan import workload
+from groundup.app.plan.lengths import Lengths
+from groundup.app.plan.memory import HEAD_ROWS, LOSS_BLOCK_TOKENS, model_outs, remedy, rooms
+from groundup.app.plan.model import PlannedModel, planned_model
+from groundup.app.plan.seconds import Rates, costs, judge_tokens, work_seconds
+from groundup.app.plan.workload import Data, Work, read_data
+from groundup.core.model import likelihood
 from groundup.pretrain.cross_entropy import BLOCK_TOKENS
 from groundup.runner.files import read_object, write_json
 from groundup.runner.params import Params
@@ -29,6 +34,7 @@ DATA = Data(
     num_test_pairs=5621,
     num_train_prompts=5117,
     val_bytes_per_token=3.55,
+    num_judge_replies=1000,
 )
 RATES = Rates(
     pretrain_batch=0.2,
@@ -40,11 +46,30 @@ RATES = Rates(
     read_token=4e-5,
     score_token=2e-5,
     reply=3e-3,
+    rollout_read_token=4e-5,
+    rollout_score_token=2e-5,
+    rollout_reply=3e-3,
+    judge_token=0.0,
+)
+# As SmolLM2-135M, with adapters of rank 16 on all linear layers.
+OPEN = PlannedModel(
+    num_parameters=134_515_008,
+    vocab_size=49_152,
+    hidden_size=576,
+    num_layers=30,
+    num_heads=9,
+    intermediate_size=1536,
+    is_open=True,
+    num_adapted=dict.fromkeys(("sft", "reward", "align"), 4_884_480),
 )
 
 
 def changed(params: Params, section: str, **values: Any) -> Params:
     return params.model_copy(update={section: getattr(params, section).model_copy(update=values)})
+
+
+def count_work(params: Params, data: Data) -> Work:
+    return workload.count_work(params, data, planned_model(ROOT, params))
 
 
 def small() -> Params:
@@ -88,17 +113,29 @@ def test_without_a_limit_all_pairs_count() -> None:
     assert num_pairs(20_000, 20_000, 1.0) == 2 * (10_289 + 4759)  # there are no more
 
 
-def test_a_method_takes_the_time_that_it_took_for_ppo() -> None:
+def test_the_work_of_a_method_is_counted() -> None:
     def seconds(method: str, num_iterations: int) -> float:
         params = changed(small(), "align", method=method, num_iterations=num_iterations)
         return work_seconds(params, DATA, count_work(params, DATA), RATES)["align"]
 
-    training = {method: seconds(method, 30) - seconds(method, 20) for method in ("ppo", "rloo", "grpo", "dpo")}
+    training = {method: (seconds(method, 30) - seconds(method, 20)) / 10 for method in ("ppo", "rloo", "grpo", "dpo")}
     scored = (1 + small().align.rollout.num_elsewhere) * 2e-5
-    num_validations = 10 // small().align.validation.every
-    validation = num_validations * small().align.validation.num_prompts * (3e-3 + 70 * (4e-5 + scored))
-    shares = [(training[method] - validation) / (training["ppo"] - validation) for method in ("rloo", "grpo", "dpo")]
-    assert shares == pytest.approx([0.65, 0.7, 2.0])
+    looked_at = 3e-3 + 70 * (4e-5 + scored)
+    validation = small().align.validation.num_prompts * looked_at / small().align.validation.every
+    batches, updates = 2 * 64 / 16, 2 * 64 / 32
+    group = 64 * looked_at + batches * 0.1 + updates * 3e-3
+    with_value = group + 64 * 70 * 2e-5 + batches * 0.1 * 0.5 + updates * 3e-3
+    wanted = {"ppo": with_value, "rloo": group, "grpo": group, "dpo": 2 * with_value}
+    assert training == pytest.approx({method: validation + taken for method, taken in wanted.items()})
+
+
+def test_iterations_take_what_their_precision_takes() -> None:
+    def align(rates: Rates) -> float:
+        return work_seconds(small(), DATA, count_work(small(), DATA), rates)["align"]
+
+    faster = replace(RATES, rollout_reply=1e-3)
+    assert align(RATES) - align(faster) == pytest.approx(10 * 64 * 2e-3)
+    assert align(replace(RATES, reply=1e-3)) < align(RATES)  # validations and test
 
 
 def test_seconds_of_pretraining() -> None:
@@ -119,10 +156,112 @@ def test_twice_the_work_takes_about_twice_as_long() -> None:
 
 def test_arithmetic_is_that_of_the_stage() -> None:
     work = count_work(small(), DATA)
-    found = costs(small(), work)
-    assert found["pretrain"].flops == 6 * work.num_parameters * work.pretrain_tokens
+    found = costs(small(), DATA, work)
+    assert found["pretrain"].flops == 6 * work.model.num_parameters * work.pretrain_tokens
     assert found["align"].num_learned_tokens == 4 * work.ppo_tokens
     assert found["align"].num_read_tokens == (4 + small().align.rollout.num_elsewhere) * work.ppo_tokens
+
+
+def test_arithmetic_of_the_other_methods_is_that_of_the_stage() -> None:
+    elsewhere = small().align.rollout.num_elsewhere
+
+    def cost(method: str) -> tuple[float, float]:
+        params = changed(small(), "align", method=method)
+        work = count_work(params, DATA)
+        found = costs(params, DATA, work)["align"]
+        return found.num_learned_tokens / work.ppo_tokens, found.num_read_tokens / work.ppo_tokens
+
+    assert cost("grpo") == cost("rloo") == (2, 3 + elsewhere)
+    assert cost("dpo") == (1, 3 + elsewhere)  # the best and the worst of four, in two epochs
+
+
+def test_tokens_of_the_default_run_are_met() -> None:
+    """Those that its stages counted (cost.json), with the lengths of its data."""
+    lengths = Lengths(example=308, rated=84, relevance=75, prompt=54, reply_share=22 / 48)
+    data = replace(DATA, num_chats=10_187, num_train_preferences=12_382, num_train_relevance_pairs=11_382)
+    data = replace(data, num_train_prompts=6123, lengths=lengths)
+    found = costs(LAPTOP, data, count_work(LAPTOP, data))
+    assert found["pretrain"].num_learned_tokens == 2_764_800
+    assert found["sft"].num_learned_tokens == pytest.approx(462_140, rel=0.1)
+    assert found["reward"].num_learned_tokens == pytest.approx(1_993_846, rel=0.1)
+    assert found["reward"].num_read_tokens == pytest.approx(122_591, rel=0.1)
+    assert found["align"].num_learned_tokens == pytest.approx(1_562_964, rel=0.1)
+    assert found["align"].num_read_tokens == pytest.approx(3_125_928, rel=0.1)
+
+
+def test_a_judge_reads_more_with_more_prompts() -> None:
+    judged = changed(small(), "evaluate", judge="model")
+    more = changed(judged, "evaluate", num_prompts=2 * judged.evaluate.num_prompts)
+    assert judge_tokens(small(), DATA) == 0
+    assert 0 < judge_tokens(judged, DATA) < judge_tokens(more, DATA)
+    work = count_work(judged, DATA)
+    rates = replace(RATES, judge_token=1e-3)
+    with_judge, without = (work_seconds(judged, DATA, work, r)["evaluate"] for r in (rates, RATES))
+    assert with_judge - without == pytest.approx(judge_tokens(judged, DATA) * 1e-3)
+
+
+def test_a_published_base_is_only_read() -> None:
+    params = changed(small(), "pretrain", num_steps=0)
+    work = workload.count_work(params, DATA, OPEN)
+    seconds = work_seconds(params, DATA, work, RATES)
+    assert seconds["pretrain"] == pytest.approx(round(1_939_902 / 3.55) * 4e-5 + 3e-3)
+    assert costs(params, DATA, work)["pretrain"].flops == 0
+    n = 4 * OPEN.num_parameters
+    # Of 16 rows: what one layer holds at a time, and three copies of the logits of 1024 tokens.
+    read = 16 * 256 * 3 * (576 + 1536) * 4 + 1024 * 49_152 * 4 * 3
+    assert rooms(params, DATA, work, "cuda")["pretrain"].device == n + read
+    assert rooms(params, DATA, work, "cuda")["pretrain"].disk == 3 * n
+
+
+def test_limits_of_what_is_measured_save_its_time() -> None:
+    def seconds(params: Params, stage: str) -> float:
+        return work_seconds(params, DATA, count_work(params, DATA), RATES)[stage]
+
+    limited = changed(small(), "pretrain", max_final_documents=100)
+    read = round(1_939_902 / 3.55) - 100 * 290
+    assert seconds(small(), "pretrain") - seconds(limited, "pretrain") == pytest.approx(read * 4e-5)
+    whole = changed(small(), "reward", validate_every=10**6)
+    limited = changed(whole, "reward", max_heldout_pairs=10)
+    share = 4759 / (10_289 + 4759)  # of relevance pairs, all of which are scored again after another prompt
+    # Val pairs once after the last step; at the end all, and those of three of the four groups moved.
+    scored = 1708 * (2 + share) + 5621 * (1 + share) - (2 * 40 + 30) - (40 + 30)
+    saved = scored * 2 * count_work(whole, DATA).side * 2e-5 + (1708 + 5621 - 2 * 40) * 1e-3
+    assert seconds(whole, "reward") - seconds(limited, "reward") == pytest.approx(saved)
+
+
+def test_adapters_save_the_memory_of_what_they_do_not_train() -> None:
+    params = changed(small(), "pretrain", num_steps=0)
+    whole = replace(OPEN, num_adapted={})
+    n, adapters = 4 * OPEN.num_parameters, 4 * 4_884_480
+    adapted, full = (rooms(params, DATA, workload.count_work(params, DATA, m), "cuda") for m in (OPEN, whole))
+    assert full["reward"].device - adapted["reward"].device == pytest.approx(3 * (n - adapters), rel=0.05)
+    assert full["sft"].device - adapted["sft"].device == pytest.approx(3 * (n - adapters), rel=0.4)
+    # Checkpoints hold adapters alone, but the published model is whole.
+    assert full["sft"].disk == 3 * n + 2 * 3 * n
+    assert adapted["sft"].disk == 3 * (n + adapters) + 2 * 3 * adapters
+    assert model_outs(DATA, OPEN)["align"] == n + adapters
+
+
+def test_logits_grow_with_the_vocabulary() -> None:
+    """In validation, SFT has those of 16 rows at once: the largest part with 256 k tokens."""
+    larger = replace(OPEN, vocab_size=262_144)
+    small_one, large_one = (
+        rooms(LAPTOP, DATA, workload.count_work(LAPTOP, DATA, m), "cuda")["sft"].device for m in (OPEN, larger)
+    )
+    rows = 16 * LAPTOP.sft.max_length
+    assert large_one - small_one == rows * (262_144 - 49_152) * 4 * 3
+
+
+def test_bf16_costs_a_copy_of_the_weights_and_halves_the_activations() -> None:
+    bf16 = changed(small(), "runtime", precision="bf16")
+    n = 4 * OPEN.num_parameters
+    fp32, half = (rooms(p, DATA, workload.count_work(p, DATA, OPEN), "cuda")["reward"].device for p in (small(), bf16))
+    kept = 2 * 16 * 256 * 30 * (18 * 576 + 4.5 * 1536) * 4
+    assert fp32 - half == pytest.approx(kept / 2 - n / 2, rel=0.01)
+
+
+def test_the_plan_knows_the_blocks_of_the_head() -> None:
+    assert HEAD_ROWS == likelihood.HEAD_ROWS
 
 
 def test_the_plan_knows_the_blocks_of_the_loss() -> None:
@@ -160,7 +299,7 @@ def test_memory_of_measured_runs_is_met(
 def test_a_card_holds_the_model_and_the_host_the_rest() -> None:
     work = count_work(GPU, DATA)
     on_card, on_host = rooms(GPU, DATA, work, "cuda")["pretrain"], rooms(GPU, DATA, work, "cpu")["pretrain"]
-    assert on_card.device > 4 * 4 * work.num_parameters
+    assert on_card.device > 4 * 4 * work.model.num_parameters
     assert on_host.device == 0
     assert on_card.host + on_card.device == on_host.host
     assert on_card.device < 80e9
@@ -177,6 +316,9 @@ def test_the_remedy_is_the_largest_batch_that_fits() -> None:
     )
     assert "groundup configure" in remedy("sft", p, lambda other: False)
     assert "prepare.sources" in remedy("tokenizer", p, lambda other: False)
+    started = changed(p, "model", base="own")
+    assert remedy("sft", started, lambda other: False) == "set sft.lora, or choose a smaller model.base"
+    assert remedy("evaluate", started, lambda other: False) == "choose a smaller model.base"
 
 
 @pytest.fixture

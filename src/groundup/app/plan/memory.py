@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from groundup.app.plan.workload import Data, Work
+from groundup.app.plan.model import LORA_STAGES, PlannedModel
+from groundup.app.plan.seconds import has_value_model
+from groundup.app.plan.workload import Data, Work, rollout_tokens
 from groundup.prepare.processes import available_cores, worker_count
 from groundup.runner.params import Params
 
@@ -25,7 +27,11 @@ INDEX_BYTES = 620  # per document, to find duplicates; most of it signatures, wh
 PACKAGE_BYTES = 165 * MB  # of a data package of 40 MB, which is parsed at once
 BPE_BYTES, BPE_CHARACTERS, BPE_GROWTH = 330 * MB, 9.8e6, 0.6  # for that many characters; words grow by Heaps' law
 PAIR_BYTES = 15_000  # per pair, as text and tokens
+STATES = 3  # of a trained weight: its gradient and AdamW's two moments
 COPIES_OF_LOGITS = 4  # logits, their shifted copy, log-softmax, gradient
+COPIES_OF_READ_LOGITS = 3
+LONGER_HALF = 1.5  # mean length of the longer half of a minibatch for that of all, as align forms its batches
+HEAD_ROWS = 1024  # as in core.model.likelihood, whose import needs torch
 OUT_BYTES = {"prepare": 4.7, "tokenizer": 0.4}  # per character
 COPIES_OF_OUTS = 3  # work dir (until recorded), artifacts/, DVC's cache
 LOSS_BLOCK_TOKENS = 512  # as in pretrain.cross_entropy, whose import needs torch
@@ -41,61 +47,98 @@ class Room:
     disk: int
 
 
-def activations(params: Params, tokens: int) -> int:
+def activations(model: PlannedModel, precision: str, tokens: int) -> int:
     """Bytes that a forward pass keeps for the backward pass: about 18 widths and 4.5 inner widths per layer."""
-    m = params.model.scratch
-    floats = tokens * m.num_layers * (18 * m.hidden_size + 4.5 * m.intermediate_size)
-    return round(floats * (FLOAT if params.runtime.precision == "fp32" else FLOAT / 2))
+    floats = tokens * model.num_layers * (18 * model.hidden_size + 4.5 * model.intermediate_size)
+    return round(floats * (FLOAT if precision == "fp32" else FLOAT / 2))
 
 
-def logits(params: Params, tokens: int, copies: int) -> int:
-    return tokens * params.tokenizer.scratch.vocab_size * FLOAT * copies
+def reading(model: PlannedModel, tokens: int, rows: int) -> int:
+    """Bytes of a forward pass in fp32 with `rows` rows of logits; of a layer, three widths and three inner widths."""
+    floats = 3 * tokens * (model.hidden_size + model.intermediate_size)
+    return FLOAT * floats + logits(model, rows, COPIES_OF_READ_LOGITS)
 
 
-def peaks(params: Params, work: Work, device: str) -> dict[str, int]:
+def logits(model: PlannedModel, tokens: int, copies: int) -> int:
+    return tokens * model.vocab_size * FLOAT * copies
+
+
+def peaks(params: Params, data: Data, model: PlannedModel, device: str) -> dict[str, int]:
     """Bytes of models, activations and logits at the most expensive moment, on the model's device."""
-    n, context = work.num_parameters * FLOAT, params.model.context_length
+    n, context = model.num_parameters * FLOAT, params.model.context_length
     p, s, r, a, e = params.pretrain, params.sft, params.reward, params.align, params.evaluate
-    validated = logits(params, VALIDATION_ROWS * context, 3)
+    precision = params.runtime.precision
+    half = n // 2 if precision == "bf16" else 0  # of the weights, which autocast casts for a pass
+    t = {stage: model.num_trained(stage) * FLOAT for stage in ("pretrain", "sft", "reward", "align")}
 
     def trained(tokens: int) -> int:
-        return activations(params, tokens) + logits(params, tokens, COPIES_OF_LOGITS)
+        return activations(model, precision, tokens) + logits(model, tokens, COPIES_OF_LOGITS)
 
-    pairs = 2 * r.batch_size * r.max_length
-    m, rollout = params.model.scratch, a.rollout
-    scores = 2 * r.batch_size * m.num_heads * r.max_length**2 * FLOAT * m.num_layers
-    chats = a.forward_batch_size * (rollout.max_prompt_tokens + rollout.max_new_tokens)
+    validation = VALIDATION_ROWS * context
+    validated = reading(model, validation, min(HEAD_ROWS, validation))
+    learned = 0
+    if p.num_steps:
+        learned = activations(model, precision, p.batch_size * context)
+        learned += STATES * t["pretrain"] + half + logits(model, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
+    chats_validated = logits(model, VALIDATION_ROWS * s.max_length, COPIES_OF_READ_LOGITS)
+    pairs = 2 * r.batch_size * min(data.lengths.longest_side or r.max_length, r.max_length)
+    rollout = a.rollout
+    scores = 2 * r.batch_size * model.num_heads * r.max_length**2 * FLOAT * model.num_layers
+    longest_chat = rollout.max_prompt_tokens + rollout.max_new_tokens
+    chats = round(a.forward_batch_size * min(longest_chat, LONGER_HALF * rollout_tokens(params, data.lengths)))
     replies = a.forward_batch_size * rollout.max_new_tokens
+    # Policy and reward model; a reference and a value model if there is none in them. With LoRA the policy without
+    # its adapter is the reference, and PPO makes a merged copy.
+    value = n if has_value_model(params) else 0
+    align = (2 + (a.method == "ppo" or a.lora is None)) * n + value + STATES * (t["align"] + value)
+    choices = round(e.batch_size * params.prepare.evaluation.num_choices * data.lengths.reply_share * e.max_new_tokens)
+    read = min(e.batch_size, e.num_documents) * context
+    evaluated = reading(model, read, max(min(HEAD_ROWS, read), choices))
     return {
         "prepare": 0,
         "tokenizer": 0,
-        "pretrain": 4 * n
-        + activations(params, p.batch_size * context)
-        + logits(params, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
-        + validated // 2,
-        "sft": 4 * n + max(trained(s.batch_size * s.max_length), validated),
+        "pretrain": n + learned + validated,
+        "sft": max(
+            n + STATES * t["sft"] + half + max(trained(s.batch_size * s.max_length), chats_validated),
+            2 * n + 2 * t["sft"] + chats_validated,  # the published model, beside the trainer's
+        ),
         # With dropout on a CPU, attention keeps three copies of its weights, including the mask.
-        "reward": 4 * n + activations(params, pairs) + (3 * scores if r.dropout > 0 and device == "cpu" else 0),
-        "align": 10 * n + 2 * activations(params, chats) + logits(params, replies, COPIES_OF_LOGITS),
-        "evaluate": 4 * n + logits(params, e.batch_size * context, 3),
+        "reward": max(
+            n
+            + STATES * t["reward"]
+            + half
+            + activations(model, precision, pairs)
+            + (3 * scores if r.dropout > 0 and device == "cpu" else 0),
+            2 * n + 2 * t["reward"],
+        ),
+        "align": align
+        + half
+        + (2 if value else 1) * activations(model, precision, chats)
+        + logits(model, replies, COPIES_OF_LOGITS),
+        "evaluate": 4 * n + evaluated,
     }
 
 
 def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room]:
-    n = work.num_parameters * FLOAT
+    model = work.model
+    n = model.num_parameters * FLOAT
+    value = n if has_value_model(params) else 0
+    policy = STATES * (model.num_trained("align") * FLOAT + value)  # weights and moments of what align trains
     texts = {
         "prepare": data.num_documents * INDEX_BYTES + PACKAGE_BYTES + worker_count(available_cores()) * WORKER,
         "tokenizer": round(BPE_BYTES * (data.num_train_characters / BPE_CHARACTERS) ** BPE_GROWTH),
         "pretrain": 0,
         "sft": 0,
         "reward": (work.num_pairs + data.num_val_pairs + data.num_test_pairs) * PAIR_BYTES,
-        "align": 30 * MB,
-        "evaluate": 150 * MB,
+        "align": 30 * MB + policy,  # a copy of the best policy
+        "evaluate": 380 * MB,
     }
-    outs = {name: round(per * data.num_characters) for name, per in OUT_BYTES.items()}
+    outs = model_outs(data, model)
     written = {name: COPIES_OF_OUTS * size for name, size in outs.items()}
-    for name, states in (("pretrain", 3), ("sft", 3), ("reward", 3), ("align", 12)):
-        written[name] = COPIES_OF_OUTS * n + CHECKPOINTS * states * n
+    for name in ("pretrain", "sft", "reward"):
+        written[name] += CHECKPOINTS * STATES * model.num_trained(name) * FLOAT
+    written["pretrain"] = COPIES_OF_OUTS * n if params.pretrain.num_steps == 0 else written["pretrain"]
+    written["align"] += CHECKPOINTS * 2 * policy  # now, and of the best policy
     written["evaluate"] = 10 * MB
     return {
         name: Room(
@@ -103,7 +146,18 @@ def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room
             device=0 if device == "cpu" else peak,
             disk=written[name],
         )
-        for name, peak in peaks(params, work, device).items()
+        for name, peak in peaks(params, data, model, device).items()
+    }
+
+
+def model_outs(data: Data, model: PlannedModel) -> dict[str, int]:
+    """Bytes that each stage publishes. DVC's cache keeps a copy of each for every experiment that wrote it anew.
+
+    Models are whole and in fp32, with adapters merged.
+    """
+    n = model.num_parameters * FLOAT
+    return {name: round(per * data.num_characters) for name, per in OUT_BYTES.items()} | {
+        stage: n + (model.num_adapted.get(stage, 0) * FLOAT) for stage in ("pretrain", "sft", "reward", "align")
     }
 
 
@@ -126,6 +180,9 @@ def remedy(stage: str, params: Params, fits: Callable[[Params], bool]) -> str:
             more = {"pretrain": p.accumulate, "sft": s.accumulate, "reward": r.accumulate}
             also = f" and raise {stage}.accumulate to {more[stage] * size // rows}" if stage in more else ""
             return f"lower {stage}.{key} to {rows}{also}"
+    if params.model.base is not None:
+        adapted = stage not in LORA_STAGES or getattr(params, stage).lora is not None
+        return "choose a smaller model.base" if adapted else f"set {stage}.lora, or choose a smaller model.base"
     return "lower model.scratch.num_layers and what follows from it: `groundup configure --preset ... --depth N`"
 
 

@@ -1,8 +1,14 @@
-"""Seconds of each stage: its work from workload.py times what calibration.py measured."""
+"""Seconds of each stage: its work, counted in workload.py, times the rates that calibration.py measured.
 
+The rates are of the work itself, so they hold what adapters save (no gradients of frozen weights) and what
+runtime.precision costs or saves on this machine.
+"""
+
+import math
 from dataclasses import dataclass
 
-from groundup.app.plan.workload import LIVE_SHARE, MEAN_CHAT, MEAN_DOCUMENT, MEAN_EXAMPLE, MEAN_PROMPT, Data, Work
+from groundup.app.plan.model import PlannedModel
+from groundup.app.plan.workload import Data, Work, rollout_tokens
 from groundup.core.training.cost import Cost
 from groundup.runner.params import Params
 
@@ -13,10 +19,18 @@ RENDERED_CHAT = 6e-3  # tokenize and split it, and check that every prompt is a 
 RENDERED_PAIR = 1e-3
 TRAINER_BATCH = 0.015  # TRL's own work per batch, such as accuracy and entropy
 SFT_REST, REWARD_REST, ALIGN_REST, EVALUATE_REST = 4.0, 8.0, 8.0, 40.0  # loading, statistics, figures, judges
-# Seconds of training for those of PPO, two cores: rloo and grpo of one seed at the default size, dpo of three at 1.3 M
-# parameters. Others count as PPO.
-METHOD_SECONDS = {"rloo": 0.65, "grpo": 0.7, "dpo": 2.0}
-NUM_PROBED_REPLIES = 3 * 400  # of three models, to the value probes
+# Seconds of DPO's training for those of PPO with a value model, at 1.3 M parameters on two cores: TRL computes all
+# logits of padded rows.
+DPO_SECONDS = 2.0
+NUM_MODELS = 3  # base, SFT, aligned
+NUM_TASKS = 4
+NUM_PROBES = 200  # messages of the value probes that are answered
+# Replies to each test prompt that a judge reads: of three models and a person, of four controls, and those of the
+# aligned and the SFT model, of people and again SFT, in ten other conversations, and in ten of the same opening.
+JUDGED_REPLIES = 4 + 4 + 4 * 10 * 2
+JUDGED_CONTROLS = 28  # on validation prompts, from which the controls are chosen; with SFT and the kept policy
+JUDGED_CONVERSATION = 200  # tokens, of those in which the judge's agreement with people is measured
+SILENCE_TOKENS = 10
 SFT_VALIDATIONS = 2  # before and after training, besides those that validate_every makes
 
 
@@ -33,6 +47,11 @@ class Rates:
     read_token: float  # forward with the output head
     score_token: float  # forward without it
     reply: float  # sampled, in batches of align.rollout.batch_size
+    # The same three inside an iteration of align, which is in runtime.precision; all others read in fp32.
+    rollout_read_token: float
+    rollout_score_token: float
+    rollout_reply: float
+    judge_token: float  # forward of the model that judges; 0 without one
 
 
 def work_seconds(params: Params, data: Data, work: Work, rates: Rates) -> dict[str, float]:
@@ -41,97 +60,187 @@ def work_seconds(params: Params, data: Data, work: Work, rates: Rates) -> dict[s
         "prepare": PREPARE_CHARACTER * data.num_characters,
         "tokenizer": TOKENIZER_CHARACTER * data.num_characters,
         "pretrain": pretrain_seconds(params, data, rates),
-        "sft": sft_seconds(params, work, rates),
+        "sft": sft_seconds(params, data, work, rates),
         "reward": reward_seconds(params, data, work, rates),
-        "align": align_seconds(params, rates),
-        "evaluate": evaluate_seconds(params, rates),
+        "align": align_seconds(params, data, work, rates),
+        "evaluate": evaluate_seconds(params, data, work, rates),
     }
 
 
 def pretrain_seconds(params: Params, data: Data, rates: Rates) -> float:
     p = params.pretrain
-    validated = (p.num_steps // p.validate_every) * p.num_validation_documents * MEAN_DOCUMENT + data.num_val_tokens
+    subset = (p.num_steps // p.validate_every) * p.num_validation_documents * data.lengths.document
+    final = float(data.num_val_tokens)
+    if p.max_final_documents is not None:
+        final = min(final, p.max_final_documents * data.lengths.document)
     return (
         p.num_steps * (p.accumulate * rates.pretrain_batch + rates.pretrain_update)
-        + validated * rates.read_token
+        + (subset + final) * rates.read_token
         + p.num_samples * rates.reply
     )
 
 
-def sft_seconds(params: Params, work: Work, rates: Rates) -> float:
+def sft_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float:
     s = params.sft
     num_validations = work.sft_updates // s.validate_every + SFT_VALIDATIONS
-    num_chats = work.sft_tokens / MEAN_EXAMPLE / s.num_epochs
+    num_chats = work.sft_tokens / data.lengths.example / s.num_epochs
     return (
         work.sft_batches * (rates.sft_batch + TRAINER_BATCH)
-        + work.sft_updates * rates.adamw_update
-        + num_validations * s.num_validation_chats * MEAN_EXAMPLE * rates.read_token
+        + work.sft_updates * update_seconds(rates, work.model, "sft")
+        + num_validations * s.num_validation_chats * data.lengths.example * rates.read_token
         + (num_chats + s.num_validation_chats) * RENDERED_CHAT
         + s.num_samples * rates.reply
         + SFT_REST
     )
 
 
+def update_seconds(rates: Rates, model: PlannedModel, stage: str) -> float:
+    """AdamW's time follows the weights that it moves."""
+    return rates.adamw_update * model.num_trained(stage) / model.num_parameters
+
+
 def reward_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float:
     r = params.reward
-    heldout = r.sampled.max_heldout_pairs if r.sampled.weight > 0 else 0
-    sampled = min(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
-    val, test = data.num_val_pairs + heldout, data.num_test_pairs + heldout
-    num_validations = work.pair_batches // r.validate_every
-    scored = num_validations * val + work.num_pairs / r.num_epochs + val + test
+    sampled = r.sampled.max_heldout_pairs if r.sampled.weight > 0 else 0
+    (val, val_moved), (test, test_moved) = (
+        heldout_pairs(params, num_pairs, work.relevance_share, sampled)
+        for num_pairs in (data.num_val_pairs, data.num_test_pairs)
+    )
+    updates = math.ceil(work.pair_batches / r.accumulate)
+    # At validations and after the last step; at the end all pairs, and those that are moved.
+    scored = (updates // r.validate_every + 1) * val
+    scored += work.num_pairs / r.num_epochs + val + test + val_moved + test_moved
     # rates.reply is for align.rollout.max_new_tokens.
     longer = r.sampled.max_new_tokens / params.align.rollout.max_new_tokens
     return (
-        work.pair_batches * (rates.pair_batch + rates.adamw_update + TRAINER_BATCH)
-        + scored * 2 * MEAN_CHAT * rates.score_token
-        + (sampled + 2 * heldout) * longer * rates.reply
+        work.pair_batches * (rates.pair_batch + TRAINER_BATCH)
+        + updates * update_seconds(rates, work.model, "reward")
+        + scored * 2 * work.side * rates.score_token
+        + (work.num_sampled + 2 * sampled) * longer * rates.reply
         + (work.num_pairs / r.num_epochs + val + test) * RENDERED_PAIR
         + REWARD_REST
     )
 
 
-def align_seconds(params: Params, rates: Rates) -> float:
-    """PPO's, times what the method took for PPO's seconds at as many samples."""
+def heldout_pairs(params: Params, num_pairs: int, relevance_share: float, sampled: int) -> tuple[float, float]:
+    """(pairs of a split, those of them whose sides share a prompt: scored again after another one)"""
+    kinds, limit = params.prepare.preferences.relevance, params.reward.max_heldout_pairs
+    relevance = relevance_share * num_pairs
+    special = [relevance * kinds.earlier_turn_fraction, relevance * kinds.same_opening_fraction]
+    rated, *shared = (
+        group if limit is None else min(limit, group)
+        for group in (num_pairs - relevance, relevance - sum(special), *special)
+    )
+    return rated + sum(shared) + sampled, sum(shared) + sampled
+
+
+def align_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float:
+    """Iterations are in runtime.precision, validations between them and the test in fp32."""
     a = params.align
-    tokens = MEAN_PROMPT + LIVE_SHARE * a.rollout.max_new_tokens
-    scored = (1 + a.rollout.num_elsewhere) * rates.score_token
-    looked_at = rates.reply + tokens * (rates.read_token + scored)  # sampled, compared, scored
-    value = rates.score_token / rates.read_token if a.ppo.value_trunk == "separate" else 0.0
+    tokens = rollout_tokens(params, data.lengths)
+    num_scores = 1 + a.rollout.num_elsewhere
+    # Sampled, compared with the reference, scored.
+    looked_at = rates.reply + tokens * (rates.read_token + num_scores * rates.score_token)
+    rolled_out = rates.rollout_reply + tokens * (rates.rollout_read_token + num_scores * rates.rollout_score_token)
     batches = a.num_epochs * a.rollout.batch_size / a.forward_batch_size
     updates = a.num_epochs * a.rollout.batch_size / a.minibatch_size
     iteration = (
-        a.rollout.batch_size * (looked_at + tokens * rates.score_token)
-        + batches * rates.ppo_batch * (1 + value)
-        + updates * 2 * rates.adamw_update
+        a.rollout.batch_size * rolled_out
+        + batches * rates.ppo_batch
+        + updates * update_seconds(rates, work.model, "align")
     )
+    if has_value_model(params) or a.method == "dpo":  # whose factor is that of all of PPO
+        no_head = rates.score_token / rates.read_token
+        iteration += (
+            a.rollout.batch_size * tokens * rates.rollout_score_token
+            + batches * rates.ppo_batch * no_head
+            + updates * rates.adamw_update
+        )
+    if a.method == "dpo":
+        iteration *= DPO_SECONDS
     validations = (a.num_iterations // a.validation.every + 1) * a.validation.num_prompts + 2 * a.test.num_prompts
-    return a.num_iterations * iteration * METHOD_SECONDS.get(a.method, 1.0) + validations * looked_at + ALIGN_REST
+    return a.num_iterations * iteration + validations * looked_at + ALIGN_REST
 
 
-def evaluate_seconds(params: Params, rates: Rates) -> float:
+def has_value_model(params: Params) -> bool:
+    """Besides the policy; PPO's other kind of value is a head on the reward model, which is almost nothing."""
+    return params.align.method == "ppo" and params.align.ppo.value_trunk == "separate"
+
+
+def evaluate_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float:
     e = params.evaluate
-    tokens = evaluate_tokens(params)
-    replies = 3 * e.num_prompts + NUM_PROBED_REPLIES * e.probes.num_replies / 2
-    replies += e.best_of_n.num_prompts * e.best_of_n.num_replies
+    read, scored = evaluate_tokens(params, data)
     longer = e.max_new_tokens / params.align.rollout.max_new_tokens
-    return tokens * rates.read_token + replies * longer * rates.reply + EVALUATE_REST
+    return (
+        read * rates.read_token
+        + scored * rates.score_token
+        + evaluate_replies(params, data, work.model) * longer * rates.reply
+        + judge_tokens(params, data) * rates.judge_token
+        + EVALUATE_REST
+    )
 
 
-def evaluate_tokens(params: Params) -> int:
-    """Tokens read by three models: documents, and the choices of four tasks."""
-    e, items = params.evaluate, params.prepare.evaluation
-    return 3 * (e.num_documents * MEAN_DOCUMENT + 4 * items.max_items * items.num_choices * MEAN_CHAT)
+def evaluate_tokens(params: Params, data: Data) -> tuple[int, int]:
+    """(tokens that the three models and the untrained one read, tokens that the reward model reads)"""
+    e, items, lengths = params.evaluate, params.prepare.evaluation, data.lengths
+    reply = lengths.reply_share * e.max_new_tokens
+    item = lengths.prompt + items.num_choices * reply  # the choices share their prompt's pass
+    untrained = e.num_untrained_items * (lengths.document + NUM_TASKS * item)
+    documents = e.num_documents * lengths.document
+    tasks = NUM_TASKS * items.max_items * item
+    compared = 2 * e.num_prompts * (lengths.prompt + reply)  # by the model itself and by SFT
+    pool = e.best_of_n.num_prompts * e.best_of_n.num_replies
+    scored = (NUM_MODELS * e.num_prompts + pool) * (lengths.prompt + reply)
+    return round(NUM_MODELS * (documents + tasks + compared) + untrained), round(scored)
 
 
-def costs(params: Params, work: Work) -> dict[str, Cost]:
-    """Arithmetic of the stages in which it is not negligible."""
-    n, ppo = work.num_parameters, work.ppo_tokens
-    sampled = round(work.num_pairs * MEAN_CHAT) if params.reward.sampled.weight > 0 else 0
-    models = 2 if params.align.ppo.value_trunk == "separate" else 1
+def evaluate_replies(params: Params, data: Data, model: PlannedModel) -> float:
+    """Number of sampled replies of mean length."""
+    e = params.evaluate
+    replies: float = NUM_MODELS * (e.num_prompts + NUM_PROBES * e.probes.num_replies)
+    replies += e.best_of_n.num_prompts * e.best_of_n.num_replies
+    # Greedy, sample, and three searches with a budget of tokens.
+    replies += e.decoding.num_prompts * (2 + 3 * e.decoding.budget_tokens / e.decoding.max_new_tokens)
+    if model.is_open:  # the base answers as its makers taught it: up to the limit
+        replies += (1 / data.lengths.reply_share - 1) * (e.num_prompts + NUM_PROBES * e.probes.num_replies)
+    return replies
+
+
+def judge_tokens(params: Params, data: Data) -> int:
+    """Tokens that a model as judge reads: each reply behind its conversation, and behind a message that says nothing.
+
+    Answers of earlier runs are kept, so a rerun reads less.
+    """
+    e, lengths = params.evaluate, data.lengths
+    if e.judge != "model":
+        return 0
+    reply = lengths.reply_share * e.max_new_tokens
+    chats = (
+        JUDGED_REPLIES * e.num_prompts
+        + e.best_of_n.num_prompts * e.best_of_n.num_replies
+        + (params.align.num_iterations // params.align.validation.every + JUDGED_CONTROLS)
+        * params.align.validation.num_prompts
+    )
+    behind = SILENCE_TOKENS + 2 * reply
+    agreement = 2 * data.num_judge_replies * (JUDGED_CONVERSATION + behind)  # a person's replies and wrong ones
+    return round(agreement + chats * (lengths.prompt + behind))
+
+
+def costs(params: Params, data: Data, work: Work) -> dict[str, Cost]:
+    """Arithmetic of the stages in which it is not negligible, as they count it themselves."""
+    n, ppo = work.model.num_parameters, work.ppo_tokens
+    epochs, elsewhere, method = params.align.num_epochs, params.align.rollout.num_elsewhere, params.align.method
+    models = 2 if has_value_model(params) else 1
+    learned, read = models * epochs * ppo, (2 + models + elsewhere) * ppo  # PPO
+    if method in ("rloo", "grpo"):
+        read = (3 + elsewhere) * ppo
+    elif method == "dpo":  # two of the replies to each prompt
+        learned = round(epochs * ppo * 2 / params.align.dpo.num_generations)
+        read = (2 + elsewhere) * ppo + learned
     return {
         "pretrain": Cost(n, work.pretrain_tokens, 0),
         "sft": Cost(n, work.sft_tokens, 0),
-        "reward": Cost(n, work.pair_tokens, sampled),
-        "align": Cost(n, models * params.align.num_epochs * ppo, (4 + params.align.rollout.num_elsewhere) * ppo),
-        "evaluate": Cost(n, 0, evaluate_tokens(params)),
+        "reward": Cost(n, work.pair_tokens, work.sampled_tokens),
+        "align": Cost(n, learned, read),
+        "evaluate": Cost(n, 0, sum(evaluate_tokens(params, data))),
     }

@@ -4,18 +4,15 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.app.plan.sizing import count_parameters, count_tokens
+from groundup.app.plan.lengths import DEFAULT, Lengths
+from groundup.app.plan.model import PlannedModel
+from groundup.app.plan.sizing import count_tokens
 from groundup.runner.files import read_object
 from groundup.runner.params import Params
 from groundup.runner.params.prepare import HubSource
 
-# Tokens in the default run; for other data they are unknown before prepare has run.
-MEAN_DOCUMENT = 290
 PACKED_SHARE = 0.94  # of an SFT row, filled with tokens
-MEAN_EXAMPLE = 242  # per chat in SFT, over all its pieces
-MEAN_CHAT = 84  # per side of a reward pair
-MEAN_PROMPT = 50
-LIVE_SHARE = 0.4  # of max_new_tokens, used by the average reply
+JUDGE_REPLIES = 6.4  # of the judge split, per chat in its share of the chats
 CHARACTERS_PER_DOCUMENT = 900
 CHARACTERS_PER_HUB_ROW = 4500
 PREPARE = (  # the counts in metrics/prepare.json
@@ -40,13 +37,15 @@ class Data:
     num_test_pairs: int
     num_train_prompts: int
     val_bytes_per_token: float
+    num_judge_replies: int  # of the judge split, which a model as judge reads
+    lengths: Lengths = DEFAULT
 
     @property
     def num_val_tokens(self) -> int:
         return round(self.num_val_characters / self.val_bytes_per_token)
 
 
-def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
+def read_data(root: Path, params: Params, prepare_runs: bool, lengths: Lengths = DEFAULT) -> Data:
     """ValueError if no run has counted the data yet."""
     counted = {}
     for stage, names in (("prepare", PREPARE), ("tokenizer", ("val_bytes_per_token",))):
@@ -77,6 +76,7 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
         num_chats = round(train * sum(source.max_rows or 0 for source in hub if source.yields == "chats"))
         num_documents = max(num_documents, all_characters // CHARACTERS_PER_HUB_ROW)
         chats, prompts = max(chats, num_chats), max(prompts, num_chats)
+    judge_share = splits.judge / (1 - splits.val - splits.test - splits.monitor - splits.judge)
     return Data(
         num_documents=num_documents,
         num_characters=sum(characters.values()),
@@ -88,7 +88,9 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
         num_val_pairs=prepare["num_preference_pairs_val"],
         num_test_pairs=prepare["num_preference_pairs_test"],
         num_train_prompts=prompts,
-        val_bytes_per_token=tokenizer["val_bytes_per_token"],
+        val_bytes_per_token=lengths.bytes_per_token or tokenizer["val_bytes_per_token"],
+        num_judge_replies=round(chats * judge_share * JUDGE_REPLIES),
+        lengths=lengths,
     )
 
 
@@ -96,40 +98,56 @@ def read_data(root: Path, params: Params, prepare_runs: bool) -> Data:
 class Work:
     """Tokens and batches of every stage."""
 
-    num_parameters: int
+    model: PlannedModel
     pretrain_tokens: int
     sft_tokens: int
     sft_batches: int
     sft_updates: int
     num_pairs: int
+    pair_tokens: int
     pair_batches: int
+    relevance_share: float  # of the pairs that prepare writes
+    num_sampled: int  # training pairs whose rejected side SFT writes, each once
+    sampled_tokens: int  # read to write them
     ppo_tokens: int  # each reply with its prompt counts once
 
     @property
-    def pair_tokens(self) -> int:
-        return 2 * MEAN_CHAT * self.num_pairs
+    def side(self) -> float:
+        """Mean tokens of a side of the reward model's pairs."""
+        return self.pair_tokens / (2 * self.num_pairs) if self.num_pairs else DEFAULT.relevance
 
 
-def count_work(params: Params, data: Data) -> Work:
-    s, r, a = params.sft, params.reward, params.align
+def count_work(params: Params, data: Data, model: PlannedModel) -> Work:
+    s, r, a, lengths = params.sft, params.reward, params.align, data.lengths
     num_chats = at_most(s.max_chats, data.num_chats)
-    sft_tokens = round(s.num_epochs * num_chats * MEAN_EXAMPLE)
+    sft_tokens = round(s.num_epochs * num_chats * lengths.example)
     sft_batches = math.ceil(sft_tokens / (PACKED_SHARE * s.batch_size * s.max_length))
-    num_pairs = at_most(r.max_pairs, data.num_train_preferences)
-    num_pairs += at_most(r.max_relevance_pairs, data.num_train_relevance_pairs) if r.relevance_weight > 0 else 0
-    num_pairs += at_most(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
+    rated = at_most(r.max_pairs, data.num_train_preferences)
+    relevance = at_most(r.max_relevance_pairs, data.num_train_relevance_pairs) if r.relevance_weight > 0 else 0
+    sampled = at_most(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
+    chat = lengths.prompt + lengths.reply_share * r.sampled.max_new_tokens
+    num_pairs = rated + relevance + sampled
+    written = data.num_train_preferences + data.num_train_relevance_pairs
+    tokens = 2 * (rated * lengths.rated + relevance * lengths.relevance + sampled * chat)
     return Work(
-        num_parameters=count_parameters(params.model.scratch, params.tokenizer.scratch.vocab_size),
+        model=model,
         pretrain_tokens=count_tokens(params),
         sft_tokens=sft_tokens,
         sft_batches=sft_batches,
         sft_updates=math.ceil(sft_batches / s.accumulate),
         num_pairs=round(r.num_epochs * num_pairs),
+        pair_tokens=round(r.num_epochs * tokens),
         pair_batches=math.ceil(r.num_epochs * num_pairs / r.batch_size),
-        ppo_tokens=round(
-            a.num_iterations * a.rollout.batch_size * (MEAN_PROMPT + LIVE_SHARE * a.rollout.max_new_tokens)
-        ),
+        relevance_share=data.num_train_relevance_pairs / max(1, written),
+        num_sampled=sampled,
+        sampled_tokens=round(sampled * chat),
+        ppo_tokens=round(a.num_iterations * a.rollout.batch_size * rollout_tokens(params, lengths)),
     )
+
+
+def rollout_tokens(params: Params, lengths: Lengths) -> float:
+    """Mean tokens of a reply of align with its prompt."""
+    return lengths.prompt + lengths.reply_share * params.align.rollout.max_new_tokens
 
 
 def at_most(limit: int | None, number: int) -> int:

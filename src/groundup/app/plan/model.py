@@ -1,0 +1,71 @@
+"""The shape of the model that is trained: of model.scratch, or of models/NAME, whose weights are not loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from groundup.app.plan.sizing import count_parameters
+from groundup.runner.base import models_folder
+from groundup.runner.params import Params
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+LORA_STAGES = ("sft", "reward", "align")
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    num_parameters: int  # a weight that is used twice counts once
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    is_open: bool = False  # model.base, not random weights
+    num_adapted: Mapping[str, int] = field(default_factory=dict)  # weights of the adapters, by stage with LoRA
+
+    def num_trained(self, stage: str) -> int:
+        return self.num_adapted.get(stage, self.num_parameters)
+
+
+def planned_model(root: Path, params: Params) -> PlannedModel:
+    """ValueError if the config of model.base or the headers of its weights cannot be read."""
+    config = planned_config(root, params)
+    scratch, vocab_size = params.model.scratch, params.tokenizer.scratch.vocab_size
+    if config is None:
+        return PlannedModel(
+            num_parameters=count_parameters(scratch, vocab_size),
+            vocab_size=vocab_size,
+            hidden_size=scratch.hidden_size,
+            num_layers=scratch.num_layers,
+            num_heads=scratch.num_heads,
+            intermediate_size=scratch.intermediate_size,
+        )
+    from groundup.app.plan.open_model import num_adapter_weights, random_model
+    from groundup.core.model.llama import num_parameters
+
+    loras = {stage: getattr(params, stage).lora for stage in LORA_STAGES}
+    width: int = config.hidden_size
+    return PlannedModel(
+        num_parameters=num_parameters(random_model(config, "meta")),
+        vocab_size=config.vocab_size,
+        hidden_size=width,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        # GPT-2's name, whose value may be None.
+        intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width,
+        is_open=params.model.base is not None,
+        num_adapted={stage: num_adapter_weights(config, lora) for stage, lora in loras.items() if lora},
+    )
+
+
+def planned_config(root: Path, params: Params) -> "PreTrainedConfig | None":
+    """None for a model from scratch without adapters, whose parameters arithmetic counts."""
+    from_scratch = params.model.base is None
+    if from_scratch and not any(getattr(params, stage).lora for stage in LORA_STAGES):
+        return None
+    from groundup.app.plan.open_model import base_config, scratch_config
+
+    return scratch_config(params) if from_scratch else base_config(models_folder(root) / str(params.model.base))
