@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from groundup.core.model.folder import read_config, weight_problems
+from groundup.core.model.check import CAUSAL, read_config
+from groundup.core.model.folder import weight_problems
 from groundup.core.model.llama import build_llama
 from groundup.core.training.adapters import add_adapter
 from groundup.runner.params import Params
@@ -19,7 +20,7 @@ def base_config(folder: Path) -> PreTrainedConfig:
     """Of the model in models/NAME; ValueError unless config and the headers of the weights can be read."""
     if not folder.is_dir():
         raise ValueError(f"there is no model in {folder}: `groundup fetch` brings it")
-    config, problems = read_config(folder)
+    config, problems = read_config(folder, CAUSAL)
     problems += weight_problems(folder)
     if config is None or problems:
         raise ValueError(f"the model in {folder} cannot be used: {'; '.join(problems)}")
