@@ -72,6 +72,14 @@ def broken(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedToken
     return copy
 
 
+def test_an_open_model_whose_tokens_have_our_names_is_no_model_of_ours(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Its template has no marks of what is trained."""
+    template = CHAT_TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+    assert tokenize_chat(broken(tiny_tokenizer, template), chat(2)) == tokenize_chat(tiny_tokenizer, chat(2))
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from groundup.app.fetch.check import check_folder
 from groundup.app.fetch.fetch import check, fetch, find_source
-from groundup.app.fetch.found import describe
+from groundup.app.fetch.found import describe, sentences
 from groundup.runner.base import BaseError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -291,6 +291,13 @@ def test_without_a_template_groundups_is_there(model: Path) -> None:
     (model / "chat_template.jinja").unlink()
     found = describe(model, check_folder(model, None))
     assert "set model.chat_template to groundup" in found["chat_template"]
+
+
+def test_gguf_is_promised_where_the_export_writes_it(model: Path) -> None:
+    assert dict(sentences(describe(model, check_folder(model, None)), "mit"))["export"] == "hf, adapter, gguf"
+    edit("tokenizer.json", normalizer={"type": "NFC"})(model)
+    said = "hf, adapter; not gguf: its tokenizer changes text by NFC, which GGUF cannot hold"
+    assert dict(sentences(describe(model, check_folder(model, None)), "mit"))["export"] == said
 
 
 def test_there_are_many() -> None:
