@@ -92,6 +92,7 @@ def start_from(checkout: Path, family: str) -> int:
     path = checkout / "params.yaml"
     text = path.read_text(encoding="utf-8").replace("  base: null", "  base: own", 1)
     text = text.replace("  lora: null", f"  lora: {LORA}")
+    text = re.sub(r"(context_length|max_length): 256", r"\1: 128", text)
     path.write_text(re.sub(r"(pretrain:(?:\n  .*)*?\n  num_steps: )\d+", r"\g<1>0", text), encoding="utf-8")
     data: dict[str, dict[str, Any]] = {"text": {"text": "I like music."}, "chats": {"messages": CHAT}}
     data |= {"preferences": {"kind": "relevance", "chosen": CHAT, "rejected": CHAT}}
@@ -115,7 +116,7 @@ def test_an_open_model_is_planned_by_its_config(checkout: Path, monkeypatch: pyt
     assert {rows[stage][1] for stage in STAGES[2:]} == {in_short(num_parameters).strip()}
     assert all(float(rows[stage][5]) > 0 for stage in STAGES[2:])
     assert rows["pretrain"][2].strip() == "0"  # FLOP: the base is published as it is
-    assert "MB of it for every experiment" in result.output
+    assert "MB of it for every experiment" in " ".join(result.output.split())
 
 
 def test_a_base_that_is_not_there_or_torn_is_a_sentence(checkout: Path) -> None:
@@ -125,6 +126,12 @@ def test_a_base_that_is_not_there_or_torn_is_a_sentence(checkout: Path) -> None:
     result, _ = run()
     assert result.exit_code == 1
     assert "model.safetensors is damaged or incomplete" in " ".join(result.output.split())
+    path = checkout / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("context_length: 128", "context_length: 129"))
+    start_from(checkout, "llama-tied")
+    result, _ = run()
+    assert result.exit_code == 1
+    assert "model.context_length is 129, above the 128 positions of the model in" in " ".join(result.output.split())
     shutil.rmtree(checkout / "models/own")
     result, _ = run()
     assert result.exit_code == 1

@@ -55,6 +55,14 @@ def test_work_with_adapters_is_timed_for_any_architecture(family: str, monkeypat
     assert all(0 < seconds < 60 for seconds in measured.values())
 
 
+def test_in_bf16_iterations_of_align_are_timed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "MAX_RUNS", 1)
+    params = SMOKE.model_copy(update={"runtime": SMOKE.runtime.model_copy(update={"precision": "bf16"})})
+    measured = calibrate(params, CPU, planned())
+    assert all(0 < seconds < 60 for name, seconds in asdict(measured).items() if name != "judge_token")
+    assert measured.rollout_reply != measured.reply
+
+
 def test_a_part_of_a_large_batch_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that counts tokens: a batch takes as long whatever part of it was run."""
     whole = measurement.Measurement(SMOKE, scratch_config(SMOKE), CPU, planned())

@@ -37,8 +37,9 @@ def plan(
         params = load_params(root / "params.yaml")
         pipeline = read_pipeline(root)
         running = stages_to_run(root, pipeline)
+        model = planned_model(root, params)
         data = read_data(root, params, "prepare" in running, counted_lengths(root, params))
-        work = count_work(params, data, planned_model(root, params))
+        work = count_work(params, data, model)
         device = resolve_device(root)
     except (PipelineError, ValueError) as error:
         fail(str(error))

@@ -68,4 +68,13 @@ def planned_config(root: Path, params: Params) -> "PreTrainedConfig | None":
         return None
     from groundup.app.plan.open_model import base_config, scratch_config
 
-    return scratch_config(params) if from_scratch else base_config(models_folder(root) / str(params.model.base))
+    if from_scratch:
+        return scratch_config(params)
+    folder = models_folder(root) / str(params.model.base)
+    config = base_config(folder)
+    if params.model.context_length > config.max_position_embeddings:
+        raise ValueError(
+            f"model.context_length is {params.model.context_length}, above the {config.max_position_embeddings} "
+            f"positions of the model in {folder}: lower it"
+        )
+    return config
