@@ -72,6 +72,18 @@ class ModelParams(Section):
         return base
 
 
+ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the head
+
+
+class LoraParams(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: Positive
+    alpha: PositiveFloat
+    dropout: Fraction
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)]
+
+
 class PretrainParams(Section):
     seed: Seed
     optimizer: Literal["adamw", "muon"]
@@ -94,18 +106,7 @@ class PretrainParams(Section):
     num_samples: Positive
     sample_tokens: Positive
     sample_temperature: PositiveFloat
-
-
-ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the head
-
-
-class LoraParams(Section):
-    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
-
-    rank: Positive
-    alpha: PositiveFloat
-    dropout: Fraction
-    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)]
+    lora: LoraParams | None
 
 
 class SftParams(Section):
