@@ -129,8 +129,8 @@ def common(root: Path, name: str, log: Curve) -> dict[str, Any]:
     }
 
 
-def run_pretrain(root: Path, num_steps: int) -> tuple[dict[str, Any], Curve]:
-    log = Curve()
+def run_pretrain(root: Path, num_steps: int, log: Curve | None = None, **changes: Any) -> tuple[dict[str, Any], Curve]:
+    log = log or Curve()
     metrics = pretrain(
         tokenizer=root / "tokenizer",
         shards=root / "shards",
@@ -138,7 +138,14 @@ def run_pretrain(root: Path, num_steps: int) -> tuple[dict[str, Any], Curve]:
         base=root / "models/tiny",
         model_params=PARAMS.model.model_copy(update={"context_length": 32}),
         params=PARAMS.pretrain.model_copy(
-            update={"num_steps": num_steps, "batch_size": 2, "validate_every": 1, "sample_tokens": 4, **STEPS}
+            update={
+                "num_steps": num_steps,
+                "batch_size": 2,
+                "validate_every": 1,
+                "sample_tokens": 4,
+                **STEPS,
+                **changes,
+            }
         ),
         **common(root, "base", log),
     )

@@ -10,6 +10,7 @@ from groundup.align.monitor import load_monitor
 from groundup.align.policy import Policy
 from groundup.align.rollout import Rollout, RolloutWorker
 from groundup.align.seeds import TEST, VALIDATION, derived_seed
+from groundup.align.shared_reward import load_scorer
 from groundup.align.validation import Validation
 from groundup.core.judging.gates import warn_of_failed
 from groundup.core.judging.statistics import cluster_bootstrap
@@ -63,7 +64,10 @@ def align(
     model = load_causal_lm(sft, torch_device)
     _check_lengths(context_length(model, tokenizer), params)
     policy = Policy(model, params.lora).to(torch_device)
-    worker = worker_type(policy, RewardScorer.load(reward, torch_device), tokenizer, params)
+    # TRL's trainers would save the reward model's adapter in every checkpoint.
+    is_ppo = params.method == "ppo"
+    scorer = load_scorer(policy, reward, torch_device) if is_ppo else RewardScorer.load(reward, torch_device)
+    worker = worker_type(policy, scorer, tokenizer, params)
     val = draw(val, params.validation.num_prompts, derived_seed(params.seed, *VALIDATION))
     validation = Validation(worker, val, load_monitor(monitor, params.monitor_judge), report, params, log)
     train_policy = METHODS[params.method]()

@@ -19,8 +19,14 @@ from groundup.runner.params.training import LoraParams
 Weights = dict[str, Tensor]
 
 
+POLICY, VALUE = "default", "value"  # names of adapters; the first is PEFT's
+
+
 class Policy(nn.Module):
-    """A trainable `model` and its frozen `reference()`: a second copy or, with LoRA, the model without its adapter."""
+    """A trainable `model` and its frozen `reference()`: a second copy or, with LoRA, the model without its adapter.
+
+    With LoRA all models of PPO can share one base: `adapted()` switches to the adapter of another.
+    """
 
     def __init__(self, sft: PreTrainedModel, lora: LoraParams | None) -> None:
         super().__init__()
@@ -32,6 +38,8 @@ class Policy(nn.Module):
             self._reference = (copy.deepcopy(sft).eval().requires_grad_(False),)
         else:
             self._adapter = (add_adapter(sft, lora),)
+        self._trained = {name for name, weight in sft.named_parameters() if weight.requires_grad}
+        self._trained_adapters = [POLICY]
         self.train(False)
 
     @contextmanager
@@ -42,18 +50,48 @@ class Policy(nn.Module):
         else:
             with self._adapter[0].disable_adapter():
                 yield self.model
+            self._keep_trainable()
+
+    @contextmanager
+    def adapted(self, name: str) -> Iterator[PreTrainedModel]:
+        """The base with the adapter of another model in place of the policy's, valid only inside the context."""
+        self._adapter[0].set_adapter(name, inference_mode=True)
+        self._keep_trainable()
+        try:
+            yield self.model
+        finally:
+            self._adapter[0].set_adapter(POLICY)
+            self._keep_trainable()
+
+    def _keep_trainable(self) -> None:
+        """PEFT freezes adapters that it switches off, whose gradients may still be wanted."""
+        self._adapter[0].set_requires_grad(self._trained_adapters)
+
+    def add_value_adapter(self) -> list[nn.Parameter]:
+        """The weights of a new adapter like the policy's, for `adapted(VALUE)`; at first it changes nothing."""
+        adapter = self._adapter[0]
+        before = {id(weight) for weight in adapter.parameters()}
+        adapter.add_adapter(VALUE, copy.deepcopy(adapter.peft_config[POLICY]))
+        self._trained_adapters = [POLICY, VALUE]
+        self._keep_trainable()
+        return [weight for weight in adapter.parameters() if id(weight) not in before]
+
+    @property
+    def adapter(self) -> PeftModel | None:
+        """With LoRA, the wrapper that knows which weights are adapters."""
+        return self._adapter[0] if self._adapter else None
 
     @property
     def trained(self) -> PreTrainedModel | PeftModel:
-        """`model`; with LoRA, the wrapper that knows which of its weights are adapters."""
-        return self._adapter[0] if self._adapter else self.model
+        """`adapter`, or `model` without LoRA."""
+        return self.adapter or self.model
 
     def train(self, mode: bool = True) -> "Policy":
         """Stay in eval mode: with dropout, the probability of a token would differ in every pass."""
         return super().train(False)
 
     def trainable(self) -> Weights:
-        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        return {name: weight for name, weight in self.model.named_parameters() if name in self._trained}
 
     def weights(self) -> Weights:
         """A copy of the trained weights, on the CPU."""
@@ -110,6 +148,21 @@ class ValueModel(nn.Module):
     def forward(self, batch: TokenBatch) -> Tensor:
         """[R]"""
         return self.head(hidden_states(self.trunk, batch.ids, batch.attention, batch.before))
+
+
+class AdaptedValue(nn.Module):
+    """The same with LoRA: an adapter of its own on the policy's base."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self._policy = (policy,)  # in a tuple, so that its weights are not these
+        self.adapter = nn.ParameterList(policy.add_value_adapter())
+        self.head = ValueHead(policy.model.config.hidden_size)
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """[R]"""
+        with self._policy[0].adapted(VALUE) as model:
+            return self.head(hidden_states(model.base_model, batch.ids, batch.attention, batch.before))
 
 
 class SharedTrunkValue(nn.Module):

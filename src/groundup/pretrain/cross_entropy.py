@@ -21,7 +21,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tens
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Computes both gradients in the forward pass, while a block's logits are in memory."""
+    """Computes the gradients in the forward pass, while a block's logits are in memory; none of a frozen weight."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
@@ -29,7 +29,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         states, targets, head = hidden.to(dtype), labels[:, None], weight.to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        to_states, to_weight = torch.empty_like(states), torch.zeros_like(weight, dtype=torch.float32)
+        to_states = torch.empty_like(states)
+        to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for start in range(0, len(states), BLOCK_TOKENS):
             block = slice(start, start + BLOCK_TOKENS)
             logits = (states[block] @ head.T).float()
@@ -41,11 +42,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 1, targets[block], -torch.ones_like(targets[block], dtype=torch.float32)
             )
             to_states[block] = difference.to(dtype) @ head
-            to_weight += difference.to(dtype).T @ states[block]
-        ctx.save_for_backward(to_states.to(hidden.dtype) / len(states), (to_weight / len(states)).to(weight.dtype))
+            if to_weight is not None:
+                to_weight += difference.to(dtype).T @ states[block]
+        gradient = None if to_weight is None else (to_weight / len(states)).to(weight.dtype)
+        ctx.save_for_backward(to_states.to(hidden.dtype) / len(states), gradient)
         return total / len(states)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         to_hidden, to_weight = ctx.saved_tensors
-        return to_hidden * gradient, to_weight * gradient, None
+        return to_hidden * gradient, None if to_weight is None else to_weight * gradient, None

@@ -108,10 +108,12 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """(2-D hidden weights, embeddings and output head, the rest: norms and biases)."""
+    """Of the trained weights: (2-D hidden weights, embeddings and output head, the rest: norms and biases)."""
     vocabulary = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     hidden, embeddings, rest = [], [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if parameter.ndim != 2:
             rest.append(parameter)
         elif id(parameter) in vocabulary or "lm_head" in name:

@@ -20,6 +20,7 @@ from groundup.core.model.forward import RowAttention, hidden_states, take
 from groundup.core.model.head import has_plain_head, output_logits
 from groundup.core.model.llama import build_llama, num_parameters, save_model
 from groundup.core.model.open_model import load_open_model
+from groundup.core.training.adapters import add_adapter, merge_adapter
 from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due, lightning_settings
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
@@ -53,6 +54,7 @@ class PretrainModule(L.LightningModule):
         super().__init__()
         self.model = model
         self.params = params
+        self.strict_loading = params.lora is None  # else a checkpoint has the adapter alone
         self.has_plain_head = has_plain_head(model)
         self.compiled_layers = torch.compile(model.base_model.forward) if compiled else None
 
@@ -93,6 +95,12 @@ class PretrainModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.log("learning_rate", optimizer.param_groups[0]["lr"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Without frozen weights, which the stage loads again from their model."""
+        for name, weight in self.named_parameters(remove_duplicate=False):  # a tied head too
+            if not weight.requires_grad:
+                del checkpoint["state_dict"][name]
 
     def configure_optimizers(self) -> Any:
         p = self.params
@@ -155,6 +163,7 @@ def pretrain(
     """Train the base model, from the newest checkpoint if there is one; the figures are on max_final_documents of val.
 
     base: the open model to start from, instead of random weights; with pretrain.num_steps 0 it is published as it is.
+    With pretrain.lora the adapter is published beside the merged model.
     """
     torch_device = set_up(runtime, device, params.seed)
     tok = load_tokenizer(str(tokenizer))
@@ -172,14 +181,17 @@ def pretrain(
         runtime.precision,
         runtime.num_threads,
     )
-    model_bytes = num_bytes(model.parameters())
-    checkpoints.require_space(3 * model_bytes, model_bytes)  # a checkpoint also has two moments per weight
+    adapted = add_adapter(model, params.lora) if params.lora and params.num_steps > 0 else model
+    trained = num_bytes(weight for weight in model.parameters() if weight.requires_grad)
+    # A checkpoint also has two moments per weight.
+    checkpoints.require_space(3 * trained, num_bytes(model.parameters()))
     callbacks = _callbacks(tok, documents, data, params, checkpoints, log)
     seconds, steps = 0.0, 0
     if params.num_steps > 0:
-        module = PretrainModule(model, params, compiled=device == "cuda")
+        module = PretrainModule(model.train(), params, compiled=device == "cuda")
         seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
     model.to(torch_device)  # Lightning's teardown puts it on the CPU
+    model = merge_adapter(adapted, out / "adapter")
     measured = draw(documents, params.max_final_documents, params.seed)
     final = bits_per_byte(model, tok, measured, context, VALIDATION_BATCH)
     if not math.isfinite(final.overall):

@@ -30,7 +30,9 @@ def test_no_model_writes_role_markers_whatever_its_generation_config_says(checko
 
 @pytest.mark.parametrize("name", ["", "none", "reward", "../sft", "/etc", "Aligned"])
 def test_other_names_are_refused(checkout: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"unknown model '.*': choose base, sft, aligned, champion"):
+    with pytest.raises(
+        ValueError, match=r"unknown model '.*': choose base, sft, aligned, champion or a model in models/"
+    ):
         Models(checkout, CPU).assistant(name, rewarded=False)
 
 

@@ -114,6 +114,26 @@ def test_export(aligned: Path, checkout: Path) -> None:
     assert (code, "tokenizer.json is missing" in said) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("export --to hf --bf16", "--bf16 is for `--to adapter`: the other formats have the precision of the weights"),
+        ("merge nothing adapter --as mine", "models/nothing: `groundup fetch` brings one, or name a folder"),
+        ("merge ./nothing adapter --as mine", "there is no model in nothing: `groundup fetch` brings one"),
+        ("merge a b --as ../mine", "'../mine' is not a name of a model: use letters, digits"),
+        (
+            "merge artifacts/aligned artifacts --as mine",
+            "artifacts is not an adapter with its tokenizer, it lacks adap",
+        ),
+    ],
+)
+def test_what_export_and_merge_refuse(aligned: Path, checkout: Path, line: str, said: str) -> None:
+    code, output = run(line)
+    assert code == 1
+    assert said.replace(" ", "") in output.replace(" ", "")
+    assert not (checkout / "models").exists()
+
+
 @pytest.mark.parametrize("form", ["gguf", "hf", "adapter"])
 def test_export_of_a_model_that_is_not_there(checkout: Path, form: str) -> None:
     code, said = run(f"export --to {form} --model sft")

@@ -17,6 +17,9 @@ def smoke() -> dict[str, Any]:
     return preset("smoke").model_dump(mode="json")
 
 
+LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": "all-linear"}
+
+
 def with_value(path: str, value: Any) -> dict[str, Any]:
     values = smoke()
     *sections, key = path.split(".")
@@ -60,6 +63,12 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
         ("model.scratch.num_kv_heads", 3, "model.scratch.num_kv_heads 3 must divide model.scratch.num_heads 2"),
         ("model.base", "owner/name", "model.base: got 'owner/name', which is not a name in models/: null trains from"),
         ("model.base", "../sft", "model.base: got '../sft', which is not a name in models/"),
+        ("pretrain.lora", LORA, "pretrain.lora adapts model.base, but model.base is null, so all weights are random"),
+        (
+            "pretrain.lora",
+            LORA,
+            "pretrain.optimizer is muon, which is for whole weights: with pretrain.lora set it to",
+        ),
         ("sft.max_length", 4096, "sft.max_length 4096 is above model.context_length 128"),
         ("reward.max_length", 4096, "reward.max_length 4096 is above model.context_length 128"),
         (

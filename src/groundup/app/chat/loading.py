@@ -12,7 +12,9 @@ from groundup.core.model.check import CAUSAL, REWARD, check_model
 from groundup.core.model.kernels import avoid_cudnn_attention
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
+from groundup.runner.base import models_folder
 from groundup.runner.environment import main_root, tracking_store
+from groundup.runner.params.section import MODEL_NAME
 from groundup.runner.tracking.check import check_store
 
 NAMES = ("base", "sft", "aligned", "champion")
@@ -55,7 +57,9 @@ class Models:
 
 def model_path(root: Path, name: str) -> Path:
     if name not in NAMES:
-        raise ValueError(f"unknown model {name!r}: choose {', '.join(NAMES)}")
+        if MODEL_NAME.fullmatch(name) and (folder := models_folder(root) / name).is_dir():
+            return folder
+        raise ValueError(f"unknown model {name!r}: choose {', '.join(NAMES)} or a model in models/")
     if name == "champion":
         return champion_path(root)
     return root / "artifacts" / name

@@ -25,10 +25,13 @@ class Model(StrEnum):
 def export(
     to: Annotated[Format, typer.Option(help="A GGUF file, a Hugging Face directory, or only the LoRA adapter.")],
     model: Annotated[Model, typer.Option(help="The model to export.")] = Model.aligned,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Of an adapter: weights in bf16, in half the bytes.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; default: exports/ in the checkout.")] = None,
 ) -> None:
     """Export a model for other programs."""
     root = find_root()
+    if bf16 and to != Format.adapter:
+        fail("--bf16 is for `--to adapter`: the other formats have the precision of the weights")
     ending = {Format.gguf: ".gguf", Format.hf: "", Format.adapter: "-adapter"}[to]
     target = out or root / "exports" / f"{model}{ending}"
     from groundup.app.chat.loading import model_path
@@ -44,7 +47,7 @@ def export(
         elif to == Format.hf:
             export_hf(path, target)
         else:
-            export_adapter(path, model, target)
+            export_adapter(path, model, target, bf16=bf16)
     except ValueError as error:
         fail(str(error))
     console.print(f"{model} is in {target}", highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from groundup.app.cli import configure, export, feedback, fetch, plan, registry, report, serve
+from groundup.app.cli import configure, export, feedback, fetch, merge, plan, registry, report, serve
 from groundup.app.cli.checkout import console, fail, find_root, say_wrong
 from groundup.app.cli.store import reach_store, store_errors
 from groundup.runner.base import LOCK, read_lock
@@ -37,6 +37,7 @@ app.command()(serve.serve)
 app.command()(registry.promote)
 app.command()(registry.rollback)
 app.command()(export.export)
+app.command()(merge.merge)
 app.command()(report.report)
 app.command()(fetch.fetch)
 app.command()(configure.configure)
@@ -187,7 +188,7 @@ def clean(
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Option(help="base, sft, aligned or champion.")] = "aligned",
+    model: Annotated[str, typer.Option(help="base, sft, aligned, champion or a model in models/.")] = "aligned",
     decode: Annotated[
         str, typer.Option(help='greedy, sample, beam, best_of_n or tree, settings after it: "sample top_p=0.9".')
     ] = "sample",

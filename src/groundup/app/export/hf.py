@@ -3,11 +3,14 @@
 import shutil
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file, save_file
+
 from groundup.app.export.target import written
 from groundup.core.model.check import CAUSAL, check_model
 from groundup.runner.files import read_object, write_json
 
-ADAPTER = "adapter"  # folder in the model's directory where sft and align put it
+ADAPTER = "adapter"  # folder in the model's directory where pretrain, sft and align put it
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 OF_THIS_LOADING = ("backend", "is_local", "local_files_only")  # how the tokenizer was loaded when it was saved
 CARD = """---
@@ -15,15 +18,21 @@ library_name: peft
 ---
 # groundup adapter
 
-A LoRA adapter that goes on top of the groundup {base} model, which `groundup export --to hf --model {base}` gives:
+A LoRA adapter that goes on top of {base}:
 
-    base = AutoModelForCausalLM.from_pretrained("{base}")
+    base = AutoModelForCausalLM.from_pretrained("its folder")
     model = PeftModel.from_pretrained(base, "this directory")
 
 With another base model it says nothing of use.
 
 """
-BASES = {"sft": "base", "aligned": "sft", "champion": "sft"}
+EXPORTED = "the groundup {0} model, which `groundup export --to hf --model {0}` gives"
+BASES = {
+    "base": "the model that model.base names, with embeddings for this tokenizer (`groundup merge` makes them)",
+    "sft": EXPORTED.format("base"),
+    "aligned": EXPORTED.format("sft"),
+    "champion": EXPORTED.format("sft"),
+}
 
 
 def export_hf(model: Path, target: Path) -> None:
@@ -34,12 +43,15 @@ def export_hf(model: Path, target: Path) -> None:
         _mend_tokenizer(beside)
 
 
-def export_adapter(model: Path, name: str, target: Path) -> None:
-    """Export the adapter that a LoRA run saved beside its merged weights, with the tokenizer; `name`: the model's."""
+def export_adapter(model: Path, name: str, target: Path, *, bf16: bool = False) -> None:
+    """Export the adapter that a LoRA run saved beside its merged weights, with the tokenizer.
+
+    name: the model's. bf16: with its weights rounded to bf16, in half the bytes.
+    """
     if not all((model / ADAPTER / file).is_file() for file in ADAPTER_FILES):
         raise ValueError(
             f"{model} has no LoRA adapter: all its weights were trained. `groundup export --to hf` exports them; "
-            "sft.lora or align.lora in params.yaml trains an adapter"
+            "pretrain.lora, sft.lora or align.lora in params.yaml trains an adapter"
         )
     check_model(model, CAUSAL)
     with written(target) as beside:
@@ -47,6 +59,10 @@ def export_adapter(model: Path, name: str, target: Path) -> None:
         tokenizer = [*sorted(model.glob("tokenizer*.json")), model / "chat_template.jinja"]
         for file in [*(model / ADAPTER / name for name in ADAPTER_FILES), *tokenizer]:
             shutil.copyfile(file, beside / file.name)
+        if bf16:
+            weights = load_file(beside / ADAPTER_FILES[1])
+            rounded = {key: weight.to(torch.bfloat16) for key, weight in weights.items()}
+            save_file(rounded, beside / ADAPTER_FILES[1], metadata={"format": "pt"})
         _mend_tokenizer(beside)
         card = (model / "README.md").read_text(encoding="utf-8").partition("---\n#")[2]
         (beside / "README.md").write_text(CARD.format(base=BASES[name]) + f"#{card}", encoding="utf-8")

@@ -1,6 +1,7 @@
 """Scores of reward models, for reward, align, evaluate and decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from groundup.core.model import variational
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.core.model.verify import verify_scores
 
+BATCH_SIZE = 16
+
 
 class RewardScorer:
     """Scores whole chats with a reward model: `score(sequences) -> mean, std`."""
 
-    def __init__(self, model: PreTrainedModel, batch_size: int = 16) -> None:
+    def __init__(self, model: PreTrainedModel, batch_size: int = BATCH_SIZE) -> None:
         self.model = model.eval()
+        self.head: torch.nn.Module = model.score
         self.batch_size = batch_size
 
     @classmethod
@@ -30,6 +34,11 @@ class RewardScorer:
             model.score = variational.WithUncertainty(model.score, variational.load_head(path))
         return cls(model.to(device).requires_grad_(False))
 
+    @contextmanager
+    def trunk(self) -> Iterator[PreTrainedModel]:
+        """The layers without a head, valid only inside the context."""
+        yield self.model.base_model
+
     def score(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Reward of each token sequence (a rendered chat with its end-of-turn token): mean [N], std [N]."""
         return self.read(self.hidden(sequences, [1] * len(sequences)))
@@ -40,7 +49,12 @@ class RewardScorer:
 
         Sequences are batched by length, which does not change scores.
         """
-        trunk = self.model.base_model
+        with self.trunk() as trunk:
+            return self._hidden(trunk, sequences, num_last)
+
+    def _hidden(
+        self, trunk: PreTrainedModel, sequences: Sequence[Sequence[int]], num_last: Sequence[int]
+    ) -> list[Tensor]:
         hidden: list[Tensor] = [torch.empty(0)] * len(sequences)
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
         for start in range(0, len(order), self.batch_size):
@@ -62,7 +76,7 @@ class RewardScorer:
         if not hidden:
             return torch.zeros(0), torch.zeros(0)
         last = torch.stack([states[-1] for states in hidden])
-        scores = self.model.score(last.to(self.model.device)).float().cpu()
+        scores = self.head(last.to(self.model.device)).float().cpu()
         if broken := int((~scores.isfinite().all(dim=1)).sum()):
             raise ValueError(
                 f"the reward model scores {broken} of {len(hidden)} chats as NaN or infinite: train it again with a "

@@ -1,9 +1,10 @@
-"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685), as sft, reward and align train and publish them."""
+"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685), as all stages that train use and publish them."""
 
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import TrainableTokensWrapper
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -18,14 +19,15 @@ def add_adapter(model: PreTrainedModel, lora: LoraParams) -> PeftModel:
     Trained whole: the score head of a reward model, and the embeddings of tokens that were added to an open model,
     which no one has trained.
     """
-    is_causal = model.get_output_embeddings() is not None
+    head = model.get_output_embeddings()
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     targets = _targets(model, linear, lora)
     model.name_or_path = model.config.name_or_path = ""  # otherwise peft records a path of this machine
-    return get_peft_model(
+    adapted = get_peft_model(
         model,
         LoraConfig(
-            task_type=TaskType.CAUSAL_LM if is_causal else TaskType.SEQ_CLS,  # of the latter, peft trains `score` too
+            # Of a reward model, peft trains `score` too.
+            task_type=TaskType.SEQ_CLS if head is None else TaskType.CAUSAL_LM,
             r=lora.rank,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
@@ -34,6 +36,9 @@ def add_adapter(model: PreTrainedModel, lora: LoraParams) -> PeftModel:
             trainable_token_indices=_new_rows(model, targets),
         ),
     )
+    if isinstance(wrapped := model.get_output_embeddings(), TrainableTokensWrapper):
+        wrapped.bias = head.bias  # TRL's SFT reads it, and the wrapper has none
+    return adapted
 
 
 def _targets(model: PreTrainedModel, linear: dict[str, nn.Module], lora: LoraParams) -> list[str]:

@@ -91,6 +91,15 @@ def cross_section_problems(p: Params) -> list[str]:
             f"{p.pretrain.num_steps}: lower one of them",
         ),
         (
+            p.pretrain.lora is None or p.model.base is not None,
+            "pretrain.lora adapts model.base, but model.base is null, so all weights are random: set pretrain.lora to "
+            "null",
+        ),
+        (
+            p.pretrain.lora is None or p.pretrain.optimizer == "adamw",
+            "pretrain.optimizer is muon, which is for whole weights: with pretrain.lora set it to adamw",
+        ),
+        (
             p.sft.max_length <= context,
             f"sft.max_length {p.sft.max_length} is above model.context_length {context}: lower it",
         ),

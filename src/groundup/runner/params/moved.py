@@ -79,6 +79,7 @@ MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {"align.rewards": 
 ADDED: dict[str, Any] = {
     "model.base": None,
     "model.chat_template": "own",
+    "pretrain.lora": None,
     "prepare.preferences.relevance.pairs_per_reply": 1,
     "prepare.preferences.relevance.same_opening_fraction": 0.0,
     "reward.relevance_alone_fraction": 0.0,

@@ -72,6 +72,30 @@ class ModelParams(Section):
         return base
 
 
+ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the head
+
+
+class LoraParams(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: Positive
+    alpha: PositiveFloat
+    dropout: Fraction
+    target_modules: Literal["all-linear"] | list[str]
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _is_all_or_names(cls, modules: object) -> object:
+        """Before the types, since a union answers with one error for each of its types."""
+        if modules != ALL_LINEAR and not (
+            isinstance(modules, list) and modules and all(isinstance(name, str) for name in modules)
+        ):
+            raise ValueError(
+                f"got {modules!r:.60}, neither {ALL_LINEAR} nor a list of at least 1 item, such as [q_proj, v_proj]"
+            )
+        return modules
+
+
 class PretrainParams(Section):
     seed: Seed
     optimizer: Literal["adamw", "muon"]
@@ -95,30 +119,7 @@ class PretrainParams(Section):
     num_samples: Positive
     sample_tokens: Positive
     sample_temperature: PositiveFloat
-
-
-ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the head
-
-
-class LoraParams(Section):
-    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
-
-    rank: Positive
-    alpha: PositiveFloat
-    dropout: Fraction
-    target_modules: Literal["all-linear"] | list[str]
-
-    @field_validator("target_modules", mode="before")
-    @classmethod
-    def _is_all_or_names(cls, modules: object) -> object:
-        """Before the types, since a union answers with one error for each of its types."""
-        if modules != ALL_LINEAR and not (
-            isinstance(modules, list) and modules and all(isinstance(name, str) for name in modules)
-        ):
-            raise ValueError(
-                f"got {modules!r:.60}, neither {ALL_LINEAR} nor a list of at least 1 item, such as [q_proj, v_proj]"
-            )
-        return modules
+    lora: LoraParams | None
 
 
 class SftParams(Section):

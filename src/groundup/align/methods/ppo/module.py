@@ -20,7 +20,7 @@ from groundup.align.methods.ppo.objective import (
     value_loss,
     whiten,
 )
-from groundup.align.policy import SharedTrunkValue, ValueModel
+from groundup.align.policy import AdaptedValue, SharedTrunkValue, ValueModel
 from groundup.align.rollout import Rollout, RolloutWorker
 from groundup.align.seeds import derived_seed
 from groundup.align.tokens import TokenBatch, token_logprobs, token_values
@@ -48,7 +48,9 @@ class Ppo(L.LightningModule):
     All random numbers of an iteration follow from (seed, iteration), so there is no generator state to save.
     """
 
-    def __init__(self, worker: RolloutWorker, value_model: ValueModel | SharedTrunkValue, params: AlignParams) -> None:
+    def __init__(
+        self, worker: RolloutWorker, value_model: ValueModel | AdaptedValue | SharedTrunkValue, params: AlignParams
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False  # one batch is many optimizer steps
         self.policy = worker.policy

@@ -7,17 +7,16 @@ import lightning as L
 from groundup.align.context import Context, Metrics
 from groundup.align.methods.ppo.module import Ppo
 from groundup.align.methods.ppo.schedule import Schedule
-from groundup.align.policy import SharedTrunkValue, ValueModel
+from groundup.align.policy import AdaptedValue, Policy, SharedTrunkValue, ValueModel
 from groundup.core.rollout.prompts import PromptBatches
 from groundup.core.training.callbacks import lightning_settings
 from groundup.core.training.runtime import num_bytes
+from groundup.runner.params.align import AlignParams
 
 
 def train_ppo(context: Context) -> Metrics:
     policy, params, checkpoints = context.worker.policy, context.params, context.checkpoints
-    sft = policy.merged()
-    is_separate = params.ppo.value_trunk == "separate"
-    value_model = ValueModel(sft) if is_separate else SharedTrunkValue(sft.config.hidden_size)
+    value_model = make_value_model(policy, params)
     ppo = Ppo(context.worker, value_model.to(context.device), params)
     schedule = Schedule(context)
     trained, value = num_bytes(policy.trainable().values()), num_bytes(value_model.parameters())
@@ -40,6 +39,12 @@ def train_ppo(context: Context) -> Metrics:
         "kl_coefficient_start": params.ppo.kl_coefficient,
         "kl_coefficient_end": ppo.controller.coefficient,
     }
+
+
+def make_value_model(policy: Policy, params: AlignParams) -> ValueModel | AdaptedValue | SharedTrunkValue:
+    if params.ppo.value_trunk == "shared":
+        return SharedTrunkValue(policy.model.config.hidden_size)
+    return ValueModel(policy.model) if params.lora is None else AdaptedValue(policy)
 
 
 def _fit(ppo: Ppo, schedule: Schedule, batches: PromptBatches, context: Context) -> None:
