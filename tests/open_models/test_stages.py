@@ -215,6 +215,7 @@ def run_evaluate(root: Path) -> None:
         work=root / "work/evaluate",
         kept=root / "kept",
         model_judge=None,
+        open_base=None,
         log=Curve(),
     )
     assert metrics["sft"]["kl_to_sft"] == 0.0

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from groundup.core.formats.records import Message
 from groundup.core.model.folder import read_folder, template_problems
+from groundup.core.model.verify import verify_passes
 from groundup.runner.files import digest_path
 from groundup.runner.params.evaluate import ModelJudgeParams
 
@@ -52,7 +53,7 @@ class ModelFolder:
         return cls(path, digest, tokenizer, min(params.max_length, config.max_position_embeddings))
 
     def load(self, device: torch.device) -> PreTrainedModel:
-        """In fp32: rounding must not blur small differences."""
+        """In fp32, for rounding must not blur small differences; verified on a made-up input."""
         model, loaded = AutoModelForCausalLM.from_pretrained(
             self.path,
             dtype=torch.float32,
@@ -67,4 +68,8 @@ class ModelFolder:
                 "put the whole model there"
             )
         judge: PreTrainedModel = model.to(device).eval()
+        try:
+            verify_passes(judge)
+        except ValueError as error:
+            raise ValueError(f"the model in {self.path} (evaluate.model_judge) cannot judge: {error}") from error
         return judge
