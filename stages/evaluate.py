@@ -34,6 +34,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         work=stage.work,
         kept=stage.kept,
         model_judge=stage.pinned(params.model_judge.path) if params.judge == "model" else None,
+        open_base=stage.locked_base(),
         log=stage.log,
     )
 

@@ -26,6 +26,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         checkpoints=stage.checkpoints,
         log=stage.log,
         base=stage.base(),
+        locked=stage.locked_base(),
     )
 
 

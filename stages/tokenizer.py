@@ -16,6 +16,7 @@ def main(stage: StageContext) -> dict[str, Any]:
 
         return publish_tokenizer(
             base=base,
+            locked=stage.locked_base(),
             chat_template=stage.params["model.chat_template"],
             text=stage.dep("artifacts/data/text"),
             out=stage.out("artifacts/tokenizer"),

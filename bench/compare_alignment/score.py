@@ -24,6 +24,7 @@ from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values
 from groundup.core.rollout.prompts import Prompt
 from groundup.core.rollout.style import asks, greets, human_style_rates, style_rates
 from groundup.core.training.runtime import set_up
+from groundup.evaluate.controls import choose_controls
 from groundup.evaluate.gold import (
     WIN_RATE,
     Absent,
@@ -113,9 +114,8 @@ def score(cells: Cells) -> dict[str, Any]:
     validation = Contest.of_points(start)
     people = Contest.of_people(prompts, before)
     there = judge.centred_on([prompt.messages for prompt in validation.prompts])
-    controls = control_metrics(
-        judge, there, Contest(prompts, before["texts"], before["texts"]), people, validation, params
-    )
+    chosen = choose_controls(there, [prompt.messages for prompt in validation.prompts], validation.theirs)
+    controls = control_metrics(judge, chosen, Contest(prompts, before["texts"], before["texts"]), people, params)
     align = cells.params.align
     return {
         "num_seeds": cells.num_seeds,

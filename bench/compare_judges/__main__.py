@@ -16,8 +16,14 @@ import torch
 
 from bench.compare_judges.cross_encoder import CrossEncoder
 from bench.compare_judges.folds import Fit, difference, measure, num_controls_that_win, rates, split
-from bench.compare_judges.likelihood import CachedNgrams, CopiedWords, LikelihoodRatio, ModelLogProbs, TokenLogProbs
-from bench.compare_judges.others import draw_others
+from bench.compare_judges.likelihood import (
+    CachedNgrams,
+    CopiedWords,
+    LikelihoodRatio,
+    ModelLogProbs,
+    TokenLogProbs,
+    others_of,
+)
 from bench.compare_judges.page import page
 from bench.compare_judges.products import Products, Sum
 from bench.results import ROOT, write_result
@@ -56,7 +62,7 @@ def candidates(base: Path, params: JudgeParams) -> dict[str, Fit]:
             of(rows),
             tokenizer,
             None if counts_copied else CopiedWords.of(rows, params),
-            draw_others(rows, params) if is_centred else None,
+            others_of(rows, params) if is_centred else None,
         )
 
     def both(rows: Sequence[Row]) -> Scorer:

@@ -9,13 +9,21 @@ import torch
 from torch.nn.functional import logsigmoid
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from bench.compare_judges.likelihood import MAX_TOKENS, NOTHING, CopiedWords, Tokens, line, lines
-from bench.compare_judges.others import NUM_OTHERS, Others, draw_others
+from bench.compare_judges.likelihood import (
+    MAX_TOKENS,
+    NOTHING,
+    NUM_OTHERS,
+    CopiedWords,
+    Tokens,
+    line,
+    lines,
+    others_of,
+)
 from groundup.core.formats.chat_format import reply_start
 from groundup.core.formats.jsonl import Row
 from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.others import Others, kind_of
 from groundup.core.judging.pairs import reply_pairs
-from groundup.core.judging.word_judge import kind_of
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.core.model.scoring import RewardScorer
 from groundup.evaluate.controls import with_replies
@@ -74,10 +82,10 @@ class CrossEncoder:
             optimizer.step()
             schedule.step()
         scorer = RewardScorer(model.requires_grad_(False), SCORE_BATCH_SIZE)
-        return cls(scorer, tokenizer, copied, draw_others(rows, params))
+        return cls(scorer, tokenizer, copied, others_of(rows, params))
 
     def score(self, chats: Sequence[Chat]) -> Floats:
-        keys = [(kind_of(chat), chat[-1]["content"]) for chat in chats]
+        keys = [(kind_of(chat[:-1]), chat[-1]["content"]) for chat in chats]
         met = [key for key in dict.fromkeys(keys) if key not in self.means]
         moved = [chat for kind, reply in met for chat in with_replies(self.others[kind], [reply] * NUM_OTHERS)]
         scores = self._raw([*chats, *moved])

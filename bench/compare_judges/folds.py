@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 from bench.finish import finish
 from groundup.core.formats.jsonl import Row
 from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.others import kind_of
 from groundup.core.judging.pairs import ReplyPair, reply_pairs
 from groundup.core.judging.statistics import cluster_bootstrap, wins
-from groundup.core.judging.word_judge import kind_of
 from groundup.evaluate.controls import TITLES, Scorer, choose_controls, with_replies
 from groundup.evaluate.gold import TIE
 from groundup.runner.checkpoints import Checkpoints
@@ -64,7 +64,7 @@ def split(rows: Sequence[Row], params: JudgeParams, num_folds: int, num_chosen_o
 def _another(pairs: Sequence[ReplyPair], moved: ReplyPair, rng: np.random.Generator) -> int:
     """At the same point of its conversation, if there is one."""
     others = [i for i, pair in enumerate(pairs) if pair.conversation_id != moved.conversation_id]
-    alike = [i for i in others if kind_of(pairs[i].given) == kind_of(moved.given)]
+    alike = [i for i in others if kind_of(pairs[i].given[:-1]) == kind_of(moved.given[:-1])]
     return int(rng.choice(alike or others))
 
 

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from bench.compare_judges.others import NUM_OTHERS, Others
 from groundup.core.formats.chat_format import encode_text
 from groundup.core.formats.jsonl import Row
 from groundup.core.judging.judge import Chat, Floats
-from groundup.core.judging.word_judge import kind_of
+from groundup.core.judging.others import Others, draw_others, kind_of, mean_elsewhere
+from groundup.core.judging.pairs import reply_pairs
 from groundup.core.judging.words import WORD, common_words, lower_words, own_words
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.evaluate.controls import with_replies
@@ -28,6 +28,7 @@ MAX_TOKENS = 128  # of conversation and reply; the end of a longer conversation 
 NGRAM_ORDER = 5
 CACHE_WEIGHT = 0.1  # of the words said before, in the n-gram model's mixture
 BATCH_SIZE = 32
+NUM_OTHERS = 4
 NOTHING = -1e6  # a reply of copied words alone scores lower than any other
 
 Tokens = list[int]
@@ -91,16 +92,13 @@ class LikelihoodRatio:
     def _elsewhere(self, chats: Sequence[Chat]) -> list[Floats]:
         if self.others is None:
             return self._log_probs([chat[-1:] for chat in chats])
-        keys = [(kind_of(chat), chat[-1]["content"]) for chat in chats]
+        keys = [(kind_of(chat[:-1]), chat[-1]["content"]) for chat in chats]
         met = [key for key in dict.fromkeys(keys) if key not in self.means]
         moved = [with_replies(self.others[kind], [reply] * NUM_OTHERS) for kind, reply in met]
         log_probs = self._log_probs(list(chain.from_iterable(moved)))
         for place, (key, there) in enumerate(zip(met, moved, strict=True)):
             values = np.array(log_probs[place * NUM_OTHERS : (place + 1) * NUM_OTHERS])  # [NUM_OTHERS, tokens]
-            counted = np.array(list(map(self._counted, there)))
-            # A token is compared with where its word is not copied either.
-            counted |= ~counted.any(axis=0)
-            self.means[key] = (values * counted).sum(axis=0) / counted.sum(axis=0)
+            self.means[key] = mean_elsewhere(values, np.array(list(map(self._counted, there))))
         return [self.means[key] for key in keys]
 
     def _reply(self, chat: Chat) -> Tokens:
@@ -111,6 +109,10 @@ class LikelihoodRatio:
         if self.copied is None:
             return np.ones(len(self._reply(chat)), dtype=np.bool_)
         return self.copied.lacks(self.tokenizer, chat)[: MAX_TOKENS // 2]
+
+
+def others_of(rows: Sequence[Row], params: JudgeParams) -> Others:
+    return draw_others([pair.given[:-1] for pair in reply_pairs(rows, params)], NUM_OTHERS, params.seed)
 
 
 def line(tokenizer: PreTrainedTokenizerFast, text: str) -> Tokens:

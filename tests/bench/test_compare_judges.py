@@ -8,8 +8,16 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from bench.compare_judges.folds import MOVED, Fold, difference, measure, num_controls_that_win, rates, split
-from bench.compare_judges.likelihood import CACHE_WEIGHT, NOTHING, CachedNgrams, CopiedWords, LikelihoodRatio, line
-from bench.compare_judges.others import NUM_OTHERS, draw_others
+from bench.compare_judges.likelihood import (
+    CACHE_WEIGHT,
+    NOTHING,
+    NUM_OTHERS,
+    CachedNgrams,
+    CopiedWords,
+    LikelihoodRatio,
+    line,
+    others_of,
+)
 from bench.compare_judges.page import page
 from bench.compare_judges.products import Products, Sum
 from groundup.core.judging.judge import Chat, Floats
@@ -117,7 +125,7 @@ def test_tokens_of_copied_words_do_not_count(tiny_tokenizer: PreTrainedTokenizer
 
 def test_a_reply_that_is_as_likely_anywhere_scores_zero_when_centred(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     rows = conversations(60)
-    others = draw_others(rows, PARAMS)
+    others = others_of(rows, PARAMS)
     assert all(len(before) == NUM_OTHERS for before in others.values())
 
     def same_anywhere(before: Sequence[list[int]], replies: Sequence[list[int]]) -> list[Floats]:

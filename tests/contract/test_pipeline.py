@@ -56,6 +56,8 @@ def calls_of(stage: str, name: str) -> set[str]:
         found |= {f"{before}{value}{after}" for value in constants[constant]}
     if "stage.base()" in source:
         found |= {"dep": {LOCK}, "params": {"model.base"}}.get(name, set())
+    if "stage.locked_base()" in source:
+        found |= {"dep": {LOCK}}.get(name, set())
     return found
 
 

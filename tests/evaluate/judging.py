@@ -47,7 +47,9 @@ PARAMS = EvaluateParams(
     seed=5,
     judge="builtin",
     openai=OPENAI_PARAMS,
-    model_judge=ModelJudgeParams(path=None, digest=None, max_length=128, batch_size=4),
+    model_judge=ModelJudgeParams(
+        path=None, digest=None, max_length=128, batch_size=4, num_others=2, num_pairs=50, num_control_prompts=3
+    ),
     gold_judge=GOLD_PARAMS,
     batch_size=4,
     num_documents=3,
@@ -93,6 +95,9 @@ class CountingJudge:
 
     def centred_on(self, conversations: list[list[Message]]) -> "CountingJudge":
         return self
+
+    def read_ahead(self, chats: list[list[Message]]) -> None:
+        pass
 
     def uncentred(self) -> "CountingJudge":
         return self

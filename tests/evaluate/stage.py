@@ -5,6 +5,7 @@ from typing import Any
 
 from groundup.evaluate.evaluate import evaluate
 from groundup.evaluate.measures.measure import Data
+from groundup.runner.base import Base
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.training import RuntimeParams
 
@@ -12,7 +13,14 @@ FOLDERS = ("shards", "text", "chats", "preferences", "prompts", "evaluation", "j
 
 
 def run_evaluate(
-    root: Path, params: EvaluateParams, log: Any, *, points: Path, out: str, aligned: str = "aligned"
+    root: Path,
+    params: EvaluateParams,
+    log: Any,
+    *,
+    points: Path,
+    out: str,
+    aligned: str = "aligned",
+    open_base: Base | None = None,
 ) -> dict[str, Any]:
     """points: evaluation_points.jsonl of align; out, aligned: folders in root."""
     return evaluate(
@@ -29,5 +37,6 @@ def run_evaluate(
         work=root / "evaluate_work",
         kept=root / "kept",
         model_judge=root / "base" if params.judge == "model" else None,
+        open_base=open_base,
         log=log,
     )

@@ -17,7 +17,6 @@ from groundup.core.formats.shards import write_shards
 from groundup.core.model.llama import save_model
 from groundup.core.training.runtime import draw
 from groundup.runner.files import digest_path
-from groundup.runner.params.evaluate import ModelJudgeParams
 from groundup.runner.steps import FinishedSteps
 from tests.evaluate.judging import PARAMS
 from tests.evaluate.pairwise.stub_server import serving
@@ -243,8 +242,8 @@ def test_a_model_as_judge_gives_gold_figures_with_controls_and_intervals(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = project / "base"
-    pinned = {"path": "models/own", "digest": digest_path(folder), "max_length": 128, "batch_size": 4}
-    chosen = {"judge": "model", "model_judge": ModelJudgeParams(**pinned)}
+    pinned = {"path": "models/own", "digest": digest_path(folder)}
+    chosen = {"judge": "model", "model_judge": PARAMS.model_judge.model_copy(update=pinned)}
     metrics = run(project, "first", Points(), **chosen)
     assert (metrics["judge_num_pairs"], metrics["judge_num_conversations"]) == (24, 24)
     assert metrics["judge_agreement_ci_low"] <= metrics["judge_agreement"] <= metrics["judge_agreement_ci_high"]
@@ -267,11 +266,15 @@ def test_a_model_as_judge_gives_gold_figures_with_controls_and_intervals(
     )
     assert "Intervals of gold figures are over other prompts alone" in said
     assert "discriminant" not in said
+    assert "It is not independent of the models it judges: its weights are those of the base model." in said
+    assert "The gold judge is a language model. It is not independent" in " ".join(page["sentences"])
+    (gold,) = [section for section in page["sections"] if section["title"] == "Gold judge"]
+    assert gold["hint"].startswith("It is not independent of the models it judges: ")
 
     def fail(*_: Any) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("groundup.evaluate.model_judge.logprobs.scored_logprobs", fail)
+    monkeypatch.setattr("groundup.evaluate.model_judge.logprobs.logprobs", fail)
     assert run(project, "second", Points(), **chosen) == metrics
     assert (project / "second/page.json").read_bytes() == (project / "first/page.json").read_bytes()
 

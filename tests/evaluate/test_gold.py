@@ -120,7 +120,7 @@ def test_a_split_that_cannot_judge_is_absent_and_says_why(tmp_path: Path) -> Non
 def test_a_model_without_pairs_to_test_it_on_is_absent(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "conversations.jsonl", [{"id": "1", "messages": PROMPTS[0].messages}])
     unread: Any = None
-    absent = load_model_judge(tmp_path, unread, GOLD_PARAMS)
+    absent = load_model_judge(tmp_path, unread, PARAMS)
     assert absent == Absent("the judge split holds no reply of a person beside one from another conversation")
 
 

@@ -12,11 +12,13 @@ from transformers import PreTrainedTokenizerFast
 
 from groundup.align.align import align
 from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.formats.origin import origin_of
 from groundup.core.formats.shards import write_shards
 from groundup.core.model.check import CAUSAL, REWARD, check_model
 from groundup.core.model.llama import load_causal_lm
 from groundup.pretrain.pretrain import pretrain
 from groundup.reward.reward import train_reward
+from groundup.runner.base import Base
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.files import remove
 from groundup.runner.interruption import Interruption
@@ -54,6 +56,7 @@ REWARD_CHANGES = {
 STEPS = {"log_every": 1, "checkpoint_every": 100}
 METHODS = ("ppo", "rloo", "grpo", "dpo")
 OTHER_END = 5  # a second end token, which the config alone names
+LOCKED = Base(name="tiny", source="a/tiny", revision="1", licence="MIT", licence_accepted=False, files={})
 FAMILIES = pytest.mark.parametrize("family", ["qwen3", "gemma3", "gpt2"])
 
 
@@ -136,6 +139,7 @@ def run_pretrain(root: Path, num_steps: int, log: Curve | None = None, **changes
         shards=root / "shards",
         text=root / "text",
         base=root / "models/tiny",
+        locked=LOCKED,
         model_params=PARAMS.model.model_copy(update={"context_length": 32}),
         params=PARAMS.pretrain.model_copy(
             update={
@@ -208,6 +212,8 @@ def test_every_stage(family: str, tiny_tokenizer: PreTrainedTokenizerFast, tmp_p
         metrics = run_align(root, method)
         assert metrics["num_test_prompts"] == 2
         check_model(root / f"aligned-{method}", CAUSAL)
+    for name in ("base", "sft", "reward", "aligned-ppo"):
+        assert origin_of(root / name) == {"name": "tiny", "source": "a/tiny", "revision": "1", "licence": "MIT"}
 
     metrics = run_evaluate(
         root,
@@ -216,6 +222,7 @@ def test_every_stage(family: str, tiny_tokenizer: PreTrainedTokenizerFast, tmp_p
         points=root / "reports/aligned-ppo/evaluation_points.jsonl",
         out="evaluated",
         aligned="aligned-ppo",
+        open_base=LOCKED,
     )
     assert metrics["sft"]["kl_to_sft"] == 0.0
     assert 0 < metrics["base"]["bits_per_byte"] < 20

@@ -186,6 +186,7 @@ def test_all_stages_do_what_they_can(
         work=folder / "work/evaluate",
         kept=folder / "kept",
         model_judge=None,
+        open_base=None,
         log=Curve(),
         **shared,
     )

@@ -27,7 +27,7 @@ def publish(family: str, folder: Path, texts: list[str]) -> dict[str, object]:
     (folder / "report").mkdir()
     base = saved(open_tokenizer(family), folder / "a-model")
     names = {name: folder / name for name in ("text", "out", "report", "shards", "work")}
-    return publish_tokenizer(base=base, chat_template="own", params=PARAMS, context_length=64, **names)
+    return publish_tokenizer(base=base, locked=None, chat_template="own", params=PARAMS, context_length=64, **names)
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "unigram"])
@@ -77,10 +77,15 @@ def test_the_stage_publishes_the_tokenizer_of_the_base(tmp_path: Path, monkeypat
     monkeypatch.setattr(stage, "require_data", lambda name, data: None)
     params = {"tokenizer": PARAMS, "model.chat_template": "groundup", "model.context_length": 128}
     for base in (None, tmp_path / "models/a"):
-        stage.main(SimpleNamespace(base=[base].pop, dep=Path, out=Path, params=params, work=tmp_path))
+        stage.main(
+            SimpleNamespace(
+                base=[base].pop, locked_base=lambda: None, dep=Path, out=Path, params=params, work=tmp_path
+            )
+        )
     trained, published = calls
     assert published.pop("base") == tmp_path / "models/a"
     assert published.pop("chat_template") == "groundup"
+    assert published.pop("locked") is None
     assert trained["context_length"] == 128
     assert trained == published
     assert trained["shards"] == Path("artifacts/shards")

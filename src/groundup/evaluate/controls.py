@@ -70,11 +70,10 @@ TITLES = {
 def choose_controls(judge: Scorer, messages: Sequence[Sequence[Message]], sft: Sequence[str]) -> dict[str, Control]:
     """messages [N] and the SFT model's replies [N] on validation prompts; the controls in the order of TITLES."""
     before = judge.score(with_replies(messages, sft))
-    constants = [partial(constant, text) for text in CONSTANTS]
-    templates = [partial(fill, template) for template in TEMPLATES]
+    constants, templates = candidates()
 
     def won(control: Control) -> np.ndarray:
-        return wins(judge.score(with_replies(messages, list(map(control, messages)))), before)
+        return wins(judge.score(with_control(control, messages)), before)
 
     by_constant, by_template = (np.array(list(map(won, controls))) for controls in (constants, templates))
     asked = np.array(list(map(is_question, messages)))
@@ -85,6 +84,20 @@ def choose_controls(judge: Scorer, messages: Sequence[Sequence[Message]], sft: S
         "echo": echo,
         "template": templates[by_template.sum(axis=1).argmax()],
     }
+
+
+def candidates() -> tuple[list[Control], list[Control]]:
+    """Constants and templates."""
+    return [partial(constant, text) for text in CONSTANTS], [partial(fill, template) for template in TEMPLATES]
+
+
+def with_every_control(messages: Sequence[Sequence[Message]]) -> list[list[Message]]:
+    """What choose_controls scores, besides SFT's replies."""
+    return [chat for controls in candidates() for control in controls for chat in with_control(control, messages)]
+
+
+def with_control(control: Control, messages: Sequence[Sequence[Message]]) -> list[list[Message]]:
+    return with_replies(messages, list(map(control, messages)))
 
 
 def with_replies(messages: Sequence[Sequence[Message]], replies: Sequence[str]) -> list[list[Message]]:

@@ -17,10 +17,12 @@ from groundup.evaluate.measures import MEASURES
 from groundup.evaluate.measures.measure import Context, Data
 from groundup.evaluate.measures.overoptimization import read_points
 from groundup.evaluate.model_judge.folder import ModelFolder
+from groundup.evaluate.model_judge.independence import independence
 from groundup.evaluate.model_judge.logprobs import FILE as LOGPROBS
 from groundup.evaluate.model_judge.logprobs import KeptLogprobs
 from groundup.evaluate.replies import fit_prompts, reply_to_prompts
 from groundup.evaluate.shown import PAGE, Shown
+from groundup.runner.base import Base
 from groundup.runner.files import write_json
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.training import RuntimeParams
@@ -41,11 +43,13 @@ def evaluate(
     work: Path,
     kept: Path,
     model_judge: Path | None,
+    open_base: Base | None,
     log: Log,
 ) -> dict[str, Any]:
     """Compute all figures; `out` gets replies, gates and the report's page as JSON. The curve's steps are 0 for base,
     1 for SFT and 2 for aligned. points: align's evaluation points. kept: the folder of answers that every run reuses.
-    model_judge: the folder of the gold judge's model; without one, the gold judge is fitted.
+    model_judge: the folder of the gold judge's model; without one, the gold judge is fitted. open_base: the open model
+    that training started from.
     """
     # Measure everything in float32: training precision must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
@@ -57,10 +61,12 @@ def evaluate(
     check_model(reward, REWARD)
     tokenizer = shared_tokenizer({**paths, "reward": reward})
     judge: Judge | Absent
+    independent = None
     if model_judge:
         folder = ModelFolder.check(model_judge, params.model_judge)
         logprobs = KeptLogprobs(folder, torch_device, params.model_judge.batch_size, kept / LOGPROBS)
-        judge = load_model_judge(data.judge, logprobs, params.gold_judge)
+        independent = independence(folder, paths, tokenizer, open_base)
+        judge = load_model_judge(data.judge, logprobs, params)
     else:
         judge = load_gold_judge(data.judge, params.gold_judge)
     sft_model = load_causal_lm(sft, torch_device).eval()
@@ -75,6 +81,7 @@ def evaluate(
         sft=sft_model,
         scorer=RewardScorer.load(reward, torch_device),
         judge=judge,
+        independence=independent,
         points=read_points(points),
         prompts=prompts,
         kept=kept,

@@ -4,7 +4,7 @@ Intervals are over prompts and over judges, since both come from samples of conv
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from groundup.core.judging.pairs import reply_pairs
 from groundup.core.judging.statistics import wins
 from groundup.core.judging.word_judge import WordJudge
 from groundup.core.rollout.prompts import Prompt
-from groundup.evaluate.controls import choose_controls, with_replies
+from groundup.core.training.runtime import draw
+from groundup.evaluate.controls import Control, choose_controls, with_control, with_every_control, with_replies
 from groundup.evaluate.intervals import (
     Floats,
     Metrics,
@@ -61,12 +62,13 @@ def load_gold_judge(folder: Path, params: JudgeParams) -> Judge | Absent:
         return absent(str(error))
 
 
-def load_model_judge(folder: Path, logprobs: KeptLogprobs, params: JudgeParams) -> Judge | Absent:
+def load_model_judge(folder: Path, logprobs: KeptLogprobs, params: EvaluateParams) -> Judge | Absent:
     """The same by a language model, without pairs to test it on."""
-    pairs = reply_pairs(read_conversations(folder), params)
+    pairs = [pair for pair in reply_pairs(read_conversations(folder), params.gold_judge) if len(pair.given) > 1]
     if not pairs:
         return absent("the judge split holds no reply of a person beside one from another conversation")
-    return ModelJudge.of(logprobs, pairs, params)
+    drawn = draw(pairs, params.model_judge.num_pairs, params.gold_judge.seed)
+    return ModelJudge.of(logprobs, drawn, params.model_judge.num_others, params.gold_judge)
 
 
 def read_conversations(folder: Path) -> list[Row]:
@@ -137,6 +139,12 @@ class Contest:
         prompts = [Prompt(row["conversation_id"], row["messages"], ids=[]) for row in start]
         return cls(prompts, [row["reply"] for row in kept], [row["reply"] for row in start])
 
+    def drawn(self, limit: int | None, seed: int) -> "Contest":
+        """On at most `limit` of the prompts."""
+        chosen = draw(list(range(len(self.prompts))), limit, seed)
+        ours, theirs = ([replies[i] for i in chosen] for replies in (self.ours, self.theirs))
+        return Contest([self.prompts[i] for i in chosen], ours, theirs)
+
     def scores(self, judge: Judge) -> tuple[Floats, Floats]:
         """[1 + R, N] of both players."""
         ours, theirs = (judge.score_by_resample(chats(self.prompts, said)) for said in (self.ours, self.theirs))
@@ -202,7 +210,9 @@ def moved_win_rate(name: str, judge: Judge, contest: Contest, params: EvaluatePa
     moves = Moves.draw(contest.prompts, params.seed, within_opening)
     if not moves.to:
         return {}
-    own, moved = wins(*contest.scores(judge)), wins(*moves.make(contest).scores(judge))
+    elsewhere = moves.make(contest)
+    judge.read_ahead([*chats(elsewhere.prompts, elsewhere.ours), *chats(elsewhere.prompts, elsewhere.theirs)])
+    own, moved = wins(*contest.scores(judge)), wins(*elsewhere.scores(judge))
     weights = contest.weights(params)
     # A move counts as often as both of its conversations are drawn: its reply varies too.
     of_moves = weights[:, moves.to] * weights[:, moves.of]
@@ -229,23 +239,29 @@ def opening_of(prompt: Prompt) -> str | None:
 
 
 def control_metrics(
-    judge: Judge, chooser: Judge, models: Contest, people: Contest, validation: Contest, params: EvaluateParams
+    judge: Judge,
+    controls: Mapping[str, Control],
+    models: Contest,
+    people: Contest,
+    params: EvaluateParams,
 ) -> Metrics:
-    """What a win of the aligned model is worth: its replies and people's elsewhere, and replies that read nothing.
-
-    The controls are chosen by `chooser` on SFT's replies to validation prompts.
-    """
+    """What a win of the aligned model is worth: its replies and people's elsewhere, and replies that read nothing."""
     metrics: Metrics = {}
+    limit = control_limit(params)
     for within in (False, True):
-        metrics |= moved_win_rate(WIN_RATE, judge, models, params, within)
-        metrics |= moved_win_rate(HUMAN_WIN_RATE, judge, people, params, within)
-    controls = choose_controls(chooser, [prompt.messages for prompt in validation.prompts], validation.theirs)
+        for name, contest in ((WIN_RATE, models), (HUMAN_WIN_RATE, people)):
+            metrics |= moved_win_rate(name, judge, contest.drawn(limit, params.seed), params, within)
     for name, control in controls.items():
         replies = [control(prompt.messages) for prompt in models.prompts]
         contest = Contest(models.prompts, replies, models.theirs)
         metrics |= win_rate(f"win_rate_{name}_vs_sft_gold", judge, contest, params)
     fooled = [name for name in controls if metrics[f"win_rate_{name}_vs_sft_gold_ci_low"] > TIE]
     return metrics | {"num_controls_that_win": len(fooled)}
+
+
+def control_limit(params: EvaluateParams) -> int | None:
+    """Prompts on which controls are chosen, and on which replies are moved; all of them for a judge that is cheap."""
+    return params.model_judge.num_control_prompts if params.judge == "model" else None
 
 
 def all_gold_metrics(
@@ -266,15 +282,31 @@ def all_gold_metrics(
         judge.centred_on([prompt.messages for prompt in contest.prompts]) for contest in (models, validation)
     )
     plain = judge.uncentred()
+    chosen_on = validation.drawn(control_limit(params), params.seed)
+    messages = [prompt.messages for prompt in chosen_on.prompts]
+    there.read_ahead([*chats(chosen_on.prompts, chosen_on.theirs), *with_every_control(messages)])
+    controls, of_plain = (choose_controls(chooser, messages, chosen_on.theirs) for chooser in (there, plain))
+    here.read_ahead(
+        [
+            *chats(prompts, models.ours),
+            *chats(prompts, models.theirs),
+            *chats(people.prompts, people.ours),
+            *(
+                chat
+                for control in (*controls.values(), *of_plain.values())
+                for chat in with_control(control, [prompt.messages for prompt in prompts])
+            ),
+        ]
+    )
     uncentred = {
         **win_rate(WIN_RATE, plain, models, params),
         **human_metrics(plain, prompts, sft, params),
-        **control_metrics(plain, plain, models, people, validation, params),
+        **control_metrics(plain, of_plain, models, people, params),
     }
     return {
         **gold_metrics(here, prompts, sft, aligned, params),
         **human_metrics(here, prompts, sft, params),
-        **control_metrics(here, there, models, people, validation, params),
+        **control_metrics(here, controls, models, people, params),
         **named_uncentred(uncentred),
         **win_rate(f"val_{WIN_RATE}", there, validation, params),
     }

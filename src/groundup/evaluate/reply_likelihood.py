@@ -25,22 +25,26 @@ class Branches:
 
 @dataclass(frozen=True)
 class BranchScore:
-    nats: float  # negative log-likelihood of the reply
+    token_nats: torch.Tensor  # [T] fp64, on the CPU: negative log-likelihood of each token of the reply
     greedy: bool  # whether each of its tokens is the likeliest one
+
+    @property
+    def nats(self) -> float:
+        return self.token_nats.sum().item()
 
 
 def branch_scores(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[BranchScore]]:
     """Scores of every reply, in the given order."""
-    if not _takes_branches(model):
+    if not takes_branches(model):
         alone = [Branches(item.prompt, [reply]) for item in items for reply in item.replies]
         scores = (score for (score,) in _in_batches(model, alone, batch_size))
         return [list(islice(scores, len(item.replies))) for item in items]
     return _in_batches(model, items, batch_size)
 
 
-def _takes_branches(model: PreTrainedModel) -> bool:
-    """Whether a mask alone decides what a token sees. Sliding windows count columns too, and a prompt and its last
-    reply would be far apart.
+def takes_branches(model: PreTrainedModel) -> bool:
+    """Whether replies can share a prompt's row: where a mask alone decides what a token sees. Sliding windows count
+    columns too, and a prompt and its last reply would be far apart.
     """
     return isinstance(model, LlamaForCausalLM)
 
@@ -50,7 +54,7 @@ def _in_batches(model: PreTrainedModel, items: Sequence[Branches], batch_size: i
     order = sorted(range(len(items)), key=lambda i: items[i].num_inputs, reverse=True)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        for i, scores in zip(rows, _batch_scores(model, [items[i] for i in rows]), strict=True):
+        for i, scores in zip(rows, batch_scores(model, [items[i] for i in rows]), strict=True):
             found[i] = scores
     return found
 
@@ -61,7 +65,7 @@ def branch_nats(model: PreTrainedModel, items: Sequence[Branches], batch_size: i
 
 
 @torch.no_grad()
-def _batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list[BranchScore]]:
+def batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list[BranchScore]]:
     """One row per item: the prompt, then its replies, each of which sees only the prompt and itself."""
     device = model.device
     width = max(item.num_inputs for item in batch)
@@ -81,7 +85,7 @@ def _batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[lis
             branch[row, column:end] = number
             sources += [(row, len(item.prompt) - 1), *((row, source) for source in range(column, end))]
             column = end
-    if _takes_branches(model):
+    if takes_branches(model):
         causal = torch.ones(width, width, dtype=torch.bool).tril()
         visible = causal & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))  # [B, T, T]
         seen = {"attention_mask": visible[:, None].to(device), "position_ids": positions.to(device)}
@@ -96,7 +100,6 @@ def _batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[lis
     lengths = [len(reply) for item in batch for reply in item.replies]
     likeliest = (logits.gather(-1, targets[:, None])[:, 0] == logits.amax(-1)).split(lengths)
     scores = iter(
-        BranchScore(values.sum().item(), bool(same.all()))
-        for values, same in zip(nats.split(lengths), likeliest, strict=True)
+        BranchScore(values, bool(same.all())) for values, same in zip(nats.split(lengths), likeliest, strict=True)
     )
     return [[next(scores) for _ in item.replies] for item in batch]

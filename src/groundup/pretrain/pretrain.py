@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.formats.jsonl import Row, read_jsonl
+from groundup.core.formats.origin import with_base
 from groundup.core.formats.shards import TokenShards
 from groundup.core.model.bits_per_byte import bits_per_byte
 from groundup.core.model.forward import RowAttention, hidden_states, take
@@ -29,6 +30,7 @@ from groundup.pretrain.cross_entropy import linear_cross_entropy
 from groundup.pretrain.data import RowLoader, ShardDataModule
 from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
 from groundup.pretrain.report import CARD, open_model_card, write_samples
+from groundup.runner.base import Base
 from groundup.runner.checkpoints import Checkpoints, step_of
 from groundup.runner.params.training import ModelParams, PretrainParams, RuntimeParams
 
@@ -159,11 +161,13 @@ def pretrain(
     checkpoints: Checkpoints,
     log: Log,
     base: Path | None = None,
+    locked: Base | None = None,
 ) -> dict[str, Any]:
     """Train the base model, from the newest checkpoint if there is one; the figures are on max_final_documents of val.
 
     base: the open model to start from, instead of random weights; with pretrain.num_steps 0 it is published as it is.
     With pretrain.lora the adapter is published beside the merged model.
+    locked: what base.lock says of it, for the model card.
     """
     torch_device = set_up(runtime, device, params.seed)
     tok = load_tokenizer(str(tokenizer))
@@ -200,7 +204,8 @@ def pretrain(
         )
     if params.num_steps == 0:
         log(0, loss=first_loss(model, rows, params), val_bits_per_byte=final.overall)
-    save_model(model, tok, out, CARD if base is None else open_model_card(base.name, params.num_steps))
+    card = CARD if base is None else open_model_card(base.name, params.num_steps)
+    save_model(model, tok, out, with_base(card, locked))
     write_samples(model, tok, documents, report, params)
     cost = Cost(num_parameters(model), num_learned_tokens=data.num_tokens, num_read_tokens=0)
     write_cost(cost, report)

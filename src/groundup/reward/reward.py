@@ -16,6 +16,7 @@ from transformers import (
 from trl import RewardConfig
 
 from groundup.core.formats.chat_format import load_tokenizer
+from groundup.core.formats.origin import as_parent
 from groundup.core.judging.gates import check_gates, warn_of_failed, write_gates
 from groundup.core.model.check import CAUSAL, check_model, require_reward_class
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
@@ -120,7 +121,7 @@ def train_reward(
     curves = Curves("reward", log, params.validate_every, lambda trained: accuracies(trained, "val", pairs["val"]))
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="reward.learning_rate")
     model = merge_adapter(trainer.model, out / "adapter")
-    export(model, tokenizer, pairs["train"], out, params)
+    export(model, tokenizer, pairs["train"], out, params, as_parent(CARD, sft))
     scorer = RewardScorer.load(out, torch_device)
     scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}
     moved = {
@@ -245,11 +246,12 @@ def export(
     pairs: Sequence[Pair],
     out: Path,
     params: RewardParams,
+    card: str,
 ) -> None:
     """Save a stock reward model, and a variational head beside it; pairs: the training pairs."""
     set_attention_dropout(model.config, 0.0)
     if params.head == "linear":
-        save_model(model, tokenizer, out, CARD)
+        save_model(model, tokenizer, out, card)
         return
     model.eval()
     head = fold(model)
@@ -257,5 +259,5 @@ def export(
     drawn = draw(chats, params.variational.num_density_chats, params.seed)
     hidden = RewardScorer(model).hidden(drawn, [1] * len(drawn))
     head.fit_density(torch.cat(hidden).to(model.device))
-    save_model(model, tokenizer, out, CARD + CARD_UNCERTAINTY)
+    save_model(model, tokenizer, out, card + CARD_UNCERTAINTY)
     save_head(head, out)

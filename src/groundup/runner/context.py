@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.runner.base import LOCK, checked_base
+from groundup.runner.base import LOCK, Base, checked_base, read_lock
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.environment import main_root
 from groundup.runner.fingerprint import Fingerprint
@@ -51,6 +51,11 @@ class StageContext:
         """The folder of the open model to start from, checked against base.lock; None: from scratch."""
         self.dep(LOCK)
         return checked_base(self.root, self.params["model.base"])
+
+    def locked_base(self) -> Base | None:
+        """What base.lock says of the open model that training starts from, whose folder is not needed."""
+        self.dep(LOCK)
+        return read_lock(self.root)
 
     def pinned(self, path: str) -> Path:
         """A file or folder of the user's checkout that DVC does not track; params pin its content by a digest."""

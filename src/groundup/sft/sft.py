@@ -11,6 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from groundup.core.formats.chat_format import load_tokenizer, render
 from groundup.core.formats.jsonl import Row, read_jsonl, write_jsonl
+from groundup.core.formats.origin import as_parent
 from groundup.core.model.check import CAUSAL, check_model
 from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
@@ -90,7 +91,7 @@ def train_sft(
         lambda trained: {"val_loss": assistant_loss(trained, val.examples, tokenizer.pad_token_id)},
     )
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="sft.learning_rate")
-    save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, CARD)
+    save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, as_parent(CARD, base))
     # TRL patches the forward of the trainer's model, so figures and samples use the saved model.
     model = load_causal_lm(out, torch_device).eval()
     write_samples(model, tokenizer, rows["val"], report, params)

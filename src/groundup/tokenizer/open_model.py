@@ -10,15 +10,26 @@ from groundup.core.formats.adopted import GROUNDUP, Adopted, adopt_tokenizer
 from groundup.core.formats.chat_format import document_ends, load_tokenizer
 from groundup.core.formats.chat_proofs import as_read
 from groundup.core.formats.control_tokens import break_up
+from groundup.core.formats.origin import with_base
 from groundup.core.formats.shards import write_shards
+from groundup.runner.base import Base
 from groundup.runner.files import write_json, write_text
 from groundup.runner.params.training import TokenizerParams
 from groundup.runner.steps import FinishedSteps
 from groundup.tokenizer.tokenizer import MEASURED, compression, figures_table, held_out_documents
 
+CARD = """---
+library_name: transformers
+---
+# groundup tokenizer
+
+The tokenizer of the open model {name}, with its end of turn, padding and chat template as groundup uses them.
+"""
+
 
 def publish_tokenizer(
     base: Path,
+    locked: Base | None,
     chat_template: Literal["own", "groundup"],
     text: Path,
     out: Path,
@@ -30,12 +41,13 @@ def publish_tokenizer(
 ) -> dict[str, Any]:
     """Publish the tokenizer of the model in `base`, measure it on held-out documents, write the train split as shards.
 
-    Nothing is learnt, so params.scratch has no effect.
+    locked: what base.lock says of that model, for the card. Nothing is learnt, so params.scratch has no effect.
     """
     steps = FinishedSteps(work / "steps")
     adopted = adopt_tokenizer(base, GROUNDUP if chat_template == GROUNDUP else None)
     adopted.tokenizer.model_max_length = context_length  # what the model is used with, in every stage
     adopted.tokenizer.save_pretrained(out)
+    write_text(out / "README.md", with_base(CARD.format(name=base.name), locked))
     tokenizer = load_tokenizer(str(out))  # as all other stages read it
     summary = steps.fill("report", partial(save_report, base.name, adopted, tokenizer, text))
     steps.copy("report", report)

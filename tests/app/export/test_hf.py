@@ -9,8 +9,10 @@ import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.app.export.hf import export_adapter, export_hf
+from groundup.core.formats.origin import with_base
 from groundup.core.model.llama import save_model
 from groundup.core.training.adapters import add_adapter, merge_adapter
+from groundup.runner.base import Base
 from groundup.runner.files import dvc_md5
 from groundup.runner.params.training import LoraParams
 from tests.smoke_run import environment
@@ -48,6 +50,23 @@ changed = [not torch.equal(a, b) for a, b in zip(before.parameters(), trainer.mo
 assert any(changed)
 print("all of it")
 """
+
+
+def test_the_card_of_a_model_from_an_open_one_names_the_licences_of_its_data(
+    tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    card = "---\nlibrary_name: transformers\n---\n# The card\n"
+    base = Base(name="a", source="a", revision="1", licence="MIT", licence_accepted=False, files={})
+    prepared = tmp_path / "report.json"
+    sources = [{"name": "talk", "licence": "CC-BY-4.0"}, {"name": "own", "licence": None}]
+    prepared.write_text(json.dumps({"sources": sources}), encoding="utf-8")
+    for name, origin in (("own", None), ("open", base)):
+        save_model(tiny_model, tiny_tokenizer, tmp_path / name, with_base(card, origin))
+        export_hf(tmp_path / name, tmp_path / f"{name}-hf", prepared)
+    named = (tmp_path / "open-hf/README.md").read_text(encoding="utf-8")
+    assert named.endswith("\n## Licences of the data\n\n- talk: CC-BY-4.0\n- own: no licence given\n")
+    assert "license: mit" in named
+    assert (tmp_path / "own-hf/README.md").read_text(encoding="utf-8") == card
 
 
 def test_plain_transformers_trl_and_peft_load_it(

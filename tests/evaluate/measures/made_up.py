@@ -19,6 +19,7 @@ def context(**changes: Any) -> Any:
     values: dict[str, Any] = {
         "params": PARAMS,
         "judge": CountingJudge(),
+        "independence": None,
         "points": [],
         "named": SimpleNamespace(tasks={}, groups={}),
         "test_set": SimpleNamespace(

@@ -22,7 +22,15 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerFast, has_template: bool = 
 
 
 def judge_params(digest: str | None, max_length: int = 1000) -> ModelJudgeParams:
-    return ModelJudgeParams(path=None, digest=digest, max_length=max_length, batch_size=3)
+    return ModelJudgeParams(
+        path=None,
+        digest=digest,
+        max_length=max_length,
+        batch_size=3,
+        num_others=2,
+        num_pairs=50,
+        num_control_prompts=3,
+    )
 
 
 def opened(folder: Path, kept: Path) -> KeptLogprobs:

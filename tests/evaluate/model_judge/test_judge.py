@@ -31,12 +31,19 @@ ROWS = [
 ]
 
 
+# At the point of CONVERSATION, the only two of their kind.
+OTHERS = [
+    [{"role": "user", "content": text}, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "so"}]
+    for text in ("valley", "town")
+]
+
+
 def chat(reply: str, messages: list[dict[str, str]] = CONVERSATION) -> list[dict[str, str]]:
     return [*messages, {"role": "assistant", "content": reply}]
 
 
 def judge_of(folder: Path, kept: Path) -> ModelJudge:
-    return ModelJudge.of(opened(folder, kept), reply_pairs(ROWS, GOLD_PARAMS), GOLD_PARAMS)
+    return ModelJudge.of(opened(folder, kept), reply_pairs(ROWS, GOLD_PARAMS), num_others=2, params=GOLD_PARAMS)
 
 
 @pytest.fixture
@@ -61,36 +68,64 @@ def prompt_of(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]]
     return list(ids)
 
 
-def test_scores_are_differences_of_plain_log_probabilities(
+def test_scores_are_log_probabilities_less_their_mean_in_other_conversations(
     judge: ModelJudge, model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    replies = ["How we flow", "well", "listen at home and flow through towns"]
+    replies = ["How we flow", "well", "listen at home and flow through"]
     ids = [tiny_tokenizer(reply, add_special_tokens=False)["input_ids"] for reply in replies]
     # All but the tokens that are a space alone: every word is the reply's own.
     counted = [[i for i, token in enumerate(reply) if tiny_tokenizer.decode([token]).strip()] for reply in ids]
-    silence = prompt_of(tiny_tokenizer, [{"role": "user", "content": ""}])
-    given, alone = (
-        [plain(model, prompt, reply, places) for reply, places in zip(ids, counted, strict=True)]
-        for prompt in (prompt_of(tiny_tokenizer, CONVERSATION), silence)
+    given, *there = (
+        np.array([plain(model, prompt_of(tiny_tokenizer, m), r, c) for r, c in zip(ids, counted, strict=True)])
+        for m in (CONVERSATION, *OTHERS)
     )
-    scores = judge.score([chat(reply) for reply in replies])
-    np.testing.assert_allclose(scores, np.array(given) - np.array(alone), atol=2e-4)
-    np.testing.assert_allclose(judge.uncentred().score([chat(r) for r in replies]), given, atol=2e-4)
-    assert judge.score_by_resample([chat(reply) for reply in replies]).shape == (1, 3)
-    assert judge.centred_on([CONVERSATION]) is judge
+    here = judge.centred_on([CONVERSATION[:1], *OTHERS, *OTHERS])
+    chats = [chat(reply) for reply in replies]
+    np.testing.assert_allclose(here.score(chats), given - (there[0] + there[1]) / 2, atol=2e-4)
+    np.testing.assert_allclose(here.uncentred().score(chats), given, atol=2e-4)
+    assert here.score_by_resample(chats).shape == (1, 3)
+    # Its own conversation is no other one.
+    own = [[*OTHERS[0], chats[0][-1]]]
+    np.testing.assert_allclose(here.score(own), [there[0][0] - there[1][0]], atol=2e-4)
+    assert judge.centred_on([CONVERSATION, CONVERSATION]) is judge
+
+
+def test_a_reply_that_is_as_likely_anywhere_scores_zero(judge: ModelJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However likely it is: that is what a constant reply lives on."""
+    monkeypatch.setattr(
+        "groundup.evaluate.model_judge.logprobs.logprobs",
+        lambda _, batch: [[-0.5 * token for token in reply] for row in batch for reply in row.replies],
+    )
+    here = judge.centred_on(OTHERS)
+    assert here.score([chat("How we flow"), chat("well")]) == pytest.approx([0, 0], abs=1e-6)
+    assert np.ptp(here.uncentred().score([chat("How we flow"), chat("well")])) > 1
 
 
 def test_tokens_of_copied_words_and_of_no_word_do_not_count(
     judge: ModelJudge, model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """warm, like, the and sea were said before; the comma is no word. "the" is common, but in a copied run."""
+    """warm, like, the and sea were said before; the comma is no word. "the" is common, but in a copied run. In one of
+    the others "town" was said, so its tokens are compared with the other one alone.
+    """
     reply = "warm town, like the sea"
     encoded = tiny_tokenizer(reply, add_special_tokens=False, return_offsets_mapping=True)
     own = [i for i, (start, end) in enumerate(encoded["offset_mapping"]) if start < len("warm town") and end > 5]
-    prompts = (prompt_of(tiny_tokenizer, m) for m in (CONVERSATION, [{"role": "user", "content": ""}]))
-    given, alone = (plain(model, prompt, encoded["input_ids"], own) for prompt in prompts)
+    given, there = (
+        plain(model, prompt_of(tiny_tokenizer, m), encoded["input_ids"], own) for m in (CONVERSATION, OTHERS[0])
+    )
     assert "the" in judge.scorer.common
-    assert judge.score([chat(reply)])[0] == pytest.approx(given - alone, abs=2e-4)
+    assert judge.centred_on(OTHERS).score([chat(reply)])[0] == pytest.approx(given - there, abs=2e-4)
+
+
+def test_what_was_read_ahead_is_not_read_again(judge: ModelJudge) -> None:
+    here = judge.centred_on(OTHERS)
+    chats = [chat(reply) for reply in ("How we flow", "well", "listen")]
+    before = judge.scorer.logprobs.num_read
+    here.read_ahead(chats)
+    read = judge.scorer.logprobs.num_read
+    assert read > before
+    assert [float(here.score([each])[0]) for each in chats] == here.score(chats).tolist()
+    assert judge.scorer.logprobs.num_read == read
 
 
 def test_an_echo_and_silence_get_the_floor(judge: ModelJudge) -> None:
@@ -113,14 +148,19 @@ def test_without_a_template_a_conversation_is_plain_text(
 ) -> None:
     model = save(tmp_path / "plain", tiny_tokenizer, has_template=False)
     judge = judge_of(tmp_path / "plain", tmp_path / "kept.jsonl")
-    texts = ("music\nA: Do you like the sea?\nB: Yes.\nA: It is warm there\nB:", "A: \nB:")
+    texts = (
+        "music\nA: Do you like the sea?\nB: Yes.\nA: It is warm there\nB:",
+        "A: valley\nB: Yes\nA: so\nB:",
+        "A: town\nB: Yes\nA: so\nB:",
+    )
     prompts = [
         [tiny_tokenizer.bos_token_id, *tiny_tokenizer(text, add_special_tokens=False)["input_ids"]] for text in texts
     ]
     encoded = tiny_tokenizer(" How we flow", add_special_tokens=False, return_offsets_mapping=True)
     own = [i for i, (_, end) in enumerate(encoded["offset_mapping"]) if end > 1]
-    given, alone = (plain(model, prompt, encoded["input_ids"], own) for prompt in prompts)
-    assert judge.score([chat("How we flow")])[0] == pytest.approx(given - alone, abs=2e-4)
+    given, *there = (plain(model, prompt, encoded["input_ids"], own) for prompt in prompts)
+    score = judge.centred_on(OTHERS).score([chat("How we flow")])[0]
+    assert score == pytest.approx(given - sum(there) / 2, abs=2e-4)
 
 
 def test_the_latest_turns_that_fit_are_read(judge: ModelJudge, tiny_tokenizer: PreTrainedTokenizerFast) -> None:

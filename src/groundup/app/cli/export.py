@@ -42,12 +42,14 @@ def export(
         path = model_path(root, model)
         if not (path / "config.json").is_file():
             fail(f"there is no model in {path}: train one with `dvc repro`")
+        # A champion may be of other data than the checkout holds.
+        prepared = None if model == Model.champion else root / "artifacts/reports/prepare/report.json"
         if to == Format.gguf:
             export_gguf(path, target)
         elif to == Format.hf:
-            export_hf(path, target)
+            export_hf(path, target, prepared)
         else:
-            export_adapter(path, model, target, bf16=bf16)
+            export_adapter(path, model, target, prepared, bf16=bf16)
     except ValueError as error:
         fail(str(error))
     console.print(f"{model} is in {target}", highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from groundup.app.export.target import written
+from groundup.core.formats.origin import origin_of
 from groundup.core.model.check import CAUSAL, check_model
 from groundup.runner.files import read_object, write_json
 
@@ -35,15 +36,19 @@ BASES = {
 }
 
 
-def export_hf(model: Path, target: Path) -> None:
-    """Export weights, tokenizer, generation config and card, as plain transformers, TRL and PEFT load them."""
+def export_hf(model: Path, target: Path, prepared: Path | None = None) -> None:
+    """Export weights, tokenizer, generation config and card, as plain transformers, TRL and PEFT load them.
+
+    prepared: report.json of the prepare stage that the model's data come from.
+    """
     check_model(model, CAUSAL)
     with written(target) as beside:
         shutil.copytree(model, beside, ignore=shutil.ignore_patterns(ADAPTER))
         _mend_tokenizer(beside)
+        _name_licences(beside / "README.md", model, prepared)
 
 
-def export_adapter(model: Path, name: str, target: Path, *, bf16: bool = False) -> None:
+def export_adapter(model: Path, name: str, target: Path, prepared: Path | None = None, *, bf16: bool = False) -> None:
     """Export the adapter that a LoRA run saved beside its merged weights, with the tokenizer.
 
     name: the model's. bf16: with its weights rounded to bf16, in half the bytes.
@@ -66,6 +71,17 @@ def export_adapter(model: Path, name: str, target: Path, *, bf16: bool = False) 
         _mend_tokenizer(beside)
         card = (model / "README.md").read_text(encoding="utf-8").partition("---\n#")[2]
         (beside / "README.md").write_text(CARD.format(base=BASES[name]) + f"#{card}", encoding="utf-8")
+        _name_licences(beside / "README.md", model, prepared)
+
+
+def _name_licences(card: Path, model: Path, prepared: Path | None) -> None:
+    """Of the data, for a model that comes from an open one, whose licence the card names: its readers lack the run."""
+    if prepared is None or not prepared.is_file() or origin_of(model) is None:
+        return
+    sources = read_object(prepared)["sources"]
+    lines = [f"- {source['name']}: {source['licence'] or 'no licence given'}" for source in sources]
+    with card.open("a", encoding="utf-8") as file:
+        file.write("\n## Licences of the data\n\n" + "\n".join(lines) + "\n")
 
 
 def _mend_tokenizer(folder: Path) -> None:

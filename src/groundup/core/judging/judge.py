@@ -42,6 +42,11 @@ class Judge(Protocol):
         """The judge under which a reply that fits all these conversations fits none."""
         ...
 
+    def read_ahead(self, chats: Sequence[Chat]) -> None:
+        """Called before many replies to the same conversations are scored one player at a time: a judge for which that
+        is dear reads each conversation once. No score changes.
+        """
+
     def uncentred(self) -> "Judge":
         """A judge that a reply which fits everywhere can fool, to show that controls can fail."""
         ...

@@ -25,15 +25,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
 from groundup.core.judging.judge import Agreement, Chat, Floats
+from groundup.core.judging.others import NUM_KINDS, kind_of
 from groundup.core.judging.pairs import ReplyPair, agreement, reply_pairs
 from groundup.core.judging.statistics import resampled_weights
-from groundup.core.judging.words import QUESTION, common_words, lower_words, own_words
+from groundup.core.judging.words import common_words, lower_words, own_words
 from groundup.runner.params.judge import JudgeParams
 
 PAIRS_PER_FOLD = 10  # with fewer, the agreement would mean little
 SMALLEST_SCALE = 0.01  # relative to the largest, so that a feature that hardly varies gets no extreme weight
 TINY = 1e-9
-LATEST = 4  # exchanges from which on a conversation counts as equally far
 MIN_OF_KIND = 10  # points that a mean takes; of a rarer kind all count
 
 
@@ -89,15 +89,8 @@ class Vocabulary:
             reply=csr_matrix(weights - weights.multiply(copied)),
             copied=copied,
             places=(directions(last @ meanings), directions((all_turns - last) @ meanings)),
-            kinds=np.array(list(map(kind_of, chats)), dtype=np.int64),
+            kinds=np.array([kind_of(chat[:-1]) for chat in chats], dtype=np.int64),
         )
-
-
-def kind_of(chat: Chat) -> int:
-    """At which point the conversation before the last message is."""
-    before = [message["content"] for message in chat[:-1] if message["role"] != "system"]
-    is_question = bool(before) and QUESTION in before[-1]
-    return 2 * min((1 + len(before)) // 2, LATEST) + is_question
 
 
 def _incidence(rows: Sequence[Sequence[int]], num_columns: int) -> csr_matrix:
@@ -129,7 +122,7 @@ class Reading:
     def elsewhere(self, relations: Floats, rows: NDArray[np.bool_]) -> dict[int, Floats]:
         """[V, 2 D] for each kind: each word's mean fit to the conversations of these rows that lack it."""
         means = {}
-        for kind in range(2 * LATEST + 2):
+        for kind in range(NUM_KINDS):
             chosen = np.flatnonzero(rows & (self.kinds == kind))
             if len(chosen) < MIN_OF_KIND:
                 chosen = np.flatnonzero(rows)
@@ -233,6 +226,9 @@ class WordJudge:
         reading = self.words.read([[*messages, {"role": "assistant", "content": ""}] for messages in conversations])
         everything = np.ones(len(conversations), dtype=np.bool_)
         return replace(self, mean_fit=reading.elsewhere(self.words.relations, everything))
+
+    def read_ahead(self, chats: Sequence[Chat]) -> None:
+        """Nothing: a conversation is read again at no cost that counts."""
 
     def uncentred(self) -> "WordJudge":
         """The same without any mean: a judge that can be fooled, to show that controls can fail."""

@@ -13,6 +13,7 @@ from groundup.evaluate.gold import (
     all_gold_metrics,
 )
 from groundup.evaluate.measures.measure import Measure
+from groundup.evaluate.model_judge.independence import Independence
 from groundup.evaluate.pairwise.games import SFT_RATING
 from groundup.evaluate.pairwise.tournament import BASE_WIN_RATE
 from groundup.evaluate.shown import (
@@ -71,11 +72,12 @@ class GoldJudge(Measure):
                 sentences=[f"There is no gold judge ({reason}): figures of reward are the reward model's own view."]
             )
         agreement = number_with_interval(metrics, "judge_agreement")
+        independent = self.context.independence
         hint = (
-            f"A judge that no model was trained on. It finds the reply that a person gave in {agreement} of held-out "
-            f"pairs; chance is {CHANCE}. A win counts only if people win too, and nothing does that must not. The "
-            "judge that is not centred likes replies that fit everywhere: it shows that these controls can fail "
-            f"(\u2717). {LEGEND}"
+            f"{independent or 'A judge that no model was trained on.'} It finds the reply that a person gave in "
+            f"{agreement} of held-out pairs; chance is {CHANCE}. A win counts only if people win too, and nothing "
+            "does that must not. The judge that is not centred likes replies that fit everywhere: it shows that these "
+            f"controls can fail (\u2717). {LEGEND}"
         )
         return Shown(
             tiles=[
@@ -86,9 +88,9 @@ class GoldJudge(Measure):
                     + (percent(metrics[f"{WIN_RATE}_moved"]) if f"{WIN_RATE}_moved" in metrics else "not measured"),
                 )
             ],
-            sentences=[_verdict(metrics), _trust(metrics, agreement)],
+            sentences=[_verdict(metrics), _trust(metrics, agreement), *_not_independent(independent)],
             sections=[Section("Gold judge", hint, [_players(metrics), _controls(metrics)])],
-            method=[_method(metrics, self.context.params)],
+            method=[_method(metrics, self.context.params, independent)],
         )
 
 
@@ -152,11 +154,16 @@ def _trust(metrics: Mapping[str, Any], agreement: str) -> str:
     return f"{known}: not better than chance as far as the interval tells, so its verdicts prove nothing either way."
 
 
-def _method(metrics: Mapping[str, Any], params: EvaluateParams) -> str:
-    by_model = params.judge == "model"
+def _not_independent(independence: Independence | None) -> list[str]:
+    if independence is None or independence.is_independent:
+        return []
+    return [f"The gold judge is a language model. {independence} What it likes may be what they share."]
+
+
+def _method(metrics: Mapping[str, Any], params: EvaluateParams, by_model: Independence | None) -> str:
     return (
-        f"Gold judge: {_model_judge(metrics, params) if by_model else _word_judge(metrics)} What fits a conversation "
-        "need not be what people like best. Intervals of gold figures are over other prompts"
+        f"Gold judge: {_model_judge(metrics, params, by_model) if by_model else _word_judge(metrics)} What fits a "
+        "conversation need not be what people like best. Intervals of gold figures are over other prompts"
         + (
             " alone, as if this model were right. "
             if by_model
@@ -164,9 +171,11 @@ def _method(metrics: Mapping[str, Any], params: EvaluateParams) -> str:
             "words, the latent dimensions and the mean of this judge, so the intervals are a little too narrow. "
         )
         + "At equal length: logistic regression of the win on the difference in length, read off at no difference. "
-        f"Replies of other conversations: both models' replies, moved to {NUM_MOVES} prompts of other conversations; "
-        f"the interval is over both. The best of {len(CONSTANTS)} constant replies and of {len(TEMPLATES)} templates, "
-        "and the pair of constant replies, are chosen by the same judge on validation prompts. The judge that is not "
+        f"Replies of other conversations: both models' replies, moved to {NUM_MOVES} prompts of other conversations"
+        + (f", on {params.model_judge.num_control_prompts} prompts at most; " if by_model else "; ")
+        + f"the interval is over both. The best of {len(CONSTANTS)} constant replies and of {len(TEMPLATES)} "
+        "templates, and the pair of constant replies, are chosen by the same judge on validation prompts. The judge "
+        "that is not "
         + (
             "centred takes the log-probability given the conversation alone: what wins there and not here is likely "
             "everywhere."
@@ -190,13 +199,14 @@ def _word_judge(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _model_judge(metrics: Mapping[str, Any], params: EvaluateParams) -> str:
+def _model_judge(metrics: Mapping[str, Any], params: EvaluateParams, independence: Independence) -> str:
     return (
         f"the language model in {params.model_judge.path} (sha256 {params.model_judge.digest}), fitted on nothing "
-        "here. The gold score is the log-probability of a reply's words given its conversation less that given a "
-        "message that says nothing, in nats, so that what is likely everywhere gains little. Words that a reply "
+        "here. The gold score is the log-probability of a reply's words given its conversation less its mean given "
+        f"{params.model_judge.num_others} other prompts at the same point (first, second, third or a later exchange; "
+        "after a question or not), in nats, so that a reply that fits everywhere fits nothing. Words that a reply "
         "copies from its conversation do not count, common words excepted. Agreement is the share of "
         f"{metrics['judge_num_pairs']} pairs that it gets right in the {metrics['judge_num_conversations']} "
         "conversations of the judge split, which no training stage reads: of two replies of like length, which one "
-        "did a person give there? 0.5 is chance. A model is no independent judge of models that were made from it."
+        f"did a person give there? 0.5 is chance. {independence}"
     )

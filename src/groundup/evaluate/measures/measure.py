@@ -15,6 +15,7 @@ from groundup.evaluate.gold import Absent
 from groundup.evaluate.harness.named import NamedTasks
 from groundup.evaluate.held_out import TestSet
 from groundup.evaluate.intervals import Metrics
+from groundup.evaluate.model_judge.independence import Independence
 from groundup.evaluate.replies import ModelReplies
 from groundup.evaluate.shown import Shown
 from groundup.runner.params.evaluate import EvaluateParams
@@ -45,6 +46,7 @@ class Context:
     sft: PreTrainedModel
     scorer: RewardScorer
     judge: Judge | Absent
+    independence: Independence | None  # of a judge that is a language model
     points: list[Row]  # align's evaluation points
     prompts: list[Prompt]
     kept: Path  # folder for answers that every run reuses

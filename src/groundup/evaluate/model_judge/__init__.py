@@ -1,1 +1,1 @@
-"""A judge by any causal language model: log p(reply | conversation) - log p(reply)."""
+"""A judge by any causal language model: log p(reply | conversation) less its mean given other conversations."""

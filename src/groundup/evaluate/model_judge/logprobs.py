@@ -1,7 +1,8 @@
 """Log-probabilities of the tokens of replies under a model: each is computed once, ever, and kept in a file.
 
 An answer is kept under the hash of the model's digest and of all tokens that it reads, so a rerun with the same text
-computes nothing and does not even load the model.
+computes nothing and does not even load the model. Replies to one conversation share a pass over it, where the
+architecture takes that: a conversation is several times as long as a reply.
 """
 
 import hashlib
@@ -16,14 +17,17 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from groundup.core.model.likelihood import Stretch, batches_by_length
+from groundup.core.model.likelihood import Stretch
 from groundup.evaluate.kept import keep, open_kept, read_kept
 from groundup.evaluate.model_judge.folder import ModelFolder
+from groundup.evaluate.reply_likelihood import Branches, batch_scores, takes_branches
 
 logger = logging.getLogger(__name__)
 
 FILE = "judge_logprobs.jsonl"
 DECIMALS = 5  # other rows in a batch move the digits behind them
+
+Row = tuple[Branches, list[str]]  # with the key of each reply
 
 
 @dataclass
@@ -32,9 +36,10 @@ class KeptLogprobs:
 
     folder: ModelFolder
     device: torch.device
-    batch_size: int
+    batch_size: int  # replies in a forward pass
     file: Path
     model: PreTrainedModel | None = None  # loaded when it is needed
+    num_read: int = 0  # tokens that it has read, without padding
 
     def __post_init__(self) -> None:
         self.known = read_kept(self.file, lambda row: np.array(row["logprobs"], dtype=np.float64))
@@ -44,21 +49,26 @@ class KeptLogprobs:
         keys = [self._key(stretch) for stretch in asked]
         unknown = {key: stretch for key, stretch in zip(keys, asked, strict=True) if key not in self.known}
         if unknown:
-            logger.info("evaluate: the judge's model reads %d replies; %d are known", len(unknown), len(self.known))
-            names, stretches = list(unknown), list(unknown.values())
             self.model = self.model or self.folder.load(self.device)
+            rows = share_prompts(unknown, self.batch_size if takes_branches(self.model) else 1)
+            num_tokens = sum(row.num_inputs for row, _ in rows)
+            logger.info(
+                "evaluate: the judge's model reads %d replies in %d tokens; %d are known",
+                *(len(unknown), num_tokens, len(self.known)),
+            )
             with open_kept(self.file) as file:
-                for batch in batches_by_length(stretches, self.batch_size):
-                    found = scored_logprobs(self.model, [stretches[i] for i in batch])
-                    for i, logprobs in zip(batch, found, strict=True):
-                        if not np.isfinite(logprobs).all():
+                for batch in in_batches(rows, self.batch_size):
+                    found = logprobs(self.model, [row for row, _ in batch])
+                    for name, values in zip((name for _, names in batch for name in names), found, strict=True):
+                        if not np.isfinite(values).all():
                             raise ValueError(
                                 f"the model in {self.folder.path} (evaluate.model_judge) gives a reply a "
                                 "log-probability that is NaN or infinite: it cannot judge in fp32, or it is damaged"
                             )
-                        values = [round(value, DECIMALS) for value in logprobs]
-                        keep(file, {"key": names[i], "logprobs": values})
-                        self.known[names[i]] = np.array(values)
+                        kept = [round(value, DECIMALS) for value in values]
+                        keep(file, {"key": name, "logprobs": kept})
+                        self.known[name] = np.array(kept)
+            self.num_read += num_tokens
         return [self.known[key] for key in keys]
 
     def _key(self, stretch: Stretch) -> str:
@@ -66,20 +76,31 @@ class KeptLogprobs:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-@torch.no_grad()
-def scored_logprobs(model: PreTrainedModel, batch: Sequence[Stretch]) -> Iterator[list[float]]:
-    """Of each stretch's scored tokens, in one forward pass: the model's own, since some scale or cap the logits."""
-    ends = [len(stretch.ids) - 1 for stretch in batch]  # the last token is predicted and no input
-    width, first = max(ends), min(end - s.num_scored for end, s in zip(ends, batch, strict=True))
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    for row, stretch in enumerate(batch):
-        ids[row, : ends[row]] = torch.tensor(stretch.ids[:-1])
-    # Attention is causal and padding is on the right, so no token sees it.
-    logits = model(ids.to(model.device), use_cache=False, logits_to_keep=width - first).logits  # [B, width - first, V]
-    if logits.shape[1] != width - first:  # such a model would be read at the wrong places
-        raise ValueError(f"{type(model).__name__} (evaluate.model_judge) ignores logits_to_keep: take another model")
-    for row, stretch in enumerate(batch):
-        end = ends[row] - first
-        scores = logits[row, end - stretch.num_scored : end].float().log_softmax(-1)  # [num_scored, V]
-        tokens = torch.tensor(stretch.ids[-stretch.num_scored :], device=scores.device)
-        yield scores.gather(-1, tokens[:, None])[:, 0].tolist()
+def share_prompts(asked: dict[str, Stretch], max_replies: int) -> list[Row]:
+    """Rows of at most max_replies replies to one prompt, the longest first: memory runs out at once or never."""
+    replies: dict[tuple[int, ...], list[str]] = {}
+    for name, stretch in asked.items():
+        replies.setdefault(tuple(stretch.ids[: -stretch.num_scored]), []).append(name)
+    rows = [
+        (Branches(list(prompt), [asked[name].ids[-asked[name].num_scored :] for name in some]), some)
+        for prompt, names in replies.items()
+        for start in range(0, len(names), max_replies)
+        for some in [names[start : start + max_replies]]
+    ]
+    return sorted(rows, key=lambda row: row[0].num_inputs, reverse=True)
+
+
+def in_batches(rows: Sequence[Row], batch_size: int) -> Iterator[list[Row]]:
+    """Of at most batch_size replies: it is their logits that take the memory."""
+    batch: list[Row] = []
+    for row in rows:
+        if batch and sum(len(names) for _, names in batch) + len(row[1]) > batch_size:
+            yield batch
+            batch = []
+        batch.append(row)
+    yield batch
+
+
+def logprobs(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list[float]]:
+    """Of each reply's tokens, in one forward pass."""
+    return [(-score.token_nats).tolist() for scores in batch_scores(model, batch) for score in scores]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from groundup.core.formats.records import Message
 from groundup.core.judging.judge import Judge
 from groundup.core.judging.statistics import wins
 from groundup.core.rollout.prompts import Prompt
@@ -70,6 +71,7 @@ def gold_standings(judge: Judge, entrants: Entrants, params: EvaluateParams) -> 
     games, metrics = [], {}
     for prompts in (entrants.test, entrants.validation):
         here = judge.centred_on(prompts.messages)
+        here.read_ahead([chat for replies in prompts.replies.values() for chat in _chats(prompts, replies)])
         scores = {player: _scores(here, prompts, replies) for player, replies in prompts.replies.items()}
         games += [
             Games(prompts, first, second, wins(scores[first], scores[second]))
@@ -94,16 +96,18 @@ def base_metrics(base: Floats, sft: Floats, prompts: PromptSet, params: Evaluate
 def _scores(judge: Judge, prompts: PromptSet, replies: Sequence[str | None]) -> Floats:
     """[1 + R, N], NaN where there is no reply."""
     given = [i for i, reply in enumerate(replies) if reply is not None]
-    found = judge.score_by_resample(
-        [
-            [*prompts.messages[i], {"role": "assistant", "content": reply}]
-            for i, reply in enumerate(replies)
-            if reply is not None
-        ]
-    )
+    found = judge.score_by_resample(_chats(prompts, replies))
     scores = np.full((len(found), len(replies)), np.nan)
     scores[:, given] = found
     return scores
+
+
+def _chats(prompts: PromptSet, replies: Sequence[str | None]) -> list[list[Message]]:
+    return [
+        [*messages, {"role": "assistant", "content": reply}]
+        for messages, reply in zip(prompts.messages, replies, strict=True)
+        if reply is not None
+    ]
 
 
 def standings(

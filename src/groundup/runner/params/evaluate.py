@@ -34,6 +34,9 @@ class ModelJudgeParams(Section):
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
     max_length: Positive
     batch_size: Positive
+    num_others: Annotated[int, Field(ge=2)]
+    num_pairs: Positive
+    num_control_prompts: Positive
 
 
 class ProbesParams(Section):

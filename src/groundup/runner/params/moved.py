@@ -91,6 +91,9 @@ ADDED: dict[str, Any] = {
     "evaluate.model_judge.digest": None,
     "evaluate.model_judge.max_length": 512,
     "evaluate.model_judge.batch_size": 16,
+    "evaluate.model_judge.num_others": 4,
+    "evaluate.model_judge.num_pairs": 400,
+    "evaluate.model_judge.num_control_prompts": 200,
     **{f"{judge}.common_words": 0.05 for judge in ("align.monitor_judge", "evaluate.gold_judge")},
 }
 
