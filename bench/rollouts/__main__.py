@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from bench.results import ROOT, ratios, row, spread, write_result
 from groundup.core.formats.chat_format import load_tokenizer
@@ -30,7 +30,7 @@ NAMES = {
 
 
 def ours(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], num_tokens: int, seed: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], num_tokens: int, seed: int
 ) -> int:
     """Tokens drawn."""
     sampler = Sampler(NO_TOKEN, tokenizer.pad_token_id, num_tokens, temperature=1.0, batch_size=len(prompts))
@@ -39,7 +39,7 @@ def ours(
 
 
 def generate(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: list[list[int]],
     num_tokens: int,

@@ -169,9 +169,23 @@ def run_align(root: Path, method: str) -> dict[str, Any]:
     )
 
 
+def test_every_stage_in_bf16_keeps_fp32_weights(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Llama takes the packed passes; autocast rounds products, never what is stored."""
+    monkeypatch.setitem(globals(), "RUNTIME", RuntimeParams(num_threads=1, precision="bf16"))
+    run_every_stage("llama-tied", tiny_tokenizer, tmp_path)
+    for file in tmp_path.glob("*/**/*.safetensors"):
+        if file.parent.name != "tiny":
+            assert {weight.dtype for weight in load_file(file).values()} == {torch.float32}, file
+
+
 @FAMILIES
 def test_every_stage(family: str, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    root = tmp_path
+    run_every_stage(family, tiny_tokenizer, tmp_path)
+
+
+def run_every_stage(family: str, tiny_tokenizer: PreTrainedTokenizerFast, root: Path) -> None:
     write_data(tiny_tokenizer, root)
     write_base(family, tiny_tokenizer, root / "models/tiny")
 

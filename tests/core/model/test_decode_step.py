@@ -35,13 +35,13 @@ def token_by_token(model: LlamaForCausalLM) -> torch.Tensor:
     return hidden
 
 
-@pytest.mark.parametrize("transposed_numbers", [1, 2**18])
+@pytest.mark.parametrize("packed_numbers", [1, 2**18])
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
 @torch.no_grad()
 def test_equals_the_pass_of_whole_sequences(
-    monkeypatch: pytest.MonkeyPatch, num_kv_heads: int, transposed_numbers: int
+    monkeypatch: pytest.MonkeyPatch, num_kv_heads: int, packed_numbers: int
 ) -> None:
-    monkeypatch.setattr("groundup.core.model.decode_step.TRANSPOSED_NUMBERS", transposed_numbers)
+    monkeypatch.setattr("groundup.core.model.projection.PACKED_NUMBERS", packed_numbers)
     model = make_model("rope", "softmax", num_kv_heads)
     assert torch.allclose(token_by_token(model), whole(model), atol=1e-5)
 

@@ -4,10 +4,13 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from groundup.align.tokens import Conversations, token_logprobs
+from groundup.core.model.cache import prefill_fast
 from groundup.core.model.generation import Replies, Sampler, distinct_2, distinct_2_by_segment, sample_tokens
 from tests.core.model.variants import make_model
 
 EOS, PAD = 1, 2
+BF16_TOLERANCE = 0.05  # nats per token
 PROMPTS = [[7, 8, 9], [20, 30, 40, 50, 60, 70], [5], [100, 101, 102, 103], [9, 9], [33, 44, 55, 66, 77]]
 
 
@@ -44,6 +47,40 @@ def test_logprobs_equal_those_of_one_plain_forward_pass(tiny_model: LlamaForCaus
         for position, (token, logprob) in enumerate(zip(reply, logprobs, strict=True)):
             expected = (logits[len(prompt) + position - 1] / temperature).log_softmax(-1)[token]
             assert logprob == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_large_weights_give_the_same_replies(tiny_model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their products are oneDNN's, the head's too."""
+    plain = sample(tiny_model)
+    monkeypatch.setattr("groundup.core.model.projection.PACKED_NUMBERS", 1)
+    packed = sample(tiny_model)
+    assert packed.tokens == plain.tokens
+    for found, expected in zip(packed.logprobs, plain.logprobs, strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("packed_numbers", [1, 2**18])
+def test_logprobs_in_bf16_are_those_of_the_training_pass(
+    tiny_model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch, packed_numbers: int
+) -> None:
+    """Within the rounding of logits to 8 bits, so the ratio of PPO starts near 1: no need to compute them again."""
+    monkeypatch.setattr("groundup.core.model.projection.PACKED_NUMBERS", packed_numbers)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        replies = sample(tiny_model)
+        conversations = Conversations(PROMPTS, replies.tokens)
+        [(rows, batch)] = conversations.batches(range(len(PROMPTS)), len(PROMPTS), tiny_model.device)
+        trained = token_logprobs(tiny_model, batch, temperature=1.0)[0]
+    assert trained.dtype == torch.float32
+    for row, logprobs in zip(rows, trained.tolist(), strict=True):
+        recorded = replies.logprobs[row]
+        assert recorded == pytest.approx(logprobs[: len(recorded)], abs=BF16_TOLERANCE)
+
+
+def test_keys_are_cached_in_the_precision_of_attention(tiny_model: LlamaForCausalLM) -> None:
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        cache, hidden = prefill_fast(tiny_model.model, PROMPTS, 1)
+    assert {x.dtype for x in (*cache.keys, *cache.values)} == {torch.bfloat16}
+    assert hidden.dtype == torch.float32
 
 
 def test_greedy_is_transformers_greedy_token_for_token(tiny_model: LlamaForCausalLM) -> None:

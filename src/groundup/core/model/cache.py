@@ -117,7 +117,11 @@ class KeyValueCache:
         self.values: list[Tensor] = []
 
     def fill(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        """Store keys and values of each prompt for the next layer, [heads, L, D] each."""
+        """Store keys and values of each prompt for the next layer, [heads, L, D] each.
+
+        Under autocast values are halves but rotated keys are not: attention would round all of them at every step.
+        """
+        keys = [row.to(values[0].dtype) for row in keys]
         for buffers, rows in ((self.keys, keys), (self.values, values)):
             heads, _, head_dim = rows[0].shape
             # zeros instead of uninitialized memory: a weight of 0 times NaN is NaN

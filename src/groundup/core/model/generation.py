@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from groundup.core.model.cache import StockCache, prefill
 from groundup.core.model.decode_step import DecodeStep
 from groundup.core.model.forward import is_plain
-from groundup.core.model.head import output_logits
+from groundup.core.model.projection import OutputHead
 
 # Drop ended rows once this share of the batch has ended: dropping copies the cache of the other rows.
 COMPACT_SHARE = 0.2
@@ -60,10 +60,15 @@ class Sampler:
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         longest = self.max_new_tokens + max(map(len, prompts), default=0)
         decoder = model.base_model
-        decode_step = DecodeStep(decoder, longest) if is_plain(decoder) else StockCache.step
+        decode_step: Callable[[Any, torch.Tensor], torch.Tensor] = StockCache.step
+        is_packed = False
+        if is_plain(decoder):
+            decode_step = fast = DecodeStep(decoder, longest)
+            is_packed = fast.is_packed
+        head = OutputHead(model, is_packed)
         for start in range(0, len(prompts), self.batch_size):
             rows = by_length[start : start + self.batch_size]
-            tokens, logprobs = self._sample_batch(model, decode_step, [prompts[i] for i in rows], uniforms[rows])
+            tokens, logprobs = self._sample_batch(model, decode_step, head, [prompts[i] for i in rows], uniforms[rows])
             for i, row, row_logprobs in zip(rows, tokens, logprobs, strict=True):
                 replies.ended[i] = self.eos_token_id in row
                 length = row.index(self.eos_token_id) + 1 if replies.ended[i] else self.max_new_tokens
@@ -75,6 +80,7 @@ class Sampler:
         self,
         model: PreTrainedModel,
         decode_step: Callable[[Any, torch.Tensor], torch.Tensor],  # like Cache.step
+        head: OutputHead,
         prompts: Sequence[Sequence[int]],
         uniforms: torch.Tensor,  # [B, T]
     ) -> tuple[list[list[int]], list[list[float]]]:
@@ -90,7 +96,7 @@ class Sampler:
         ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
 
         for step in range(max_new_tokens):
-            scores = next_token_scores(model, output_logits(model, hidden), self.temperature)
+            scores = next_token_scores(model, head(hidden), self.temperature)
             distribution = scores.softmax(-1)
             greedy = self.temperature == 0
             token = scores.argmax(-1) if greedy else sample_tokens(distribution, uniforms[rows, step])
