@@ -46,8 +46,8 @@ def verify_passes(model: PreTrainedModel) -> None:
         raise ValueError(_refusal(model, error)) from error
     if not finite:
         raise ValueError(
-            f"the logits of this {type(model).__name__} are not finite on a made-up input, so its weights are damaged "
-            "or have diverged: take another copy or another model"
+            f"{type(model).__name__} cannot be used here: on a made-up input its logits are not finite, so its "
+            "weights are damaged or have diverged. Take another copy or another model"
         )
 
 
