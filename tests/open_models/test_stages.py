@@ -197,7 +197,8 @@ def run_every_stage(family: str, tiny_tokenizer: PreTrainedTokenizerFast, root: 
     assert log.rows.keys() == {0}  # one point of each curve that dvc.yaml plots
     assert log.rows[0].keys() == {"loss", "val_bits_per_byte"}
     assert log.rows[0]["val_bits_per_byte"] == metrics["val_bits_per_byte"]
-    assert log.rows[0]["loss"] == pytest.approx(trained.rows[1]["loss"], rel=1e-5)
+    if family != "gpt2":  # whose dropout is on while it trains
+        assert log.rows[0]["loss"] == pytest.approx(trained.rows[1]["loss"], rel=1e-5)
     assert (metrics["num_tokens"], metrics["flops"]) == (0, 0)
     check_model(root / "base", CAUSAL)
     generation = json.loads((root / "base/generation_config.json").read_text(encoding="utf-8"))

@@ -91,7 +91,8 @@ def start_from(checkout: Path, family: str) -> int:
     open_tokenizer("smollm2").save_pretrained(checkout / "models/own")
     path = checkout / "params.yaml"
     text = path.read_text(encoding="utf-8").replace("  base: null", "  base: own", 1)
-    text = text.replace("  lora: null", f"  lora: {LORA}")
+    before, pretrain, rest = text.partition("  lora: null")  # pretrain's stays: the base is published as it is
+    text = before + pretrain + rest.replace("  lora: null", f"  lora: {LORA}")
     text = re.sub(r"(context_length|max_length): 256", r"\1: 128", text)  # the positions that it has
     text = text.replace("max_prompt_tokens: 128", "max_prompt_tokens: 64")
     path.write_text(re.sub(r"(pretrain:(?:\n  .*)*?\n  num_steps: )\d+", r"\g<1>0", text), encoding="utf-8")
