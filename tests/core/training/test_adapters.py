@@ -1,6 +1,7 @@
 """What is published of a LoRA run is the model that was trained, whatever layer the adapter is of."""
 
 import copy
+import warnings
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,14 @@ def test_all_linear_is_every_linear_layer_but_the_head(family: str, layers: set[
     trained = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
     assert all("lora_" in name for name in trained)
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in trained} == layers
+
+
+def test_an_adapter_is_made_without_a_warning_and_others_are_not_hidden() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapted = add_adapter(family_model("llama-tied"), ALL)
+        with pytest.raises(FutureWarning, match="gradient_checkpointing_disable"):
+            adapted.get_base_model().gradient_checkpointing_disable()
 
 
 def trainable(model: torch.nn.Module) -> list[torch.Tensor]:
