@@ -18,7 +18,7 @@ from groundup.core.model.check import CAUSAL, check_model
 from groundup.core.model.generation import Sampler
 from groundup.core.model.likelihood import own_distribution, token_nats
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
-from groundup.core.training.adapters import add_adapter, merge_adapter
+from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.runtime import Log, draw, set_up
 from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
@@ -94,12 +94,13 @@ def train_sft(
         lambda trained: {"val_loss": assistant_loss(trained, val.examples, tokenizer.pad_token_id)},
     )
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="sft.learning_rate")
+    num_trained = num_adapter_weights(trainer.model)
     save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, as_parent(CARD, base))
     # TRL patches the forward of the trainer's model, so figures and samples use the saved model.
     model = load_causal_lm(out, torch_device).eval()
     write_samples(model, tokenizer, rows["val"], report, params)
     num_tokens = sum(len(example.input_ids) for example in train.examples)
-    cost = Cost(num_parameters(model), round(params.num_epochs * num_tokens), num_read_tokens=0)
+    cost = Cost(num_parameters(model), round(params.num_epochs * num_tokens), 0, num_trained)
     write_cost(cost, report)
     return {
         "val_loss": assistant_loss(model, val.examples, tokenizer.pad_token_id),

@@ -72,6 +72,13 @@ def ignore_deprecation() -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
+def num_adapter_weights(model: nn.Module) -> int | None:
+    """Trained weights of a LoRA model; None for a plain model, which is trained whole."""
+    if not isinstance(model, PeftModel):
+        return None
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+
+
 def merged(model: PeftModel) -> PreTrainedModel:
     """The plain model with the adapter in its weights, made of `model` itself.
 
