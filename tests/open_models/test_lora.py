@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from groundup.align.align import align
@@ -18,9 +19,10 @@ from groundup.align.policy import Policy
 from groundup.align.shared_reward import SharedScorer, load_scorer
 from groundup.app.export.hf import export_adapter
 from groundup.app.export.merge import merge_adapters
-from groundup.core.model.llama import load_causal_lm
+from groundup.core.model.llama import load_causal_lm, num_parameters
 from groundup.core.model.open_model import load_open_model
 from groundup.core.training.adapters import add_adapter
+from groundup.core.training.cost import read_cost
 from groundup.pretrain.pretrain import PretrainModule
 from groundup.reward.reward import train_reward
 from groundup.runner.checkpoints import Checkpoints
@@ -132,6 +134,16 @@ def test_the_reward_adapter_has_its_score_head(trained: Trained) -> None:
     published = AutoModelForSequenceClassification.from_pretrained(root / "reward", num_labels=1)
     adapted = PeftModel.from_pretrained(plain, root / "reward/adapter").eval()
     torch.testing.assert_close(adapted(IDS).logits, published(IDS).logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["base", "sft", "reward", "aligned"])
+def test_the_cost_is_that_of_the_published_adapter(trained: Trained, stage: str) -> None:
+    cost = read_cost(trained.root / "reports" / stage)
+    assert cost is not None
+    weights = load_file(trained.root / stage / "adapter/adapter_model.safetensors")
+    assert cost.num_trained_parameters == sum(weight.numel() for weight in weights.values())
+    architecture = AutoModelForSequenceClassification if stage == "reward" else AutoModelForCausalLM
+    assert cost.num_parameters == num_parameters(architecture.from_pretrained(trained.root / stage))
 
 
 def test_ppo_reads_the_reward_model_on_the_policys_base(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:

@@ -63,6 +63,7 @@ def align(
     )
     model = load_causal_lm(sft, torch_device)
     _check_lengths(context_length(model, tokenizer), params)
+    num_weights = num_parameters(model)  # before adapters join them
     policy = Policy(model, params.lora).to(torch_device)
     # TRL's trainers would save the reward model's adapter in every checkpoint.
     is_ppo = params.method == "ppo"
@@ -73,7 +74,8 @@ def align(
     train_policy = METHODS[params.method]()
     training = train_policy(Context(worker, validation, train, params, runtime, torch_device, checkpoints, log))
     validation.write()
-    cost = Cost(num_parameters(model), validation.num_learned_tokens, validation.num_read_tokens)
+    num_trained = sum(weight.numel() for weight in policy.trainable().values()) if params.lora else None
+    cost = Cost(num_weights, validation.num_learned_tokens, validation.num_read_tokens, num_trained)
     write_cost(cost, report)
 
     policy.load_weights(validation.best.weights)

@@ -21,7 +21,7 @@ from groundup.core.model.forward import RowAttention, hidden_states, take
 from groundup.core.model.head import has_plain_head, output_logits
 from groundup.core.model.llama import build_llama, num_parameters, save_model
 from groundup.core.model.open_model import load_open_model
-from groundup.core.training.adapters import add_adapter, merge_adapter
+from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due, lightning_settings
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
@@ -195,6 +195,7 @@ def pretrain(
         module = PretrainModule(model.train(), params, compiled=device == "cuda")
         seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
     model.to(torch_device)  # Lightning's teardown puts it on the CPU
+    num_trained = num_adapter_weights(adapted)
     model = merge_adapter(adapted, out / "adapter")
     measured = draw(documents, params.max_final_documents, params.seed)
     final = bits_per_byte(model, tok, measured, context, VALIDATION_BATCH)
@@ -207,7 +208,7 @@ def pretrain(
     card = CARD if base is None else open_model_card(base.name, params.num_steps)
     save_model(model, tok, out, with_base(card, locked))
     write_samples(model, tok, documents, report, params)
-    cost = Cost(num_parameters(model), num_learned_tokens=data.num_tokens, num_read_tokens=0)
+    cost = Cost(num_parameters(model), data.num_tokens, 0, num_trained)
     write_cost(cost, report)
     return {
         "val_bits_per_byte": final.overall,

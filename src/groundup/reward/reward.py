@@ -22,7 +22,7 @@ from groundup.core.model.check import CAUSAL, check_model, require_reward_class
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import VariationalHead, fold, save_head
-from groundup.core.training.adapters import add_adapter, merge_adapter
+from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.runtime import Log, draw, set_up
 from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
@@ -120,6 +120,7 @@ def train_reward(
     )
     curves = Curves("reward", log, params.validate_every, lambda trained: accuracies(trained, "val", pairs["val"]))
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="reward.learning_rate")
+    num_trained = num_adapter_weights(trainer.model)
     model = merge_adapter(trainer.model, out / "adapter")
     export(model, tokenizer, pairs["train"], out, params, as_parent(CARD, sft))
     scorer = RewardScorer.load(out, torch_device)
@@ -136,7 +137,7 @@ def train_reward(
     gates = check_gates(metrics, params.gates)
     write_gates(out, gates)
     warn_of_failed(out)
-    cost = reward_cost(model, pairs["train"], params)
+    cost = reward_cost(model, num_trained, pairs["train"], params)
     write_cost(cost, report)
     return metrics | {
         "gates_passed": int(all(gate.passed for gate in gates)),
@@ -188,11 +189,11 @@ def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
     ]
 
 
-def reward_cost(model: PreTrainedModel, pairs: Sequence[Pair], params: RewardParams) -> Cost:
+def reward_cost(model: PreTrainedModel, num_trained: int | None, pairs: Sequence[Pair], params: RewardParams) -> Cost:
     """Sampled replies are also read once when they are sampled."""
     learned = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
     read = sum(len(pair.rejected) for pair in of_group(pairs, SAMPLED))
-    return Cost(num_parameters(model), round(params.num_epochs * learned), read)
+    return Cost(num_parameters(model), round(params.num_epochs * learned), read, num_trained)
 
 
 def say_what_there_is(pairs: Mapping[str, Sequence[Pair]], num_too_long: int) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
+from torch.nn.functional import nll_loss
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
@@ -14,8 +16,9 @@ from groundup.core.formats.jsonl import Row, read_jsonl, write_jsonl
 from groundup.core.formats.origin import as_parent
 from groundup.core.model.check import CAUSAL, check_model
 from groundup.core.model.generation import Sampler
+from groundup.core.model.likelihood import own_distribution, token_nats
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
-from groundup.core.training.adapters import add_adapter, merge_adapter
+from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.runtime import Log, draw, set_up
 from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
@@ -91,12 +94,13 @@ def train_sft(
         lambda trained: {"val_loss": assistant_loss(trained, val.examples, tokenizer.pad_token_id)},
     )
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="sft.learning_rate")
+    num_trained = num_adapter_weights(trainer.model)
     save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, as_parent(CARD, base))
     # TRL patches the forward of the trainer's model, so figures and samples use the saved model.
     model = load_causal_lm(out, torch_device).eval()
     write_samples(model, tokenizer, rows["val"], report, params)
     num_tokens = sum(len(example.input_ids) for example in train.examples)
-    cost = Cost(num_parameters(model), round(params.num_epochs * num_tokens), num_read_tokens=0)
+    cost = Cost(num_parameters(model), round(params.num_epochs * num_tokens), 0, num_trained)
     write_cost(cost, report)
     return {
         "val_loss": assistant_loss(model, val.examples, tokenizer.pad_token_id),
@@ -114,8 +118,9 @@ def train_sft(
 
 
 @torch.no_grad()
-def assistant_loss(model: PreTrainedModel, examples: list[ChatExample], pad_id: int) -> float:
+def assistant_loss(model: PreTrainedModel | PeftModel, examples: list[ChatExample], pad_id: int) -> float:
     """Mean negative log-likelihood per assistant token, in nats."""
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model  # with the adapter in its layers
     ordered = sorted(examples, key=lambda example: len(example.input_ids))
     total, count = 0.0, 0
     for start in range(0, len(ordered), VALIDATION_BATCH):
@@ -123,11 +128,12 @@ def assistant_loss(model: PreTrainedModel, examples: list[ChatExample], pad_id: 
         width = len(batch[-1].input_ids)
         ids = torch.tensor([e.input_ids + [pad_id] * (width - len(e.input_ids)) for e in batch], device=model.device)
         mask = torch.tensor([e.assistant_masks + [0] * (width - len(e.input_ids)) for e in batch], device=model.device)
-        logits = model(input_ids=ids, attention_mask=(ids != pad_id).long(), use_cache=False).logits[:, :-1]
+        hidden = plain.base_model(input_ids=ids, attention_mask=(ids != pad_id).long(), use_cache=False)[0]
         trained = mask[:, 1:].bool()
-        losses = torch.nn.functional.cross_entropy(logits[trained].float(), ids[:, 1:][trained], reduction="sum")
-        total += float(losses)
-        count += int(trained.sum())
+        nats = token_nats(plain, hidden[:, :-1][trained], ids[:, 1:][trained], own_distribution)
+        # Added in the order of cross_entropy, which is not that of sum(): committed figures hold every digit.
+        total += float(nll_loss(-nats[:, None], torch.zeros_like(nats, dtype=torch.long), reduction="sum"))
+        count += len(nats)
     return total / count
 
 

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from groundup.app.plan import calibration, measurement, timing
 from groundup.app.plan.calibration import Rates, by_depth, calibrate, machine, rates
 from groundup.app.plan.lengths import DEFAULT
 from groundup.app.plan.measurement import Planned
+from groundup.app.plan.model import LORA_STAGES
 from groundup.app.plan.open_model import num_adapter_weights, random_model, scratch_config, with_layers
 from groundup.app.plan.sizing import count_parameters
 from groundup.runner.params import Params
-from groundup.runner.params.training import LoraParams
+from groundup.runner.params.training import LoraParams, PretrainParams
 from tests.families import FAMILIES, family_config
 from tests.presets import preset
 
@@ -29,9 +30,7 @@ def planned(config: PreTrainedConfig | None = None) -> Planned:
 
 
 def with_lora(params: Params) -> Params:
-    sections: dict[str, Any] = {
-        name: getattr(params, name).model_copy(update={"lora": LORA}) for name in ("sft", "reward", "align")
-    }
+    sections: dict[str, Any] = {name: getattr(params, name).model_copy(update={"lora": LORA}) for name in LORA_STAGES}
     return params.model_copy(update=sections)
 
 
@@ -53,6 +52,24 @@ def test_work_with_adapters_is_timed_for_any_architecture(family: str, monkeypat
     for name in ("pretrain_batch", "pretrain_update"):
         assert measured.pop(name) == 0  # no steps
     assert all(0 < seconds < 60 for seconds in measured.values())
+
+
+def test_a_frozen_base_takes_no_step_of_the_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretraining updates its adapter alone: what is measured is the model that the stage trains."""
+    stepped: list[int] = []
+    made = measurement.build_optimizer
+
+    def watched(model: PreTrainedModel, params: PretrainParams) -> torch.optim.Optimizer:
+        optimizer = made(model, params)
+        stepped.append(sum(weight.numel() for group in optimizer.param_groups for weight in group["params"]))
+        return optimizer
+
+    monkeypatch.setattr(measurement, "build_optimizer", watched)
+    monkeypatch.setattr(timing, "MAX_RUNS", 1)
+    for params in (SMOKE, with_lora(SMOKE)):
+        assert min(measurement.Measurement(params, scratch_config(SMOKE), CPU, planned()).pretraining()) > 0
+    whole = count_parameters(SMOKE.model.scratch, SMOKE.tokenizer.scratch.vocab_size)
+    assert stepped == [whole, num_adapter_weights(scratch_config(SMOKE), LORA)]
 
 
 def test_in_bf16_iterations_of_align_are_timed_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,14 @@ from groundup.app.plan import workload
 from groundup.app.plan.lengths import Lengths
 from groundup.app.plan.memory import HEAD_ROWS, LOSS_BLOCK_TOKENS, model_outs, remedy, rooms
 from groundup.app.plan.model import PlannedModel, planned_model
-from groundup.app.plan.seconds import Rates, costs, judge_tokens, work_seconds
+from groundup.app.plan.seconds import Rates, costs, judged_tokens, work_seconds
 from groundup.app.plan.workload import Data, Work, read_data
 from groundup.core.model import likelihood
 from groundup.pretrain.cross_entropy import BLOCK_TOKENS
 from groundup.runner.files import read_object, write_json
 from groundup.runner.params import Params
 from groundup.runner.params.prepare import HubSource
+from groundup.runner.params.training import LoraParams
 from tests.presets import preset
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,7 +35,6 @@ DATA = Data(
     num_test_pairs=5621,
     num_train_prompts=5117,
     val_bytes_per_token=3.55,
-    num_judge_replies=1000,
 )
 RATES = Rates(
     pretrain_batch=0.2,
@@ -192,12 +192,14 @@ def test_tokens_of_the_default_run_are_met() -> None:
 def test_a_judge_reads_more_with_more_prompts() -> None:
     judged = changed(small(), "evaluate", judge="model")
     more = changed(judged, "evaluate", num_prompts=2 * judged.evaluate.num_prompts)
-    assert judge_tokens(small(), DATA) == 0
-    assert 0 < judge_tokens(judged, DATA) < judge_tokens(more, DATA)
+    often = changed(judged, "align", validation=judged.align.validation.model_copy(update={"every": 1}))
+    assert judged_tokens(small(), DATA) == 0
+    assert 0 < judged_tokens(judged, DATA) < judged_tokens(more, DATA)
+    assert judged_tokens(judged, DATA) < judged_tokens(often, DATA)  # every evaluation point is judged
     work = count_work(judged, DATA)
     rates = replace(RATES, judge_token=1e-3)
     with_judge, without = (work_seconds(judged, DATA, work, r)["evaluate"] for r in (rates, RATES))
-    assert with_judge - without == pytest.approx(judge_tokens(judged, DATA) * 1e-3)
+    assert with_judge - without == pytest.approx(judged_tokens(judged, DATA) * 1e-3)
 
 
 def test_a_published_base_is_only_read() -> None:
@@ -242,14 +244,67 @@ def test_adapters_save_the_memory_of_what_they_do_not_train() -> None:
     assert model_outs(DATA, OPEN)["align"] == n + adapters
 
 
+def test_pretraining_an_adapter_keeps_the_optimizer_small() -> None:
+    small_one = replace(OPEN, num_adapted=dict(OPEN.num_adapted) | {"pretrain": 1000})
+    work, whole = (workload.count_work(small(), DATA, m) for m in (small_one, OPEN))
+    adapted, full = (rooms(small(), DATA, w, "cuda")["pretrain"] for w in (work, whole))
+    n = 4 * OPEN.num_parameters
+    assert full.device - adapted.device == 3 * (n - 4000)
+    assert adapted.disk == 3 * (n + 4000) + 2 * 3 * 4000
+    assert model_outs(DATA, small_one)["pretrain"] == n + 4000
+    tokens = work.pretrain_tokens
+    assert costs(small(), DATA, work)["pretrain"].flops == 4 * OPEN.num_parameters * tokens + 2 * 1000 * tokens
+
+
+def test_an_adapter_of_pretraining_counts_if_it_takes_steps(tmp_path: Path) -> None:
+    lora = LoraParams(rank=2, alpha=4.0, dropout=0.0, target_modules="all-linear")
+    params = changed(small(), "pretrain", lora=lora)
+    found = planned_model(tmp_path, params).num_adapted
+    assert list(found) == ["pretrain"]
+    assert 0 < found["pretrain"] < planned_model(tmp_path, params).num_parameters / 10
+    assert planned_model(tmp_path, changed(params, "pretrain", num_steps=0)).num_adapted == {}
+
+
+def test_ppo_with_adapters_holds_one_base() -> None:
+    """Policy, reference, value and reward model; the policy is published from a merged copy."""
+    lora = LoraParams(rank=16, alpha=32.0, dropout=0.0, target_modules="all-linear")
+    n, adapter = 4 * OPEN.num_parameters, 4 * 4_884_480
+    rollout = small().align.rollout.model_copy(update={"max_prompt_tokens": 16, "max_new_tokens": 16})
+    few = changed(small(), "align", forward_batch_size=1, rollout=rollout)
+
+    def align(reward_lora: LoraParams | None, **changes: Any) -> int:
+        params = changed(changed(few, "reward", lora=reward_lora), "align", **changes)
+        return rooms(params, DATA, workload.count_work(params, DATA, OPEN), "cuda")["align"].device
+
+    separate = few.align.ppo.model_copy(update={"value_trunk": "separate"})
+    shared = few.align.ppo.model_copy(update={"value_trunk": "shared"})
+    assert align(lora, lora=lora, ppo=separate) == 2 * (n + 3 * adapter)
+    assert align(lora, lora=lora, ppo=shared) == 2 * (n + 2 * adapter)
+    # A reward model that was trained whole, or that TRL's trainers would save, is a second model.
+    assert align(None, lora=lora, ppo=separate) == 2 * (n + 2 * adapter) + n
+    assert align(lora, lora=lora, method="grpo") == align(None, lora=lora, method="grpo") == 2 * (n + adapter) + n
+
+    def states(model: PlannedModel) -> int:
+        many = changed(changed(few, "reward", lora=lora), "align", lora=lora, ppo=separate, forward_batch_size=64)
+        return rooms(many, DATA, workload.count_work(many, DATA, model), "cuda")["align"].device
+
+    # In training, each adapter with its gradient and two moments; that of the reward model is frozen.
+    larger = replace(OPEN, num_adapted=dict.fromkeys(("sft", "reward", "align"), 2 * 4_884_480))
+    assert states(larger) - states(OPEN) == (2 * 4 + 1) * adapter
+
+
 def test_logits_grow_with_the_vocabulary() -> None:
-    """In validation, SFT has those of 16 rows at once: the largest part with 256 k tokens."""
+    """SFT trains with those of all tokens of a batch, and validates with those of 1024 tokens at a time."""
     larger = replace(OPEN, vocab_size=262_144)
-    small_one, large_one = (
-        rooms(LAPTOP, DATA, workload.count_work(LAPTOP, DATA, m), "cuda")["sft"].device for m in (OPEN, larger)
-    )
-    rows = 16 * LAPTOP.sft.max_length
-    assert large_one - small_one == rows * (262_144 - 49_152) * 4 * 3
+
+    def grown(params: Params) -> float:
+        small_one, large_one = (
+            rooms(params, DATA, workload.count_work(params, DATA, m), "cuda")["sft"].device for m in (OPEN, larger)
+        )
+        return (large_one - small_one) / ((262_144 - 49_152) * 4)
+
+    assert grown(changed(small(), "sft", batch_size=8)) == 8 * 256 * 4
+    assert grown(changed(small(), "sft", batch_size=1, max_length=128)) == 1024 * 3
 
 
 def test_bf16_costs_a_copy_of_the_weights_and_halves_the_activations() -> None:
@@ -273,9 +328,9 @@ def test_the_plan_knows_the_blocks_of_the_loss() -> None:
     [
         (
             {"hidden_size": 128, "num_layers": 4, "num_heads": 4, "intermediate_size": 352},
-            (802, 934, 1953, 1073, 1127),
+            (802, 817, 1953, 1073, 1127),
         ),
-        ({"hidden_size": 96, "num_layers": 3, "num_heads": 3, "intermediate_size": 256}, (730, 946, 1537, 906, 1206)),
+        ({"hidden_size": 96, "num_layers": 3, "num_heads": 3, "intermediate_size": 256}, (730, 814, 1537, 906, 1206)),
     ],
 )
 def test_memory_of_measured_runs_is_met(
@@ -318,6 +373,9 @@ def test_the_remedy_is_the_largest_batch_that_fits() -> None:
     assert "prepare.sources" in remedy("tokenizer", p, lambda other: False)
     started = changed(p, "model", base="own")
     assert remedy("sft", started, lambda other: False) == "set sft.lora, or choose a smaller model.base"
+    assert remedy("pretrain", started, lambda other: False) == "set pretrain.lora, or choose a smaller model.base"
+    published = changed(started, "pretrain", num_steps=0)
+    assert remedy("pretrain", published, lambda other: False) == "choose a smaller model.base"
     assert remedy("evaluate", started, lambda other: False) == "choose a smaller model.base"
 
 

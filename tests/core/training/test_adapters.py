@@ -1,6 +1,7 @@
 """What is published of a LoRA run is the model that was trained, whatever layer the adapter is of."""
 
 import copy
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from groundup.core.model.generation import Sampler
 from groundup.core.model.head import output_logits
 from groundup.core.model.llama import load_causal_lm, save_model
 from groundup.core.model.scoring import RewardScorer
-from groundup.core.training.adapters import add_adapter, merge_adapter
+from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.runner.params.training import LoraParams
 from tests.families import family_model
 
@@ -67,6 +68,22 @@ def test_all_linear_is_every_linear_layer_but_the_head(family: str, layers: set[
     trained = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
     assert all("lora_" in name for name in trained)
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in trained} == layers
+
+
+def test_an_adapter_is_made_without_a_warning_and_others_are_not_hidden() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapted = add_adapter(family_model("llama-tied"), ALL)
+        with pytest.raises(FutureWarning, match="gradient_checkpointing_disable"):
+            adapted.get_base_model().gradient_checkpointing_disable()
+
+
+def test_trained_weights_are_those_of_the_adapter() -> None:
+    """Rank 2: 32 to 32, and 32 to 16."""
+    lora = LoraParams(rank=2, alpha=4.0, dropout=0.0, target_modules=["q_proj", "v_proj"])
+    model = family_model("llama-tied")
+    assert num_adapter_weights(model) is None
+    assert num_adapter_weights(add_adapter(model, lora)) == 2 * 2 * ((32 + 32) + (32 + 16))
 
 
 def trainable(model: torch.nn.Module) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.model.llama import save_model
 from groundup.core.model.open_model import load_open_model
 from groundup.core.model.verify import verify_passes
-from groundup.core.training.adapters import merged
+from groundup.core.training.adapters import ignore_deprecation, merged
 
 FILES = (*ADAPTER_FILES, "tokenizer.json", "tokenizer_config.json")
 CARD = """---
@@ -51,6 +51,7 @@ def merge_adapters(model: Path, adapters: Sequence[Path], target: Path) -> None:
 
 
 def _with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    ignore_deprecation()
     try:
         config = PeftConfig.from_pretrained(folder)
         if not isinstance(config, LoraConfig):

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from groundup.app.plan.measurement import Measurement, Planned
+from groundup.app.plan.model import loras
 from groundup.app.plan.open_model import random_model, with_layers
 from groundup.app.plan.seconds import Rates
 from groundup.core.model.llama import num_parameters
@@ -38,9 +39,9 @@ def machine(params: Params, device: str, planned: Planned) -> str:
     shapes += [params.align.forward_batch_size, params.align.rollout.batch_size, params.align.rollout.max_new_tokens]
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     identity = [VERSION, platform.node(), name, device, torch.__version__, runtime.model_dump()]
-    loras = [section.lora and section.lora.model_dump() for section in (params.sft, params.reward, params.align)]
     judge = planned.judge and planned.judge.to_dict()
-    identity += [planned.config.to_dict(), judge, asdict(planned.lengths), planned.side, shapes, loras]
+    adapters = {stage: lora.model_dump() for stage, lora in loras(params).items()}
+    identity += [planned.config.to_dict(), judge, asdict(planned.lengths), planned.side, shapes, adapters]
     return hashlib.sha256(json.dumps(identity, default=str).encode()).hexdigest()[:16]
 
 

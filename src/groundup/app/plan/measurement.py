@@ -82,6 +82,8 @@ class Measurement:
         if p.num_steps == 0:
             return 0.0, 0.0
         model = random_model(self.config, self.device)
+        if p.lora:
+            add_adapter(model, p.lora)
         module = PretrainModule(model, p, compiled=self.device.type == "cuda")
         optimizer = build_optimizer(model, p)
         rows = self.fitting(p.batch_size, context)

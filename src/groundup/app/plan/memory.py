@@ -69,38 +69,38 @@ def peaks(params: Params, data: Data, model: PlannedModel, device: str) -> dict[
     p, s, r, a, e = params.pretrain, params.sft, params.reward, params.align, params.evaluate
     precision = params.runtime.precision
     half = n // 2 if precision == "bf16" else 0  # of the weights, which autocast casts for a pass
-    t = {stage: model.num_trained(stage) * FLOAT for stage in ("pretrain", "sft", "reward", "align")}
+    t = {stage: model.num_trained(stage) * FLOAT for stage in LORA_STAGES}
 
     def trained(tokens: int) -> int:
         return activations(model, precision, tokens) + logits(model, tokens, COPIES_OF_LOGITS)
 
-    validation = VALIDATION_ROWS * context
-    validated = reading(model, validation, min(HEAD_ROWS, validation))
+    def validated(length: int) -> int:
+        tokens = VALIDATION_ROWS * length
+        return reading(model, tokens, min(HEAD_ROWS, tokens))
+
     learned = 0
     if p.num_steps:
         learned = activations(model, precision, p.batch_size * context)
         learned += STATES * t["pretrain"] + half + logits(model, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
-    chats_validated = logits(model, VALIDATION_ROWS * s.max_length, COPIES_OF_READ_LOGITS)
     pairs = 2 * r.batch_size * min(data.lengths.longest_side or r.max_length, r.max_length)
     rollout = a.rollout
     scores = 2 * r.batch_size * model.num_heads * r.max_length**2 * FLOAT * model.num_layers
     longest_chat = rollout.max_prompt_tokens + rollout.max_new_tokens
     chats = round(a.forward_batch_size * min(longest_chat, LONGER_HALF * rollout_tokens(params, data.lengths)))
     replies = a.forward_batch_size * rollout.max_new_tokens
-    # Policy and reward model; a reference and a value model if there is none in them. With LoRA the policy without
-    # its adapter is the reference, and PPO makes a merged copy.
-    value = n if has_value_model(params) else 0
-    align = (2 + (a.method == "ppo" or a.lora is None)) * n + value + STATES * (t["align"] + value)
+    policy, others = aligned(params, model)
+    num_trained = 2 if has_value_model(params) else 1  # one backward pass for both
+    aligning = STATES * num_trained * t["align"] + num_trained * (half + activations(model, precision, chats))
     choices = round(e.batch_size * params.prepare.evaluation.num_choices * data.lengths.reply_share * e.max_new_tokens)
     read = min(e.batch_size, e.num_documents) * context
     evaluated = reading(model, read, max(min(HEAD_ROWS, read), choices))
     return {
         "prepare": 0,
         "tokenizer": 0,
-        "pretrain": n + learned + validated,
+        "pretrain": n + learned + validated(context),
         "sft": max(
-            n + STATES * t["sft"] + half + max(trained(s.batch_size * s.max_length), chats_validated),
-            2 * n + 2 * t["sft"] + chats_validated,  # the published model, beside the trainer's
+            n + STATES * t["sft"] + half + max(trained(s.batch_size * s.max_length), validated(s.max_length)),
+            2 * n + 2 * t["sft"] + validated(s.max_length),  # the published model, beside the trainer's
         ),
         # With dropout on a CPU, attention keeps three copies of its weights, including the mask.
         "reward": max(
@@ -111,19 +111,36 @@ def peaks(params: Params, data: Data, model: PlannedModel, device: str) -> dict[
             + (3 * scores if r.dropout > 0 and device == "cpu" else 0),
             2 * n + 2 * t["reward"],
         ),
-        "align": align
-        + half
-        + (2 if value else 1) * activations(model, precision, chats)
-        + logits(model, replies, COPIES_OF_LOGITS),
+        "align": policy
+        + others
+        # With LoRA the policy that is saved is a copy, merged.
+        + max(aligning + logits(model, replies, COPIES_OF_LOGITS), policy if a.lora else 0),
         "evaluate": 4 * n + evaluated,
     }
+
+
+def aligned(params: Params, model: PlannedModel) -> tuple[int, int]:
+    """Bytes of the policy's weights, with what shares its base, and of those of the other models of align.
+
+    Without LoRA, reference and reward model are copies, and so is a separate value model. With it the policy without
+    its adapter is the reference, a separate value model is a second adapter and, for PPO, the reward model a third one
+    if it was trained as an adapter: align takes a copy of one that is not of this SFT model.
+    """
+    n, trained = model.num_parameters * FLOAT, model.num_trained("align") * FLOAT
+    value = trained if has_value_model(params) else 0
+    if params.align.lora is None:
+        return n, 2 * n + value
+    adapters = trained + value
+    if params.align.method == "ppo" and params.reward.lora:
+        return n + adapters + model.num_trained("reward") * FLOAT, 0
+    return n + adapters, n
 
 
 def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room]:
     model = work.model
     n = model.num_parameters * FLOAT
-    value = n if has_value_model(params) else 0
-    policy = STATES * (model.num_trained("align") * FLOAT + value)  # weights and moments of what align trains
+    num_trained = 2 if has_value_model(params) else 1
+    policy = STATES * num_trained * model.num_trained("align") * FLOAT  # weights and moments of what align trains
     texts = {
         "prepare": data.num_documents * INDEX_BYTES + PACKAGE_BYTES + worker_count(available_cores()) * WORKER,
         "tokenizer": round(BPE_BYTES * (data.num_train_characters / BPE_CHARACTERS) ** BPE_GROWTH),
@@ -157,7 +174,7 @@ def model_outs(data: Data, model: PlannedModel) -> dict[str, int]:
     """
     n = model.num_parameters * FLOAT
     return {name: round(per * data.num_characters) for name, per in OUT_BYTES.items()} | {
-        stage: n + (model.num_adapted.get(stage, 0) * FLOAT) for stage in ("pretrain", "sft", "reward", "align")
+        stage: n + (model.num_adapted.get(stage, 0) * FLOAT) for stage in LORA_STAGES
     }
 
 
@@ -182,7 +199,9 @@ def remedy(stage: str, params: Params, fits: Callable[[Params], bool]) -> str:
             return f"lower {stage}.{key} to {rows}{also}"
     if params.model.base is not None:
         adapted = stage not in LORA_STAGES or getattr(params, stage).lora is not None
-        return "choose a smaller model.base" if adapted else f"set {stage}.lora, or choose a smaller model.base"
+        untrained = stage == "pretrain" and p.num_steps == 0
+        lower = "choose a smaller model.base"
+        return lower if adapted or untrained else f"set {stage}.lora, or {lower}"
     return "lower model.scratch.num_layers and what follows from it: `groundup configure --preset ... --depth N`"
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from groundup.app.plan.sizing import count_parameters
 from groundup.runner.base import models_folder
 from groundup.runner.params import Params
+from groundup.runner.params.training import LoraParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-LORA_STAGES = ("sft", "reward", "align")
+LORA_STAGES = ("pretrain", "sft", "reward", "align")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,6 @@ def planned_model(root: Path, params: Params) -> PlannedModel:
     from groundup.app.plan.open_model import num_adapter_weights, random_model
     from groundup.core.model.llama import num_parameters
 
-    loras = {stage: getattr(params, stage).lora for stage in LORA_STAGES}
     width: int = config.hidden_size
     return PlannedModel(
         num_parameters=num_parameters(random_model(config, "meta")),
@@ -57,14 +57,20 @@ def planned_model(root: Path, params: Params) -> PlannedModel:
         # GPT-2's name, whose value may be None.
         intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width,
         is_open=params.model.base is not None,
-        num_adapted={stage: num_adapter_weights(config, lora) for stage, lora in loras.items() if lora},
+        num_adapted={stage: num_adapter_weights(config, lora) for stage, lora in loras(params).items()},
     )
+
+
+def loras(params: Params) -> dict[str, LoraParams]:
+    """The adapters that are trained, by stage."""
+    trained = LORA_STAGES if params.pretrain.num_steps > 0 else LORA_STAGES[1:]
+    return {stage: lora for stage in trained if (lora := getattr(params, stage).lora)}
 
 
 def planned_config(root: Path, params: Params) -> "PreTrainedConfig | None":
     """None for a model from scratch without adapters, whose parameters arithmetic counts."""
     from_scratch = params.model.base is None
-    if from_scratch and not any(getattr(params, stage).lora for stage in LORA_STAGES):
+    if from_scratch and not loras(params):
         return None
     from groundup.app.plan.open_model import base_config, scratch_config
 

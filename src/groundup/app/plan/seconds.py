@@ -25,12 +25,6 @@ DPO_SECONDS = 2.0
 NUM_MODELS = 3  # base, SFT, aligned
 NUM_TASKS = 4
 NUM_PROBES = 200  # messages of the value probes that are answered
-# Replies to each test prompt that a judge reads: of three models and a person, of four controls, and those of the
-# aligned and the SFT model, of people and again SFT, in ten other conversations, and in ten of the same opening.
-JUDGED_REPLIES = 4 + 4 + 4 * 10 * 2
-JUDGED_CONTROLS = 28  # on validation prompts, from which the controls are chosen; with SFT and the kept policy
-JUDGED_CONVERSATION = 200  # tokens, of those in which the judge's agreement with people is measured
-SILENCE_TOKENS = 10
 SFT_VALIDATIONS = 2  # before and after training, besides those that validate_every makes
 
 
@@ -154,7 +148,7 @@ def align_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float
         iteration += (
             a.rollout.batch_size * tokens * rates.rollout_score_token
             + batches * rates.ppo_batch * no_head
-            + updates * rates.adamw_update
+            + updates * update_seconds(rates, work.model, "align")
         )
     if a.method == "dpo":
         iteration *= DPO_SECONDS
@@ -163,7 +157,7 @@ def align_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float
 
 
 def has_value_model(params: Params) -> bool:
-    """Besides the policy; PPO's other kind of value is a head on the reward model, which is almost nothing."""
+    """Besides the policy, with LoRA an adapter; PPO's other kind is a head on the reward model, almost nothing."""
     return params.align.method == "ppo" and params.align.ppo.value_trunk == "separate"
 
 
@@ -175,7 +169,7 @@ def evaluate_seconds(params: Params, data: Data, work: Work, rates: Rates) -> fl
         read * rates.read_token
         + scored * rates.score_token
         + evaluate_replies(params, data, work.model) * longer * rates.reply
-        + judge_tokens(params, data) * rates.judge_token
+        + judged_tokens(params, data) * rates.judge_token
         + EVALUATE_REST
     )
 
@@ -206,24 +200,17 @@ def evaluate_replies(params: Params, data: Data, model: PlannedModel) -> float:
     return replies
 
 
-def judge_tokens(params: Params, data: Data) -> int:
-    """Tokens that a model as judge reads: each reply behind its conversation, and behind a message that says nothing.
-
-    Answers of earlier runs are kept, so a rerun reads less.
-    """
-    e, lengths = params.evaluate, data.lengths
+def judged_tokens(params: Params, data: Data) -> int:
+    """Tokens that a model as judge reads. Answers of earlier runs are kept, so a rerun reads less."""
+    e, validation, lengths = params.evaluate, params.align.validation, data.lengths
     if e.judge != "model":
         return 0
-    reply = lengths.reply_share * e.max_new_tokens
-    chats = (
-        JUDGED_REPLIES * e.num_prompts
-        + e.best_of_n.num_prompts * e.best_of_n.num_replies
-        + (params.align.num_iterations // params.align.validation.every + JUDGED_CONTROLS)
-        * params.align.validation.num_prompts
-    )
-    behind = SILENCE_TOKENS + 2 * reply
-    agreement = 2 * data.num_judge_replies * (JUDGED_CONVERSATION + behind)  # a person's replies and wrong ones
-    return round(agreement + chats * (lengths.prompt + behind))
+    from groundup.core.decoding import METHODS
+    from groundup.evaluate.model_judge import cost
+
+    num_points = math.ceil(params.align.num_iterations / validation.every) + 1
+    of_judge = cost.Lengths(conversation=lengths.prompt, reply=lengths.reply_share * e.max_new_tokens)
+    return cost.judge_tokens(e, validation.num_prompts, num_points, len(METHODS), of_judge)
 
 
 def costs(params: Params, data: Data, work: Work) -> dict[str, Cost]:
@@ -237,10 +224,11 @@ def costs(params: Params, data: Data, work: Work) -> dict[str, Cost]:
     elif method == "dpo":  # two of the replies to each prompt
         learned = round(epochs * ppo * 2 / params.align.dpo.num_generations)
         read = (2 + elsewhere) * ppo + learned
+    trained = work.model.num_adapted
     return {
-        "pretrain": Cost(n, work.pretrain_tokens, 0),
-        "sft": Cost(n, work.sft_tokens, 0),
-        "reward": Cost(n, work.pair_tokens, work.sampled_tokens),
-        "align": Cost(n, learned, read),
+        "pretrain": Cost(n, work.pretrain_tokens, 0, trained.get("pretrain")),
+        "sft": Cost(n, work.sft_tokens, 0, trained.get("sft")),
+        "reward": Cost(n, work.pair_tokens, work.sampled_tokens, trained.get("reward")),
+        "align": Cost(n, learned, read, trained.get("align")),
         "evaluate": Cost(n, 0, sum(evaluate_tokens(params, data))),
     }

@@ -12,7 +12,6 @@ from groundup.runner.params import Params
 from groundup.runner.params.prepare import HubSource
 
 PACKED_SHARE = 0.94  # of an SFT row, filled with tokens
-JUDGE_REPLIES = 6.4  # of the judge split, per chat in its share of the chats
 CHARACTERS_PER_DOCUMENT = 900
 CHARACTERS_PER_HUB_ROW = 4500
 PREPARE = (  # the counts in metrics/prepare.json
@@ -37,7 +36,6 @@ class Data:
     num_test_pairs: int
     num_train_prompts: int
     val_bytes_per_token: float
-    num_judge_replies: int  # of the judge split, which a model as judge reads
     lengths: Lengths = DEFAULT
 
     @property
@@ -76,7 +74,6 @@ def read_data(root: Path, params: Params, prepare_runs: bool, lengths: Lengths =
         num_chats = round(train * sum(source.max_rows or 0 for source in hub if source.yields == "chats"))
         num_documents = max(num_documents, all_characters // CHARACTERS_PER_HUB_ROW)
         chats, prompts = max(chats, num_chats), max(prompts, num_chats)
-    judge_share = splits.judge / (1 - splits.val - splits.test - splits.monitor - splits.judge)
     return Data(
         num_documents=num_documents,
         num_characters=sum(characters.values()),
@@ -89,7 +86,6 @@ def read_data(root: Path, params: Params, prepare_runs: bool, lengths: Lengths =
         num_test_pairs=prepare["num_preference_pairs_test"],
         num_train_prompts=prompts,
         val_bytes_per_token=lengths.bytes_per_token or tokenizer["val_bytes_per_token"],
-        num_judge_replies=round(chats * judge_share * JUDGE_REPLIES),
         lengths=lengths,
     )
 

@@ -61,10 +61,17 @@ def batch_nats(model: PreTrainedModel, batch: Sequence[Stretch], distribution: D
     ends = [len(stretch.ids) - 1 for stretch in batch]
     states = torch.cat([hidden[row, ends[row] - s.num_scored : ends[row]] for row, s in enumerate(batch)])
     targets = torch.tensor([token for s in batch for token in s.ids[-s.num_scored :]], device=model.device)
-    nats = torch.cat(  # on the CPU for fp64, which mps does not have
+    nats = token_nats(model, states, targets, distribution).cpu()  # for fp64, which mps does not have
+    return [part.double().sum().item() for part in nats.split([s.num_scored for s in batch])]
+
+
+def token_nats(
+    model: PreTrainedModel, states: torch.Tensor, targets: torch.Tensor, distribution: Distribution
+) -> torch.Tensor:
+    """Negative log-likelihood [N] of the tokens `targets` [N] after final hidden states [N, H]."""
+    return torch.cat(
         [
             F.nll_loss(distribution(output_logits(model, rows)), labels, reduction="none")
             for rows, labels in zip(states.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
         ]
-    ).cpu()
-    return [part.double().sum().item() for part in nats.split([s.num_scored for s in batch])]
+    )

@@ -1,5 +1,6 @@
 """LoRA adapters (Hu et al. 2021, arXiv:2106.09685), as all stages that train use and publish them."""
 
+import warnings
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -23,6 +24,7 @@ def add_adapter(model: PreTrainedModel, lora: LoraParams) -> PeftModel:
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     targets = _targets(model, linear, lora)
     model.name_or_path = model.config.name_or_path = ""  # otherwise peft records a path of this machine
+    ignore_deprecation()
     adapted = get_peft_model(
         model,
         LoraConfig(
@@ -63,6 +65,18 @@ def _new_rows(model: PreTrainedModel, targets: list[str]) -> dict[str, list[int]
         layers.append(model.get_output_embeddings())
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
     return {names[id(layer)]: added for layer in layers if names[id(layer)] not in targets}
+
+
+def ignore_deprecation() -> None:
+    """From here on: peft 0.21 reads a property that transformers 5.23 deprecates, TRL 1.16 does while it trains."""
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+
+
+def num_adapter_weights(model: nn.Module) -> int | None:
+    """Trained weights of a LoRA model; None for a plain model, which is trained whole."""
+    if not isinstance(model, PeftModel):
+        return None
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
 def merged(model: PeftModel) -> PreTrainedModel:

@@ -15,18 +15,22 @@ class Cost:
     num_parameters: int  # of the trained model
     num_learned_tokens: int  # forward and backward
     num_read_tokens: int  # forward only: sampled, scored, compared with the reference
+    num_trained_parameters: int | None = None  # of the adapter; None: all
 
     @property
     def flops(self) -> int:
         """2 per parameter and token forward, 4 backward (Kaplan et al. 2020, arXiv:2001.08361, section 2.1).
 
-        The products of tokens with tokens in attention are not counted.
+        Of those 4, frozen weights need 2: gradients pass through them, and they have none of their own. The products
+        of tokens with tokens in attention are not counted.
         """
-        return 2 * self.num_parameters * (3 * self.num_learned_tokens + self.num_read_tokens)
+        trained = self.num_parameters if self.num_trained_parameters is None else self.num_trained_parameters
+        passes = self.num_parameters * (2 * self.num_learned_tokens + self.num_read_tokens)
+        return 2 * (passes + trained * self.num_learned_tokens)
 
 
 def write_cost(cost: Cost, report: Path) -> None:
-    write_json(report / FILE, asdict(cost))
+    write_json(report / FILE, {name: count for name, count in asdict(cost).items() if count is not None})
 
 
 def read_cost(report: Path) -> Cost | None:
