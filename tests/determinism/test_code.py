@@ -16,7 +16,8 @@ NO_TEXT = {
 }
 SORTED_LATER = {
     "src/groundup/prepare/sources/files.py": "data_dir.glob",
-    "src/groundup/core/model/open_model.py": "path.glob",  # whether there is one
+    "src/groundup/align/policy.py": "id differs",  # which weights were there before
+    "src/groundup/evaluate/model_judge/independence.py": "path.glob",  # into a set
     "src/groundup/core/training/adapters.py": "id differs",  # which layers are the same object
     "src/groundup/pretrain/optimizer.py": "id differs",  # which weights are the same object
 }

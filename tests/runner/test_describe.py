@@ -55,6 +55,7 @@ def test_a_run_that_starts_from_an_open_model_names_it_and_its_licence(tmp_path:
     assert [name for name, spec in pipeline.items() if describe._base_tags(tmp_path, spec) == tags] == [
         "tokenizer",
         "pretrain",
+        "evaluate",
     ]
     assert describe._base_tags(tmp_path, pipeline["sft"]) == {}
     write_lock(tmp_path, None)

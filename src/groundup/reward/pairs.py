@@ -98,8 +98,8 @@ def of_group(pairs: Sequence[Pair], *groups: str) -> list[Pair]:
 
 def draw_of_each_group(pairs: Sequence[Pair], limit: int | None, seed: int) -> list[Pair]:
     """At most `limit` pairs of each group, in their original order."""
-    drawn = {id(pair) for group in PREFIX for pair in draw(of_group(pairs, group), limit, seed)}
-    return [pair for pair in pairs if id(pair) in drawn]
+    places = {group: [place for place, pair in enumerate(pairs) if pair.group == group] for group in PREFIX}
+    return [pairs[place] for place in sorted(place for of in places.values() for place in draw(of, limit, seed))]
 
 
 def group_by_length(pairs: Sequence[Pair], batch_size: int, seed: int) -> list[Pair]:

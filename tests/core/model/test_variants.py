@@ -176,7 +176,7 @@ def test_an_unknown_attention_in_a_config_is_refused(tiny_tokenizer: PreTrainedT
     save_model(build(tiny_tokenizer, attention="linear"), tiny_tokenizer, tmp_path, "# card\n")
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"linear"', '"cubic"'))
-    with pytest.raises(ValueError, match=r"config.json cannot be read .*attention"):
+    with pytest.raises(ValueError, match=r"config.json cannot be read; .*attention"):
         check_model(tmp_path, CAUSAL)
 
 
