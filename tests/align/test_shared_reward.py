@@ -40,8 +40,10 @@ def write_models(folder: Path, tokenizer: PreTrainedTokenizerFast, family: str, 
 
 
 @torch.no_grad()
-def write_adapted(reward: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    adapted = add_adapter(reward, LORA)
+def write_adapted(
+    reward: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, lora: LoraParams = LORA
+) -> None:
+    adapted = add_adapter(reward, lora)
     for weight in adapted.parameters():
         if weight.requires_grad:
             weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
@@ -128,6 +130,7 @@ def test_a_reward_model_of_another_base_keeps_its_own_copy(
     assert "not trained from this SFT model (model.layers.1.mlp.up_proj.weight differs)" in caplog.text
     assert torch.equal(scorer.score(CHATS)[0], expected)
     assert not any("reward" in name for name, _ in policy.model.named_parameters())
+    assert all(weight.requires_grad for weight in policy.trainable().values())
 
 
 def test_without_an_adapter_on_either_side_nothing_is_shared(
@@ -173,6 +176,27 @@ def test_policy_and_value_model_learn_apart_on_one_base(
     learning = {id(w) for w in (*policy.trainable().values(), *value.parameters())}
     others = [name for name, w in policy.model.named_parameters() if w.grad is not None and id(w) not in learning]
     assert others == []
+
+
+def test_dropout_of_training_is_off_in_rewards_and_values(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """PEFT makes the dropout of a new adapter in training mode."""
+    lora = LORA.model_copy(update={"dropout": 0.5})
+    write_models(tmp_path, tiny_tokenizer, "llama-tied")
+    reward = AutoModelForSequenceClassification.from_pretrained(tmp_path / "sft", num_labels=1)
+    write_adapted(reward, tiny_tokenizer, tmp_path / "dropped", lora)
+    expected, _ = RewardScorer.load(tmp_path / "dropped", CPU).score(CHATS)
+    policy = Policy(load_causal_lm(tmp_path / "sft", CPU), lora)
+    scorer, value = load_scorer(policy, tmp_path / "dropped", CPU), AdaptedValue(policy)
+    assert isinstance(scorer, SharedScorer)
+    torch.testing.assert_close(scorer.score(CHATS)[0], expected, rtol=1e-4, atol=1e-5)
+    assert not any(module.training for module in policy.modules())
+    with torch.no_grad():
+        for weight in value.parameters():
+            weight.add_(0.1)
+    ((_, batch),) = Conversations([[7, 8]], [[10, 11, 1]]).batches([0], batch_size=1, device=CPU)
+    assert torch.equal(value(batch), value(batch))
 
 
 def test_a_run_on_one_base_resumes_to_the_same_bytes(run_align: AlignRun) -> None:

@@ -57,7 +57,7 @@ STEPS = {"log_every": 1, "checkpoint_every": 100}
 METHODS = ("ppo", "rloo", "grpo", "dpo")
 OTHER_END = 5  # a second end token, which the config alone names
 LOCKED = Base(name="tiny", source="a/tiny", revision="1", licence="MIT", licence_accepted=False, files={})
-FAMILIES = pytest.mark.parametrize("family", ["qwen3", "gemma3", "gpt2"])
+FAMILIES = pytest.mark.parametrize("family", ["qwen3", "mistral", "gemma3", "gpt2"])
 
 
 def chat(question: str, reply: str | None = None) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 from transformers import PreTrainedModel
@@ -67,11 +67,16 @@ class Policy(nn.Module):
         """PEFT freezes adapters that it switches off, whose gradients may still be wanted."""
         self._adapter[0].set_requires_grad(self._trained_adapters)
 
+    def add_adapter(self, name: str, config: PeftConfig) -> None:
+        """A new one for `adapted(name)`, in eval mode too: PEFT would drop out inputs of its layers."""
+        self._adapter[0].add_adapter(name, config)
+        self.eval()
+
     def add_value_adapter(self) -> list[nn.Parameter]:
         """The weights of a new adapter like the policy's, for `adapted(VALUE)`; at first it changes nothing."""
         adapter = self._adapter[0]
         before = {id(weight) for weight in adapter.parameters()}
-        adapter.add_adapter(VALUE, copy.deepcopy(adapter.peft_config[POLICY]))
+        self.add_adapter(VALUE, copy.deepcopy(adapter.peft_config[POLICY]))
         self._trained_adapters = [POLICY, VALUE]
         self._keep_trainable()
         return [weight for weight in adapter.parameters() if id(weight) not in before]

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType
+from peft import LoraConfig, TaskType
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import TrainableTokensWrapper
 from safetensors import SafetensorError, safe_open
@@ -51,7 +51,7 @@ def load_scorer(policy: Policy, reward: Path, device: torch.device) -> RewardSco
     adapter = reward / "adapter"
     if policy.adapter is None or not adapter.is_dir():
         return RewardScorer.load(reward, device)
-    _add_frozen(policy.adapter, adapter)
+    _add_frozen(policy, adapter)
     with _published(reward) as weights:
         different = _different_weight(policy.model, weights)
         weight = weights[HEAD].get_tensor(HEAD).float().clone()  # not a view of the file
@@ -70,7 +70,7 @@ def load_scorer(policy: Policy, reward: Path, device: torch.device) -> RewardSco
     return SharedScorer(policy, head.to(device).requires_grad_(False).eval())
 
 
-def _add_frozen(model: PeftModel, folder: Path) -> None:
+def _add_frozen(policy: Policy, folder: Path) -> None:
     """The adapter in `folder` without its score head, which a causal language model has no place for.
 
     Not by PEFT's own loading, which expects rows of added tokens for an untied lm_head: the reward model has none.
@@ -78,8 +78,8 @@ def _add_frozen(model: PeftModel, folder: Path) -> None:
     try:
         config = LoraConfig.from_pretrained(folder)
         config.task_type, config.modules_to_save, config.inference_mode = TaskType.CAUSAL_LM, None, True
-        model.add_adapter(REWARD, config)
-        model.load_state_dict(
+        policy.add_adapter(REWARD, config)
+        policy.trained.load_state_dict(
             {_place(name): weight for name, weight in load_file(folder / "adapter_model.safetensors").items()},
             strict=False,  # what is missing shows in the weights
         )

@@ -31,9 +31,19 @@ def test_no_model_writes_role_markers_whatever_its_generation_config_says(checko
 @pytest.mark.parametrize("name", ["", "none", "reward", "../sft", "/etc", "Aligned"])
 def test_other_names_are_refused(checkout: Path, name: str) -> None:
     with pytest.raises(
-        ValueError, match=r"unknown model '.*': choose base, sft, aligned, champion or a model in models/"
+        ValueError, match=r"unknown model '.*': choose base, sft, aligned, champion or a merged model in models/"
     ):
         Models(checkout, CPU).assistant(name, rewarded=False)
+
+
+def test_a_fetched_model_is_no_chat_model_yet(checkout: Path) -> None:
+    folder = checkout / "models/tiny"
+    folder.mkdir(parents=True)
+    (folder / "groundup.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"tiny is as it was fetched, .* `groundup configure --base tiny` and `dvc repro`"
+    ):
+        Models(checkout, CPU).assistant("tiny", rewarded=False)
 
 
 def test_what_is_missing_is_named(checkout: Path) -> None:

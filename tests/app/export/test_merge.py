@@ -56,7 +56,7 @@ def test_chat_takes_the_merged_model_by_its_name(start: Path, adapter: Path, tmp
     path = model_path(tmp_path, "merged")
     assert path == tmp_path / "models/merged"
     assert load_assistant(path, torch.device("cpu")).tokenizer.eos_token == "<|end|>"
-    with pytest.raises(ValueError, match="already exists"):
+    with pytest.raises(ValueError, match="already exists: remove it, or name another place with --as"):
         merge_adapters(start, [adapter], tmp_path / "models/merged")
 
 

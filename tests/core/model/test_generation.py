@@ -1,13 +1,19 @@
 """Sampling: exact log-probabilities, the same tokens as transformers, independence of batching."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
 from groundup.align.tokens import Conversations, token_logprobs
+from groundup.core.model.added_tokens import add_tokens
 from groundup.core.model.cache import prefill_fast
 from groundup.core.model.generation import Replies, Sampler, distinct_2, distinct_2_by_segment, sample_tokens
+from groundup.core.training.adapters import add_adapter
+from groundup.runner.params.training import LoraParams
 from tests.core.model.variants import make_model
+from tests.families import family_model
 
 EOS, PAD = 1, 2
 BF16_TOLERANCE = 0.05  # nats per token
@@ -57,6 +63,26 @@ def test_large_weights_give_the_same_replies(tiny_model: LlamaForCausalLM, monke
     assert packed.tokens == plain.tokens
     for found, expected in zip(packed.logprobs, plain.logprobs, strict=True):
         assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("targets", ["all-linear", ["lm_head", "q_proj"]])
+def test_a_head_with_an_adapter_or_rows_of_added_tokens_is_read_with_them(
+    targets: Any, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = family_model("llama-tied" if tied else "llama-untied")
+    add_tokens(model, 72, [70, 71])
+    adapted = add_adapter(model, LoraParams(rank=2, alpha=4.0, dropout=0.0, target_modules=targets))
+    with torch.no_grad():
+        for weight in adapted.eval().parameters():
+            weight.add_(torch.full_like(weight, 0.1) if weight.requires_grad else 0.0)
+    prompts = [[7, 8, 70], [20, 71], [5]]
+    plain = sample(model, prompts)
+    monkeypatch.setattr("groundup.core.model.projection.PACKED_NUMBERS", 1)
+    packed = sample(model, prompts)
+    assert packed.tokens == plain.tokens
+    for found, expected in zip(packed.logprobs, plain.logprobs, strict=True):
+        assert found == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("packed_numbers", [1, 2**18])

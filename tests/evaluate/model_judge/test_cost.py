@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from groundup.core.judging.pairs import reply_pairs
-from groundup.evaluate.model_judge.cost import NUM_KINDS, Lengths, judge_tokens, score_tokens
+from groundup.evaluate.model_judge.cost import USUAL_KINDS, Lengths, judge_tokens, score_tokens
 from groundup.evaluate.model_judge.judge import ModelJudge
 from tests.evaluate.judging import GOLD_PARAMS, PARAMS
 from tests.evaluate.model_judge.folders import judge_params, opened, save
@@ -31,7 +31,9 @@ def test_what_is_read_is_what_was_counted(tiny_tokenizer: PreTrainedTokenizerFas
     read = logprobs.num_read
     here.score([[*messages, {"role": "assistant", "content": text}] for messages in before for text in WORDS])
     params = judge_params(None)
-    counted = score_tokens(3, 7, 0, lengths, params) + score_tokens(0, 0, 7 * NUM_KINDS, of_others, params) / NUM_KINDS
+    counted = (
+        score_tokens(3, 7, 0, lengths, params) + score_tokens(0, 0, 7 * USUAL_KINDS, of_others, params) / USUAL_KINDS
+    )
     assert abs(logprobs.num_read - read - counted) <= 1
 
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from groundup.evaluate.model_judge.folder import ModelFolder
-from groundup.evaluate.model_judge.independence import independence
+from groundup.evaluate.model_judge.independence import SHARED, independence
 from groundup.runner.base import Base
 from groundup.runner.files import digest_path, hash_file
 from groundup.tokenizer.tokenizer import chat_tokenizer, train_bpe
@@ -70,7 +70,7 @@ def test_the_base_of_the_policy_is_no_independent_judge(
 def test_a_model_of_the_run_is_no_independent_judge(judge: ModelFolder, policy: dict[str, Path]) -> None:
     models = policy | {"aligned": judge.path}
     found = independence(judge, models, judge.tokenizer, None)
-    assert (found.is_independent, found.reason) == (False, "its weights are those of the aligned model")
+    assert (found.kind, found.reason) == (SHARED, "its weights are those of the aligned model")
 
 
 def test_other_weights_of_the_same_vocabulary_are_not_shown_to_be_independent(
@@ -81,5 +81,5 @@ def test_other_weights_of_the_same_vocabulary_are_not_shown_to_be_independent(
     more.add_tokens(["<|more|>"])
     for tokenizer in (judge.tokenizer, more):
         found = independence(judge, policy, tokenizer, None)
-        assert not found.is_independent
+        assert str(found).startswith("It is not shown to be independent of the models it judges: they were made from ")
         assert "it has the same vocabulary, so both may come from one model" in found.reason

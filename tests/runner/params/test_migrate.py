@@ -256,6 +256,20 @@ def test_one_value_for_several_keys_and_one_of_several(old: Path, monkeypatch: p
     assert reread(text)["pretrain"]["betas"] == [{"a": 0.95}, {"b": 1}]
 
 
+@pytest.mark.parametrize(
+    "key", ["pretrain.max_final_documents", "pretrain.lora", "reward.max_heldout_pairs", "reward.accumulate"]
+)
+def test_a_key_that_an_older_file_lacks_is_added_as_it_was_then(key: str, tmp_path: Path) -> None:
+    path, (section, _, name) = tmp_path / "params.yaml", key.partition(".")
+    before, after = preset_text("smoke").split(f"\n{section}:\n")
+    lines = after.splitlines(keepends=True)
+    place = next(i for i, line in enumerate(lines) if line.startswith(f"  {name}:"))
+    path.write_text(f"{before}\n{section}:\n" + "".join(lines[:place] + lines[place + 1 :]), encoding="utf-8")
+    with pytest.raises(ParamsError, match=f"{key}: missing"):
+        parse_params(reread(path.read_text(encoding="utf-8")), "the file")
+    assert migrate(path).params == preset("smoke")
+
+
 def test_the_table_leads_from_keys_that_are_gone_to_keys_that_are_there() -> None:
     known = set(keys(Params))
     places = {place for new in MOVED.values() for place in new} | set(MADE) | set(ADDED)

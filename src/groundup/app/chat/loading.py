@@ -12,7 +12,7 @@ from groundup.core.model.check import CAUSAL, REWARD, check_model
 from groundup.core.model.kernels import avoid_cudnn_attention
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
-from groundup.runner.base import models_folder
+from groundup.runner.base import RECORD, models_folder
 from groundup.runner.environment import main_root, tracking_store
 from groundup.runner.params.section import MODEL_NAME
 from groundup.runner.tracking.check import check_store
@@ -57,9 +57,15 @@ class Models:
 
 def model_path(root: Path, name: str) -> Path:
     if name not in NAMES:
-        if MODEL_NAME.fullmatch(name) and (folder := models_folder(root) / name).is_dir():
-            return folder
-        raise ValueError(f"unknown model {name!r}: choose {', '.join(NAMES)} or a model in models/")
+        folder = models_folder(root) / name
+        if MODEL_NAME.fullmatch(name) is None or not folder.is_dir():
+            raise ValueError(f"unknown model {name!r}: choose {', '.join(NAMES)} or a merged model in models/")
+        if (folder / RECORD).is_file():
+            raise ValueError(
+                f"{folder} is as it was fetched, not yet made ready for chats: `groundup configure --base {name}` and "
+                "`dvc repro` make base, sft and aligned of it; choose one of these"
+            )
+        return folder
     if name == "champion":
         return champion_path(root)
     return root / "artifacts" / name

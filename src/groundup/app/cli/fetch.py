@@ -33,7 +33,7 @@ def fetch(
         bool, typer.Option("--accept-licence", help="You have read the model's licence and accept it.")
     ] = False,
 ) -> None:
-    """Bring an open model to models/, the only command that downloads. It says what it found."""
+    """Bring an open model to models/; no other command downloads one. It says what it found."""
     root = find_root()
     if (check is not None) is (model is not None or path is not None):
         fail("use either MODEL, or --from PATH, or --check NAME: `groundup fetch --help`")

@@ -188,7 +188,7 @@ def clean(
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Option(help="base, sft, aligned, champion or a model in models/.")] = "aligned",
+    model: Annotated[str, typer.Option(help="base, sft, aligned, champion or a merged model in models/.")] = "aligned",
     decode: Annotated[
         str, typer.Option(help='greedy, sample, beam, best_of_n or tree, settings after it: "sample top_p=0.9".')
     ] = "sample",

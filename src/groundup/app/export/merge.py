@@ -40,7 +40,7 @@ def merge_adapters(model: Path, adapters: Sequence[Path], target: Path) -> None:
                 "`groundup export --to adapter` writes such a folder"
             )
     tokenizer = load_tokenizer(str(adapters[-1]))
-    with written(target) as beside:
+    with written(target, "--as") as beside:
         plain = load_open_model(model, tokenizer, context_length=1)  # which is chosen when it is trained on
         for adapter in adapters:
             plain = _with_adapter(plain, adapter)

@@ -3,6 +3,7 @@
 From scratch there is none, and cards stay as they are.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from groundup.runner.base import Base
 
 HEAD, END = "---\n", "---\n"
+REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)@\w+")  # of a hub, at a commit
 SECTION = """
 ## The open model that it comes from
 
@@ -41,9 +43,10 @@ def origin_of(folder: Path) -> dict[str, Any] | None:
 
 
 def _with_origin(card: str, origin: dict[str, Any]) -> str:
+    repository = REPOSITORY.fullmatch(origin["source"])  # none of a folder or a package
     added = ModelCardData(
         license=origin["licence"].lower(),  # as hubs spell SPDX names
-        base_model=origin["source"].partition("@")[0],
+        base_model=repository[1] if repository else None,
         origin=origin,
     )
     section = SECTION.format_map(origin | {"revision": origin["revision"] or "unknown"})

@@ -71,9 +71,10 @@ class OutputHead:
 
     @torch.no_grad()
     def __init__(self, model: PreTrainedModel, is_packed: bool) -> None:
-        """is_packed: copy a Llama's head into oneDNN's layout too."""
+        """is_packed: copy a Llama's head into oneDNN's layout too, unless PEFT wraps it for an adapter or new rows."""
         self.model = model
-        self.packed = projection_of(model.lm_head) if is_packed and isinstance(model, LlamaForCausalLM) else None
+        packs = is_packed and isinstance(model, LlamaForCausalLM) and isinstance(model.lm_head, nn.Linear)
+        self.packed = projection_of(model.lm_head) if packs else None
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Final hidden states [N, H] -> logits [N, V]"""

@@ -13,7 +13,7 @@ from groundup.evaluate.gold import (
     all_gold_metrics,
 )
 from groundup.evaluate.measures.measure import Measure
-from groundup.evaluate.model_judge.independence import Independence
+from groundup.evaluate.model_judge.independence import INDEPENDENT, Independence
 from groundup.evaluate.pairwise.games import SFT_RATING
 from groundup.evaluate.pairwise.tournament import BASE_WIN_RATE
 from groundup.evaluate.shown import (
@@ -155,7 +155,7 @@ def _trust(metrics: Mapping[str, Any], agreement: str) -> str:
 
 
 def _not_independent(independence: Independence | None) -> list[str]:
-    if independence is None or independence.is_independent:
+    if independence is None or independence.kind == INDEPENDENT:
         return []
     return [f"The gold judge is a language model. {independence} What it likes may be what they share."]
 

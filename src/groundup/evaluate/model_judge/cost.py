@@ -7,7 +7,7 @@ from groundup.evaluate.controls import CONSTANTS, TEMPLATES, TITLES
 from groundup.evaluate.gold import NUM_MOVES
 from groundup.runner.params.evaluate import EvaluateParams, ModelJudgeParams
 
-NUM_KINDS = 4  # of conversations, as most data have them: the first exchange or later, after a question or not
+USUAL_KINDS = 4  # of conversations, as most data have them: the first exchange or later, after a question or not
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def score_tokens(
         """To read as many replies to one conversation."""
         return ceil(replies / params.batch_size) * lengths.conversation + replies * lengths.reply
 
-    elsewhere = params.num_others * NUM_KINDS * read(ceil(num_different / NUM_KINDS))
+    elsewhere = params.num_others * USUAL_KINDS * read(ceil(num_different / USUAL_KINDS))
     return round(num_conversations * read(num_replies) + elsewhere)
 
 
@@ -48,7 +48,7 @@ def judge_tokens(
         (params.num_prompts, 4 + 2 * len(TITLES), (4 + 2 * 2) * params.num_prompts),
         (chosen_on, 1 + len(CONSTANTS) + len(TEMPLATES), (1 + len(TEMPLATES)) * chosen_on),
         # Moved to any conversation and within an opening: the aligned model's and SFT's replies, people's and SFT's.
-        (4 * moved, 2 * NUM_MOVES, 3 * NUM_KINDS * moved),
+        (4 * moved, 2 * NUM_MOVES, 3 * USUAL_KINDS * moved),
         (num_validation_prompts, num_points, num_validation_prompts * num_points),
         (best.num_prompts, best.num_replies, best.num_prompts * best.num_replies),
         (params.decoding.num_prompts, num_decoded, params.decoding.num_prompts * num_decoded),

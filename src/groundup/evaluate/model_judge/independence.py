@@ -13,16 +13,16 @@ from groundup.runner.files import hash_file
 WEIGHTS = "*.safetensors"
 
 
+INDEPENDENT, SHARED, UNKNOWN = "independent", "not independent", "not shown to be independent"
+
+
 @dataclass(frozen=True)
 class Independence:
-    is_independent: bool
+    kind: str  # one of the three above
     reason: str  # a clause
 
     def __str__(self) -> str:
-        kind = (
-            "independent of the models it judges" if self.is_independent else "not independent of the models it judges"
-        )
-        return f"It is {kind}: {self.reason}."
+        return f"It is {self.kind} of the models it judges: {self.reason}."
 
 
 def independence(
@@ -34,16 +34,18 @@ def independence(
     """
     its = {hash_file(file) for file in judge.path.glob(WEIGHTS)}
     if base and its & {digest for name, digest in base.files.items() if Path(name).match(WEIGHTS)}:
-        return Independence(False, f"its weights are those of {base.name}, which they were made from (base.lock)")
+        return Independence(SHARED, f"its weights are those of {base.name}, which they were made from (base.lock)")
     for name, path in models.items():
         if its & {hash_file(file) for file in path.glob(WEIGHTS)}:
-            return Independence(False, f"its weights are those of the {name} model")
+            return Independence(SHARED, f"its weights are those of the {name} model")
     made_from = f"{base.name} (base.lock)" if base else "random weights"
     ours, theirs = (set(each.get_vocab().items()) for each in (tokenizer, judge.tokenizer))
     if ours <= theirs or theirs <= ours:  # one may have added tokens
         return Independence(
-            False,
+            UNKNOWN,
             f"they were made from {made_from}, with other weights than its own, but it has the same vocabulary, so "
             "both may come from one model",
         )
-    return Independence(True, f"they were made from {made_from}, and neither weights nor vocabulary are its own")
+    return Independence(
+        INDEPENDENT, f"they were made from {made_from}, and neither weights nor vocabulary are its own"
+    )

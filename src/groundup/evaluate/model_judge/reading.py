@@ -10,7 +10,7 @@ from groundup.core.formats.control_tokens import break_up
 from groundup.core.formats.records import Message
 
 NAMES = {"user": "A: ", "assistant": "B: "}  # an opening stands without a name
-# The conversation of log p(reply): the reply stands where it always stands, after a message that says nothing.
+# The shortest conversation: a reply has room in what it leaves of the context.
 SILENCE: list[Message] = [{"role": "user", "content": ""}]
 
 

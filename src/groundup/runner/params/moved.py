@@ -79,10 +79,13 @@ MADE: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {"align.rewards": 
 ADDED: dict[str, Any] = {
     "model.base": None,
     "model.chat_template": "own",
+    "pretrain.max_final_documents": None,
     "pretrain.lora": None,
     "prepare.preferences.relevance.pairs_per_reply": 1,
     "prepare.preferences.relevance.same_opening_fraction": 0.0,
+    "reward.max_heldout_pairs": None,
     "reward.relevance_alone_fraction": 0.0,
+    "reward.accumulate": 1,
     "reward.gates": [],
     "align.rollout.num_elsewhere": 0,
     "align.budgets.style": 1.0,
