@@ -89,7 +89,7 @@ def test_chat_without_a_model(checkout: Path) -> None:
     shutil.copyfile(ROOT / "params.yaml", checkout / "params.yaml")
     result, output = run("chat", "--model", "nothing")
     assert result.exit_code == 1
-    assert output == "unknown model 'nothing': choose base, sft, aligned, champion or a model in models/"
+    assert output == "unknown model 'nothing': choose base, sft, aligned, champion or a merged model in models/"
     result, output = run("chat")
     assert result.exit_code == 1
     assert "artifacts/aligned" in output.replace(" ", "")  # the path may be wrapped
