@@ -28,7 +28,9 @@ def choose_precision(measure: Callable[[str], float]) -> Choice:
     gain = fp32 / bf16
     speed = f"{gain:.1f} times as fast as" if gain >= 1 else f"{1 / gain:.1f} times slower than"
     reason = f"a training step of {NUM_LAYERS} layers in bf16 is {speed} in fp32 here"
-    return Choice("bf16" if gain >= MIN_GAIN else "fp32", reason)
+    if gain >= MIN_GAIN:
+        return Choice("bf16", reason)
+    return Choice("fp32", f"{reason}, and its rounding is worth {MIN_GAIN} times" if gain >= 1 else reason)
 
 
 def measured_step(folder: Path, device: str, num_threads: int) -> Callable[[str], float]:
