@@ -139,8 +139,7 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
 def summary(pretrain: dict[str, Any], times: dict[str, Any]) -> str:
     together, cores = times["together"], times["machine"]["cores"]
     return (
-        "An earlier version, which looked at fewer prompts in align and evaluate, took "
-        f"{together['seconds'] / 60:.1f} minutes on {cores} idle CPU cores and at most "
+        f"The stages take {together['seconds'] / 60:.1f} minutes on {cores} idle CPU cores and at most "
         f"{together['peak_memory_mb']:,.0f} MB of memory; the model has {pretrain['num_parameters']:,} parameters."
     )
 
