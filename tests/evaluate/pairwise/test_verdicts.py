@@ -172,12 +172,14 @@ def test_one_that_stays_busy_stops_the_stage_and_keeps_what_it_said(stub: Stub, 
 
 
 def test_what_is_in_flight_when_a_request_fails_is_kept_and_paid_once(stub: Stub, tmp_path: Path) -> None:
-    failed = Event()
+    in_flight, failed = Event(), Event()
 
     def answer(case: dict[str, Any]) -> Answer:
         if case["reply_b"] == "fails":
+            in_flight.wait(5)
             failed.set()
             return 400, {"error": {"message": "no"}}
+        in_flight.set()
         failed.wait(5)
         time.sleep(0.2)  # the failure is known by then
         return completion("A", prompt_tokens=1000)
