@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -199,14 +200,24 @@ def test_dropout_of_training_is_off_in_rewards_and_values(
     assert torch.equal(value(batch), value(batch))
 
 
-def test_a_run_on_one_base_resumes_to_the_same_bytes(run_align: AlignRun) -> None:
+def with_adapted_reward(run_align: AlignRun, lora: LoraParams = LORA) -> AlignRun:
+    """Its reward model is an adapter of its SFT model."""
     root = run_align.root
-    (root / "reward").rename(root / "whole-reward")
+    shutil.rmtree(root / "reward")
     reward = AutoModelForSequenceClassification.from_pretrained(root / "sft", num_labels=1)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(root / "sft")
-    write_adapted(reward, tokenizer, root / "reward")
-    for file in (root / "whole-reward").glob("gates.json"):
-        (root / "reward" / file.name).write_bytes(file.read_bytes())
+    write_adapted(reward, PreTrainedTokenizerFast.from_pretrained(root / "sft"), root / "reward", lora)
+    return run_align
+
+
+def test_replies_of_the_reference_are_scored_by_the_reward_model_too(run_align: AlignRun) -> None:
+    """In the context in which the policy's adapter is off. A policy that hardly moves gains nothing."""
+    changes = {"num_iterations": 1, "ppo": {"learning_rate": 1e-12}}
+    metrics = with_adapted_reward(run_align)("run", lora=LORA.model_dump(), **changes)
+    assert metrics["heldout_reward_before"] == pytest.approx(metrics["heldout_reward_after"], abs=1e-5)
+
+
+def test_a_run_on_one_base_resumes_to_the_same_bytes(run_align: AlignRun) -> None:
+    root = with_adapted_reward(run_align).root
     changes = {"lora": LORA.model_dump()}
     whole, broken = Recorder(), Recorder(crash_at=4)
     expected = run_align("whole", whole, **changes)
