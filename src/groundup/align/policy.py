@@ -25,7 +25,7 @@ POLICY, VALUE = "default", "value"  # names of adapters; the first is PEFT's
 class Policy(nn.Module):
     """A trainable `model` and its frozen `reference()`: a second copy or, with LoRA, the model without its adapter.
 
-    With LoRA all models of PPO can share one base: `adapted()` switches to the adapter of another.
+    With LoRA all models can share one base: `adapted()` switches to the adapter of another.
     """
 
     def __init__(self, sft: PreTrainedModel, lora: LoraParams | None) -> None:
@@ -128,7 +128,7 @@ class Policy(nn.Module):
     def save_adapter(self, out: Path) -> None:
         """Does nothing without LoRA."""
         for adapter in self._adapter:
-            adapter.save_pretrained(out, selected_adapters=["default"])  # TRL adds another adapter
+            adapter.save_pretrained(out, selected_adapters=[POLICY])
 
 
 class ValueHead(nn.Module):

@@ -129,15 +129,15 @@ def aligned(params: Params, model: PlannedModel) -> tuple[int, int]:
     """Bytes of the policy's weights, with what shares its base, and of those of the other models of align.
 
     Without LoRA, reference and reward model are copies, and so is a separate value model. With it the policy without
-    its adapter is the reference, a separate value model is a second adapter and, for PPO, the reward model a third one
-    if it was trained as an adapter: align takes a copy of one that is not of this SFT model.
+    its adapter is the reference, a separate value model is a second adapter, and so is the reward model if it was
+    trained as one: align takes a copy of one that is not of this SFT model. TRL keeps a frozen adapter of its own.
     """
     n, trained = model.num_parameters * FLOAT, model.num_trained("align") * FLOAT
     value = trained if has_value_model(params) else 0
     if params.align.lora is None:
         return n, 2 * n + value
-    adapters = trained + value
-    if params.align.method == "ppo" and params.reward.lora:
+    adapters = trained + (value if params.align.method == "ppo" else trained)
+    if params.reward.lora:
         return n + adapters + model.num_trained("reward") * FLOAT, 0
     return n + adapters, n
 
