@@ -44,6 +44,11 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
         ("pretrain.learning_rate", float("inf"), "pretrain.learning_rate: Input should be a finite number"),
         ("pretrain.learning_rate", float("nan"), "pretrain.learning_rate: Input should be"),
         ("pretrain.momentum", 0.9, "pretrain.momentum: unknown key; remove it or correct its spelling"),
+        (
+            "sft.lora",
+            {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": "all-linear", "load_in_4bit": True},
+            "sft.lora.load_in_4bit: QLoRA is not supported, on CPUs as on GPUs: adapters are of weights in full",
+        ),
         ("pretrain.optimizer", "sgd", "pretrain.optimizer: Input should be 'adamw' or 'muon', got 'sgd'"),
         ("align.method", "a2c", "align.method: Input should be 'ppo', 'rloo', 'grpo' or 'dpo', got 'a2c'"),
         ("align.rloo.num_generations", 1, "align.rloo.num_generations: Input should be greater than or equal to 2"),

@@ -179,6 +179,8 @@ def cross_section_problems(p: Params) -> list[str]:
     return [problem for holds, problem in checks if not holds]
 
 
+# How other tools spell it
+QUANTIZATION = ("quantize", "quantization", "quantization_config", "load_in_4bit", "load_in_8bit")
 COMMITTED = "`git show HEAD:params.yaml`"
 # pydantic's names of errors -> what to write instead
 WANTED = {
@@ -251,6 +253,11 @@ def _explain(detail: ErrorDetails) -> list[str]:
             return [f"{where}.kind: {tag!r} is not a kind of this; use {expected}"]
         case "extra_forbidden" if places := new_places(where):
             return [f"{where}: moved to {' and '.join(places)}; `groundup configure --migrate` rewrites the file"]
+        case "extra_forbidden" if where.rpartition(".")[2] in QUANTIZATION:
+            return [
+                f"{where}: QLoRA is not supported, on CPUs as on GPUs: adapters are of weights in full precision. "
+                "Remove the key; if memory is short, `groundup plan` says what to lower, or take a smaller model.base"
+            ]
         case "extra_forbidden":
             return [f"{where}: unknown key; remove it or correct its spelling"]
         case "value_error":
