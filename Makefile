@@ -11,11 +11,24 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: repro check test test-services test-chaos compare-alignment lint figures setup
+.PHONY: repro demo check test test-services test-chaos compare-alignment lint figures setup
 
 repro: $(VENV)/ready
 	dvc repro
 	groundup report
+
+# Chat with what the preset open made of SmolLM2-135M: the base is fetched, the adapters in demo/ are put on it.
+DEMO := demo/sft demo/aligned
+
+demo: models/demo/config.json
+	groundup chat --model demo
+
+models/demo/config.json: $(DEMO:%=%/adapter_model.safetensors) | models/smollm2-135m $(VENV)/ready
+	rm -rf models/demo
+	groundup merge smollm2-135m $(DEMO) --as demo
+
+models/smollm2-135m: | $(VENV)/ready
+	groundup fetch smollm2-135m
 
 # Everything that runs no stage, for the minutes between two edits.
 check: $(VENV)/ready lint

@@ -132,8 +132,14 @@ def test_an_adapter_that_is_not_one_of_this_model_is_refused_and_nothing_is_writ
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["start"]
 
 
-def test_an_adapter_without_its_tokenizer_is_refused(start: Path, adapter: Path, tmp_path: Path) -> None:
-    shutil.copytree(adapter, tmp_path / "second")
-    (tmp_path / "second/tokenizer.json").unlink()
-    with pytest.raises(ValueError, match=r"second is not an adapter with its tokenizer, it lacks tokenizer.json"):
-        merge_adapters(start, [adapter, tmp_path / "second"], tmp_path / "models/merged")
+def test_an_adapter_without_a_tokenizer_takes_that_of_the_model(start: Path, adapter: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapter, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "chat_template*"))
+    for name, folder in (("with", adapter), ("without", tmp_path / "bare")):
+        merge_adapters(start, [folder], tmp_path / "models" / name)
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "model.safetensors"):
+        assert (tmp_path / "models/without" / name).read_bytes() == (tmp_path / "models/with" / name).read_bytes()
+    (start / "chat_template.jinja").unlink()
+    with pytest.raises(
+        ValueError, match=r"bare has no tokenizer.json, which `groundup export` writes, and .* no chat"
+    ):
+        merge_adapters(start, [tmp_path / "bare"], tmp_path / "models/merged")

@@ -6,17 +6,17 @@ from pathlib import Path
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.app.export.hf import ADAPTER_FILES
 from groundup.app.export.target import written
+from groundup.core.formats.adopted import adopt_tokenizer
 from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.model.llama import save_model
 from groundup.core.model.open_model import load_open_model
 from groundup.core.model.verify import verify_passes
 from groundup.core.training.adapters import ignore_deprecation, merged
 
-FILES = (*ADAPTER_FILES, "tokenizer.json", "tokenizer_config.json")
 CARD = """---
 library_name: transformers
 ---
@@ -34,12 +34,12 @@ def merge_adapters(model: Path, adapters: Sequence[Path], target: Path) -> None:
     rows for tokens that the model in `model` lacks are made, and the adapters bring their values.
     """
     for adapter in adapters:
-        if lacking := [name for name in FILES if not (adapter / name).is_file()]:
+        if lacking := [name for name in ADAPTER_FILES if not (adapter / name).is_file()]:
             raise ValueError(
-                f"{adapter} is not an adapter with its tokenizer, it lacks {', '.join(lacking)}: "
-                "`groundup export --to adapter` writes such a folder"
+                f"{adapter} is not an adapter, it lacks {', '.join(lacking)}: `groundup export --to adapter` writes "
+                "such a folder"
             )
-    tokenizer = load_tokenizer(str(adapters[-1]))
+    tokenizer = _tokenizer(model, adapters[-1])
     with written(target, "--as") as beside:
         plain = load_open_model(model, tokenizer, context_length=1)  # which is chosen when it is trained on
         for adapter in adapters:
@@ -48,6 +48,18 @@ def merge_adapters(model: Path, adapters: Sequence[Path], target: Path) -> None:
         names = ", ".join(adapter.resolve().name for adapter in adapters)
         beside.mkdir()
         save_model(plain, tokenizer, beside, CARD.format(model=model.resolve().name, adapters=names))
+
+
+def _tokenizer(model: Path, adapter: Path) -> PreTrainedTokenizerFast:
+    """The adapter's; without one, the model's own as the tokenizer stage makes it ready: it takes more room than a
+    small adapter, and is the same unless another chat template was chosen.
+    """
+    if (adapter / "tokenizer.json").is_file():
+        return load_tokenizer(str(adapter))
+    try:
+        return adopt_tokenizer(model, None).tokenizer
+    except ValueError as error:
+        raise ValueError(f"{adapter} has no tokenizer.json, which `groundup export` writes, and {error}") from None
 
 
 def _with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
