@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from groundup.core.judging.statistics import Floats
 from groundup.core.model.likelihood import Stretch
 from groundup.evaluate.kept import keep, open_kept, read_kept
 from groundup.evaluate.model_judge.folder import ModelFolder
@@ -44,7 +44,7 @@ class KeptLogprobs:
     def __post_init__(self) -> None:
         self.known = read_kept(self.file, lambda row: np.array(row["logprobs"], dtype=np.float64))
 
-    def of(self, asked: Sequence[Stretch]) -> list[NDArray[np.float64]]:
+    def of(self, asked: Sequence[Stretch]) -> list[Floats]:
         """[num_scored] each."""
         keys = [self._key(stretch) for stretch in asked]
         unknown = {key: stretch for key, stretch in zip(keys, asked, strict=True) if key not in self.known}

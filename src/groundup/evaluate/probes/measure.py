@@ -7,11 +7,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.chat_format import document_ends, encode_text
-from groundup.core.judging.statistics import wins
+from groundup.core.judging.statistics import Floats, wins
 from groundup.core.model.context import context_length
 from groundup.core.text.canaries import Canary
 from groundup.evaluate.choices import choice_branches
-from groundup.evaluate.intervals import Floats
 from groundup.evaluate.probes.detectors import has_personal_data, is_insulting, is_refusal
 from groundup.evaluate.probes.exposure import measure_canaries
 from groundup.evaluate.probes.items import ProbeSets

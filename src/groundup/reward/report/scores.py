@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from groundup.core.formats.records import said
-from groundup.core.judging.statistics import wins
+from groundup.core.judging.statistics import Floats, wins
 from groundup.core.model.scoring import RewardScorer
 from groundup.reward.pairs import PREFERENCE, PREFIX, Pair
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
