@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
+import memory_figures  # noqa: E402
 import pipeline_picture  # noqa: E402
 import reliability_figures  # noqa: E402
 from reliability_figures import table  # noqa: E402
@@ -64,6 +65,7 @@ def blocks() -> tuple[dict[str, str], list[str]]:
         "samples": "\n\n".join(map(sample, results["samples"])),
         "times": summary(results["pretrain"], times),
         "model-options": model_options(options),
+        "open-memory": memory_figures.memory_by_size(ROOT),
     }
     return contents | reliability, missing
 

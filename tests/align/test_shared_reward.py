@@ -2,17 +2,23 @@
 
 import copy
 import logging
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.align.methods.ppo.train import make_value_model
 from groundup.align.policy import AdaptedValue, Policy, ValueModel
+from groundup.align.rollout import Rollout, RolloutWorker
 from groundup.align.shared_reward import SharedScorer, load_scorer
 from groundup.align.tokens import Conversations, token_logprobs, token_values
 from groundup.core.model.added_tokens import add_tokens
+from groundup.core.model.generation import ended_chats
 from groundup.core.model.llama import load_causal_lm, save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import VariationalHead, fold, save_head
@@ -199,14 +205,61 @@ def test_dropout_of_training_is_off_in_rewards_and_values(
     assert torch.equal(value(batch), value(batch))
 
 
-def test_a_run_on_one_base_resumes_to_the_same_bytes(run_align: AlignRun) -> None:
+def with_adapted_reward(run_align: AlignRun, lora: LoraParams = LORA) -> AlignRun:
+    """Its reward model is an adapter of its SFT model."""
     root = run_align.root
-    (root / "reward").rename(root / "whole-reward")
+    shutil.rmtree(root / "reward")
     reward = AutoModelForSequenceClassification.from_pretrained(root / "sft", num_labels=1)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(root / "sft")
-    write_adapted(reward, tokenizer, root / "reward")
-    for file in (root / "whole-reward").glob("gates.json"):
-        (root / "reward" / file.name).write_bytes(file.read_bytes())
+    write_adapted(reward, PreTrainedTokenizerFast.from_pretrained(root / "sft"), root / "reward", lora)
+    return run_align
+
+
+@pytest.mark.parametrize(("method", "num_trained"), [("ppo", 2), ("rloo", 1), ("grpo", 1), ("dpo", 1)])
+def test_every_method_trains_on_one_base(run_align: AlignRun, method: str, num_trained: int) -> None:
+    """Its rewards are those of the reward model alone, whose dropout is off while the policy trains."""
+    with_adapted_reward(run_align, LORA.model_copy(update={"dropout": 0.5}))
+    alone = RewardScorer.load(run_align.root / "reward", CPU)
+    workers: list[RolloutWorker] = []
+
+    class Compared(RolloutWorker):
+        def score(
+            self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
+        ) -> tuple[Tensor, Tensor]:
+            found = super().score(prompts, replies, ended)
+            expected = alone.score(ended_chats(prompts, replies, ended, self.sampler.eos_token_id))
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+            workers.append(self)
+            return found
+
+        def roll_out(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
+            rollout = super().roll_out(model, prompts, seed)
+            self.score(prompts, rollout.replies.tokens, rollout.replies.ended)
+            return rollout
+
+    changes: dict[str, Any] = {method: {"learning_rate": 1e-2}, "budgets": {"kl": 40.0}}
+    metrics = run_align("run", worker_type=Compared, method=method, lora=LORA.model_dump(), **changes)
+    assert metrics["kept_iteration"] > 0
+    worker = workers[-1]
+    base = storages(load_causal_lm(run_align.root / "sft", CPU))
+    adapter = storages(Policy(load_causal_lm(run_align.root / "sft", CPU), LORA).model) - base
+    hidden = worker.policy.model.config.hidden_size
+    # The policy and PPO's value model, or the copy of the policy at its start that TRL takes for the reference; the
+    # reward model, and its head.
+    frozen = 1 if num_trained == 2 else 2
+    everything = storages(worker.policy.model, worker.scorer.model, worker.scorer.head)
+    assert everything == base + (num_trained + frozen) * adapter + 4 * hidden
+    assert everything < 2 * base
+
+
+def test_replies_of_the_reference_are_scored_by_the_reward_model_too(run_align: AlignRun) -> None:
+    """In the context in which the policy's adapter is off. A policy that hardly moves gains nothing."""
+    changes = {"num_iterations": 1, "ppo": {"learning_rate": 1e-12}}
+    metrics = with_adapted_reward(run_align)("run", lora=LORA.model_dump(), **changes)
+    assert metrics["heldout_reward_before"] == pytest.approx(metrics["heldout_reward_after"], abs=1e-5)
+
+
+def test_a_run_on_one_base_resumes_to_the_same_bytes(run_align: AlignRun) -> None:
+    root = with_adapted_reward(run_align).root
     changes = {"lora": LORA.model_dump()}
     whole, broken = Recorder(), Recorder(crash_at=4)
     expected = run_align("whole", whole, **changes)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract.imports import ROOT
 
-READ = ("README.md", "docs", "bench", "metrics", "dvc.yaml", "dvc.lock", "params.yaml")
+READ = ("README.md", "docs", "bench", "metrics", "presets", "dvc.yaml", "dvc.lock", "params.yaml")
 BLOCK = re.compile(r"<!-- (\S+) -->\n(.*?)<!-- /\1 -->", re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 BLOCKS = [(page, name) for page in PAGES for name, _ in BLOCK.findall(page.read_text(encoding="utf-8"))]

@@ -5,16 +5,14 @@ stages into the base gives the last model again.
 """
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from groundup.align.align import align
 from groundup.align.policy import Policy
 from groundup.align.shared_reward import SharedScorer, load_scorer
 from groundup.app.export.hf import export_adapter
@@ -24,69 +22,11 @@ from groundup.core.model.open_model import load_open_model
 from groundup.core.training.adapters import add_adapter
 from groundup.core.training.cost import read_cost
 from groundup.pretrain.pretrain import PretrainModule
-from groundup.reward.reward import train_reward
-from groundup.runner.checkpoints import Checkpoints
-from groundup.runner.interruption import Interruption
-from groundup.sft.sft import train_sft
-from tests.align.conftest import align_params
-from tests.families import family_model
-from tests.open_models.test_stages import (
-    LORA,
-    PARAMS,
-    REWARD_CHANGES,
-    SFT,
-    STEPS,
-    common,
-    run_pretrain,
-    write_data,
-)
-from tests.open_tokenizers import adopted, open_tokenizer
-from tests.resume import Crash, Curve
+from tests.open_models.conftest import PRETRAIN, Trained
+from tests.open_models.test_stages import LORA, PARAMS
 
 CPU = torch.device("cpu")
-PRETRAIN = {"num_steps": 6, "lora": LORA, "optimizer": "adamw", "learning_rate": 1e-2}
 IDS = torch.tensor([[70, 71, 72, 73, 74]])
-
-
-@dataclass(frozen=True)
-class Trained:
-    root: Path
-    tokenizer: PreTrainedTokenizerFast
-    num_known: int  # tokens of the base; all later ones are new
-
-
-def write_inputs(root: Path) -> Trained:
-    tokenizer, known = adopted("gpt2"), open_tokenizer("gpt2")
-    write_data(tokenizer, root)
-    family_model("llama-tied", len(known), initializer_range=0.1, pad_token_id=None).to(
-        torch.bfloat16
-    ).save_pretrained(root / "models/tiny")
-    known.save_pretrained(root / "models/tiny")
-    return Trained(root, tokenizer, len(known))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    root = tmp_path_factory.mktemp("trained")
-    made = write_inputs(root)
-    run_pretrain(root, **PRETRAIN)
-    train_sft(
-        base=root / "base", chats=root / "chats", params=PARAMS.sft.model_copy(update=SFT | STEPS),
-        **common(root, "sft", Curve()),
-    )  # fmt: skip
-    train_reward(
-        sft=root / "sft", preferences=root / "preferences", prompts=root / "prompts",
-        params=PARAMS.reward.model_copy(update=REWARD_CHANGES | STEPS),
-        **common(root, "reward", Curve()),
-    )  # fmt: skip
-    changes = {"num_iterations": 3, "validation": {"num_prompts": 2}, "test": {"num_prompts": 2}}
-    rates = {"ppo": {"learning_rate": 1e-2}, "budgets": {"kl": 40.0}}
-    align(
-        sft=root / "sft", reward=root / "reward", prompts=root / "prompts", monitor=root / "monitor",
-        params=align_params(lora=LORA.model_dump(), **changes, **rates),
-        **common(root, "aligned", Curve()) | {"checkpoints": Checkpoints(root / "work/ppo", Interruption())},
-    )  # fmt: skip
-    return made
 
 
 def embeddings(folder: Path) -> torch.Tensor:
@@ -167,27 +107,6 @@ def test_the_base_and_three_adapters_are_the_aligned_model(
     torch.testing.assert_close(found(IDS).logits / scale, expected(IDS).logits / scale, atol=tolerance, rtol=0)
     for name in ("config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"):
         assert (tmp_path / "merged" / name).read_bytes() == (trained.root / "aligned" / name).read_bytes()
-
-
-def test_killed_pretraining_with_lora_resumes_to_the_same_bytes(trained: Trained, tmp_path: Path) -> None:
-    """From checkpoints of the adapter alone."""
-    write_inputs(tmp_path)
-    cut = Curve()
-    cut.crash_at = 5
-    steps = {**PRETRAIN, "checkpoint_every": 2, "lora": LORA.model_copy(update={"dropout": 0.1})}
-    with pytest.raises(Crash):
-        run_pretrain(tmp_path, log=cut, **steps)
-    (state,) = (tmp_path / "work/base/work/checkpoint-4").glob("*.ckpt")
-    saved = torch.load(state, weights_only=True)["state_dict"]
-    assert saved
-    assert all("lora_" in name or "trainable_tokens_delta" in name for name in saved)
-    run_pretrain(tmp_path, log=cut, **steps)
-    whole = tmp_path / "whole"
-    write_inputs(whole)
-    _, log = run_pretrain(whole, **steps)
-    for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
-        assert (tmp_path / "base" / name).read_bytes() == (whole / "base" / name).read_bytes()
-    assert cut.rows == log.rows
 
 
 def test_the_optimizer_gets_the_adapter_and_no_frozen_weight(trained: Trained) -> None:

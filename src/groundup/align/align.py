@@ -17,7 +17,6 @@ from groundup.core.judging.statistics import cluster_bootstrap
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.core.model.context import context_length
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
-from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.prompts import Prompt, load_prompts
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.runtime import Log, draw, set_up
@@ -65,10 +64,7 @@ def align(
     _check_lengths(context_length(model, tokenizer), params)
     num_weights = num_parameters(model)  # before adapters join them
     policy = Policy(model, params.lora).to(torch_device)
-    # TRL's trainers would save the reward model's adapter in every checkpoint.
-    is_ppo = params.method == "ppo"
-    scorer = load_scorer(policy, reward, torch_device) if is_ppo else RewardScorer.load(reward, torch_device)
-    worker = worker_type(policy, scorer, tokenizer, params)
+    worker = worker_type(policy, load_scorer(policy, reward, torch_device), tokenizer, params)
     val = draw(val, params.validation.num_prompts, derived_seed(params.seed, *VALIDATION))
     validation = Validation(worker, val, load_monitor(monitor, params.monitor_judge), report, params, log)
     train_policy = METHODS[params.method]()

@@ -25,7 +25,7 @@ POLICY, VALUE = "default", "value"  # names of adapters; the first is PEFT's
 class Policy(nn.Module):
     """A trainable `model` and its frozen `reference()`: a second copy or, with LoRA, the model without its adapter.
 
-    With LoRA all models of PPO can share one base: `adapted()` switches to the adapter of another.
+    With LoRA all models can share one base: `adapted()` switches to the adapter of another.
     """
 
     def __init__(self, sft: PreTrainedModel, lora: LoraParams | None) -> None:
@@ -40,6 +40,7 @@ class Policy(nn.Module):
             self._adapter = (add_adapter(sft, lora),)
         self._trained = {name for name, weight in sft.named_parameters() if weight.requires_grad}
         self._trained_adapters = [POLICY]
+        self._active: str | None = POLICY
         self.train(False)
 
     @contextmanager
@@ -48,24 +49,33 @@ class Policy(nn.Module):
         if self._reference:
             yield self._reference[0]
         else:
-            with self._adapter[0].disable_adapter():
-                yield self.model
-            self._keep_trainable()
+            with self.adapted(None) as model:
+                yield model
 
     @contextmanager
-    def adapted(self, name: str) -> Iterator[PreTrainedModel]:
-        """The base with the adapter of another model in place of the policy's, valid only inside the context."""
-        self._adapter[0].set_adapter(name, inference_mode=True)
-        self._keep_trainable()
+    def adapted(self, name: str | None) -> Iterator[PreTrainedModel]:
+        """The base with the adapter of another model in place of the policy's, or with none, inside the context.
+
+        Contexts nest, and the inner one counts: the reward model scores replies inside that of the reference.
+        """
+        before = self._active
+        self._switch(name)
         try:
             yield self.model
         finally:
-            self._adapter[0].set_adapter(POLICY)
-            self._keep_trainable()
+            self._switch(before)
 
-    def _keep_trainable(self) -> None:
-        """PEFT freezes adapters that it switches off, whose gradients may still be wanted."""
-        self._adapter[0].set_requires_grad(self._trained_adapters)
+    def _switch(self, name: str | None) -> None:
+        adapter = self._adapter[0]
+        if name is None:
+            adapter.base_model.disable_adapter_layers()
+        else:
+            if self._active is None:
+                adapter.base_model.enable_adapter_layers()
+            adapter.set_adapter(name, inference_mode=True)
+        self._active = name
+        # PEFT freezes adapters that it switches off, whose gradients may still be wanted.
+        adapter.set_requires_grad(self._trained_adapters)
 
     def add_adapter(self, name: str, config: PeftConfig) -> None:
         """A new one for `adapted(name)`, in eval mode too: PEFT would drop out inputs of its layers."""
@@ -78,7 +88,7 @@ class Policy(nn.Module):
         before = {id(weight) for weight in adapter.parameters()}
         self.add_adapter(VALUE, copy.deepcopy(adapter.peft_config[POLICY]))
         self._trained_adapters = [POLICY, VALUE]
-        self._keep_trainable()
+        adapter.set_requires_grad(self._trained_adapters)
         return [weight for weight in adapter.parameters() if id(weight) not in before]
 
     @property
@@ -118,7 +128,7 @@ class Policy(nn.Module):
     def save_adapter(self, out: Path) -> None:
         """Does nothing without LoRA."""
         for adapter in self._adapter:
-            adapter.save_pretrained(out, selected_adapters=["default"])  # TRL adds another adapter
+            adapter.save_pretrained(out, selected_adapters=[POLICY])
 
 
 class ValueHead(nn.Module):

@@ -19,11 +19,11 @@ class BaseError(ValueError):
 
 
 class Base(Section):
-    """One model. `source`: what `groundup fetch` takes; revision: of the source, a commit or a digest."""
+    """One model. `source`: what `groundup fetch` takes, of a path its end alone; revision: a commit or a digest."""
 
     name: str
     source: str
-    revision: str | None
+    revision: str
     licence: str  # an SPDX name where the source gives one
     licence_accepted: bool  # by --accept-licence; false for a permissive one, which needs none
     files: dict[str, str]  # sha256 by name, all files but the record

@@ -103,8 +103,12 @@ def _base_tags(root: Path, spec: StageSpec) -> dict[str, str]:
     base = read_lock(root) if LOCK in spec.inputs else None
     if base is None:
         return {}
-    values = {"base": base.name, "base.source": base.source, "base.licence": base.licence}
-    return values | ({"base.revision": base.revision} if base.revision else {})
+    return {
+        "base": base.name,
+        "base.source": base.source,
+        "base.revision": base.revision,
+        "base.licence": base.licence,
+    }
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -161,7 +161,7 @@ def add_model(checkout: Path, name: str = "own") -> Base:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}", encoding="utf-8")
     base = Base(
-        name=name, source=name, revision=None, licence="mit", licence_accepted=False, files=file_digests(folder)
+        name=name, source=name, revision="1", licence="mit", licence_accepted=False, files=file_digests(folder)
     )
     write_json(folder / "groundup.json", {"base": base.model_dump(), "found": {}})
     return base

@@ -69,7 +69,7 @@ def test_lineage_before_the_first_run(checkout: Path) -> None:
 
 def test_lineage_names_the_base_and_its_licence(checkout: Path) -> None:
     write_record(checkout, "pretrain", Record("a" * 16, {"val_bits_per_byte": 1.5}))
-    values = {"source": "own", "revision": None, "licence_accepted": False, "files": {}}
+    values = {"source": "own", "revision": "1", "licence_accepted": False, "files": {}}
     write_lock(checkout, Base(name="own", licence="Apache-2.0", **values))
     result, output = run("lineage")
     assert result.exit_code == 0

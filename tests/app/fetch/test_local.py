@@ -1,6 +1,8 @@
 """Folders and GGUF files of the user's."""
 
+import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,10 +34,25 @@ def test_ones_own_aligned_model_is_a_base(root: Path, aligned: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "groundup.json"])
     assert all((folder / name).read_bytes() == (aligned / name).read_bytes() for name in names)
     base = read_record(root, "mine")
-    assert (base.licence, base.licence_accepted, base.revision) == ("mit", False, None)
+    digest = hashlib.sha256("".join(f"{name}\0{of_file}\n" for name, of_file in sorted(base.files.items())).encode())
+    assert (base.licence, base.licence_accepted, base.revision) == ("mit", False, f"sha256 {digest.hexdigest()}")
     assert base == fetched.base
     assert fetched.found["is_plain_llama"]
     assert fetched.found["chat_template"]
+
+
+def test_where_the_users_folder_lies_is_recorded_nowhere(
+    root: Path, aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record becomes base.lock and goes into cards, and the same model elsewhere is the same base."""
+    base = fetch(root, find_source(None, aligned), "mine", accept=False).base
+    assert base.source == "--from .../aligned"
+    assert base.fetched_by == "groundup fetch --from .../aligned --as mine"
+    assert str(tmp_path) not in (root / "models/mine/groundup.json").read_text(encoding="utf-8")
+    shutil.rmtree(root / "models/mine")
+    (tmp_path / "artifacts").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved/aligned")
+    assert fetch(root, find_source(None, Path(".")), "mine", accept=False).base == base
 
 
 def test_a_folder_without_a_licence_must_be_the_users_to_use(root: Path, model: Path) -> None:

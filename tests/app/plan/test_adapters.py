@@ -52,8 +52,8 @@ def test_an_adapter_of_pretraining_counts_if_it_takes_steps(tmp_path: Path) -> N
     assert planned_model(tmp_path, changed(params, "pretrain", num_steps=0)).num_adapted == {}
 
 
-def test_ppo_with_adapters_holds_one_base() -> None:
-    """Policy, reference, value and reward model; the policy is published from a merged copy."""
+def test_align_with_adapters_holds_one_base() -> None:
+    """For policy, reference, value and reward model; the policy is published from a merged copy."""
     n, adapter = 4 * OPEN.num_parameters, 4 * 4_884_480
     rollout = small().align.rollout.model_copy(update={"max_prompt_tokens": 16, "max_new_tokens": 16})
     few = changed(small(), "align", forward_batch_size=1, rollout=rollout)
@@ -66,9 +66,11 @@ def test_ppo_with_adapters_holds_one_base() -> None:
     shared = few.align.ppo.model_copy(update={"value_trunk": "shared"})
     assert align(LORA, lora=LORA, ppo=separate) == 2 * (n + 3 * adapter)
     assert align(LORA, lora=LORA, ppo=shared) == 2 * (n + 2 * adapter)
-    # A reward model that was trained whole, or that TRL's trainers would save, is a second model.
+    # A reward model that was trained whole is a second model.
     assert align(None, lora=LORA, ppo=separate) == 2 * (n + 2 * adapter) + n
-    assert align(LORA, lora=LORA, method="grpo") == align(None, lora=LORA, method="grpo") == 2 * (n + adapter) + n
+    for method in ("rloo", "grpo", "dpo"):  # with TRL's copy of the policy's adapter at the start
+        assert align(LORA, lora=LORA, method=method) == 2 * (n + 3 * adapter)
+        assert align(None, lora=LORA, method=method) == 2 * (n + 2 * adapter) + n
 
     def states(model: PlannedModel) -> int:
         many = changed(changed(few, "reward", lora=LORA), "align", lora=LORA, ppo=separate, forward_batch_size=64)

@@ -10,7 +10,7 @@ from groundup.app.plan import workload
 from groundup.app.plan.lengths import Lengths
 from groundup.app.plan.memory import HEAD_ROWS, LOSS_BLOCK_TOKENS, remedy, rooms
 from groundup.app.plan.model import PlannedModel, planned_model
-from groundup.app.plan.seconds import Rates, costs, judged_tokens, work_seconds
+from groundup.app.plan.seconds import Rates, costs, work_seconds
 from groundup.app.plan.workload import Data, Work, read_data
 from groundup.core.model import likelihood
 from groundup.pretrain.cross_entropy import BLOCK_TOKENS
@@ -186,19 +186,6 @@ def test_tokens_of_the_default_run_are_met() -> None:
     assert found["reward"].num_read_tokens == pytest.approx(122_591, rel=0.12)
     assert found["align"].num_learned_tokens == pytest.approx(1_562_964, rel=0.1)
     assert found["align"].num_read_tokens == pytest.approx(3_125_928, rel=0.1)
-
-
-def test_a_judge_reads_more_with_more_prompts() -> None:
-    judged = changed(small(), "evaluate", judge="model")
-    more = changed(judged, "evaluate", num_prompts=2 * judged.evaluate.num_prompts)
-    often = changed(judged, "align", validation=judged.align.validation.model_copy(update={"every": 1}))
-    assert judged_tokens(small(), DATA) == 0
-    assert 0 < judged_tokens(judged, DATA) < judged_tokens(more, DATA)
-    assert judged_tokens(judged, DATA) < judged_tokens(often, DATA)  # every evaluation point is judged
-    work = count_work(judged, DATA)
-    rates = replace(RATES, judge_token=1e-3)
-    with_judge, without = (work_seconds(judged, DATA, work, r)["evaluate"] for r in (rates, RATES))
-    assert with_judge - without == pytest.approx(judged_tokens(judged, DATA) * 1e-3)
 
 
 def test_a_published_base_is_only_read() -> None:

@@ -26,7 +26,7 @@ def base(digest: str) -> Base:
     return Base(
         name="own",
         source="own",
-        revision=None,
+        revision="1",
         licence="MIT",
         licence_accepted=False,
         files={"model.safetensors": digest, "config.json": "c"},

@@ -14,7 +14,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from groundup.align.context import Context, Metrics
-from groundup.align.methods.updates import Updates, common_settings, train
+from groundup.align.methods.updates import PolicyCheckpoints, Updates, common_settings, train
 from groundup.align.seeds import PAIRS, derived_seed
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
@@ -23,7 +23,7 @@ from groundup.runner.steps import FinishedSteps
 logger = logging.getLogger(__name__)
 
 
-class TokenPairsTrainer(DPOTrainer):
+class TokenPairsTrainer(PolicyCheckpoints, DPOTrainer):
     """Uses the tokens as sampled; the stock trainer would decode and encode them again."""
 
     def _prepare_dataset(self, dataset: Dataset, *unused: Any) -> Dataset:

@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from groundup.align.context import Context, Metrics
 from groundup.align.controllers import LengthControl
-from groundup.align.methods.updates import Updates, common_settings, train
+from groundup.align.methods.updates import PolicyCheckpoints, Updates, common_settings, train
 from groundup.align.seeds import derived_seed
 from groundup.align.tokens import Conversations, token_logprobs
 from groundup.core.model.generation import DISTINCT_2_TOKENS, distinct_2
@@ -61,7 +61,7 @@ class GroupReward:
         return wanted.tolist()
 
 
-class PackedPasses:
+class PackedPasses(PolicyCheckpoints):
     """Samples replies and computes log-probabilities as PPO does, on sequences without padding."""
 
     context: Context

@@ -5,11 +5,13 @@ import time
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from groundup.align.alarms import KL
 from groundup.align.context import Context, Metrics
 from groundup.align.controllers import LengthControl
+from groundup.align.policy import POLICY
 from groundup.core.training.runtime import trl_runtime
 from groundup.core.training.trl_callbacks import fit, named, require_finite
 from groundup.runner.checkpoints import Checkpoints
@@ -93,9 +95,11 @@ class Updates(TrainerCallback):
         control.should_save = is_due(params.checkpoint_every) or bool(self.stopped_early)
 
     def _validate(self, iteration: int) -> None:
-        self.policy.trained.eval()
+        trained = self.policy.trained
+        is_training = self.policy.model.training  # not yet before the first update
+        trained.eval()
         self.validation.validate(iteration, lambda: {"policy": self.policy.weights()})
-        self.policy.trained.train()
+        trained.train(is_training)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any) -> None:
         if not (values := named(objects["logs"], NAMES)):
@@ -116,6 +120,16 @@ class Updates(TrainerCallback):
             "stopped_early": self.stopped_early,
         }
         torch.save(state_dict, self.checkpoints.folder / f"checkpoint-{state.global_step}" / STATE)
+
+
+class PolicyCheckpoints:
+    """Of TRL's trainers: a checkpoint holds the policy alone, not the frozen adapters that share its base."""
+
+    model: Any
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        chosen = {"selected_adapters": [POLICY]} if isinstance(self.model, PeftModel) else {}
+        self.model.save_pretrained(output_dir, state_dict=state_dict, **chosen)
 
 
 def common_settings(context: Context, learning_rate: float) -> dict[str, Any]:

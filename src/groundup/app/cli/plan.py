@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from groundup.app.cli.checkout import console, fail, find_root, say_wrong
+from groundup.app.plan.judge import planned_judge
 from groundup.app.plan.lengths import counted_lengths
 from groundup.app.plan.memory import MB, Room, model_outs, remedy, rooms
 from groundup.app.plan.model import planned_config, planned_model
@@ -39,7 +40,7 @@ def plan(
         running = stages_to_run(root, pipeline)
         model = planned_model(root, params)
         data = read_data(root, params, "prepare" in running, counted_lengths(root, params))
-        work = count_work(params, data, model)
+        work = count_work(params, data, model, planned_judge(root, params, data.lengths))
         device = resolve_device(root)
     except (PipelineError, ValueError) as error:
         fail(str(error))
@@ -55,8 +56,8 @@ def plan(
     arithmetic = costs(params, data, work)
     table = Table(
         title=f"`dvc repro` on {device}, {params.runtime.precision} (size: parameters; MB of memory, disk)",
-        caption="A stage runs unless the run cache has its result. ?: unknown.\nDisk: work dir, artifacts and DVC's "
-        f"cache, which keeps {in_mb(published(running, data, work))} MB of it for every experiment.",
+        caption="A stage runs unless the run cache has its result. ?: unknown.\nDisk: work dir, artifacts, MLflow and "
+        f"DVC's cache, which keeps {in_mb(published(running, data, work))} MB of it for every experiment.",
     )
     for column in ("stage", "fate", "size", "FLOP", "memory", "disk", "minutes", "last"):
         table.add_column(column, justify="left" if column in ("stage", "fate") else "right", no_wrap=True)
@@ -91,13 +92,12 @@ def plan(
 def measured_rates(root: Path, params: Params, data: Data, work: Work, device: str, again: bool) -> Rates:
     from groundup.app.plan.calibration import rates
     from groundup.app.plan.measurement import Planned
-    from groundup.app.plan.open_model import base_config, scratch_config
+    from groundup.app.plan.open_model import scratch_config
 
-    judge = params.evaluate.model_judge.path if params.evaluate.judge == "model" else None
     try:
         planned = Planned(
             planned_config(root, params) or scratch_config(params),
-            base_config(main_root(root) / judge) if judge else None,
+            work.judge.config if work.judge else None,
             data.lengths,
             round(work.side),
             params.model.context_length,
@@ -121,7 +121,7 @@ def misfits(
     card = USABLE * device_bytes(device)
 
     def fits(stage: str, changed: Params) -> bool:
-        it = rooms(changed, data, count_work(changed, data, work.model), device)[stage]
+        it = rooms(changed, data, count_work(changed, data, work.model, work.judge), device)[stage]
         return it.host <= host and it.device <= card
 
     problems = []

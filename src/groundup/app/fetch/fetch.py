@@ -14,7 +14,7 @@ from groundup.app.fetch.source import FetchError, Source
 from groundup.app.fetch.wheel import WHEELS
 from groundup.runner.base import RECORD, Base, models_folder, read_record
 from groundup.runner.disk import writing
-from groundup.runner.files import file_digests, fsync_tree, remove, write_json
+from groundup.runner.files import digest_path, file_digests, fsync_tree, remove, write_json
 from groundup.runner.lock import locked
 from groundup.runner.params.section import MODEL_NAME
 
@@ -66,7 +66,7 @@ def fetch(root: Path, source: Source, name: str, accept: bool) -> Fetched:
         base = Base(
             name=name,
             source=origin.source,
-            revision=origin.revision,
+            revision=origin.revision or f"sha256 {digest_path(model)}",
             licence=licence,
             licence_accepted=accepted,
             files=file_digests(model),

@@ -11,7 +11,7 @@ class FetchError(ValueError):
 
 @dataclass(frozen=True)
 class Origin:
-    """revision: a commit or a digest. licence: as the source states it, or None."""
+    """revision: a commit or a digest; None for that of the files. licence: as the source states it, or None."""
 
     source: str
     revision: str | None

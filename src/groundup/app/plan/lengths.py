@@ -49,7 +49,7 @@ def count_lengths(tokenizer: "PreTrainedTokenizerFast", data: Path, params: Para
     from groundup.sft.chat_examples import split_chat
 
     texts, chats, pairs, prompts = (
-        _some_rows(data / f"{kind}/val.jsonl") for kind in ("text", "chats", "preferences", "prompts")
+        some_rows(data / f"{kind}/val.jsonl") for kind in ("text", "chats", "preferences", "prompts")
     )
     documents = [len(encode_text(tokenizer, row["text"])) for row in texts]
     examples = [
@@ -77,7 +77,7 @@ def count_lengths(tokenizer: "PreTrainedTokenizerFast", data: Path, params: Para
     )
 
 
-def _some_rows(path: Path) -> list[dict[str, Any]]:
+def some_rows(path: Path) -> list[dict[str, Any]]:
     rows = list(read_jsonl(path)) if path.is_file() else []
     return rows[:: max(1, len(rows) // NUM_COUNTED)]
 

@@ -34,6 +34,7 @@ LONGER_HALF = 1.5  # mean length of the longer half of a minibatch for that of a
 HEAD_ROWS = 1024  # as in core.model.likelihood, whose import needs torch
 OUT_BYTES = {"prepare": 4.7, "tokenizer": 0.4}  # per character
 COPIES_OF_OUTS = 3  # work dir (until recorded), artifacts/, DVC's cache
+COPIES_OF_CANDIDATE = 2  # the aligned model that passes the gates: work dir (until MLflow has it), MLflow's store
 LOSS_BLOCK_TOKENS = 512  # as in pretrain.cross_entropy, whose import needs torch
 CHECKPOINTS = 2  # kept while the next one is written
 
@@ -63,8 +64,9 @@ def logits(model: PlannedModel, tokens: int, copies: int) -> int:
     return tokens * model.vocab_size * FLOAT * copies
 
 
-def peaks(params: Params, data: Data, model: PlannedModel, device: str) -> dict[str, int]:
+def peaks(params: Params, data: Data, work: Work, device: str) -> dict[str, int]:
     """Bytes of models, activations and logits at the most expensive moment, on the model's device."""
+    model = work.model
     n, context = model.num_parameters * FLOAT, params.model.context_length
     p, s, r, a, e = params.pretrain, params.sft, params.reward, params.align, params.evaluate
     precision = params.runtime.precision
@@ -94,6 +96,10 @@ def peaks(params: Params, data: Data, model: PlannedModel, device: str) -> dict[
     choices = round(e.batch_size * params.prepare.evaluation.num_choices * data.lengths.reply_share * e.max_new_tokens)
     read = min(e.batch_size, e.num_documents) * context
     evaluated = reading(model, read, max(min(HEAD_ROWS, read), choices))
+    if judge := work.judge:
+        replies_read = e.model_judge.batch_size * e.max_new_tokens
+        judged = reading(judge.shape, e.model_judge.batch_size * judge.longest, replies_read)
+        evaluated = judge.shape.num_parameters * FLOAT + max(evaluated, judged)
     return {
         "prepare": 0,
         "tokenizer": 0,
@@ -123,15 +129,15 @@ def aligned(params: Params, model: PlannedModel) -> tuple[int, int]:
     """Bytes of the policy's weights, with what shares its base, and of those of the other models of align.
 
     Without LoRA, reference and reward model are copies, and so is a separate value model. With it the policy without
-    its adapter is the reference, a separate value model is a second adapter and, for PPO, the reward model a third one
-    if it was trained as an adapter: align takes a copy of one that is not of this SFT model.
+    its adapter is the reference, a separate value model is a second adapter, and so is the reward model if it was
+    trained as one: align takes a copy of one that is not of this SFT model. TRL keeps a frozen adapter of its own.
     """
     n, trained = model.num_parameters * FLOAT, model.num_trained("align") * FLOAT
     value = trained if has_value_model(params) else 0
     if params.align.lora is None:
         return n, 2 * n + value
-    adapters = trained + value
-    if params.align.method == "ppo" and params.reward.lora:
+    adapters = trained + (value if params.align.method == "ppo" else trained)
+    if params.reward.lora:
         return n + adapters + model.num_trained("reward") * FLOAT, 0
     return n + adapters, n
 
@@ -156,14 +162,14 @@ def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room
         written[name] += CHECKPOINTS * STATES * model.num_trained(name) * FLOAT
     written["pretrain"] = COPIES_OF_OUTS * n if params.pretrain.num_steps == 0 else written["pretrain"]
     written["align"] += CHECKPOINTS * 2 * policy  # now, and of the best policy
-    written["evaluate"] = 10 * MB
+    written["evaluate"] = 10 * MB + COPIES_OF_CANDIDATE * outs["align"]
     return {
         name: Room(
             host=IMPORTED[name] + texts[name] + (peak if device == "cpu" else 0),
             device=0 if device == "cpu" else peak,
             disk=written[name],
         )
-        for name, peak in peaks(params, data, model, device).items()
+        for name, peak in peaks(params, data, work, device).items()
     }
 
 
@@ -197,6 +203,8 @@ def remedy(stage: str, params: Params, fits: Callable[[Params], bool]) -> str:
             more = {"pretrain": p.accumulate, "sft": s.accumulate, "reward": r.accumulate}
             also = f" and raise {stage}.accumulate to {more[stage] * size // rows}" if stage in more else ""
             return f"lower {stage}.{key} to {rows}{also}"
+    if stage == "evaluate" and e.judge == "model":
+        return "lower evaluate.model_judge.batch_size, or choose a smaller model for evaluate.model_judge.path"
     if params.model.base is not None:
         adapted = stage not in LORA_STAGES or getattr(params, stage).lora is not None
         untrained = stage == "pretrain" and p.num_steps == 0

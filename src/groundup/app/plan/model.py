@@ -1,7 +1,7 @@
 """The shape of the model that is trained: of model.scratch, or of models/NAME, whose weights are not loaded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,18 @@ def planned_model(root: Path, params: Params) -> PlannedModel:
             num_heads=scratch.num_heads,
             intermediate_size=scratch.intermediate_size,
         )
-    from groundup.app.plan.open_model import num_adapter_weights, random_model
+    from groundup.app.plan.open_model import num_adapter_weights
+
+    return replace(
+        shape_of(config),
+        is_open=params.model.base is not None,
+        num_adapted={stage: num_adapter_weights(config, lora) for stage, lora in loras(params).items()},
+    )
+
+
+def shape_of(config: "PreTrainedConfig") -> PlannedModel:
+    """Without adapters."""
+    from groundup.app.plan.open_model import random_model
     from groundup.core.model.llama import num_parameters
 
     width: int = config.hidden_size
@@ -56,8 +67,6 @@ def planned_model(root: Path, params: Params) -> PlannedModel:
         num_heads=config.num_attention_heads,
         # GPT-2's name, whose value may be None.
         intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width,
-        is_open=params.model.base is not None,
-        num_adapted={stage: num_adapter_weights(config, lora) for stage, lora in loras(params).items()},
     )
 
 

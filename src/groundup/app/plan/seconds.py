@@ -7,6 +7,7 @@ runtime.precision costs or saves on this machine.
 import math
 from dataclasses import dataclass
 
+from groundup.app.plan.judge import PlannedJudge
 from groundup.app.plan.model import PlannedModel
 from groundup.app.plan.workload import Data, Work, rollout_tokens
 from groundup.core.training.cost import Cost
@@ -169,7 +170,7 @@ def evaluate_seconds(params: Params, data: Data, work: Work, rates: Rates) -> fl
         read * rates.read_token
         + scored * rates.score_token
         + evaluate_replies(params, data, work.model) * longer * rates.reply
-        + judged_tokens(params, data) * rates.judge_token
+        + judged_tokens(params, work.judge) * rates.judge_token
         + EVALUATE_REST
     )
 
@@ -200,17 +201,19 @@ def evaluate_replies(params: Params, data: Data, model: PlannedModel) -> float:
     return replies
 
 
-def judged_tokens(params: Params, data: Data) -> int:
+def judged_tokens(params: Params, judge: PlannedJudge | None) -> int:
     """Tokens that a model as judge reads. Answers of earlier runs are kept, so a rerun reads less."""
-    e, validation, lengths = params.evaluate, params.align.validation, data.lengths
-    if e.judge != "model":
+    e, validation = params.evaluate, params.align.validation
+    if judge is None:
         return 0
     from groundup.core.decoding import METHODS
     from groundup.evaluate.model_judge import cost
 
     num_points = math.ceil(params.align.num_iterations / validation.every) + 1
-    of_judge = cost.Lengths(conversation=lengths.prompt, reply=lengths.reply_share * e.max_new_tokens)
-    return cost.judge_tokens(e, validation.num_prompts, num_points, len(METHODS), of_judge)
+    if not judge.shares_prompts:
+        e = e.model_copy(update={"model_judge": e.model_judge.model_copy(update={"batch_size": 1})})
+    lengths = cost.Lengths(judge.conversation, judge.reply)
+    return cost.judge_tokens(e, validation.num_prompts, num_points, len(METHODS), lengths)
 
 
 def costs(params: Params, data: Data, work: Work) -> dict[str, Cost]:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.app.plan.judge import PlannedJudge
 from groundup.app.plan.lengths import DEFAULT, Lengths
 from groundup.app.plan.model import PlannedModel
 from groundup.app.plan.sizing import count_tokens
@@ -95,6 +96,7 @@ class Work:
     """Tokens and batches of every stage."""
 
     model: PlannedModel
+    judge: PlannedJudge | None
     pretrain_tokens: int
     sft_tokens: int
     sft_batches: int
@@ -113,7 +115,7 @@ class Work:
         return self.pair_tokens / (2 * self.num_pairs) if self.num_pairs else DEFAULT.relevance
 
 
-def count_work(params: Params, data: Data, model: PlannedModel) -> Work:
+def count_work(params: Params, data: Data, model: PlannedModel, judge: PlannedJudge | None = None) -> Work:
     s, r, a, lengths = params.sft, params.reward, params.align, data.lengths
     num_chats = at_most(s.max_chats, data.num_chats)
     sft_tokens = round(s.num_epochs * num_chats * lengths.example)
@@ -127,6 +129,7 @@ def count_work(params: Params, data: Data, model: PlannedModel) -> Work:
     tokens = 2 * (rated * lengths.rated + relevance * lengths.relevance + sampled * chat)
     return Work(
         model=model,
+        judge=judge,
         pretrain_tokens=count_tokens(params),
         sft_tokens=sft_tokens,
         sft_batches=sft_batches,

@@ -49,6 +49,6 @@ def _with_origin(card: str, origin: dict[str, Any]) -> str:
         base_model=repository[1] if repository else None,
         origin=origin,
     )
-    section = SECTION.format_map(origin | {"revision": origin["revision"] or "unknown"})
+    section = SECTION.format_map(origin)
     head, body = card.removeprefix(HEAD).split(END, 1)
     return f"{HEAD}{head}{added.to_yaml()}\n{END}{body}{section}"
