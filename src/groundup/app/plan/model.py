@@ -25,6 +25,7 @@ class PlannedModel:
     num_heads: int
     intermediate_size: int
     is_open: bool = False  # model.base, not random weights
+    takes_branches: bool = True  # replies of the reward stage share the reading of their conversation
     num_adapted: Mapping[str, int] = field(default_factory=dict)  # weights of the adapters, by stage with LoRA
 
     def num_trained(self, stage: str) -> int:
@@ -45,11 +46,13 @@ def planned_model(root: Path, params: Params) -> PlannedModel:
             intermediate_size=scratch.intermediate_size,
         )
     from groundup.app.plan.open_model import num_adapter_weights, random_model
+    from groundup.core.model.branches import takes_branches
     from groundup.core.model.llama import num_parameters
 
+    model = random_model(config, "meta")
     width: int = config.hidden_size
     return PlannedModel(
-        num_parameters=num_parameters(random_model(config, "meta")),
+        num_parameters=num_parameters(model),
         vocab_size=config.vocab_size,
         hidden_size=width,
         num_layers=config.num_hidden_layers,
@@ -57,6 +60,7 @@ def planned_model(root: Path, params: Params) -> PlannedModel:
         # GPT-2's name, whose value may be None.
         intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width,
         is_open=params.model.base is not None,
+        takes_branches=takes_branches(model),
         num_adapted={stage: num_adapter_weights(config, lora) for stage, lora in loras(params).items()},
     )
 
