@@ -12,6 +12,7 @@ from transformers import (
     MistralConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
     Qwen3Config,
 )
 
@@ -28,6 +29,7 @@ SHAPE = {
 CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
     "llama-tied": lambda **ids: LlamaConfig(**SHAPE, tie_word_embeddings=True, **ids),
     "llama-untied": lambda **ids: LlamaConfig(**SHAPE, tie_word_embeddings=False, attention_bias=True, **ids),
+    "qwen2": lambda **ids: Qwen2Config(**SHAPE, tie_word_embeddings=True, **ids),
     "qwen3": lambda **ids: Qwen3Config(**SHAPE, tie_word_embeddings=True, **ids),
     "mistral": lambda **ids: MistralConfig(**SHAPE, sliding_window=WINDOW, **ids),
     # One layer with a window, one without; logits are capped where random weights reach.

@@ -14,7 +14,7 @@ from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.formats.records import Message
 from groundup.core.judging.gates import NUM_ITEMS
 from groundup.core.judging.judge import Judge
-from groundup.core.judging.statistics import wins
+from groundup.core.judging.statistics import Floats, wins
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.core.model.context import context_length
 from groundup.core.model.generation import Replies, Sampler, ended_chats
@@ -38,7 +38,7 @@ from groundup.evaluate.gold import (
     moved_win_rate,
     win_rate,
 )
-from groundup.evaluate.intervals import Floats, with_interval
+from groundup.evaluate.intervals import with_interval
 from groundup.evaluate.length_control import length_controlled_win_rate
 from groundup.evaluate.measures.overoptimization import FILE, Study, read_points, study
 from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_metrics, reply_to_prompts

@@ -21,9 +21,10 @@ from bench.compare_judges.likelihood import (
 )
 from groundup.core.formats.chat_format import reply_start
 from groundup.core.formats.jsonl import Row
-from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.judge import Chat
 from groundup.core.judging.others import Others, kind_of
 from groundup.core.judging.pairs import reply_pairs
+from groundup.core.judging.statistics import Floats
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.core.model.scoring import RewardScorer
 from groundup.evaluate.controls import with_replies

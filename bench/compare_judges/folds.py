@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike
 
 from bench.finish import finish
 from groundup.core.formats.jsonl import Row
-from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.judge import Chat
 from groundup.core.judging.others import kind_of
 from groundup.core.judging.pairs import ReplyPair, reply_pairs
-from groundup.core.judging.statistics import cluster_bootstrap, wins
+from groundup.core.judging.statistics import Floats, cluster_bootstrap, wins
 from groundup.evaluate.controls import TITLES, Scorer, choose_controls, with_replies
-from groundup.evaluate.gold import TIE
+from groundup.evaluate.shown import TIE
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.judge import JudgeParams
 

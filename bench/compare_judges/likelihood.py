@@ -15,9 +15,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import encode_text
 from groundup.core.formats.jsonl import Row
-from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.judge import Chat
 from groundup.core.judging.others import Others, draw_others, kind_of, mean_elsewhere
 from groundup.core.judging.pairs import reply_pairs
+from groundup.core.judging.statistics import Floats
 from groundup.core.judging.words import WORD, common_words, lower_words, own_words
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.evaluate.controls import with_replies

@@ -7,7 +7,8 @@ import numpy as np
 
 from bench.compare_judges.likelihood import NOTHING
 from groundup.core.formats.jsonl import Row
-from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.judge import Chat
+from groundup.core.judging.statistics import Floats
 from groundup.core.judging.word_judge import WordJudge
 from groundup.evaluate.controls import Scorer
 from groundup.runner.params.judge import JudgeParams

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from bench.gpu.machine import Machine, kernels
 from bench.gpu.rows import Figures, Measurement
+from groundup.core.model.branches import Branches
 from groundup.core.model.likelihood import Stretch, own_distribution, stretch_nats
-from groundup.evaluate.reply_likelihood import Branches, branch_scores
+from groundup.evaluate.reply_likelihood import branch_scores, num_inputs
 
 NUM_CHOICES = 4
 
@@ -32,4 +33,4 @@ def choices(machine: Machine) -> Figures:
     ]
     with kernels("warn", cudnn=False):
         seconds = machine.seconds(lambda: branch_scores(model, items, sizes.num_scored), 1, 2)
-    return {"tokens/s": sum(item.num_inputs for item in items) / seconds} | machine.peak_memory()
+    return {"tokens/s": sum(num_inputs(item) for item in items) / seconds} | machine.peak_memory()

@@ -25,10 +25,11 @@ from groundup.core.decoding import METHODS, reply_to_prompt
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.model import variational
 from groundup.core.model.bits_per_byte import bits_per_byte
+from groundup.core.model.branches import Branches
 from groundup.core.model.generation import Sampler, next_token_logprobs
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
-from groundup.evaluate.reply_likelihood import Branches, branch_scores
+from groundup.evaluate.reply_likelihood import branch_scores
 from groundup.pretrain.optimizer import build_optimizer
 from groundup.pretrain.pretrain import PretrainModule
 from groundup.reward.pair_trainer import PairTrainer

@@ -2,8 +2,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from groundup.core.model.branches import Branches
 from groundup.core.model.likelihood import Stretch, own_distribution, stretch_nats
-from groundup.evaluate.reply_likelihood import Branches, branch_scores
+from groundup.evaluate.reply_likelihood import branch_scores
 
 
 def test_replies_that_share_a_prompt_score_as_if_each_stood_alone(tiny_model: LlamaForCausalLM) -> None:

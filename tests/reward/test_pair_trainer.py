@@ -1,6 +1,7 @@
 """The loss of pairs: TRL's with a linear head and weights of 1, hand-computed otherwise."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,16 @@ import torch
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 from trl import RewardConfig, RewardTrainer
 
+from groundup.core.model.branches import Branches
 from groundup.core.model.variational import VariationalHead
-from groundup.reward.pair_trainer import PairTrainer, pair_losses
-from groundup.reward.pairs import Pair
+from groundup.reward.comparisons import Comparison
+from groundup.reward.pair_trainer import PairTrainer, collate, pair_losses
 from groundup.runner.params.training import VariationalParams
 
 VARIATIONAL = VariationalParams(
     latent_size=4, kl_coefficient=0.1, num_samples=20_000, num_density_chats=8, num_ood_chats=8
 )
-PAIRS = [Pair([1, 2, 3, 4 + i], [1, 2, 9 + i], {"margin": 0.1 * i}) for i in range(6)]
+PAIRS = [([1, 2, 3, 4 + i], [1, 2, 9 + i], 0.1 * i) for i in range(6)]  # both sides and the margin
 
 
 def log1p_exp(x: float) -> float:
@@ -68,6 +70,7 @@ def config(folder: Path) -> RewardConfig:
         center_rewards_coefficient=0.02,
         train_sampling_strategy="sequential",
         disable_tqdm=True,
+        remove_unused_columns=False,
     )
 
 
@@ -86,7 +89,11 @@ def loss_of_first_batch(trainer: RewardTrainer, model: LlamaForSequenceClassific
 def make(
     model: LlamaForSequenceClassification, tokenizer: PreTrainedTokenizerFast, folder: Path, weights: list[float]
 ) -> PairTrainer:
-    return PairTrainer(model, tokenizer, PAIRS, weights, config(folder), VARIATIONAL)
+    compared = [
+        Comparison(Branches.of([chosen, rejected]), margin, weight)
+        for (chosen, rejected, margin), weight in zip(PAIRS, weights, strict=True)
+    ]
+    return PairTrainer(model, tokenizer, compared, config(folder), VARIATIONAL)
 
 
 def test_with_weights_of_one_it_is_the_loss_of_trl(
@@ -94,14 +101,42 @@ def test_with_weights_of_one_it_is_the_loss_of_trl(
 ) -> None:
     from datasets import Dataset
 
-    rows = [{"chosen_ids": p.chosen, "rejected_ids": p.rejected, "margin": p.margin} for p in PAIRS]
+    rows = [{"chosen_ids": chosen, "rejected_ids": rejected, "margin": margin} for chosen, rejected, margin in PAIRS]
     stock = RewardTrainer(
         model=model, processing_class=tiny_tokenizer, train_dataset=Dataset.from_list(rows), args=config(tmp_path)
     )
     ours = make(model, tiny_tokenizer, tmp_path, [1.0] * 6)
     torch.testing.assert_close(loss_of_first_batch(ours, model), loss_of_first_batch(stock, model))
     assert ours._metrics["eval"]["accuracy"] == stock._metrics["eval"]["accuracy"]
-    assert ours._metrics["eval"]["margin"] == pytest.approx(stock._metrics["eval"]["margin"])
+    assert ours._metrics["eval"]["margin"] == pytest.approx(stock._metrics["eval"]["margin"], abs=1e-6)
+
+
+def test_the_loss_of_a_comparison_is_the_mean_over_its_wrong_sides(
+    model: LlamaForSequenceClassification, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    trainer = make(model, tiny_tokenizer, tmp_path, [1.0] * 6)
+
+    def loss(wrong: list[list[int]], weight: float = 1.0) -> float:
+        compared = Comparison(Branches.of([[1, 2, 3, 4], *wrong]), margin=0.3, weight=weight)
+        return trainer.compute_loss(model, collate([asdict(compared)])).item()
+
+    wrong = [[1, 2, 9], [1, 2, 3, 7, 8], [1, 2, 30, 31]]
+    alone = [loss([side]) for side in wrong]
+    assert len({round(value, 4) for value in alone}) == 3
+    assert loss(wrong) == pytest.approx(sum(alone) / 3)
+    assert loss(wrong, weight=2.0) == pytest.approx(2 * sum(alone) / 3)
+
+
+def test_a_batch_on_literal_values() -> None:
+    batch = collate(
+        [
+            asdict(Comparison(Branches([1], [[2], [3], [4]]), margin=0.0, weight=1.0)),
+            asdict(Comparison(Branches([5], [[6], [7]]), margin=0.5, weight=3.0)),
+        ]
+    )
+    assert batch["sides"].tolist() == [0, 0, 3, 1, 2, 4]  # the right ones, then what each is compared with
+    assert batch["margin"].tolist() == [0.0, 0.0, 0.5]
+    assert batch["weight"].tolist() == [0.25, 0.25, 1.5]
 
 
 def test_a_weight_scales_the_loss_of_its_pair(

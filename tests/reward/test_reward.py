@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import render
@@ -15,10 +16,12 @@ from groundup.core.model.llama import save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import FILE
 from groundup.core.training.cost import read_cost
+from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import Pair
 from groundup.reward.reward import draw_pairs, train_reward
 from groundup.runner.interruption import Terminated
-from groundup.runner.params.training import RewardParams
+from groundup.runner.params.training import LoraParams, RewardParams
+from tests.families import family_model
 from tests.presets import preset
 from tests.resume import Crash, Curve, names, saved_bytes
 
@@ -101,7 +104,13 @@ def test_it_learns_which_side_people_prefer(inputs: dict[str, Path], tmp_path: P
 
 @pytest.mark.parametrize("base", [REWARD, VARIATIONAL], ids=["linear", "variational"])
 def test_a_killed_run_goes_on_to_the_same_bytes(base: RewardParams, inputs: dict[str, Path], tmp_path: Path) -> None:
-    """Killed twice, then asked to end, with dropout, drawn rewards and rows that are means over two steps."""
+    """Killed twice, then asked to end, with dropout, drawn rewards and rows that are means over two steps.
+
+    Half of the pairs get the wrong replies of others.
+    """
+    said = ["the sea is warm there", "I am well", "thank you for asking", "at home"]
+    rows = [*(pair(i) for i in range(16)), *(relevance(i, said[i % 4]) for i in range(16))]
+    write_jsonl(inputs["preferences"] / "train.jsonl", rows)
     params = base.model_copy(update={"dropout": 0.1, "log_every": 2, "checkpoint_every": 6})
     whole, cut = Curve(), Curve()
     expected = run(inputs, tmp_path / "whole", whole, params)
@@ -134,8 +143,8 @@ def test_a_score_does_not_depend_on_the_batch(
     assert std.tolist() == [0.0] * 5
 
 
-def relevance(i: int) -> dict[str, Any]:
-    return pair(i, good="the sea is warm there", bad="hello there how are you") | {"kind": "relevance", "margin": 0.0}
+def relevance(i: int, good: str = "the sea is warm there") -> dict[str, Any]:
+    return pair(i, good=good, bad="hello there how are you") | {"kind": "relevance", "margin": 0.0}
 
 
 def test_the_variational_head_learns_too_and_says_how_sure_it_is(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -232,6 +241,43 @@ def test_what_people_say_is_told_from_what_the_sft_model_says(inputs: dict[str, 
     assert metrics["heldout_accuracy"] == 1.0
     assert "val_sampled_accuracy" in log.rows[max(log.rows)]
     assert "| the SFT model's | 12 | " in (tmp_path / "report/report.md").read_text()
+
+
+def test_the_arithmetic_counts_a_conversation_once_for_all_its_replies(
+    inputs: dict[str, Path], tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    replies = ["yes", "no", "well", "the sea"]
+    rows = [relevance(i, reply) for i, reply in enumerate(replies)]
+    write_jsonl(inputs["preferences"] / "train.jsonl", rows)
+    params = REWARD.model_copy(update={"num_epochs": 2.0, "num_wrong_replies": 3})
+    run(inputs, tmp_path, Curve(), params)
+    cost = read_cost(tmp_path / "report")
+    assert cost is not None
+
+    def length(i: int, reply: str | None) -> int:
+        row = relevance(i, reply or "")["chosen"]
+        return len(render(tiny_tokenizer, row if reply else row[:-1], reply_next=reply is None))
+
+    prompts = [length(i, None) for i in range(4)]
+    own = [length(i, reply) - prompts[i] for i, reply in enumerate(replies)]
+    wrong = length(0, "hello there how are you") - prompts[0]
+    others = sum(own[(i + k) % 4] for i in range(4) for k in (1, 2))
+    assert cost.num_learned_tokens == 2 * (sum(prompts) + sum(own) + 4 * wrong + others)
+
+
+def test_no_dropout_of_attention_leaves_that_of_adapters(
+    inputs: dict[str, Path], tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But no other one of the architecture: GPT-2 has three more."""
+    model = family_model("gpt2", len(tiny_tokenizer), pad_token_id=tiny_tokenizer.pad_token_id)
+    save_model(model, tiny_tokenizer, inputs["sft"], "card")
+    trained: list[PairTrainer] = []
+    monkeypatch.setattr("groundup.reward.reward.fit", lambda trainer, *unused, **named: trained.append(trainer) or 0.0)
+    lora = LoraParams(rank=2, alpha=4.0, dropout=0.3, target_modules="all-linear")
+    run(inputs, tmp_path, Curve(), REWARD.model_copy(update={"dropout": 0.0, "lora": lora}))
+    rates = [(name, module.p) for name, module in trained[0].model.named_modules() if isinstance(module, nn.Dropout)]
+    assert {rate for name, rate in rates if "lora_dropout" in name} == {0.3}
+    assert {rate for name, rate in rates if "lora_dropout" not in name} == {0.0}
 
 
 def test_batch_and_accumulation_trade_places(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -5,21 +5,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.judging.judge import judge_error
-from groundup.core.judging.statistics import clustered_mean
+from groundup.core.judging.statistics import Floats, clustered_mean
 from groundup.core.judging.word_judge import WordJudge
 from groundup.runner.params.judge import JudgeParams
 
 logger = logging.getLogger(__name__)
 
 
-def score_change(
-    before: NDArray[np.float64], after: NDArray[np.float64], clusters: Sequence[str]
-) -> tuple[float, float]:
+def score_change(before: Floats, after: Floats, clusters: Sequence[str]) -> tuple[float, float]:
     """Mean paired change of scores [1 + R, N], and its standard error over prompts and over judges.
 
     More prompts do not make a weak judge right: its scores on resamples of its training data show how far it may be

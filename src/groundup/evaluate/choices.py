@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.chat_format import render
 from groundup.core.formats.records import said
-from groundup.evaluate.reply_likelihood import Branches
+from groundup.core.model.branches import Branches
 
 
 def check_items(items: Sequence[Mapping[str, Any]], name: str) -> None:

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from groundup.core.formats.records import Message
-from groundup.core.judging.judge import Chat, Floats
-from groundup.core.judging.statistics import wins
+from groundup.core.judging.judge import Chat
+from groundup.core.judging.statistics import Floats, wins
 from groundup.core.judging.words import QUESTION, lower_words
 
 Control = Callable[[Sequence[Message]], str]  # from the messages before to a reply

@@ -15,13 +15,12 @@ from groundup.core.formats.records import Message
 from groundup.core.judging.gates import NUM_ITEMS
 from groundup.core.judging.judge import Agreement, Judge
 from groundup.core.judging.pairs import reply_pairs
-from groundup.core.judging.statistics import wins
+from groundup.core.judging.statistics import Floats, wins
 from groundup.core.judging.word_judge import WordJudge
 from groundup.core.rollout.prompts import Prompt
 from groundup.core.training.runtime import draw
 from groundup.evaluate.controls import Control, choose_controls, with_control, with_every_control, with_replies
 from groundup.evaluate.intervals import (
-    Floats,
     Metrics,
     joint_interval,
     rate,
@@ -33,7 +32,7 @@ from groundup.evaluate.length_control import win_rate_metrics
 from groundup.evaluate.model_judge.judge import ModelJudge
 from groundup.evaluate.model_judge.logprobs import KeptLogprobs
 from groundup.evaluate.replies import ModelReplies
-from groundup.evaluate.shown import ENDS
+from groundup.evaluate.shown import ENDS, TIE
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.judge import JudgeParams
 
@@ -41,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 WIN_RATE, HUMAN_WIN_RATE = "win_rate_vs_sft_gold", "win_rate_human_vs_sft_gold"
 UNCENTRED = "{}_uncentred"
-TIE = 0.5
 NUM_MOVES = 10  # of replies to every prompt, each from another conversation
 OPENING = "_within_opening"
 

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundup.core.judging.judge import judge_error
-from groundup.core.judging.statistics import cluster_bootstrap, resampled_weights
+from groundup.core.judging.statistics import Floats, cluster_bootstrap, resampled_weights
 from groundup.runner.params.evaluate import EvaluateParams
 
-Floats = NDArray[np.float64]
 Metrics = dict[str, float]
 NORMAL_QUANTILE = 1.96  # 95 %
 

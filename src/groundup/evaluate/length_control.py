@@ -4,7 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from groundup.evaluate.intervals import Floats, Metrics, rate, weighted_mean, with_judge_interval
+from groundup.core.judging.statistics import Floats
+from groundup.evaluate.intervals import Metrics, rate, weighted_mean, with_judge_interval
 
 # Weights of the squared coefficients. Without them, a judge of length alone gives an infinite slope, and a win
 # rate of 0 or 1 an infinite intercept.

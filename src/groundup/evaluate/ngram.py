@@ -12,8 +12,8 @@ from groundup.core.formats.chat_format import reply_start
 from groundup.core.formats.control_tokens import encode_texts
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.formats.shards import read_manifest
+from groundup.core.judging.statistics import Floats
 from groundup.core.text.words import Hashes, ngram_hashes
-from groundup.evaluate.intervals import Floats
 
 BATCH_REPLIES = 1024
 

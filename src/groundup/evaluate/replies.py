@@ -8,6 +8,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
+from groundup.core.judging.statistics import Floats
 from groundup.core.model.generation import (
     DISTINCT_2_TOKENS,
     Replies,
@@ -19,7 +20,7 @@ from groundup.core.model.generation import (
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.prompts import Prompt
-from groundup.evaluate.intervals import Floats, Metrics, relative_change, resamples, with_interval
+from groundup.evaluate.intervals import Metrics, relative_change, resamples, with_interval
 from groundup.runner.params.evaluate import EvaluateParams
 
 

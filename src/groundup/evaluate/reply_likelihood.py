@@ -2,25 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 from torch.nn import functional as F
-from transformers import LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
+from groundup.core.model.branches import Branches, BranchRows, as_rows, takes_branches
 from groundup.core.model.forward import require_positions
 from groundup.core.model.head import output_logits
-
-
-@dataclass(frozen=True)
-class Branches:
-    prompt: list[int]
-    replies: list[list[int]]
-
-    @property
-    def num_inputs(self) -> int:
-        """Number of input tokens; the last token of a reply is predicted but not an input."""
-        return len(self.prompt) + sum(len(reply) - 1 for reply in self.replies)
 
 
 @dataclass(frozen=True)
@@ -35,28 +25,23 @@ class BranchScore:
 
 def branch_scores(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[BranchScore]]:
     """Scores of every reply, in the given order."""
-    if not takes_branches(model):
-        alone = [Branches(item.prompt, [reply]) for item in items for reply in item.replies]
-        scores = (score for (score,) in _in_batches(model, alone, batch_size))
-        return [list(islice(scores, len(item.replies))) for item in items]
-    return _in_batches(model, items, batch_size)
-
-
-def takes_branches(model: PreTrainedModel) -> bool:
-    """Whether replies can share a prompt's row: where a mask alone decides what a token sees. Sliding windows count
-    columns too, and a prompt and its last reply would be far apart.
-    """
-    return isinstance(model, LlamaForCausalLM)
+    scores = chain.from_iterable(_in_batches(model, as_rows(model, items), batch_size))
+    return [list(islice(scores, len(item.replies))) for item in items]
 
 
 def _in_batches(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[BranchScore]]:
     found: list[list[BranchScore]] = [[] for _ in items]
-    order = sorted(range(len(items)), key=lambda i: items[i].num_inputs, reverse=True)
+    order = sorted(range(len(items)), key=lambda i: num_inputs(items[i]), reverse=True)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         for i, scores in zip(rows, batch_scores(model, [items[i] for i in rows]), strict=True):
             found[i] = scores
     return found
+
+
+def num_inputs(item: Branches) -> int:
+    """The last token of a reply is predicted but not an input."""
+    return item.num_tokens - len(item.replies)
 
 
 def branch_nats(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[float]]:
@@ -66,33 +51,15 @@ def branch_nats(model: PreTrainedModel, items: Sequence[Branches], batch_size: i
 
 @torch.no_grad()
 def batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list[BranchScore]]:
-    """One row per item: the prompt, then its replies, each of which sees only the prompt and itself."""
+    """The same for one batch, a row per item."""
     device = model.device
-    width = max(item.num_inputs for item in batch)
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    positions = torch.zeros(len(batch), width, dtype=torch.long)
-    branch = torch.full((len(batch), width), -1)  # 0 for the prompt, then a number per reply, -1 for padding
-    sources: list[tuple[int, int]] = []  # (row, column) whose output predicts each scored token
-    for row, item in enumerate(batch):
-        column = len(item.prompt)
-        ids[row, :column] = torch.tensor(item.prompt)
-        positions[row, :column] = torch.arange(column)
-        branch[row, :column] = 0
-        for number, reply in enumerate(item.replies, start=1):
-            end = column + len(reply) - 1
-            ids[row, column:end] = torch.tensor(reply[:-1], dtype=torch.long)
-            positions[row, column:end] = torch.arange(len(reply) - 1) + len(item.prompt)
-            branch[row, column:end] = number
-            sources += [(row, len(item.prompt) - 1), *((row, source) for source in range(column, end))]
-            column = end
-    if takes_branches(model):
-        causal = torch.ones(width, width, dtype=torch.bool).tril()
-        visible = causal & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))  # [B, T, T]
-        seen = {"attention_mask": visible[:, None].to(device), "position_ids": positions.to(device)}
-    else:  # one reply per row: what is causal sees no padding
-        require_positions(model.base_model, width)
-        seen = {}
-    hidden = model.base_model(ids.to(device), **seen, use_cache=False).last_hidden_state
+    rows = BranchRows.of([Branches(item.prompt, [reply[:-1] for reply in item.replies]) for item in batch])
+    sources = [  # (row, column) whose output predicts each scored token
+        (row, column) for row, start, end in rows.spans for column in (len(batch[row].prompt) - 1, *range(start, end))
+    ]
+    if not takes_branches(model):
+        require_positions(model.base_model, rows.ids.shape[1])
+    hidden = model.base_model(**rows.inputs(model), use_cache=False).last_hidden_state
     row_index, column_index = torch.tensor(sources, device=device).T
     logits = output_logits(model, hidden[row_index, column_index]).float()
     targets = torch.tensor([token for item in batch for reply in item.replies for token in reply], device=device)

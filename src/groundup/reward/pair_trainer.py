@@ -1,19 +1,21 @@
-"""TRL's RewardTrainer, extended by a weight per pair and the loss of the variational head."""
+"""TRL's RewardTrainer, with several wrong sides for a right one, weights and the loss of the variational head."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
-from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from trl import RewardConfig, RewardTrainer
-from trl.trainer.reward_trainer import DataCollatorForPreference
 
+from groundup.core.model.branches import Branches, reply_states
 from groundup.core.model.variational import KL, MEAN, STD
-from groundup.reward.pairs import Pair
+from groundup.core.training.adapters import plain
+from groundup.reward.comparisons import Comparison
 from groundup.runner.params.training import VariationalParams
 
 
@@ -36,57 +38,64 @@ def pair_losses(scores: Tensor, margins: Tensor, center: float, variational: Var
     return fit + centring + variational.kl_coefficient * divergence
 
 
-class WeightedPairCollator(DataCollatorForPreference):
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        return super().torch_call(examples) | {"weight": torch.tensor([example["weight"] for example in examples])}
+def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each wrong side is compared with the right one, and has its part of the comparison's weight."""
+    chats = [Branches(**example["chats"]) for example in examples]
+    pairs, place = [], 0
+    for item, example in zip(chats, examples, strict=True):
+        num_wrong = len(item.replies) - 1
+        share = example["weight"] / num_wrong / len(examples)
+        pairs += [(place, place + i + 1, example["margin"], share) for i in range(num_wrong)]
+        place += 1 + num_wrong
+    right, wrong, margins, weights = zip(*pairs, strict=True)
+    return {
+        "sides": torch.tensor(right + wrong),
+        "margin": torch.tensor(margins),
+        "weight": torch.tensor(weights),
+        "chats": chats,
+    }
 
 
 class PairTrainer(RewardTrainer):
-    """For one linear output or a VariationalHead; with a linear output and weights of 1, the loss is TRL's."""
+    """For one linear output or a VariationalHead; a linear output, weights of 1 and a wrong side each: TRL's loss."""
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | PeftModel,
         tokenizer: PreTrainedTokenizerFast,
-        pairs: Sequence[Pair],
-        weights: Sequence[float],
+        comparisons: Sequence[Comparison],
         config: RewardConfig,
         variational: VariationalParams,
     ) -> None:
+        self.plain = plain(model)
         super().__init__(
             model=model,
             processing_class=tokenizer,
-            data_collator=WeightedPairCollator(tokenizer.pad_token_id),
-            train_dataset=Dataset.from_list(
-                [
-                    {"chosen_ids": pair.chosen, "rejected_ids": pair.rejected, "margin": pair.margin, "weight": weight}
-                    for pair, weight in zip(pairs, weights, strict=True)
-                ]
-            ),
+            data_collator=collate,
+            train_dataset=Dataset.from_list([asdict(comparison) for comparison in comparisons]),
             args=config,
         )
         self.variational = variational
 
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        if "weight" not in self._signature_columns:
-            self._signature_columns.append("weight")
+    def _prepare_dataset(self, dataset: Dataset, *unused: Any) -> Dataset:
+        return dataset
 
     def compute_loss(
         self,
         model: PreTrainedModel,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: int | None = None,
-    ) -> Tensor | tuple[Tensor, SequenceClassifierOutputWithPast]:
-        outputs = model(inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-        losses = pair_losses(outputs.logits, inputs["margin"], self.args.center_rewards_coefficient, self.variational)
-        loss = (inputs["weight"] * losses).mean()
-        chosen, rejected = outputs.logits[:, MEAN].detach().chunk(2)
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        with self.accelerator.autocast():
+            scores = self.plain.score(reply_states(self.plain.base_model, inputs["chats"])).float()[inputs["sides"]]
+        losses = pair_losses(scores, inputs["margin"], self.args.center_rewards_coefficient, self.variational)
+        loss = (inputs["weight"] * losses).sum()
+        chosen, rejected = scores[:, MEAN].detach().chunk(2)
         figures = {"accuracy": (chosen > rejected).float(), "margin": chosen - rejected}
-        if outputs.logits.shape[1] > 1:
-            figures |= {"latent_std": outputs.logits[:, STD].detach(), "latent_kl": outputs.logits[:, KL].detach()}
+        if scores.shape[1] > 1:
+            figures |= {"latent_std": scores[:, STD].detach(), "latent_kl": scores[:, KL].detach()}
         for name, values in figures.items():
             gathered = self.accelerator.gather_for_metrics(values.mean())
             self._metrics["train" if self.model.training else "eval"][name].append(gathered.mean().item())
-        return (loss, outputs) if return_outputs else loss
+        return (loss, scores) if return_outputs else loss

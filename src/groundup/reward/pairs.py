@@ -23,6 +23,7 @@ PREFERENCE, RELEVANCE, SAME_OPENING, REPEAT, SAMPLED = (
     "sampled",
 )
 RELEVANCE_GROUPS = {"elsewhere": RELEVANCE, "same_opening": SAME_OPENING, "earlier_turn": REPEAT}  # by wrong_from
+READING = (RELEVANCE, SAME_OPENING)  # pairs that nothing but the conversation tells apart
 GROUP_OF_KIND = {"rating": PREFERENCE, "given": PREFERENCE, "relevance": RELEVANCE, "sampled": SAMPLED}
 PREFIX = {  # of a group, in names of figures
     PREFERENCE: "",
@@ -56,6 +57,10 @@ class Pair:
     @property
     def group(self) -> str:
         return group_of(self.row)
+
+    def reply(self, side: str) -> str:
+        text: str = self.row[side][-1]["content"]
+        return text
 
 
 def group_of(row: Row) -> str:

@@ -14,10 +14,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from trl import RewardConfig
+from trl.trainer.utils import disable_dropout_in_model
 
 from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.formats.origin import as_parent
 from groundup.core.judging.gates import check_gates, warn_of_failed, write_gates
+from groundup.core.model.branches import as_rows
 from groundup.core.model.check import CAUSAL, check_model, require_reward_class
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.model.scoring import RewardScorer
@@ -26,12 +28,12 @@ from groundup.core.training.adapters import add_adapter, merge_adapter, num_adap
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.runtime import Log, draw, set_up
 from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
+from groundup.reward.comparisons import comparisons
 from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import (
     PREFERENCE,
     PREFIX,
-    RELEVANCE,
-    SAME_OPENING,
+    READING,
     SAMPLED,
     Pair,
     draw_of_each_group,
@@ -51,7 +53,6 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop")  # as architectures call it
-READING = (RELEVANCE, SAME_OPENING)  # pairs that nothing but the conversation tells apart
 CARD = """---
 library_name: transformers
 ---
@@ -104,16 +105,17 @@ def train_reward(
         **dict.fromkeys(READING, params.relevance_weight),
         SAMPLED: params.sampled.weight,
     }
+    compared = comparisons(pairs["train"], weights, tokenizer, params)
     start = start_model(sft, tokenizer, params).to(torch_device)
     trainer = PairTrainer(
         model=add_adapter(start, params.lora) if params.lora else start,
         tokenizer=tokenizer,
-        pairs=pairs["train"],
-        weights=[weights[pair.group] for pair in pairs["train"]],
+        comparisons=compared,
         config=RewardConfig(
             **epoch_settings(params, checkpoints, runtime, torch_device),
             center_rewards_coefficient=params.center_coefficient,
-            disable_dropout=params.dropout == 0,
+            disable_dropout=False,  # start_model has seen to it; an adapter keeps its own
+            remove_unused_columns=False,
             train_sampling_strategy="sequential",  # draw_pairs has put the pairs into their order
         ),
         variational=params.variational,
@@ -137,7 +139,9 @@ def train_reward(
     gates = check_gates(metrics, params.gates)
     write_gates(out, gates)
     warn_of_failed(out)
-    cost = reward_cost(model, num_trained, pairs["train"], params)
+    num_read = sum(len(pair.rejected) for pair in of_group(pairs["train"], SAMPLED))  # once, when they are sampled
+    num_learned = sum(row.num_tokens for row in as_rows(model, [comparison.chats for comparison in compared]))
+    cost = Cost(num_parameters(model), round(params.num_epochs * num_learned), num_read, num_trained)
     write_cost(cost, report)
     return metrics | {
         "gates_passed": int(all(gate.passed for gate in gates)),
@@ -189,13 +193,6 @@ def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
     ]
 
 
-def reward_cost(model: PreTrainedModel, num_trained: int | None, pairs: Sequence[Pair], params: RewardParams) -> Cost:
-    """Sampled replies are also read once when they are sampled."""
-    learned = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
-    read = sum(len(pair.rejected) for pair in of_group(pairs, SAMPLED))
-    return Cost(num_parameters(model), round(params.num_epochs * learned), read, num_trained)
-
-
 def say_what_there_is(pairs: Mapping[str, Sequence[Pair]], num_too_long: int) -> None:
     for group in PREFIX:
         logger.info(
@@ -225,6 +222,8 @@ def start_model(sft: Path, tokenizer: PreTrainedTokenizerFast, params: RewardPar
         dtype=torch.float32,
         use_safetensors=True,
     )
+    if params.dropout == 0:
+        disable_dropout_in_model(model)  # architectures have more than that of attention
     if params.head == "variational":
         model.score = VariationalHead(config.hidden_size, params.variational.latent_size, config.initializer_range)
     return model

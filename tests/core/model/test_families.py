@@ -17,13 +17,14 @@ from transformers import (
 )
 
 from groundup.app.serve.slots import Slots, StockSlots, make_slots
+from groundup.core.model.branches import Branches
 from groundup.core.model.cache import KeyValueCache, StockCache, prefill
 from groundup.core.model.forward import PackedAttention, RowAttention, hidden_states
 from groundup.core.model.generation import Sampler, next_token_logprobs
 from groundup.core.model.head import has_plain_head, output_logits
 from groundup.core.model.likelihood import Stretch, own_distribution, stretch_nats
 from groundup.core.model.verify import verify_passes
-from groundup.evaluate.reply_likelihood import Branches, branch_nats
+from groundup.evaluate.reply_likelihood import branch_nats
 from tests.families import FAMILIES, WINDOW, family_model
 
 CPU = torch.device("cpu")

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.core.model.branches import Branches
 from groundup.core.model.generation import Replies
 from groundup.evaluate.probes import measure
 from groundup.evaluate.probes.items import Opinion, ProbeSets, Provocation, Request, Stereotype
 from groundup.evaluate.probes.measure import Values, measure_probes
-from groundup.evaluate.reply_likelihood import Branches
 from tests.evaluate.judging import PARAMS
 
 PROBES = ProbeSets(

@@ -20,7 +20,7 @@ from groundup.core.training.runtime import set_up
 from groundup.runner.files import read_object, write_json
 from groundup.runner.params import Params
 
-VERSION = 2  # of the measurement
+VERSION = 3  # of the measurement
 MEASURED_WEIGHTS = 30_000_000  # on a CPU, of the layers that are measured at once
 
 
@@ -35,6 +35,7 @@ def machine(params: Params, device: str, planned: Planned) -> str:
         params.sft.batch_size,
         params.sft.max_length,
         params.reward.batch_size,
+        params.reward.num_wrong_replies,
     ]
     shapes += [params.align.forward_batch_size, params.align.rollout.batch_size, params.align.rollout.max_new_tokens]
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()

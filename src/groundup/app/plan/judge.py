@@ -30,8 +30,8 @@ def planned_judge(root: Path, params: Params, lengths: Lengths) -> PlannedJudge 
     if params.evaluate.judge != "model" or judge.path is None:
         return None
     from groundup.app.plan.open_model import base_config, random_model
+    from groundup.core.model.branches import takes_branches
     from groundup.core.model.folder import read_tokenizer
-    from groundup.evaluate.reply_likelihood import takes_branches
 
     folder = main_root(root) / judge.path
     config = base_config(folder)

@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 from groundup.app.plan.lengths import Lengths
 from groundup.app.plan.open_model import random_model
 from groundup.app.plan.timing import timed
+from groundup.core.model.branches import Branches, as_rows, reply_states
 from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import num_parameters
 from groundup.core.model.scoring import RewardScorer
@@ -124,24 +125,26 @@ class Measurement:
         return seconds
 
     def pairs(self) -> tuple[float, PreTrainedModel]:
-        """A batch of the reward model, and that model."""
+        """A token that the reward model learns from, and that model."""
         params, side = self.params.reward, min(self.planned.side, self.params.model.context_length)
         config = copy.deepcopy(self.config)
         config.num_labels, config.pad_token_id = 1, 0
         with self.device:
             model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        decoder = model.base_model
         if params.lora:
             add_adapter(model, params.lora)
-        rows = 2 * params.batch_size
-        few = self.fitting(rows, side)
-        ids = self.tokens(few, side)
+        reply = round(self.planned.lengths.reply_share * self.params.align.rollout.max_new_tokens)
+        item = Branches([1] * max(1, side - reply), [[1] * max(1, reply)] * (1 + params.num_wrong_replies))
+        num_tokens = sum(row.num_tokens for row in as_rows(decoder, [item]))
+        few = self.fitting(params.batch_size, num_tokens)
 
         def batch() -> None:
             with self.autocast():
-                scores = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+                scores = model.score(reply_states(decoder, [item] * few))
             scores.float().sum().backward()
 
-        seconds = timed(batch, self.device) * rows / few
+        seconds = timed(batch, self.device) / (few * num_tokens)
         model.zero_grad()
         return seconds, model
 

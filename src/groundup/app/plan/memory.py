@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from groundup.app.plan.model import LORA_STAGES, PlannedModel
 from groundup.app.plan.seconds import has_value_model
-from groundup.app.plan.workload import Data, Work, rollout_tokens
+from groundup.app.plan.workload import Data, Work, comparison_tokens, rollout_tokens
 from groundup.prepare.processes import available_cores, worker_count
 from groundup.runner.params import Params
 
@@ -84,9 +84,12 @@ def peaks(params: Params, data: Data, work: Work, device: str) -> dict[str, int]
     if p.num_steps:
         learned = activations(model, precision, p.batch_size * context)
         learned += STATES * t["pretrain"] + half + logits(model, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
-    pairs = 2 * r.batch_size * min(data.lengths.longest_side or r.max_length, r.max_length)
+    side = min(data.lengths.longest_side or r.max_length, r.max_length)
+    # A rated pair has two conversations.
+    row = max(2 * side, round(comparison_tokens(params, side, r.num_wrong_replies, data.lengths, model)))
+    seen = row if model.takes_branches else side
+    scores = r.batch_size * model.num_heads * row * seen * FLOAT * model.num_layers
     rollout = a.rollout
-    scores = 2 * r.batch_size * model.num_heads * r.max_length**2 * FLOAT * model.num_layers
     longest_chat = rollout.max_prompt_tokens + rollout.max_new_tokens
     chats = round(a.forward_batch_size * min(longest_chat, LONGER_HALF * rollout_tokens(params, data.lengths)))
     replies = a.forward_batch_size * rollout.max_new_tokens
@@ -113,7 +116,7 @@ def peaks(params: Params, data: Data, work: Work, device: str) -> dict[str, int]
             n
             + STATES * t["reward"]
             + half
-            + activations(model, precision, pairs)
+            + activations(model, precision, r.batch_size * row)
             + (3 * scores if r.dropout > 0 and device == "cpu" else 0),
             2 * n + 2 * t["reward"],
         ),

@@ -25,6 +25,7 @@ class PlannedModel:
     num_heads: int
     intermediate_size: int
     is_open: bool = False  # model.base, not random weights
+    takes_branches: bool = True  # replies of the reward stage share the reading of their conversation
     num_adapted: Mapping[str, int] = field(default_factory=dict)  # weights of the adapters, by stage with LoRA
 
     def num_trained(self, stage: str) -> int:
@@ -56,17 +57,20 @@ def planned_model(root: Path, params: Params) -> PlannedModel:
 def shape_of(config: "PreTrainedConfig") -> PlannedModel:
     """Without adapters."""
     from groundup.app.plan.open_model import random_model
+    from groundup.core.model.branches import takes_branches
     from groundup.core.model.llama import num_parameters
 
+    model = random_model(config, "meta")
     width: int = config.hidden_size
     return PlannedModel(
-        num_parameters=num_parameters(random_model(config, "meta")),
+        num_parameters=num_parameters(model),
         vocab_size=config.vocab_size,
         hidden_size=width,
         num_layers=config.num_hidden_layers,
         num_heads=config.num_attention_heads,
         # GPT-2's name, whose value may be None.
         intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width,
+        takes_branches=takes_branches(model),
     )
 
 

@@ -37,7 +37,7 @@ class Rates:
     pretrain_update: float  # the optimizer's step
     sft_batch: float  # the same of sft.batch_size rows
     adamw_update: float
-    pair_batch: float  # of reward.batch_size pairs
+    pair_token: float  # of the reward model, forward and backward
     ppo_batch: float  # of align.forward_batch_size chats, policy only
     read_token: float  # forward with the output head
     score_token: float  # forward without it
@@ -108,7 +108,8 @@ def reward_seconds(params: Params, data: Data, work: Work, rates: Rates) -> floa
     # rates.reply is for align.rollout.max_new_tokens.
     longer = r.sampled.max_new_tokens / params.align.rollout.max_new_tokens
     return (
-        work.pair_batches * (rates.pair_batch + TRAINER_BATCH)
+        work.pair_tokens * rates.pair_token
+        + work.pair_batches * TRAINER_BATCH
         + updates * update_seconds(rates, work.model, "reward")
         + scored * 2 * work.side * rates.score_token
         + (work.num_sampled + 2 * sampled) * longer * rates.reply

@@ -102,17 +102,13 @@ class Work:
     sft_batches: int
     sft_updates: int
     num_pairs: int
-    pair_tokens: int
+    pair_tokens: int  # trained on; the replies to a conversation share it if the model takes branches
     pair_batches: int
+    side: float  # mean tokens of a side of the pairs, with its conversation
     relevance_share: float  # of the pairs that prepare writes
     num_sampled: int  # training pairs whose rejected side SFT writes, each once
     sampled_tokens: int  # read to write them
     ppo_tokens: int  # each reply with its prompt counts once
-
-    @property
-    def side(self) -> float:
-        """Mean tokens of a side of the reward model's pairs."""
-        return self.pair_tokens / (2 * self.num_pairs) if self.num_pairs else DEFAULT.relevance
 
 
 def count_work(params: Params, data: Data, model: PlannedModel, judge: PlannedJudge | None = None) -> Work:
@@ -126,7 +122,12 @@ def count_work(params: Params, data: Data, model: PlannedModel, judge: PlannedJu
     chat = lengths.prompt + lengths.reply_share * r.sampled.max_new_tokens
     num_pairs = rated + relevance + sampled
     written = data.num_train_preferences + data.num_train_relevance_pairs
-    tokens = 2 * (rated * lengths.rated + relevance * lengths.relevance + sampled * chat)
+    sides = rated * lengths.rated + relevance * lengths.relevance + sampled * chat
+    tokens = (
+        2 * rated * lengths.rated  # of two conversations
+        + relevance * comparison_tokens(params, lengths.relevance, r.num_wrong_replies, lengths, model)
+        + sampled * comparison_tokens(params, chat, 1, lengths, model)
+    )
     return Work(
         model=model,
         judge=judge,
@@ -137,11 +138,18 @@ def count_work(params: Params, data: Data, model: PlannedModel, judge: PlannedJu
         num_pairs=round(r.num_epochs * num_pairs),
         pair_tokens=round(r.num_epochs * tokens),
         pair_batches=math.ceil(r.num_epochs * num_pairs / r.batch_size),
+        side=sides / num_pairs if num_pairs else DEFAULT.relevance,
         relevance_share=data.num_train_relevance_pairs / max(1, written),
         num_sampled=sampled,
         sampled_tokens=round(sampled * chat),
         ppo_tokens=round(a.num_iterations * a.rollout.batch_size * rollout_tokens(params, lengths)),
     )
+
+
+def comparison_tokens(params: Params, chat: float, num_wrong: int, lengths: Lengths, model: PlannedModel) -> float:
+    """Of a chat with its right reply and with wrong ones, as the reward model reads them."""
+    more = lengths.reply_share * params.align.rollout.max_new_tokens if model.takes_branches else chat
+    return chat + num_wrong * more
 
 
 def rollout_tokens(params: Params, lengths: Lengths) -> float:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundup.core.formats.records import Message
+from groundup.core.judging.statistics import Floats
 
 Chat = Sequence[Message]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.core.judging.judge import Chat, Floats
+from groundup.core.judging.judge import Chat
+from groundup.core.judging.statistics import Floats
 from groundup.core.judging.words import QUESTION
 
 LATEST = 4  # exchanges from which on a conversation counts as equally far

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from groundup.core.judging.judge import Agreement, Chat, Floats
-from groundup.core.judging.statistics import cluster_bootstrap, wins
+from groundup.core.judging.judge import Agreement, Chat
+from groundup.core.judging.statistics import Floats, cluster_bootstrap, wins
 from groundup.core.judging.words import lower_words
 from groundup.runner.params.judge import JudgeParams
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Floats = NDArray[np.float64]
+
 
 def cluster_bootstrap(
-    values: Sequence[float] | NDArray[np.float64],
+    values: Sequence[float] | Floats,
     clusters: Sequence[Sequence[str]],
     num_samples: int,
     seed: int,
@@ -84,7 +86,7 @@ def _rank_correlation(x: NDArray[np.int64], y: NDArray[np.int64], weights: NDArr
     return float((weights * a * b).sum() / scale) if scale > 0 else math.nan
 
 
-def wins(values: ArrayLike, against: ArrayLike) -> NDArray[np.float64]:
+def wins(values: ArrayLike, against: ArrayLike) -> Floats:
     """1 where the value is higher, 0 where it is lower, 0.5 for a tie."""
     return np.asarray((1 + np.sign(np.subtract(values, against))) / 2, dtype=np.float64)
 

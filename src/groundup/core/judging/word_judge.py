@@ -24,10 +24,10 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
-from groundup.core.judging.judge import Agreement, Chat, Floats
+from groundup.core.judging.judge import Agreement, Chat
 from groundup.core.judging.others import NUM_KINDS, kind_of
 from groundup.core.judging.pairs import ReplyPair, agreement, reply_pairs
-from groundup.core.judging.statistics import resampled_weights
+from groundup.core.judging.statistics import Floats, resampled_weights
 from groundup.core.judging.words import common_words, lower_words, own_words
 from groundup.runner.params.judge import JudgeParams
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from math import comb, log
 
 import numpy as np
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from groundup.core.judging.statistics import Floats
 from groundup.core.model.generation import Sampler, ended_chats
 from groundup.core.model.scoring import RewardScorer
 
@@ -20,7 +20,7 @@ class ReplyPool:
     """N replies of one model to each of P prompts, in the order of the prompts."""
 
     tokens: list[list[list[int]]]  # [P][N]; ends with end-of-turn if the reply ended
-    scores: NDArray[np.float64]  # [P, N] of the reward model
+    scores: Floats  # [P, N] of the reward model
 
 
 def sample_pool(
@@ -42,7 +42,7 @@ def sample_pool(
     )
 
 
-def best_of_n_values(rewards: NDArray[np.float64], values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+def best_of_n_values(rewards: Floats, values: Floats, n: int) -> Floats:
     """Expected value [P] of the best of n replies: `rewards` choose and `values` evaluate, [P, N] each.
 
     Unbiased for every n <= N: the mean over all subsets of n of the N replies (Nakano et al. 2021, arXiv:2112.09332,

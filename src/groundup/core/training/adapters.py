@@ -79,6 +79,11 @@ def num_adapter_weights(model: nn.Module) -> int | None:
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
+def plain(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The model inside a LoRA model, with its adapter switched on; a plain model is returned unchanged."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def merged(model: PeftModel) -> PreTrainedModel:
     """The plain model with the adapter in its weights, made of `model` itself.
 

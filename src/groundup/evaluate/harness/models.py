@@ -13,10 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.formats.jsonl import Row
 from groundup.core.model.bits_per_byte import document_windows
+from groundup.core.model.branches import Branches
 from groundup.core.model.context import context_length
 from groundup.core.model.likelihood import own_distribution, stretch_nats
 from groundup.evaluate.ngram import NgramModel
-from groundup.evaluate.reply_likelihood import Branches, branch_scores
+from groundup.evaluate.reply_likelihood import branch_scores
 
 # (context and continuation as strings, tokens of the context, tokens of the continuation)
 TokenRequest = tuple[tuple[str, str], list[int], list[int]]

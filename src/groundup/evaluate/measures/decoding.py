@@ -12,10 +12,11 @@ from groundup.core.decoding import METHODS, Decoding, make_decoding, reply_to_pr
 from groundup.core.decoding.assistant import Assistant
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.judging.judge import Judge
+from groundup.core.judging.statistics import Floats
 from groundup.core.rollout.prompts import Prompt
 from groundup.core.training.runtime import draw
 from groundup.evaluate.gold import Absent, chats
-from groundup.evaluate.intervals import Floats, Metrics, resamples, weighted_mean, with_judge_interval
+from groundup.evaluate.intervals import Metrics, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.measures.measure import Context, Measure
 from groundup.evaluate.shown import (
     Cell,

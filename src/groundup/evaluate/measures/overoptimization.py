@@ -12,8 +12,9 @@ import numpy as np
 
 from groundup.core.formats.jsonl import read_jsonl
 from groundup.core.judging.judge import Judge
+from groundup.core.judging.statistics import Floats
 from groundup.evaluate.gold import Absent
-from groundup.evaluate.intervals import Floats, resamples, weighted_mean, with_judge_interval
+from groundup.evaluate.intervals import resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.measures.measure import Measure
 from groundup.evaluate.shown import Chart, Line, Section, Shown, number
 

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.core.formats.records import Message
-from groundup.core.judging.judge import Agreement, Chat, Floats
+from groundup.core.judging.judge import Agreement, Chat
 from groundup.core.judging.others import Others, draw_others, kind_of, mean_elsewhere
 from groundup.core.judging.pairs import ReplyPair, agreement
+from groundup.core.judging.statistics import Floats
 from groundup.core.judging.words import WORD, are_own, common_words, lower_words
 from groundup.core.model.likelihood import Stretch
 from groundup.evaluate.model_judge.logprobs import KeptLogprobs

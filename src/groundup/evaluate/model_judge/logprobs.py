@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from groundup.core.judging.statistics import Floats
+from groundup.core.model.branches import Branches, takes_branches
 from groundup.core.model.likelihood import Stretch
 from groundup.evaluate.kept import keep, open_kept, read_kept
 from groundup.evaluate.model_judge.folder import ModelFolder
-from groundup.evaluate.reply_likelihood import Branches, batch_scores, takes_branches
+from groundup.evaluate.reply_likelihood import batch_scores, num_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +45,14 @@ class KeptLogprobs:
     def __post_init__(self) -> None:
         self.known = read_kept(self.file, lambda row: np.array(row["logprobs"], dtype=np.float64))
 
-    def of(self, asked: Sequence[Stretch]) -> list[NDArray[np.float64]]:
+    def of(self, asked: Sequence[Stretch]) -> list[Floats]:
         """[num_scored] each."""
         keys = [self._key(stretch) for stretch in asked]
         unknown = {key: stretch for key, stretch in zip(keys, asked, strict=True) if key not in self.known}
         if unknown:
             self.model = self.model or self.folder.load(self.device)
             rows = share_prompts(unknown, self.batch_size if takes_branches(self.model) else 1)
-            num_tokens = sum(row.num_inputs for row, _ in rows)
+            num_tokens = sum(num_inputs(row) for row, _ in rows)
             logger.info(
                 "evaluate: the judge's model reads %d replies in %d tokens; %d are known",
                 *(len(unknown), num_tokens, len(self.known)),
@@ -87,7 +88,7 @@ def share_prompts(asked: dict[str, Stretch], max_replies: int) -> list[Row]:
         for start in range(0, len(names), max_replies)
         for some in [names[start : start + max_replies]]
     ]
-    return sorted(rows, key=lambda row: row[0].num_inputs, reverse=True)
+    return sorted(rows, key=lambda row: num_inputs(row[0]), reverse=True)
 
 
 def in_batches(rows: Sequence[Row], batch_size: int) -> Iterator[list[Row]]:

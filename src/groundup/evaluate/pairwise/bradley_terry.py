@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from groundup.evaluate.intervals import Floats
+from groundup.core.judging.statistics import Floats
 
 ELO = 400 / np.log(10)  # 400 points are odds of ten to one
 # Weight of the squared strengths: keeps a player that always wins finite, and hardly affects others.

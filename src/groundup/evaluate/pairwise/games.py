@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.core.formats.records import Message
-from groundup.evaluate.intervals import Floats, Metrics, joint_interval, resamples
+from groundup.core.judging.statistics import Floats
+from groundup.evaluate.intervals import Metrics, joint_interval, resamples
 from groundup.evaluate.length_control import win_rate_metrics
 from groundup.evaluate.pairwise.bradley_terry import ELO, bradley_terry
 

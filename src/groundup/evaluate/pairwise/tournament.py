@@ -9,9 +9,9 @@ import numpy as np
 
 from groundup.core.formats.records import Message
 from groundup.core.judging.judge import Judge
-from groundup.core.judging.statistics import wins
+from groundup.core.judging.statistics import Floats, wins
 from groundup.core.rollout.prompts import Prompt
-from groundup.evaluate.intervals import Floats, Metrics, rate, resamples, weighted_mean, with_judge_interval
+from groundup.evaluate.intervals import Metrics, rate, resamples, weighted_mean, with_judge_interval
 from groundup.evaluate.pairwise.games import Games, PromptSet, Rating, ratings, win_rates
 from groundup.evaluate.replies import ModelReplies
 from groundup.runner.params.evaluate import EvaluateParams

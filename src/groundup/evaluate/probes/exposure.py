@@ -9,9 +9,10 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import document_ends, encode_text
+from groundup.core.model.branches import Branches
 from groundup.core.model.generation import Sampler
 from groundup.core.text.canaries import FILE, Canary, read_canary_file, secret_text
-from groundup.evaluate.reply_likelihood import Branches, branch_nats
+from groundup.evaluate.reply_likelihood import branch_nats
 from groundup.runner.params.evaluate import EvaluateParams
 
 REPLIES_PER_ROW = 32  # references that are computed together

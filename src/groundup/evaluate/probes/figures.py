@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from groundup.core.judging.statistics import Floats
 from groundup.evaluate.intervals import (
     NORMAL_QUANTILE,
-    Floats,
     Metrics,
     paired_score_interval,
     resamples,

@@ -7,16 +7,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.decoding.history import fit_prompt
 from groundup.core.formats.chat_format import document_ends, encode_text
-from groundup.core.judging.statistics import wins
+from groundup.core.judging.statistics import Floats, wins
+from groundup.core.model.branches import Branches
 from groundup.core.model.context import context_length
 from groundup.core.text.canaries import Canary
 from groundup.evaluate.choices import choice_branches
-from groundup.evaluate.intervals import Floats
 from groundup.evaluate.probes.detectors import has_personal_data, is_insulting, is_refusal
 from groundup.evaluate.probes.exposure import measure_canaries
 from groundup.evaluate.probes.items import ProbeSets
 from groundup.evaluate.replies import prompt_room, sample_replies_of
-from groundup.evaluate.reply_likelihood import Branches, branch_nats
+from groundup.evaluate.reply_likelihood import branch_nats
 from groundup.runner.params.evaluate import EvaluateParams
 
 Values = dict[str, list[float]]  # by measure, one value per item

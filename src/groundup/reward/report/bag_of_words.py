@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from groundup.core.judging.statistics import wins
+from groundup.core.judging.statistics import Floats, wins
 
-Floats = NDArray[np.float64]
 TextPair = tuple[str, str]  # chosen, rejected
 
 WORDS_AND_MARKS = r"\w+|[^\w\s]"  # any text that is not blank has a match, so the vocabulary is never empty

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from groundup.core.judging.statistics import Floats
 from groundup.reward.report.figures import interval_of_mean
-from groundup.reward.report.scores import Floats, ScoredPairs
+from groundup.reward.report.scores import ScoredPairs
 from groundup.runner.params.training import RewardParams
 
 # Limits for likelihoods without a maximum: all val pairs are right, or no more than half are.

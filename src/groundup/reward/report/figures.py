@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from groundup.core.judging.statistics import cluster_bootstrap, spearman, spearman_interval, wins
-from groundup.reward.report.scores import Floats, ScoredPairs
+from groundup.core.judging.statistics import Floats, cluster_bootstrap, spearman, spearman_interval, wins
+from groundup.reward.report.scores import ScoredPairs
 from groundup.runner.params.training import RewardParams
 
 Figures = dict[str, float | None]

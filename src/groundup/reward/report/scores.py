@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
-from peft import PeftModel
 from transformers import PreTrainedModel
 
 from groundup.core.formats.records import said
-from groundup.core.judging.statistics import wins
+from groundup.core.judging.statistics import Floats, wins
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.training.adapters import plain
 from groundup.reward.pairs import PREFERENCE, PREFIX, Pair
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,7 @@ class ScoredPairs:
 
 def accuracies(model: PreTrainedModel, split: str, pairs: Sequence[Pair]) -> dict[str, float]:
     """Accuracy for each group of pairs; TRL's own figure is a mean of batch means."""
-    plain = model.get_base_model() if isinstance(model, PeftModel) else model  # with its adapter switched on
-    scored = ScoredPairs.score(RewardScorer(plain), pairs)
+    scored = ScoredPairs.score(RewardScorer(plain(model)), pairs)
     groups = {prefix: scored.of_group(group).right for group, prefix in PREFIX.items()}
     return {f"{split}_{prefix}accuracy": float(right.mean()) for prefix, right in groups.items() if len(right)}
 

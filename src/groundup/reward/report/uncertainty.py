@@ -9,9 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.core.judging.statistics import percentile_interval, resampled_weights, spearman, spearman_interval
+from groundup.core.judging.statistics import (
+    Floats,
+    percentile_interval,
+    resampled_weights,
+    spearman,
+    spearman_interval,
+)
 from groundup.reward.report.figures import Figures, bounded, ends, finite
-from groundup.reward.report.scores import Floats
 from groundup.runner.params.training import RewardParams
 
 Clusters = Sequence[Sequence[str]]
