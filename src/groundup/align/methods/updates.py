@@ -140,7 +140,7 @@ def common_settings(context: Context, learning_rate: float) -> dict[str, Any]:
         "seed": params.seed,
         "per_device_train_batch_size": params.minibatch_size,
         "learning_rate": learning_rate,
-        "lr_scheduler_type": "constant_with_warmup",
+        "lr_scheduler_type": "linear",  # to zero, as in PPO
         # a share of all updates, or 0 for none
         "warmup_steps": params.warmup_iterations / params.num_iterations,
         "max_grad_norm": params.max_gradient_norm,

@@ -143,8 +143,10 @@ class Ppo(L.LightningModule):
         """Epochs of minibatch steps on one rollout; the metrics are means over all tokens of all epochs."""
         params, mask = self.params, experience.rollout.mask
         # The value model has its full rate from the start: the policy should move little until the values are useful.
+        # The policy's falls to zero, so that what swings, such as the length, settles.
+        warmup, num_left = params.warmup_iterations, params.num_iterations - self.iteration + 1
         self.optimizer.param_groups[0]["lr"] = params.ppo.learning_rate * min(
-            1.0, (self.num_updates + 1) / (params.warmup_iterations + 1)
+            (self.num_updates + 1) / (warmup + 1), num_left / max(1, params.num_iterations - warmup)
         )
         optimizer = self.optimizers()
         totals: defaultdict[str, float] = defaultdict(float)
