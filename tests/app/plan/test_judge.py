@@ -19,7 +19,7 @@ from tests.families import family_config, family_model
 from tests.open_tokenizers import open_tokenizer
 
 CONFIG = family_config("llama-tied", 500)
-JUDGE = PlannedJudge(CONFIG, shape_of(CONFIG), conversation=40.0, reply=10.0, longest=90, shares_prompts=True)
+JUDGE = PlannedJudge(CONFIG, shape_of(CONFIG), conversation=40.0, reply=10.0, longest=90)
 
 
 def judged(path: str | None = "models/judge", **changes: int) -> Params:
@@ -65,7 +65,7 @@ def test_without_data_lengths_are_those_of_the_policy(tmp_path: Path) -> None:
     judge = planned_judge(tmp_path, changed(judged(), "evaluate", max_new_tokens=20), DEFAULT)
     assert judge is not None
     assert (judge.conversation, judge.reply, judge.longest) == (50, 8, 58)
-    assert not judge.shares_prompts
+    assert not judge.shape.takes_branches
     assert planned_judge(tmp_path, small(), DEFAULT) is None
 
 
@@ -86,8 +86,8 @@ def test_a_judge_reads_more_with_more_prompts() -> None:
     assert 0 < judged_tokens(params, JUDGE) < judged_tokens(more, JUDGE)
     assert judged_tokens(params, JUDGE) < judged_tokens(often, JUDGE)  # every evaluation point is judged
     assert judged_tokens(params, JUDGE) < judged_tokens(params, replace(JUDGE, reply=12.0))
-    # Each reply with a pass of its own over its conversation.
-    assert judged_tokens(params, replace(JUDGE, shares_prompts=False)) > 2 * judged_tokens(params, JUDGE)
+    alone = replace(JUDGE, shape=replace(JUDGE.shape, takes_branches=False))  # a pass over the conversation per reply
+    assert judged_tokens(params, alone) > 2 * judged_tokens(params, JUDGE)
     rates = replace(RATES, judge_token=1e-3)
     work = count_work(params, JUDGE)
     with_judge, without = (work_seconds(params, DATA, work, r)["evaluate"] for r in (rates, RATES))

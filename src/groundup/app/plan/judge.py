@@ -21,7 +21,6 @@ class PlannedJudge:
     conversation: float  # mean tokens
     reply: float  # the same
     longest: int  # tokens of a conversation with a reply
-    shares_prompts: bool  # whether replies to one conversation share a pass over it
 
 
 def planned_judge(root: Path, params: Params, lengths: Lengths) -> PlannedJudge | None:
@@ -29,8 +28,7 @@ def planned_judge(root: Path, params: Params, lengths: Lengths) -> PlannedJudge 
     judge = params.evaluate.model_judge
     if params.evaluate.judge != "model" or judge.path is None:
         return None
-    from groundup.app.plan.open_model import base_config, random_model
-    from groundup.core.model.branches import takes_branches
+    from groundup.app.plan.open_model import base_config
     from groundup.core.model.folder import read_tokenizer
 
     folder = main_root(root) / judge.path
@@ -48,7 +46,6 @@ def planned_judge(root: Path, params: Params, lengths: Lengths) -> PlannedJudge 
         conversation=mean(conversation for conversation, _ in read),
         reply=mean(reply for _, reply in read),
         longest=max(map(sum, read)),
-        shares_prompts=takes_branches(random_model(config, "meta")),
     )
 
 

@@ -25,7 +25,7 @@ class PlannedModel:
     num_heads: int
     intermediate_size: int
     is_open: bool = False  # model.base, not random weights
-    takes_branches: bool = True  # replies of the reward stage share the reading of their conversation
+    takes_branches: bool = True  # replies share the reading of their conversation in reward, and to a judge
     num_adapted: Mapping[str, int] = field(default_factory=dict)  # weights of the adapters, by stage with LoRA
 
     def num_trained(self, stage: str) -> int:

@@ -211,7 +211,7 @@ def judged_tokens(params: Params, judge: PlannedJudge | None) -> int:
     from groundup.evaluate.model_judge import cost
 
     num_points = math.ceil(params.align.num_iterations / validation.every) + 1
-    if not judge.shares_prompts:
+    if not judge.shape.takes_branches:
         e = e.model_copy(update={"model_judge": e.model_judge.model_copy(update={"batch_size": 1})})
     lengths = cost.Lengths(judge.conversation, judge.reply)
     return cost.judge_tokens(e, validation.num_prompts, num_points, len(METHODS), lengths)
