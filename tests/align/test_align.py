@@ -53,6 +53,23 @@ def test_a_signal_ends_the_run_after_its_iteration_and_nothing_is_lost(
     run_align.assert_resumes(whole, expected, broken, num_iterations=5)
 
 
+def test_the_policy_learns_at_a_rate_that_rises_and_falls_to_zero(
+    run_align: AlignRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates, learn = [], Ppo.learn
+
+    def recorded(ppo: Ppo, *arguments: Any) -> Any:
+        learned = learn(ppo, *arguments)
+        rates.append([group["lr"] for group in ppo.optimizer.param_groups])
+        return learned
+
+    monkeypatch.setattr(Ppo, "learn", recorded)
+    run_align("run", num_iterations=5, warmup_iterations=2)
+    policy, value_model = zip(*rates, strict=True)
+    assert policy == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3, 2e-3 / 3, 1e-3 / 3])
+    assert set(value_model) == {1e-2}
+
+
 def test_a_finished_run_called_again_only_measures(run_align: AlignRun) -> None:
     expected = run_align("run")
     weights = run_align.weights("run")

@@ -75,6 +75,24 @@ def test_outputs_and_names_are_those_of_ppo(run_align: AlignRun, method: str) ->
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_the_policy_learns_at_a_rate_that_rises_and_falls_to_zero(
+    run_align: AlignRun, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    rates, step = [], Trainer.training_step
+
+    def recorded(trainer: Trainer, *arguments: Any, **named: Any) -> torch.Tensor:
+        loss: torch.Tensor = step(trainer, *arguments, **named)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return loss
+
+    monkeypatch.setattr(Trainer, "training_step", recorded)
+    run_align("run", method=method)
+    num_steps, num_warmup = len(rates), len(rates) // 4
+    falling = [1e-3 * (num_steps - i) / (num_steps - num_warmup) for i in range(num_warmup, num_steps)]
+    assert rates == pytest.approx([1e-3 * i / num_warmup for i in range(num_warmup)] + falling)
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("crash_at", [1, 3])
 def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(run_align: AlignRun, method: str, crash_at: int) -> None:
     whole, broken = Recorder(), Recorder(crash_at, "policy_loss")
