@@ -68,7 +68,7 @@ CASES = [
     wrong("prepare.sources.0.version", 1.0, "got 1.0", "numbers in quotes", PACKAGE + "version"),
     wrong("pretrain.num_steps", -1, "greater than or equal to 0"),
     contradiction("pretrain.num_steps", 0, "which publishes model.base as it is | model.base is null | raise it"),
-    wrong("reward.num_wrong_replies", 0, "greater than 0"),
+    wrong("reward.num_wrong_replies", 0, "greater than or equal to 1"),
     wrong("pretrain.learning_rate", -0.1, "greater than 0"),
     wrong("pretrain.learning_rate", float("inf"), "finite"),
     wrong("align.ppo.kl_target", float("nan"), "nan"),

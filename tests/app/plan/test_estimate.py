@@ -252,30 +252,32 @@ def test_the_plan_knows_the_blocks_of_the_loss() -> None:
     [
         (
             {"hidden_size": 128, "num_layers": 4, "num_heads": 4, "intermediate_size": 352},
-            (802, 802, 1953, 1073, 1127),
+            (802, 802, None, 1073, 1127),
         ),
-        ({"hidden_size": 96, "num_layers": 3, "num_heads": 3, "intermediate_size": 256}, (730, 814, 1537, 906, 1206)),
+        ({"hidden_size": 96, "num_layers": 3, "num_heads": 3, "intermediate_size": 256}, (730, 814, 1330, 906, 1206)),
     ],
 )
 def test_memory_of_measured_runs_is_met(
-    monkeypatch: pytest.MonkeyPatch, model: dict[str, int], measured: tuple[int, ...]
+    monkeypatch: pytest.MonkeyPatch, model: dict[str, int], measured: tuple[int | None, ...]
 ) -> None:
     """peak_memory_mb of default runs, of 1.33 and of 0.73 M parameters: within 15 %, as docs/sizes.md says.
 
-    That of SFT is of a process that calls train_sft and nothing else.
+    Those of SFT and of the reward model are of a process that calls train_sft or train_reward and nothing else; the
+    larger reward model has not been measured since it reads several wrong replies.
     """
     monkeypatch.setattr("groundup.app.plan.memory.available_cores", lambda: 1)  # workers are not in peak_memory_mb
     p = changed(LAPTOP, "pretrain", batch_size=8)
     p = changed(p, "model", context_length=256, scratch=p.model.scratch.model_copy(update=model))
     p = changed(p, "tokenizer", scratch=p.tokenizer.scratch.model_copy(update={"vocab_size": 4096}))
-    p = changed(changed(p, "sft", batch_size=1, max_length=256), "reward", batch_size=16, max_length=256, dropout=0.1)
+    p = changed(changed(p, "sft", batch_size=1, max_length=256), "reward", batch_size=16, max_length=256, dropout=0.0)
     rollout = p.align.rollout.model_copy(update={"max_prompt_tokens": 128, "max_new_tokens": 48})
     p = changed(p, "align", forward_batch_size=16, rollout=rollout)
     p = changed(p, "evaluate", batch_size=32)
     room = rooms(p, DATA, count_work(p, DATA), "cpu")
     trained = zip(("pretrain", "sft", "reward", "align", "evaluate"), measured, strict=True)
     for stage, megabytes in (("prepare", 320), ("tokenizer", 405), *trained):
-        assert room[stage].host / 2**20 == pytest.approx(megabytes, rel=0.15), stage
+        if megabytes is not None:
+            assert room[stage].host / 2**20 == pytest.approx(megabytes, rel=0.15), stage
 
 
 def test_a_card_holds_the_model_and_the_host_the_rest() -> None:
