@@ -59,8 +59,8 @@ def decoding(machine: Machine, dtype: torch.dtype) -> tuple[list[Tensor], Tensor
 
 
 def reward(machine: Machine, dtype: torch.dtype) -> tuple[list[Tensor], Tensor | None, float, bool]:
-    mask = torch.ones(8, 1, 256, 256, dtype=torch.bool, device=machine.device)
-    return states(machine, 8, 256, 256, dtype), mask, 0.1, False
+    mask = torch.ones(1, 1, 256, 256, dtype=torch.bool, device=machine.device)
+    return states(machine, 1, 256, 256, dtype), mask, 0.0, False
 
 
 Make = Callable[[Machine, torch.dtype], tuple[list[Tensor], Tensor | None, float, bool]]
@@ -68,7 +68,7 @@ SHAPES: dict[str, Make] = {
     "rows of documents": pretraining,
     "one packed chat": packed,
     "a step of decoding": decoding,
-    "reward training, mask and dropout": reward,
+    "a comparison of the reward model": reward,
 }
 
 

@@ -45,6 +45,7 @@ def write_adapters(root: Path, seed: int) -> PreTrainedModel:
             if weight.requires_grad:
                 weight.data = torch.randn(weight.shape, generator=generator) * 0.05
         model = merge_adapter(adapted, root / "demo" / name)
+        (root / "demo" / name / "tokenizer_config.json").write_text('{"model_max_length": 128}')
     return model
 
 

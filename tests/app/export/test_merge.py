@@ -133,13 +133,19 @@ def test_an_adapter_that_is_not_one_of_this_model_is_refused_and_nothing_is_writ
 
 
 def test_an_adapter_without_a_tokenizer_takes_that_of_the_model(start: Path, adapter: Path, tmp_path: Path) -> None:
-    shutil.copytree(adapter, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "chat_template*"))
+    shutil.copytree(adapter, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer.json", "chat_template*"))
+    config = tmp_path / "bare/tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": 48}))
     for name, folder in (("with", adapter), ("without", tmp_path / "bare")):
         merge_adapters(start, [folder], tmp_path / "models" / name)
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "model.safetensors"):
         assert (tmp_path / "models/without" / name).read_bytes() == (tmp_path / "models/with" / name).read_bytes()
+    assert load_assistant(tmp_path / "models/without", torch.device("cpu")).tokenizer.model_max_length == 48
+    config.unlink()
+    with pytest.raises(ValueError, match=r"bare lacks tokenizer_config\.json, which says how long its chats may be"):
+        merge_adapters(start, [tmp_path / "bare"], tmp_path / "models/merged")
     (start / "chat_template.jinja").unlink()
     with pytest.raises(
-        ValueError, match=r"bare has no tokenizer.json, which `groundup export` writes, and .* no chat"
+        ValueError, match=r"bare has no tokenizer\.json, which `groundup export` writes, and .* no chat"
     ):
         merge_adapters(start, [tmp_path / "bare"], tmp_path / "models/merged")

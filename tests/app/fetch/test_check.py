@@ -330,7 +330,7 @@ def test_what_changed_since_it_was_fetched(root: Path, model: Path) -> None:
     edit("generation_config.json", temperature=0.5)(folder)
     remove("chat_template.jinja")(folder)
     write("more.json", "{}")(folder)
-    command = f"groundup fetch --from .../{model.name} --as mine --accept-licence"
+    command = f"groundup fetch --from PATH/{model.name} --as mine --accept-licence"
     remedy = f"since it was fetched: remove {folder} and run `{command}`"
     with pytest.raises(ValueError, match="cannot be used") as refused:
         check(root, "mine")

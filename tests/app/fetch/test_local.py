@@ -46,8 +46,8 @@ def test_where_the_users_folder_lies_is_recorded_nowhere(
 ) -> None:
     """The record becomes base.lock and goes into cards, and the same model elsewhere is the same base."""
     base = fetch(root, find_source(None, aligned), "mine", accept=False).base
-    assert base.source == "--from .../aligned"
-    assert base.fetched_by == "groundup fetch --from .../aligned --as mine"
+    assert base.source == "--from PATH/aligned"
+    assert base.fetched_by == "groundup fetch --from PATH/aligned --as mine"
     assert str(tmp_path) not in (root / "models/mine/groundup.json").read_text(encoding="utf-8")
     shutil.rmtree(root / "models/mine")
     (tmp_path / "artifacts").rename(tmp_path / "moved")

@@ -38,7 +38,7 @@ def test_a_card_names_the_base_its_revision_and_its_licence() -> None:
     assert (ModelCard(card).data.license, ModelCard(card).data.base_model) == ("apache-2.0", "owner/tiny")
 
 
-@pytest.mark.parametrize("source", ["smollm2-135m", "--from .../mine@2", "--from '.../my tiny'"])
+@pytest.mark.parametrize("source", ["smollm2-135m", "--from PATH/mine@2", "--from 'PATH/my tiny'"])
 def test_only_a_hubs_repository_is_a_base_model_to_hubs(source: str) -> None:
     data = ModelCard(with_base(CARD, BASE.model_copy(update={"source": source}))).data
     assert data.base_model is None

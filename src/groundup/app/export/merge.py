@@ -16,7 +16,9 @@ from groundup.core.model.llama import save_model
 from groundup.core.model.open_model import load_open_model
 from groundup.core.model.verify import verify_passes
 from groundup.core.training.adapters import ignore_deprecation, merged
+from groundup.runner.files import read_object
 
+TOKENIZER_CONFIG = "tokenizer_config.json"  # names the context length, which a base leaves open
 CARD = """---
 library_name: transformers
 ---
@@ -52,14 +54,19 @@ def merge_adapters(model: Path, adapters: Sequence[Path], target: Path) -> None:
 
 def _tokenizer(model: Path, adapter: Path) -> PreTrainedTokenizerFast:
     """The adapter's; without one, the model's own as the tokenizer stage makes it ready: it takes more room than a
-    small adapter, and is the same unless another chat template was chosen.
+    small adapter, and is the same unless another chat template was chosen. The context is still the adapter's.
     """
     if (adapter / "tokenizer.json").is_file():
         return load_tokenizer(str(adapter))
     try:
-        return adopt_tokenizer(model, None).tokenizer
+        tokenizer = adopt_tokenizer(model, None).tokenizer
     except ValueError as error:
         raise ValueError(f"{adapter} has no tokenizer.json, which `groundup export` writes, and {error}") from None
+    config = adapter / TOKENIZER_CONFIG
+    if not config.is_file():
+        raise ValueError(f"{adapter} lacks {TOKENIZER_CONFIG}, which says how long its chats may be: export it again")
+    tokenizer.model_max_length = read_object(config)["model_max_length"]
+    return tokenizer
 
 
 def _with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

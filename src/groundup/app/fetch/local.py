@@ -27,9 +27,9 @@ class Local:
         if self.path.is_file() and self.path.suffix != ".gguf":
             raise FetchError(f"{self.path} is not a GGUF file: give one, or the folder that holds the model")
         revision = f"sha256 {hash_file(self.path)}" if self.path.is_file() else None
-        # Without the folder that it is in: cards and base.lock, which name the source, are shared.
-        elided = shlex.quote(f".../{self.path.resolve().name}")
-        return Origin(f"--from {elided}", revision, self._licence())
+        # PATH in place of the folder that it is in: cards and base.lock, which name the source, are shared.
+        shown = shlex.quote(f"PATH/{self.path.resolve().name}")
+        return Origin(f"--from {shown}", revision, self._licence())
 
     def write(self, folder: Path, downloads: Path) -> None:
         if self.path.is_file():

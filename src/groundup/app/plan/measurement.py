@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 from groundup.app.plan.lengths import Lengths
 from groundup.app.plan.open_model import random_model
 from groundup.app.plan.timing import timed
+from groundup.app.plan.workload import num_wrong_replies
 from groundup.core.model.branches import Branches, as_rows, reply_states
 from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import num_parameters
@@ -135,7 +136,7 @@ class Measurement:
         if params.lora:
             add_adapter(model, params.lora)
         reply = round(self.planned.lengths.reply_share * self.params.align.rollout.max_new_tokens)
-        item = Branches([1] * max(1, side - reply), [[1] * max(1, reply)] * (1 + params.num_wrong_replies))
+        item = Branches([1] * max(1, side - reply), [[1] * max(1, reply)] * (1 + num_wrong_replies(self.params)))
         num_tokens = sum(row.num_tokens for row in as_rows(decoder, [item]))
         few = self.fitting(params.batch_size, num_tokens)
 

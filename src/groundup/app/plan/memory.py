@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from groundup.app.plan.model import LORA_STAGES, PlannedModel
 from groundup.app.plan.seconds import has_value_model
-from groundup.app.plan.workload import Data, Work, comparison_tokens, rollout_tokens
+from groundup.app.plan.workload import Data, Work, comparison_tokens, num_wrong_replies, rollout_tokens
 from groundup.prepare.processes import available_cores, worker_count
 from groundup.runner.params import Params
 
@@ -86,7 +87,7 @@ def peaks(params: Params, data: Data, work: Work, device: str) -> dict[str, int]
         learned += STATES * t["pretrain"] + half + logits(model, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
     side = min(data.lengths.longest_side or r.max_length, r.max_length)
     # A rated pair has two conversations.
-    row = max(2 * side, round(comparison_tokens(params, side, r.num_wrong_replies, data.lengths, model)))
+    row = max(2 * side, round(comparison_tokens(params, side, num_wrong_replies(params), data.lengths, model)))
     seen = row if model.takes_branches else side
     scores = r.batch_size * model.num_heads * row * seen * FLOAT * model.num_layers
     rollout = a.rollout
@@ -206,16 +207,21 @@ def remedy(stage: str, params: Params, fits: Callable[[Params], bool]) -> str:
             more = {"pretrain": p.accumulate, "sft": s.accumulate, "reward": r.accumulate}
             also = f" and raise {stage}.accumulate to {more[stage] * size // rows}" if stage in more else ""
             return f"lower {stage}.{key} to {rows}{also}"
+    lower = "choose a smaller model.base"
     if stage == "evaluate" and e.judge == "model":
-        return "lower evaluate.model_judge.batch_size, or choose a smaller model for evaluate.model_judge.path"
+        rows = e.model_judge.batch_size
+        while (rows := rows // 2) > 0:
+            judge = e.model_judge.model_copy(update={"batch_size": rows})
+            if fits(with_value(params, stage, "model_judge", judge)):
+                return f"lower evaluate.model_judge.batch_size to {rows}"
+        return f"choose a smaller model for evaluate.model_judge.path, or {lower}"
     if params.model.base is not None:
         adapted = stage not in LORA_STAGES or getattr(params, stage).lora is not None
         untrained = stage == "pretrain" and p.num_steps == 0
-        lower = "choose a smaller model.base"
         return lower if adapted or untrained else f"set {stage}.lora, or {lower}"
     return "lower model.scratch.num_layers and what follows from it: `groundup configure --preset ... --depth N`"
 
 
-def with_value(params: Params, stage: str, key: str, value: int) -> Params:
+def with_value(params: Params, stage: str, key: str, value: Any) -> Params:
     section = getattr(params, stage).model_copy(update={key: value})
     return params.model_copy(update={stage: section})

@@ -125,7 +125,7 @@ def count_work(params: Params, data: Data, model: PlannedModel, judge: PlannedJu
     sides = rated * lengths.rated + relevance * lengths.relevance + sampled * chat
     tokens = (
         2 * rated * lengths.rated  # of two conversations
-        + relevance * comparison_tokens(params, lengths.relevance, r.num_wrong_replies, lengths, model)
+        + relevance * comparison_tokens(params, lengths.relevance, num_wrong_replies(params), lengths, model)
         + sampled * comparison_tokens(params, chat, 1, lengths, model)
     )
     return Work(
@@ -146,8 +146,17 @@ def count_work(params: Params, data: Data, model: PlannedModel, judge: PlannedJu
     )
 
 
+def num_wrong_replies(params: Params) -> int:
+    """Of a relevance pair; a step has no more replies than pairs."""
+    r = params.reward
+    return min(r.num_wrong_replies, r.batch_size * r.accumulate) if r.relevance_weight > 0 else 1
+
+
 def comparison_tokens(params: Params, chat: float, num_wrong: int, lengths: Lengths, model: PlannedModel) -> float:
-    """Of a chat with its right reply and with wrong ones, as the reward model reads them."""
+    """Of a chat with its right reply and with wrong ones, as the reward model reads them.
+
+    Wrong replies are taken to be as long as those of align, which are cut at its limit.
+    """
     more = lengths.reply_share * params.align.rollout.max_new_tokens if model.takes_branches else chat
     return chat + num_wrong * more
 
