@@ -113,7 +113,7 @@ def test_a_failure_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return SimpleNamespace(measurements=modules[name])
 
     monkeypatch.setattr(command.importlib, "import_module", import_module)
-    monkeypatch.setattr(command, "PARTS", {"ppo": 3, "sft": 1, "reward": 1, "server": 1})
+    monkeypatch.setattr(command, "PARTS", {"ppo": 6, "sft": 1, "reward": 1, "server": 1})
     rows = Rows(tmp_path)
     command.run(TOY, rows, ["ppo", "sft", "reward", "server"])
     told = {(row["part"], row["what"]): row["problem"] for row in rows.rows}

@@ -32,7 +32,7 @@ from groundup.core.model.scoring import RewardScorer
 from groundup.evaluate.reply_likelihood import branch_scores
 from groundup.pretrain.optimizer import build_optimizer
 from groundup.pretrain.pretrain import PretrainModule
-from groundup.reward.pair_trainer import PairTrainer
+from groundup.reward.pair_trainer import PairTrainer, collate
 from groundup.sft.chat_examples import ChatExample
 from groundup.sft.sft import assistant_loss
 from tests.align.conftest import LORA, align_params
@@ -137,15 +137,16 @@ def test_a_step_of_the_reward_model(reward_model: Any, head: str) -> None:
     """What TRL's trainer moves to the device is moved here by hand."""
     if head == "variational":
         reward_model.score = put(variational.VariationalHead(32, 4, 0.02))
-    ids = torch.randint(5, 200, (4, 9)).to("cuda")
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    inputs |= {"margin": torch.zeros(2).to("cuda"), "weight": torch.ones(2).to("cuda")}
+    chats = {"prompt": [5, 6, 7], "replies": [[8, 9], [10], [11, 12]]}
+    inputs = collate([{"chats": chats, "margin": 0.0, "weight": 1.0}] * 2)
+    inputs |= {name: inputs[name].to("cuda") for name in ("sides", "margin", "weight")}
     trainer: Any = SimpleNamespace(
         args=SimpleNamespace(center_rewards_coefficient=0.01),
         variational=preset("smoke").reward.variational,
-        accelerator=SimpleNamespace(gather_for_metrics=lambda x: x),
+        accelerator=SimpleNamespace(gather_for_metrics=lambda x: x, autocast=nullcontext),
         _metrics={"eval": defaultdict(list)},
         model=reward_model,
+        plain=reward_model,
     )
     loss = PairTrainer.compute_loss(trainer, reward_model, inputs)
     assert isinstance(loss, Tensor)

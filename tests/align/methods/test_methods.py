@@ -148,7 +148,7 @@ def test_a_kl_above_the_stop_ends_training_for_good(run_align: AlignRun, method:
 def test_lora_publishes_adapter_and_merged_model_and_resumes(run_align: AlignRun, method: str) -> None:
     whole, broken = Recorder(), Recorder(3, "policy_loss")
     changes = settings(method, lora=LORA, budgets={"kl": 40.0})
-    changes[method] |= {"learning_rate": 1e-2}
+    changes[method] |= {"learning_rate": 2e-2}
     expected = run_align("whole", whole, **changes)
     assert expected["kept_iteration"] > 0
     run_align.crash(broken, **changes)

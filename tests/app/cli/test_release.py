@@ -123,7 +123,7 @@ def test_export(aligned: Path, checkout: Path) -> None:
         ("merge a b --as ../mine", "'../mine' is not a name of a model: use letters, digits"),
         (
             "merge artifacts/aligned artifacts --as mine",
-            "artifacts is not an adapter with its tokenizer, it lacks adap",
+            "artifacts is not an adapter, it lacks adap",
         ),
     ],
 )

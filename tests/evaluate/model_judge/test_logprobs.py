@@ -106,16 +106,28 @@ def test_replies_that_share_a_pass_score_as_each_alone(folder: Path, tmp_path: P
         np.testing.assert_allclose(found, [float(scores[i - 1, stretch.ids[i]]) for i in places], atol=2e-5)
 
 
-@pytest.mark.parametrize("family", ["gemma3", "gpt2", "qwen3"])
-def test_other_families_read_each_reply_by_itself(
-    family: str, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path, read: list[list[tuple[int, int]]]
+@pytest.mark.parametrize(
+    ("family", "rows"),
+    [
+        ("gpt2", [(3, 3)]),
+        ("qwen3", [(3, 3)]),
+        ("gemma3", [(3, 1), (3, 1), (3, 1)]),
+        ("mistral", [(3, 1), (3, 1), (3, 1)]),
+    ],
+)
+def test_a_prompt_is_read_once_but_by_families_with_windows(
+    family: str,
+    rows: list[tuple[int, int]],
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    read: list[list[tuple[int, int]]],
 ) -> None:
     model = family_model(family, len(tiny_tokenizer)).eval().requires_grad_(False)
     model.save_pretrained(tmp_path / family)
     tiny_tokenizer.save_pretrained(tmp_path / family)
     asked = [Stretch([9, 8, 7, *reply], len(reply)) for reply in ([1, 2, 3], [4], [1, 2])]
     found = opened(tmp_path / family, tmp_path / "kept.jsonl").of(asked)
-    assert read == [[(3, 1), (3, 1), (3, 1)]]
+    assert read == [rows]
     for stretch, values in zip(asked, found, strict=True):
         scores = model(torch.tensor([stretch.ids])).logits[0].log_softmax(-1)
         np.testing.assert_allclose(

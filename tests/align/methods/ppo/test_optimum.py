@@ -104,7 +104,7 @@ def test_two_steps_reach_their_optimum_though_the_better_way_starts_out_worse(
     def worth(reply: Sequence[int]) -> float:
         return 0.0 if reply[0] == eos else payoff[reply[0] % 2, reply[1] % 2].item()
 
-    prompt, sft, aligned = reach(worth, max_new_tokens=2, num_iterations=30, kl_coefficient=coefficient)
+    prompt, sft, aligned = reach(worth, max_new_tokens=2, num_iterations=40, kl_coefficient=coefficient)
     (first,) = next_token(sft, [prompt])
     parity = torch.arange(len(first)) % 2
     second = next_token(sft, [[*prompt, token] for token in range(len(first))])  # [V, V]
