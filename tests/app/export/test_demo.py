@@ -60,7 +60,6 @@ def make_demo(root: Path) -> str:
     return result.stdout
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 @torch.no_grad()
 def test_the_adapters_are_put_on_the_model_once_and_it_answers(checkout: Path) -> None:
     expected, ids = write_adapters(checkout, seed=0), torch.tensor([[5, 6, 7]])
