@@ -201,25 +201,32 @@ def remedy(stage: str, params: Params, fits: Callable[[Params], bool]) -> str:
     if stage not in keys:
         return "lower max_rows or max_documents of prepare.sources"
     key, size = keys[stage]
-    rows = size
-    while (rows := rows // 2) > 0:
-        if fits(with_value(params, stage, key, rows)):
-            more = {"pretrain": p.accumulate, "sft": s.accumulate, "reward": r.accumulate}
-            also = f" and raise {stage}.accumulate to {more[stage] * size // rows}" if stage in more else ""
-            return f"lower {stage}.{key} to {rows}{also}"
-    lower = "choose a smaller model.base"
-    if stage == "evaluate" and e.judge == "model":
-        rows = e.model_judge.batch_size
-        while (rows := rows // 2) > 0:
-            judge = e.model_judge.model_copy(update={"batch_size": rows})
-            if fits(with_value(params, stage, "model_judge", judge)):
-                return f"lower evaluate.model_judge.batch_size to {rows}"
-        return f"choose a smaller model for evaluate.model_judge.path, or {lower}"
+    if rows := halved(size, lambda rows: fits(with_value(params, stage, key, rows))):
+        more = {"pretrain": p.accumulate, "sft": s.accumulate, "reward": r.accumulate}
+        also = f" and raise {stage}.accumulate to {more[stage] * size // rows}" if stage in more else ""
+        return f"lower {stage}.{key} to {rows}{also}"
+    smaller = "lower model.scratch.num_layers and what follows from it: `groundup configure --preset ... --depth N`"
     if params.model.base is not None:
         adapted = stage not in LORA_STAGES or getattr(params, stage).lora is not None
         untrained = stage == "pretrain" and p.num_steps == 0
-        return lower if adapted or untrained else f"set {stage}.lora, or {lower}"
-    return "lower model.scratch.num_layers and what follows from it: `groundup configure --preset ... --depth N`"
+        smaller = f"{'' if adapted or untrained else f'set {stage}.lora, or '}choose a smaller model.base"
+    if stage != "evaluate" or e.judge != "model":
+        return smaller
+
+    def judge_fits(rows: int) -> bool:
+        judge = e.model_judge.model_copy(update={"batch_size": rows})
+        return fits(with_value(params, stage, "model_judge", judge))
+
+    if rows := halved(e.model_judge.batch_size, judge_fits):
+        return f"lower evaluate.model_judge.batch_size to {rows}"
+    return f"choose a smaller model for evaluate.model_judge.path, or {smaller}"
+
+
+def halved(size: int, fits: Callable[[int], bool]) -> int:
+    """The largest that `fits` of size / 2, size / 4 and so on; 0 if none does."""
+    while (size := size // 2) > 0 and not fits(size):
+        pass
+    return size
 
 
 def with_value(params: Params, stage: str, key: str, value: Any) -> Params:
