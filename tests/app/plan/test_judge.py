@@ -108,8 +108,8 @@ def test_the_judge_stands_beside_the_models_that_it_judges() -> None:
     more = memory(JUDGE, batch_size=200_000) - memory(JUDGE, batch_size=100_000)
     assert more == 10**5 * 4 * (90 * 3 * (32 + 48) + params.evaluate.max_new_tokens * 500 * 3)
     assert remedy("evaluate", params, lambda other: False) == (
-        "choose a smaller model for evaluate.model_judge.path, or lower model.scratch.num_layers and what follows from "
-        "it: `groundup configure --preset ... --depth N`"
+        "choose a smaller model for evaluate.model_judge.path, or lower model.scratch.num_layers and what follows "
+        "from it: `groundup configure --preset ... --depth N`"
     )
     assert remedy("evaluate", judged(batch_size=16), lambda other: other.evaluate.model_judge.batch_size <= 4) == (
         "lower evaluate.model_judge.batch_size to 4"
