@@ -1,4 +1,4 @@
-"""The models that PPO trains: the policy, with its reference, and the value model."""
+"""The models that alignment trains: the policy, with its reference, and PPO's value model."""
 
 import copy
 from collections.abc import Iterator

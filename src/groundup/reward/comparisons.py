@@ -21,7 +21,7 @@ class Comparison:
 def comparisons(
     pairs: Sequence[Pair], weights: Mapping[str, float], tokenizer: PreTrainedTokenizerFast, params: RewardParams
 ) -> list[Comparison]:
-    """One for each pair, in their order; weights: of groups. Only relevance pairs get more wrong replies."""
+    """A comparison for each pair, in their order; weights: of groups. Only relevance pairs get more wrong replies."""
     size = params.batch_size * params.accumulate
     compared = []
     for step in (pairs[start : start + size] for start in range(0, len(pairs), size)):
@@ -38,7 +38,8 @@ def replies_of_others(
 ) -> list[list[list[int]]]:
     """For each pair its conversation with right replies of the next pairs, which are wrong there.
 
-    So each reply is right once and wrong as often as any other: by itself it earns no gradient.
+    So a reply is right in one comparison and wrong in num_replies others: by itself it earns what the wrong reply of
+    its pair leaves, one part in num_replies + 1.
     """
     if num_replies == 0:
         return [[] for _ in pairs]
@@ -53,9 +54,9 @@ def replies_of_others(
         used = {pair.reply("chosen"), pair.reply("rejected")}
         wrong: list[list[int]] = []
         for i in (*range(place + 1, len(pairs)), *range(place)):
-            other, chat = pairs[i], [*prompt, *pairs[i].chosen[len(prompts[i]) :]]
             if len(wrong) == num_replies:
                 break
+            other, chat = pairs[i], [*prompt, *pairs[i].chosen[len(prompts[i]) :]]
             if (
                 other.row["chosen_id"] != pair.row["chosen_id"]
                 and other.reply("chosen") not in used

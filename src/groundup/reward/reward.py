@@ -126,7 +126,8 @@ def train_reward(
     model = merge_adapter(trainer.model, out / "adapter")
     export(model, tokenizer, pairs["train"], out, params, as_parent(CARD, sft))
     scorer = RewardScorer.load(out, torch_device)
-    scored = {split: ScoredPairs.score(scorer, pairs[split]) for split in SPLITS}
+    measured = pairs | {"train": draw_of_each_group(pairs["train"], params.max_heldout_pairs, params.seed)}
+    scored = {split: ScoredPairs.score(scorer, measured[split]) for split in SPLITS}
     moved = {
         split: ScoredPairs.score(scorer, moved_prompts(pairs[split], tokenizer, params.max_length, params.seed))
         for split in MEASURED

@@ -212,8 +212,12 @@ def test_limits_of_what_is_measured_save_its_time() -> None:
     limited = changed(whole, "reward", max_heldout_pairs=10)
     share = 4759 / (10_289 + 4759)  # of relevance pairs, all of which are scored again after another prompt
     # Val pairs once after the last step; at the end all, and those of three of the four groups moved.
-    scored = 1708 * (2 + share) + 5621 * (1 + share) - (2 * 40 + 30) - (40 + 30)
-    saved = scored * 2 * count_work(whole, DATA).side * 2e-5 + (1708 + 5621 - 2 * 40) * 1e-3
+    rated = (1 - share) * (2 * 1708 + 5621) - (2 * 10 + 10)
+    shared = share * (3 * 1708 + 2 * 5621) - (3 * 30 + 2 * 30)
+    trained = count_work(whole, DATA).num_pairs - 4 * 10
+    reply = 0.4 * whole.align.rollout.max_new_tokens  # the second one to a conversation, which is read once
+    scored = rated * 2 * 84 + (shared + trained) * (84 + reply)
+    saved = scored * 2e-5 + (1708 + 5621 - 2 * 40) * 1e-3
     assert seconds(whole, "reward") - seconds(limited, "reward") == pytest.approx(saved)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
+from groundup.core.model.branches import Branches
 from groundup.core.model.scoring import RewardScorer
 
 CHATS = [[7, 8, 9, 11, 1], [5, 1], [20, 30, 40, 50, 60, 70, 1], [3, 9, 1]]
@@ -37,8 +38,20 @@ def test_one_pass_gives_the_scores_and_the_hidden_states_before_them(
     torch.testing.assert_close(scorer.read(hidden)[0], scorer.score(CHATS)[0], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_replies_to_one_conversation_score_as_whole_chats(
+    reward_model: LlamaForSequenceClassification, batch_size: int
+) -> None:
+    chats = [[7, 8, 9, 11, 1], [7, 8, 9, 12, 13, 1], [7, 8, 1], [5, 1], [20, 30, 40, 1], [20, 30, 41, 1]]
+    scorer = RewardScorer(reward_model, batch_size)
+    items = [Branches.of(chats[:3]), Branches.of(chats[3:4]), Branches.of(chats[4:])]
+    assert sum(item.num_tokens for item in items) == 10 + 2 + 6  # of 24
+    torch.testing.assert_close(scorer.score_replies(items)[0], scorer.score(chats)[0], atol=1e-5, rtol=1e-5)
+
+
 def test_no_chats_no_scores(reward_model: LlamaForSequenceClassification) -> None:
-    assert [x.tolist() for x in RewardScorer(reward_model).score([])] == [[], []]
+    scorer = RewardScorer(reward_model)
+    assert [x.tolist() for x in (*scorer.score([]), *scorer.score_replies([]))] == [[]] * 4
 
 
 def test_a_model_that_has_diverged_is_named(reward_model: LlamaForSequenceClassification) -> None:

@@ -55,6 +55,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
         ("align.dpo.beta", 0.0, "align.dpo.beta: Input should be greater than 0"),
         ("align.rollout.max_new_tokens", 1000, "align.rollout.max_new_tokens = 1064 must be below"),
         ("align.minibatch_size", 7, "align.minibatch_size 7 must divide align.rollout.batch_size 16"),
+        ("align.warmup_iterations", 5, "align.warmup_iterations 5 must not be above align.num_iterations 4"),
         (
             "align.ppo.kl_horizon",
             10.0,

@@ -6,10 +6,11 @@ runtime.precision costs or saves on this machine.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from groundup.app.plan.judge import PlannedJudge
 from groundup.app.plan.model import PlannedModel
-from groundup.app.plan.workload import Data, Work, rollout_tokens
+from groundup.app.plan.workload import Data, Work, at_most, comparison_tokens, rollout_tokens
 from groundup.core.training.cost import Cost
 from groundup.runner.params import Params
 
@@ -25,6 +26,7 @@ SFT_REST, REWARD_REST, ALIGN_REST, EVALUATE_REST = 4.0, 8.0, 8.0, 40.0  # loadin
 DPO_SECONDS = 2.0
 NUM_MODELS = 3  # base, SFT, aligned
 NUM_TASKS = 4
+NUM_GROUPS = 4  # of pairs that a reward model learns from
 NUM_PROBES = 200  # messages of the value probes that are answered
 SFT_VALIDATIONS = 2  # before and after training, besides those that validate_every makes
 
@@ -97,29 +99,39 @@ def update_seconds(rates: Rates, model: PlannedModel, stage: str) -> float:
 def reward_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float:
     r = params.reward
     sampled = r.sampled.max_heldout_pairs if r.sampled.weight > 0 else 0
-    (val, val_moved), (test, test_moved) = (
+    val, test = (
         heldout_pairs(params, num_pairs, work.relevance_share, sampled)
         for num_pairs in (data.num_val_pairs, data.num_test_pairs)
     )
+    limit = r.max_heldout_pairs and NUM_GROUPS * r.max_heldout_pairs
+    trained = at_most(limit, round(work.num_pairs / r.num_epochs))
     updates = math.ceil(work.pair_batches / r.accumulate)
-    # At validations and after the last step; at the end all pairs, and those that are moved.
-    scored = (updates // r.validate_every + 1) * val
-    scored += work.num_pairs / r.num_epochs + val + test + val_moved + test_moved
+    num_validations = updates // r.validate_every + 1
+    # At validations, after the last step; at the end all, and those whose sides share a prompt after another one too.
+    rated = (num_validations + 1) * val.rated + test.rated
+    shared = (num_validations + 2) * val.shared + 2 * test.shared + trained
+    scored = 2 * rated * data.lengths.rated
+    scored += shared * comparison_tokens(params, data.lengths.relevance, 1, data.lengths, work.model)
     # rates.reply is for align.rollout.max_new_tokens.
     longer = r.sampled.max_new_tokens / params.align.rollout.max_new_tokens
     return (
         work.pair_tokens * rates.pair_token
         + work.pair_batches * TRAINER_BATCH
         + updates * update_seconds(rates, work.model, "reward")
-        + scored * 2 * work.side * rates.score_token
+        + scored * rates.score_token
         + (work.num_sampled + 2 * sampled) * longer * rates.reply
-        + (work.num_pairs / r.num_epochs + val + test) * RENDERED_PAIR
+        + (work.num_pairs / r.num_epochs + val.rated + val.shared + test.rated + test.shared) * RENDERED_PAIR
         + REWARD_REST
     )
 
 
-def heldout_pairs(params: Params, num_pairs: int, relevance_share: float, sampled: int) -> tuple[float, float]:
-    """(pairs of a split, those of them whose sides share a prompt: scored again after another one)"""
+class HeldoutPairs(NamedTuple):
+    rated: float  # of two conversations
+    shared: float  # of two replies to one
+
+
+def heldout_pairs(params: Params, num_pairs: int, relevance_share: float, sampled: int) -> HeldoutPairs:
+    """Those of a split that are scored."""
     kinds, limit = params.prepare.preferences.relevance, params.reward.max_heldout_pairs
     relevance = relevance_share * num_pairs
     special = [relevance * kinds.earlier_turn_fraction, relevance * kinds.same_opening_fraction]
@@ -127,7 +139,7 @@ def heldout_pairs(params: Params, num_pairs: int, relevance_share: float, sample
         group if limit is None else min(limit, group)
         for group in (num_pairs - relevance, relevance - sum(special), *special)
     )
-    return rated + sum(shared) + sampled, sum(shared) + sampled
+    return HeldoutPairs(rated, sum(shared) + sampled)
 
 
 def align_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
 
 import torch
 from torch import Tensor
@@ -10,7 +10,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import GPT2Model, LlamaModel, MistralModel, PreTrainedModel, Qwen2Model, Qwen3Model
 from transformers.models.llama.modeling_llama import LlamaAttention
 
-from groundup.core.formats.chat_template import common_length
 from groundup.core.model.forward import fast_pass, is_plain, require_positions
 
 DECODERS = (LlamaModel, MistralModel, Qwen2Model, Qwen3Model, GPT2Model)  # each has a test
@@ -18,13 +17,16 @@ DECODERS = (LlamaModel, MistralModel, Qwen2Model, Qwen3Model, GPT2Model)  # each
 
 @dataclass(frozen=True)
 class Branches:
+    """Tokens of a prompt and of the replies that each follow it."""
+
     prompt: list[int]
     replies: list[list[int]]
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> "Branches":
         """The prompt is what all sequences begin with, but for the last token of each."""
-        shared = min(common_length(sequences[0][:-1], sequence[:-1]) for sequence in sequences)
+        columns = zip(*(sequence[:-1] for sequence in sequences), strict=False)
+        shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
         return cls(list(sequences[0][:shared]), [list(sequence[shared:]) for sequence in sequences])
 
     @property

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from groundup.core.model import variational
+from groundup.core.model.branches import Branches, reply_states
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.core.model.verify import verify_scores
 
@@ -42,6 +43,19 @@ class RewardScorer:
     def score(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Reward of each token sequence (a rendered chat with its end-of-turn token): mean [N], std [N]."""
         return self.read(self.hidden(sequences, [1] * len(sequences)))
+
+    @torch.no_grad()
+    def score_replies(self, items: Sequence[Branches]) -> tuple[Tensor, Tensor]:
+        """The same of every reply, in the order of the items; a conversation is read once for all its replies."""
+        states: list[list[Tensor]] = [[] for _ in items]
+        order = sorted(range(len(items)), key=lambda i: items[i].num_tokens)
+        with self.trunk() as trunk:
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                found = iter(reply_states(trunk, [items[i] for i in rows]).cpu())
+                for i in rows:
+                    states[i] = [next(found)[None] for _ in items[i].replies]
+        return self.read(list(chain.from_iterable(states)))
 
     @torch.no_grad()
     def hidden(self, sequences: Sequence[Sequence[int]], num_last: Sequence[int]) -> list[Tensor]:

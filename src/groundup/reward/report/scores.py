@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from transformers import PreTrainedModel
 
 from groundup.core.formats.records import said
 from groundup.core.judging.statistics import Floats, wins
+from groundup.core.model.branches import Branches
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.training.adapters import plain
 from groundup.reward.pairs import PREFERENCE, PREFIX, Pair
@@ -26,10 +28,16 @@ class ScoredPairs:
     def score(cls, scorer: RewardScorer, pairs: Sequence[Pair]) -> "ScoredPairs":
         if not pairs:
             return cls([], np.zeros((0, 2)), np.zeros((0, 2)))
-        sequences = sorted({tuple(side) for pair in pairs for side in (pair.chosen, pair.rejected)})
-        index = {sequence: i for i, sequence in enumerate(sequences)}  # a chat is in many pairs: score it once
+        # A chat is in many pairs, and a conversation in many chats: each is read once.
+        chats: dict[tuple[str, ...], set[tuple[int, ...]]] = {}
+        for pair in pairs:
+            for name, side in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+                conversation = tuple(message["content"] for message in pair.row[name][:-1])
+                chats.setdefault(conversation, set()).add(tuple(side))
+        groups = [sorted(group) for group in chats.values()]
+        index = {chat: i for i, chat in enumerate(chain.from_iterable(groups))}
         places = np.array([[index[tuple(pair.chosen)], index[tuple(pair.rejected)]] for pair in pairs])
-        mean, std = scorer.score(sequences)
+        mean, std = scorer.score_replies([Branches.of(group) for group in groups])
         return cls(list(pairs), mean.double().numpy()[places], std.double().numpy()[places])
 
     def of_group(self, group: str) -> "ScoredPairs":

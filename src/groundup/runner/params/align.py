@@ -90,6 +90,11 @@ def align_checks(p: AlignParams) -> list[tuple[bool, str]]:
             f"align.minibatch_size {p.minibatch_size} must divide align.rollout.batch_size {batch_size}",
         ),
         (
+            p.warmup_iterations <= p.num_iterations,
+            f"align.warmup_iterations {p.warmup_iterations} must not be above align.num_iterations "
+            f"{p.num_iterations}: the learning rate would never be reached",
+        ),
+        (
             p.budgets.kl <= p.alarms.kl_stop,
             f"align.budgets.kl {p.budgets.kl} must not be above align.alarms.kl_stop {p.alarms.kl_stop}",
         ),
