@@ -1,7 +1,6 @@
 """Refresh the figures and samples of README and the pages of docs; --check only compares (for CI)."""
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
@@ -13,10 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 import memory_figures  # noqa: E402
+import open_figures  # noqa: E402
 import pipeline_picture  # noqa: E402
 import reliability_figures  # noqa: E402
 from reliability_figures import table  # noqa: E402
 
+from bench.results import run_figures  # noqa: E402
 from groundup.runner.files import hash_file, read_object, write_json  # noqa: E402
 from groundup.runner.params import load_params  # noqa: E402
 from groundup.runner.params.selection import select  # noqa: E402
@@ -24,7 +25,6 @@ from groundup.runner.pipeline import read_pipeline  # noqa: E402
 
 RESULTS = ROOT / "docs/results.json"  # every figure of the committed run, and some of its replies
 TIMES = ROOT / "bench/pipeline/result.json"
-MODELS = ("base", "sft", "aligned")
 NUM_SAMPLES = 1
 BLOCK = re.compile(r"(<!-- (\S+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
@@ -62,12 +62,12 @@ def blocks() -> tuple[dict[str, str], list[str]]:
     options = read_object(ROOT / "bench/model_options.json")["options"]
     contents = {
         "figures": figures(results),
-        "samples": "\n\n".join(map(sample, results["samples"])),
+        "samples": "\n\n".join(map(open_figures.sample, results["samples"])),
         "times": summary(results["pretrain"], times),
         "model-options": model_options(options),
         "open-memory": memory_figures.memory_by_size(ROOT),
     }
-    return contents | reliability, missing
+    return contents | reliability | open_figures.blocks(ROOT), missing
 
 
 def filled(page: str, contents: dict[str, str]) -> str:
@@ -85,14 +85,10 @@ def filled(page: str, contents: dict[str, str]) -> str:
 
 def write_results() -> list[str]:
     """Take over the figures of the run whose artifacts are here; what is missing for that."""
-    files = {stage: ROOT / f"{spec.report}/metrics.json" for stage, spec in read_pipeline(ROOT).items()}
-    replies = files["evaluate"].with_name("replies.jsonl")
-    if missing := [path.relative_to(ROOT).as_posix() for path in (*files.values(), replies) if not path.exists()]:
-        return [f"{', '.join(missing)} missing: run `dvc repro`; {RESULTS.name} stays as it is"]
-    results: dict[str, Any] = {stage: read_object(path) for stage, path in files.items()}
-    rows = map(json.loads, replies.read_text(encoding="utf-8").splitlines()[:NUM_SAMPLES])
-    results["samples"] = [{"messages": row["messages"]} | {m: row[m]["text"] for m in MODELS} for row in rows]
-    write_json(RESULTS, results)
+    try:
+        write_json(RESULTS, run_figures(ROOT, NUM_SAMPLES))
+    except ValueError as error:
+        return [f"{error}; {RESULTS.name} stays as it is"]
     return []
 
 
@@ -144,13 +140,6 @@ def summary(pretrain: dict[str, Any], times: dict[str, Any]) -> str:
         f"The stages take {together['seconds'] / 60:.1f} minutes on {cores} idle CPU cores and at most "
         f"{together['peak_memory_mb']:,.0f} MB of memory; the model has {pretrain['num_parameters']:,} parameters."
     )
-
-
-def sample(row: dict[str, Any]) -> str:
-    """A prompt and each model's reply."""
-    lines = [f"> **{message['role']}** {message['content']}" for message in row["messages"]]
-    lines += [f"> *{model}:* {' '.join(row[model].split())}" for model in MODELS]
-    return "  \n".join(lines)
 
 
 def model_options(options: dict[str, dict[str, float]]) -> str:

@@ -1,5 +1,6 @@
 """`groundup plan`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from groundup.runner.device import resolve_device
 from groundup.runner.disk import free_bytes
 from groundup.runner.environment import main_root
 from groundup.runner.params import Params, load_params
-from groundup.runner.pipeline import PipelineError, read_pipeline, stages_to_run
+from groundup.runner.pipeline import PipelineError, StageSpec, read_pipeline, stages_to_run
 
 START_SECONDS = 1.5  # of every stage: interpreter, imports, tracking
 TORCH_SECONDS = 4.5  # in addition, for a stage that imports torch
@@ -38,9 +39,7 @@ def plan(
         params = load_params(root / "params.yaml")
         pipeline = read_pipeline(root)
         running = stages_to_run(root, pipeline)
-        model = planned_model(root, params)
-        data = read_data(root, params, "prepare" in running, counted_lengths(root, params))
-        work = count_work(params, data, model, planned_judge(root, params, data.lengths))
+        data, work = amount(root, params, "prepare" in running)
         device = resolve_device(root)
     except (PipelineError, ValueError) as error:
         fail(str(error))
@@ -48,10 +47,8 @@ def plan(
     problems = misfits(params, data, work, running & room.keys(), room, root, device)
     seconds: dict[str, float] = {}
     if running and not problems:  # do not measure what cannot fit
-        measured = measured_rates(root, params, data, work, device, again)
-        for stage, taken in work_seconds(params, data, work, measured).items():
-            imports_torch = stage in pipeline and "runtime" in pipeline[stage].params
-            seconds[stage] = START_SECONDS + (TORCH_SECONDS if imports_torch else 0) + taken
+        rates = measured_rates(root, params, data, work, device, again)
+        seconds = predicted_seconds(params, data, work, rates, pipeline)
     last = stage_seconds(root)
     arithmetic = costs(params, data, work)
     table = Table(
@@ -87,6 +84,22 @@ def plan(
         say_wrong(problem)
     if problems:
         raise typer.Exit(1)
+
+
+def amount(root: Path, params: Params, prepare_runs: bool) -> tuple[Data, Work]:
+    data = read_data(root, params, prepare_runs, counted_lengths(root, params))
+    return data, count_work(params, data, planned_model(root, params), planned_judge(root, params, data.lengths))
+
+
+def predicted_seconds(
+    params: Params, data: Data, work: Work, rates: Rates, pipeline: Mapping[str, StageSpec]
+) -> dict[str, float]:
+    """Seconds of each stage, its start included."""
+    seconds = {}
+    for stage, taken in work_seconds(params, data, work, rates).items():
+        imports_torch = stage in pipeline and "runtime" in pipeline[stage].params
+        seconds[stage] = START_SECONDS + (TORCH_SECONDS if imports_torch else 0) + taken
+    return seconds
 
 
 def measured_rates(root: Path, params: Params, data: Data, work: Work, device: str, again: bool) -> Rates:

@@ -1,0 +1,86 @@
+"""The blocks about runs that started from an open model: what bench/open holds of them."""
+
+from pathlib import Path
+from typing import Any
+
+from reliability_figures import table
+
+from bench.results import MODELS
+from groundup.runner.files import read_object
+
+RUNS = {"lunch": "open-lunch", "open": "open"}  # folder of bench/open -> preset
+# Of the base, SFT and the aligned model: figure -> title.
+BEFORE_AND_AFTER = {
+    "bits_per_byte": "bits per byte of test documents",
+    "topic_accuracy": "topic of a text among four",
+    "definition_accuracy": "definition of a thing among four",
+    "which_entity_accuracy": "thing of a definition among four",
+    "next_reply_accuracy": "next reply among four",
+    "reply_length": "tokens per reply",
+    "distinct_2": "distinct pairs of words per reply",
+}
+
+
+def blocks(root: Path) -> dict[str, str]:
+    """By name; only for runs that are there."""
+    contents = {}
+    for name in RUNS:
+        folder = root / "bench/open" / name
+        if not folder.is_dir():
+            continue
+        result = read_object(folder / "result.json")
+        figures = result["figures"]
+        contents |= {
+            f"open-{name}-models": models(figures["evaluate"]),
+            f"open-{name}-figures": compared(figures),
+            f"open-{name}-samples": "\n\n".join(map(sample, figures["samples"])),
+        }
+    return contents
+
+
+def interval(values: dict[str, Any], key: str, digits: int = 3) -> str:
+    """With the interval, where the figure has one."""
+    parts = [f"{values[name]:.{digits}f}" for name in (key, f"{key}_ci_low", f"{key}_ci_high") if name in values]
+    return parts[0] if len(parts) == 1 else f"{parts[0]} ({parts[1]} to {parts[2]})"
+
+
+def models(evaluate: dict[str, Any]) -> str:
+    rows = [
+        (title, *(interval(evaluate[model], key) for model in MODELS))
+        for key, title in BEFORE_AND_AFTER.items()
+        if key in evaluate["base"]
+    ]
+    return table(("figure", "base", "SFT", "aligned"), rows)
+
+
+def compared(figures: dict[str, dict[str, Any]]) -> str:
+    reward, align, evaluate = figures["reward"], figures["align"], figures["evaluate"]
+    rows = [
+        ("SFT, nats per assistant token of val chats", f"{figures['sft']['val_loss']:.3f}",
+         f"base {figures['sft']['val_loss_before']:.3f}"),
+        ("reward model, a person's reply against another person's from elsewhere",
+         interval(reward, "heldout_relevance_accuracy"),
+         f"after other prompts {reward['heldout_relevance_moved_accuracy']:.3f}"),
+        ("the same, the other reply being an earlier turn", interval(reward, "heldout_repeat_accuracy"),
+         f"after other prompts {reward['heldout_repeat_moved_accuracy']:.3f}"),
+        ("reward model, a person's reply against SFT's", interval(reward, "heldout_sampled_accuracy"),
+         f"words of the reply alone {reward['heldout_sampled_bag_of_words_accuracy']:.3f}"),
+        ("reward of aligned replies to test prompts", f"{align['heldout_reward_after']:.3f}",
+         f"SFT {align['heldout_reward_before']:.3f}"),
+        ("KL of the aligned model to SFT, nats per reply", f"{align['kl_to_reference']:.2f}",
+         f"budget {align['kl_budget']:.1f}"),
+        ("aligned replies against SFT's, share of wins under a judge that no model was trained on",
+         interval(evaluate, "win_rate_vs_sft_gold"),
+         f"in other conversations {evaluate['win_rate_vs_sft_gold_moved']:.3f}, people "
+         f"{evaluate['win_rate_human_vs_sft_gold']:.3f}, best constant reply "
+         f"{evaluate['win_rate_constant_vs_sft_gold']:.3f}"),
+        ("the base's replies against SFT's, by the same judge", interval(evaluate, "win_rate_base_vs_sft_gold"), ""),
+    ]  # fmt: skip
+    return table(("result", "value", "compare with"), rows)
+
+
+def sample(row: dict[str, Any]) -> str:
+    """A prompt and each model's reply."""
+    lines = [f"> **{message['role']}** {message['content']}" for message in row["messages"]]
+    lines += [f"> *{model}:* {' '.join(row[model].split())}" for model in MODELS]
+    return "  \n".join(lines)

@@ -1,0 +1,49 @@
+"""What is kept of a run that started from an open model, from made-up figures."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.open.__main__ import table
+from bench.results import run_figures
+from groundup.runner.files import write_json
+from groundup.runner.pipeline import read_pipeline
+from tests.conftest import ROOT
+
+
+def test_minutes_and_memory_stand_beside_what_plan_said() -> None:
+    stages = {
+        "sft": {"stage_seconds": 600.0, "peak_memory_mb": 4000.4},
+        "align": {"stage_seconds": 1230.0, "peak_memory_mb": 3000.0},
+    }
+    plan = {
+        "sft": {"seconds": 660.0, "peak_memory_mb": 2400.0},
+        "align": {"seconds": 1200.0, "peak_memory_mb": 2600.0},
+    }
+    assert table(stages, plan).splitlines()[2:] == [
+        "| sft | 10.0 | 11.0 | 4,000 | 2,400 |",
+        "| align | 20.5 | 20.0 | 3,000 | 2,600 |",
+        "| together | 30.5 | 31.0 | 4,000 | 2,600 |",
+    ]
+
+
+def test_a_run_is_kept_whole_or_the_missing_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    reports = {stage: tmp_path / spec.report for stage, spec in read_pipeline(tmp_path).items()}
+    for number, (stage, report) in enumerate(reports.items()):
+        if stage != "evaluate":
+            write_json(report / "metrics.json", {"number": number})
+    with pytest.raises(ValueError, match=r"^artifacts/reports/evaluate/metrics\.json, .*replies\.jsonl missing: run"):
+        run_figures(tmp_path, 1)
+    write_json(reports["evaluate"] / "metrics.json", {"number": 6})
+    said = {"messages": [{"role": "user", "content": "Hi"}], "person": None}
+    rows = [
+        said | {model: {"text": f"{model} {i}", "reward": 0.5} for model in ("base", "sft", "aligned")} for i in "ab"
+    ]
+    (reports["evaluate"] / "replies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figures = run_figures(tmp_path, 1)
+    assert [figures[stage]["number"] for stage in reports] == list(range(7))
+    assert figures["samples"] == [
+        {"messages": said["messages"], "base": "base a", "sft": "sft a", "aligned": "aligned a"}
+    ]
