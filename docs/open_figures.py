@@ -33,7 +33,8 @@ def blocks(root: Path) -> dict[str, str]:
         contents |= {
             f"open-{name}-models": models(figures["evaluate"]),
             f"open-{name}-figures": compared(figures),
-            f"open-{name}-samples": "\n\n".join(map(sample, figures["samples"])),
+            f"open-{name}-replies": replies(figures["samples"]),
+            f"open-{name}-times": times(result),
         }
     return contents
 
@@ -77,6 +78,27 @@ def compared(figures: dict[str, dict[str, Any]]) -> str:
         ("the base's replies against SFT's, by the same judge", interval(evaluate, "win_rate_base_vs_sft_gold"), ""),
     ]  # fmt: skip
     return table(("result", "value", "compare with"), rows)
+
+
+def times(result: dict[str, Any]) -> str:
+    together, cores = result["together"], result["machine"]["cores"]
+    return (
+        f"The stages took {together['seconds'] / 60:.0f} minutes on {cores} idle CPU cores in {result['precision']}, "
+        f"and at most {together['peak_memory_mb']:,.0f} MB of memory."
+    )
+
+
+def replies(samples: list[dict[str, Any]]) -> str:
+    """What was said last, and what each model replied."""
+    rows = [
+        tuple(in_cell(text) for text in (row["messages"][-1]["content"], *(row[model] for model in MODELS)))
+        for row in samples
+    ]
+    return table(("the user's last message", "base", "SFT", "aligned"), rows)
+
+
+def in_cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def sample(row: dict[str, Any]) -> str:

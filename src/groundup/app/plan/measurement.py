@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from trl.trainer.utils import add_fused_lm_head
 
 from groundup.app.plan.lengths import Lengths
 from groundup.app.plan.open_model import random_model
@@ -55,9 +56,9 @@ class Measurement:
     def rates(self) -> tuple[float, ...]:
         """The fields of Rates."""
         params, lengths = self.params, self.planned.lengths
-        a, s = params.align, params.sft
+        a = params.align
         pretrain = self.pretraining()
-        sft = self.learning(s.lora, s.batch_size, min(s.max_length, params.model.context_length))
+        sft = self.fine_tuning()
         pair, scorer = self.pairs()
         chat = round(lengths.prompt + lengths.reply_share * a.rollout.max_new_tokens)
         ppo = self.learning(a.lora, a.forward_batch_size, chat)
@@ -100,6 +101,24 @@ class Measurement:
 
         seconds = timed(batch, self.device) * p.batch_size / rows
         return seconds, timed(lambda: optimizer.step() and None, self.device)
+
+    def fine_tuning(self) -> float:
+        """A batch of TRL's trainer: packed rows one after the other, and its own loss, which has figures beside it."""
+        s, length = self.params.sft, min(self.params.sft.max_length, self.params.model.context_length)
+        model = random_model(self.config, self.device)
+        add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+        if s.lora:
+            add_adapter(model, s.lora)
+        rows = self.fitting(s.batch_size, length)
+        ids = self.tokens(1, rows * length)
+        positions = torch.arange(length, device=self.device) % round(self.planned.lengths.example)
+
+        def batch() -> None:
+            with self.autocast():
+                found = model(input_ids=ids, position_ids=positions.repeat(rows)[None], labels=ids, fused_lm_head=True)
+            found.log_probs.sum().backward()
+
+        return timed(batch, self.device) * s.batch_size / rows
 
     def learning(self, lora: LoraParams | None, rows: int, length: int) -> float:
         """Forward and backward with all logits; with LoRA, of a model whose other weights are frozen."""
