@@ -87,8 +87,10 @@ def plan(
 
 
 def amount(root: Path, params: Params, prepare_runs: bool) -> tuple[Data, Work]:
+    """ValueError if the base is not there, no run has counted the data, or the judge is not there."""
+    model = planned_model(root, params)
     data = read_data(root, params, prepare_runs, counted_lengths(root, params))
-    return data, count_work(params, data, planned_model(root, params), planned_judge(root, params, data.lengths))
+    return data, count_work(params, data, model, planned_judge(root, params, data.lengths))
 
 
 def predicted_seconds(
