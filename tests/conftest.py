@@ -52,6 +52,11 @@ SLOW = (
     "tests/runner/tracking/test_register.py",
     "tests/chaos/test_events.py",
     "tests/docs",
+    "tests/app/fetch/test_hub.py",
+    "tests/runner/test_context.py",
+    "tests/tokenizer/test_open_model.py",
+    "tests/bench/test_runner.py",
+    "tests/prepare/outputs/test_relevance.py",
 )
 GIT_IDENTITY = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
