@@ -5,7 +5,8 @@ import logging
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,12 @@ def run_figures(root: Path, num_samples: int) -> dict[str, Any]:
     rows = map(json.loads, replies.read_text(encoding="utf-8").splitlines()[:num_samples])
     samples = [{"messages": row["messages"]} | {model: row[model]["text"] for model in MODELS} for row in rows]
     return {stage: read_object(path) for stage, path in files.items()} | {"samples": samples}
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """As a command: progress on stderr, and a ValueError as its sentence."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(str(error))

@@ -15,6 +15,7 @@ import memory_figures  # noqa: E402
 import open_figures  # noqa: E402
 import pipeline_picture  # noqa: E402
 import reliability_figures  # noqa: E402
+from open_figures import aligned_rows, interval  # noqa: E402
 from reliability_figures import table  # noqa: E402
 
 from bench.results import run_figures  # noqa: E402
@@ -97,9 +98,6 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
     reward, align, evaluate = m["reward"], m["align"], m["evaluate"]
     base, sft, ngram, untrained = (evaluate[name] for name in ("base", "sft", "ngram", "untrained"))
 
-    def interval(values: dict[str, Any], key: str) -> str:
-        return f"{values[key]:.3f} ({values[f'{key}_ci_low']:.3f} to {values[f'{key}_ci_high']:.3f})"
-
     def elo(values: dict[str, Any], key: str) -> str:
         return f"{values[key]:.0f} ({values[f'{key}_ci_low']:.0f} to {values[f'{key}_ci_high']:.0f})"
 
@@ -118,15 +116,7 @@ def figures(m: dict[str, dict[str, Any]]) -> str:
          f"{reward['heldout_relevance_bag_of_words_accuracy']:.3f}"),
         ("reward model, a person's reply against the SFT model's", interval(reward, "heldout_sampled_accuracy"),
          f"words of the reply alone {reward['heldout_sampled_bag_of_words_accuracy']:.3f}"),
-        ("reward of aligned replies to test prompts", f"{align['heldout_reward_after']:.3f}",
-         f"SFT model {align['heldout_reward_before']:.3f}"),
-        ("KL of the aligned model to the SFT model, nats per reply", f"{align['kl_to_reference']:.2f}",
-         f"budget {align['kl_budget']:.1f}"),
-        ("aligned replies against SFT's, share of wins under a judge that no model was trained on",
-         interval(evaluate, "win_rate_vs_sft_gold"),
-         f"in other conversations {evaluate['win_rate_vs_sft_gold_moved']:.3f}, people "
-         f"{evaluate['win_rate_human_vs_sft_gold']:.3f}, best constant reply "
-         f"{evaluate['win_rate_constant_vs_sft_gold']:.3f}"),
+        *aligned_rows(align, evaluate),
         ("rating of the aligned model by the same judge, on test and validation prompts, SFT at 1000",
          elo(evaluate, "rating_aligned_gold"),
          f"base {elo(evaluate, 'rating_base_gold')}, people {elo(evaluate, 'rating_human_gold')}"),

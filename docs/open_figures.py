@@ -39,9 +39,9 @@ def blocks(root: Path) -> dict[str, str]:
     return contents
 
 
-def interval(values: dict[str, Any], key: str, digits: int = 3) -> str:
+def interval(values: dict[str, Any], key: str) -> str:
     """With the interval, where the figure has one."""
-    parts = [f"{values[name]:.{digits}f}" for name in (key, f"{key}_ci_low", f"{key}_ci_high") if name in values]
+    parts = [f"{values[name]:.3f}" for name in (key, f"{key}_ci_low", f"{key}_ci_high") if name in values]
     return parts[0] if len(parts) == 1 else f"{parts[0]} ({parts[1]} to {parts[2]})"
 
 
@@ -66,18 +66,24 @@ def compared(figures: dict[str, dict[str, Any]]) -> str:
          f"after other prompts {reward['heldout_repeat_moved_accuracy']:.3f}"),
         ("reward model, a person's reply against SFT's", interval(reward, "heldout_sampled_accuracy"),
          f"words of the reply alone {reward['heldout_sampled_bag_of_words_accuracy']:.3f}"),
+        *aligned_rows(align, evaluate),
+        ("the base's replies against SFT's, by the same judge", interval(evaluate, "win_rate_base_vs_sft_gold"), ""),
+    ]  # fmt: skip
+    return table(("result", "value", "compare with"), rows)
+
+
+def aligned_rows(align: dict[str, Any], evaluate: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
         ("reward of aligned replies to test prompts", f"{align['heldout_reward_after']:.3f}",
-         f"SFT {align['heldout_reward_before']:.3f}"),
-        ("KL of the aligned model to SFT, nats per reply", f"{align['kl_to_reference']:.2f}",
+         f"SFT model {align['heldout_reward_before']:.3f}"),
+        ("KL of the aligned model to the SFT model, nats per reply", f"{align['kl_to_reference']:.2f}",
          f"budget {align['kl_budget']:.1f}"),
         ("aligned replies against SFT's, share of wins under a judge that no model was trained on",
          interval(evaluate, "win_rate_vs_sft_gold"),
          f"in other conversations {evaluate['win_rate_vs_sft_gold_moved']:.3f}, people "
          f"{evaluate['win_rate_human_vs_sft_gold']:.3f}, best constant reply "
          f"{evaluate['win_rate_constant_vs_sft_gold']:.3f}"),
-        ("the base's replies against SFT's, by the same judge", interval(evaluate, "win_rate_base_vs_sft_gold"), ""),
     ]  # fmt: skip
-    return table(("result", "value", "compare with"), rows)
 
 
 def times(result: dict[str, Any]) -> str:

@@ -1,13 +1,12 @@
 """python -m bench.open NAME, after `dvc repro`: README.md beside this file."""
 
 import argparse
-import logging
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.pipeline.__main__ import measured, summary
-from bench.results import ROOT, row, run_figures, write_result
+from bench.results import ROOT, row, run_command, run_figures, write_result
 from groundup.app.cli.plan import amount, measured_rates, predicted_seconds
 from groundup.app.plan.memory import MB, rooms
 from groundup.runner.device import resolve_device
@@ -31,15 +30,16 @@ def planned(root: Path, device: str) -> dict[str, dict[str, float]]:
 
 def table(stages: dict[str, dict[str, float]], plan: dict[str, dict[str, float]]) -> str:
     lines = [row("stage", "minutes", "planned", "peak memory, MB", "planned"), "|---|---:|---:|---:|---:|"]
-    sums = {"stage_seconds": 0.0, "seconds": 0.0}
-    for stage, run in stages.items():
-        taken, thought = run["stage_seconds"], plan[stage]["seconds"]
-        memory = (f"{of[stage]['peak_memory_mb']:,.0f}" for of in (stages, plan))
-        lines.append(row(stage, f"{taken / 60:.1f}", f"{thought / 60:.1f}", *memory))
-        sums["stage_seconds"] += taken
-        sums["seconds"] += thought
-    peaks = (f"{max(it['peak_memory_mb'] for it in of.values()):,.0f}" for of in (stages, plan))
-    lines.append(row("together", *(f"{seconds / 60:.1f}" for seconds in sums.values()), *peaks))
+
+    def add(name: str, seconds: Iterable[float], memory: Iterable[float]) -> None:
+        lines.append(row(name, *(f"{it / 60:.1f}" for it in seconds), *(f"{it:,.0f}" for it in memory)))
+
+    for stage, taken in stages.items():
+        thought = plan[stage]
+        memory = (taken["peak_memory_mb"], thought["peak_memory_mb"])
+        add(stage, (taken["stage_seconds"], thought["seconds"]), memory)
+    seconds = (sum(it["stage_seconds"] for it in stages.values()), sum(it["seconds"] for it in plan.values()))
+    add("together", seconds, (max(it["peak_memory_mb"] for it in of.values()) for of in (stages, plan)))
     return "\n".join(lines) + "\n"
 
 
@@ -63,8 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(str(error))
+    run_command(main)

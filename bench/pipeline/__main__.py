@@ -1,13 +1,12 @@
 """python -m bench.pipeline, after `dvc repro`: README.md beside this file."""
 
 import argparse
-import logging
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from bench.results import ROOT, row, write_result
+from bench.results import ROOT, row, run_command, write_result
 from groundup.runner.clock import RUN_ID, present_runs
 from groundup.runner.params import load_params
 from groundup.runner.pipeline import read_pipeline
@@ -53,8 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(str(error))
+    run_command(main)
