@@ -118,5 +118,6 @@ def test_a_score_of_the_reply_alone_is_worth_nothing(
         return torch.tensor(scores), torch.zeros(len(chats))
 
     monkeypatch.setattr(scorer, "score", of_the_reply)
+    monkeypatch.setattr(scorer, "score_replies", lambda items: of_the_reply([x for i in items for x in i.replies]))
     scores, _ = worker.score(PROMPTS, [list(reply) for reply in lengths], [True] * 4)
     assert scores.tolist() == [0.0] * 4

@@ -7,7 +7,11 @@ from groundup.core.model.likelihood import Stretch, own_distribution, stretch_na
 from groundup.evaluate.reply_likelihood import branch_scores
 
 
-def test_replies_that_share_a_prompt_score_as_if_each_stood_alone(tiny_model: LlamaForCausalLM) -> None:
+@pytest.mark.parametrize("head_rows", [1, 4, 1024])
+def test_replies_that_share_a_prompt_score_as_if_each_stood_alone(
+    head_rows: int, tiny_model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("groundup.evaluate.reply_likelihood.HEAD_ROWS", head_rows)
     items = [
         Branches([5, 9, 11], [[20, 21, 22], [23], [24, 25]]),
         Branches([7], [[30, 31, 32, 33, 34, 35, 36], [37, 38]]),

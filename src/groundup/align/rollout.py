@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.align.policy import Policy
 from groundup.align.tokens import Conversations, token_kl, token_logprobs
+from groundup.core.model.branches import Branches, takes_branches
 from groundup.core.model.generation import DISTINCT_2_TOKENS, Replies, Sampler, distinct_2, ended_chats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.answers import Answers
@@ -110,10 +111,23 @@ class RolloutWorker:
     ) -> Tensor:
         """[B]: what each reply scores in the mean after other prompts: by its length, a greeting or a question."""
         others = other_prompts(prompts, self.num_elsewhere)
-        total = torch.zeros(len(prompts))
-        for elsewhere in others:
-            total += self.scorer.score(ended_chats(elsewhere, replies, ended, self.sampler.eos_token_id))[0]
+        tails = ended_chats([[]] * len(replies), replies, ended, self.sampler.eos_token_id)
+        behind: dict[tuple[int, ...], list[int]] = {}  # places of the replies that are scored after a prompt
+        for place, prompt in enumerate(chain.from_iterable(others)):
+            behind.setdefault(tuple(prompt), []).append(place % len(replies))
+        items = [Branches(list(prompt), [tails[place] for place in places]) for prompt, places in behind.items()]
+        places = torch.tensor(list(chain.from_iterable(behind.values())), dtype=torch.long)
+        total = torch.zeros(len(replies)).index_add(0, places, self.scorer.score_replies(items)[0])
         return total / max(1, len(others))
+
+    def tokens_elsewhere(self, prompts: Sequence[Sequence[int]], num_reply_tokens: int) -> int:
+        """Number of tokens that the reward model reads to score the replies to these prompts after other ones."""
+        num = min(self.num_elsewhere, len(set(map(tuple, prompts))) - 1)
+        if num <= 0:
+            return 0
+        once = takes_branches(self.scorer.model)
+        read = sum(map(len, set(map(tuple, prompts)))) if once else num * sum(map(len, prompts))
+        return read + num * num_reply_tokens
 
     def _reward_model_hidden(self, conversations: Conversations, ended: Sequence[bool]) -> list[Tensor]:
         """Hidden states of the reward model at each chat's end; with a shared trunk, also before each reply token."""

@@ -1,8 +1,11 @@
 """Evaluate the base, SFT and aligned models on the test split: a loop over MEASURES. `groundup report` shows it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedModel
 
 from groundup.core.judging.judge import Judge
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
@@ -14,7 +17,7 @@ from groundup.evaluate.gold import Absent, load_gold_judge, load_model_judge
 from groundup.evaluate.harness.named import NamedTasks
 from groundup.evaluate.held_out import load_test_set
 from groundup.evaluate.measures import MEASURES
-from groundup.evaluate.measures.measure import Context, Data
+from groundup.evaluate.measures.measure import Context, Data, Measure
 from groundup.evaluate.measures.overoptimization import read_points
 from groundup.evaluate.model_judge.folder import ModelFolder
 from groundup.evaluate.model_judge.independence import independence
@@ -92,13 +95,10 @@ def evaluate(
     measures = [measure(context) for measure in MEASURES]
     metrics: dict[str, Any] = {}
     for step, (name, path) in enumerate(paths.items()):
-        model = load_causal_lm(path, torch_device).eval()
-        context.replies[name] = context.steps.get(
-            f"{name}-replies", reply_to_prompts, model, sft_model, context.scorer, tokenizer, context.prompts, params
+        # No name holds the model, so that its memory is free when the next one is loaded.
+        metrics[name] = measure_model(
+            name, sft_model if name == "sft" else load_causal_lm(path, torch_device).eval(), context, measures
         )
-        metrics[name] = {}
-        for measure in measures:
-            metrics[name] |= measure.of_model(name, model)
         log(step, **metrics[name])
     metrics |= {"num_prompts": len(context.prompts), "num_documents": len(test_set.documents)}
     for measure in measures:
@@ -115,3 +115,18 @@ def evaluate(
         everything.method.extend(shown.method)
     write_json(out / PAGE, asdict(everything))
     return metrics
+
+
+def measure_model(name: str, model: PreTrainedModel, context: Context, measures: Sequence[Measure]) -> dict[str, Any]:
+    """The model's replies, into the context, and what every measure finds."""
+    context.replies[name] = context.steps.get(
+        f"{name}-replies",
+        reply_to_prompts,
+        model,
+        context.sft,
+        context.scorer,
+        context.tokenizer,
+        context.prompts,
+        context.params,
+    )
+    return {key: value for measure in measures for key, value in measure.of_model(name, model).items()}

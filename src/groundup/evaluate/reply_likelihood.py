@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from groundup.core.model.branches import Branches, BranchRows, as_rows, takes_branches
 from groundup.core.model.forward import require_positions
 from groundup.core.model.head import output_logits
+from groundup.core.model.likelihood import HEAD_ROWS
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,15 @@ def batch_scores(model: PreTrainedModel, batch: Sequence[Branches]) -> list[list
         require_positions(model.base_model, rows.ids.shape[1])
     hidden = model.base_model(**rows.inputs(model), use_cache=False).last_hidden_state
     row_index, column_index = torch.tensor(sources, device=device).T
-    logits = output_logits(model, hidden[row_index, column_index]).float()
     targets = torch.tensor([token for item in batch for reply in item.replies for token in reply], device=device)
-    nats = F.cross_entropy(logits, targets, reduction="none").cpu().double()  # mps has no fp64
+    nats, likeliest = [], []
+    for states, labels in zip(hidden[row_index, column_index].split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True):
+        logits = output_logits(model, states).float()
+        nats.append(F.cross_entropy(logits, labels, reduction="none").cpu().double())  # mps has no fp64
+        likeliest.append(logits.gather(-1, labels[:, None])[:, 0] == logits.amax(-1))
     lengths = [len(reply) for item in batch for reply in item.replies]
-    likeliest = (logits.gather(-1, targets[:, None])[:, 0] == logits.amax(-1)).split(lengths)
     scores = iter(
-        BranchScore(values, bool(same.all())) for values, same in zip(nats.split(lengths), likeliest, strict=True)
+        BranchScore(values, bool(same.all()))
+        for values, same in zip(torch.cat(nats).split(lengths), torch.cat(likeliest).split(lengths), strict=True)
     )
     return [[next(scores) for _ in item.replies] for item in batch]

@@ -26,7 +26,7 @@ from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import VariationalHead, fold, save_head
 from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.core.training.cost import Cost, write_cost
-from groundup.core.training.runtime import Log, draw, set_up
+from groundup.core.training.runtime import Log, autocast, draw, set_up
 from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
 from groundup.reward.comparisons import comparisons
 from groundup.reward.pair_trainer import PairTrainer
@@ -120,21 +120,24 @@ def train_reward(
         ),
         variational=params.variational,
     )
-    curves = Curves("reward", log, params.validate_every, lambda trained: accuracies(trained, "val", pairs["val"]))
+    in_precision = autocast(runtime, torch_device)  # pairs are scored as in the iterations of align
+    validate = in_precision(lambda trained: accuracies(trained, "val", pairs["val"]))
+    curves = Curves("reward", log, params.validate_every, validate)
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="reward.learning_rate")
     num_trained = num_adapter_weights(trainer.model)
     model = merge_adapter(trainer.model, out / "adapter")
     export(model, tokenizer, pairs["train"], out, params, as_parent(CARD, sft))
     scorer = RewardScorer.load(out, torch_device)
-    measured = pairs | {"train": draw_of_each_group(pairs["train"], params.max_heldout_pairs, params.seed)}
-    scored = {split: ScoredPairs.score(scorer, measured[split]) for split in SPLITS}
-    moved = {
-        split: ScoredPairs.score(scorer, moved_prompts(pairs[split], tokenizer, params.max_length, params.seed))
-        for split in MEASURED
-    }
-    uncertainty = None
-    if params.head == "variational":
-        uncertainty = measure_uncertainty(scorer, preference_pairs(scored)["test"], tokenizer, params)
+    with in_precision:
+        measured = pairs | {"train": draw_of_each_group(pairs["train"], params.max_heldout_pairs, params.seed)}
+        scored = {split: ScoredPairs.score(scorer, measured[split]) for split in SPLITS}
+        moved = {
+            split: ScoredPairs.score(scorer, moved_prompts(pairs[split], tokenizer, params.max_length, params.seed))
+            for split in MEASURED
+        }
+        uncertainty = None
+        if params.head == "variational":
+            uncertainty = measure_uncertainty(scorer, preference_pairs(scored)["test"], tokenizer, params)
     num_steps = trainer.state.global_step
     metrics = reward_report(scored, moved, uncertainty, sum(num_too_long.values()), num_steps, params, report)
     gates = check_gates(metrics, params.gates)

@@ -118,13 +118,27 @@ def test_the_work_of_a_method_is_counted() -> None:
         return work_seconds(params, DATA, count_work(params, DATA), RATES)["align"]
 
     training = {method: (seconds(method, 30) - seconds(method, 20)) / 10 for method in ("ppo", "rloo", "grpo", "dpo")}
-    scored = (1 + small().align.rollout.num_elsewhere) * 2e-5
-    looked_at = 3e-3 + 70 * (4e-5 + scored)
-    validation = small().align.validation.num_prompts * looked_at / small().align.validation.every
+    elsewhere = small().align.rollout.num_elsewhere * 20  # and the prompt, once for all its replies
+
+    def looked_at(num_replies: int) -> float:
+        return 3e-3 + 70 * 4e-5 + (70 + 50 / num_replies + elsewhere) * 2e-5
+
+    validation = small().align.validation.num_prompts * looked_at(1) / small().align.validation.every
     batches, updates = 2 * 64 / 16, 2 * 64 / 32
-    group = 64 * looked_at + batches * 0.1 + updates * 3e-3
-    with_value = group + 64 * 70 * 2e-5 + batches * 0.1 * 0.5 + updates * 3e-3
-    wanted = {"ppo": with_value, "rloo": group, "grpo": group, "dpo": 2 * with_value}
+
+    def group(num_replies: int) -> float:
+        return 64 * looked_at(num_replies) + batches * 0.1 + updates * 3e-3
+
+    def with_value(num_replies: int) -> float:
+        return group(num_replies) + 64 * 70 * 2e-5 + batches * 0.1 * 0.5 + updates * 3e-3
+
+    a = small().align
+    wanted = {
+        "ppo": with_value(1),
+        "rloo": group(a.rloo.num_generations),
+        "grpo": group(a.grpo.num_generations),
+        "dpo": 2 * with_value(a.dpo.num_generations),
+    }
     assert training == pytest.approx({method: validation + taken for method, taken in wanted.items()})
 
 
@@ -158,11 +172,13 @@ def test_arithmetic_is_that_of_the_stage() -> None:
     found = costs(small(), DATA, work)
     assert found["pretrain"].flops == 6 * work.model.num_parameters * work.pretrain_tokens
     assert found["align"].num_learned_tokens == 4 * work.ppo_tokens
-    assert found["align"].num_read_tokens == (4 + small().align.rollout.num_elsewhere) * work.ppo_tokens
+    elsewhere = 50 + small().align.rollout.num_elsewhere * 20  # of a reply of 20 tokens to a prompt of 50
+    assert found["align"].num_read_tokens == pytest.approx((4 + elsewhere / 70) * work.ppo_tokens)
 
 
 def test_arithmetic_of_the_other_methods_is_that_of_the_stage() -> None:
-    elsewhere = small().align.rollout.num_elsewhere
+    def elsewhere(num_replies: int) -> float:
+        return (50 / num_replies + small().align.rollout.num_elsewhere * 20) / 70
 
     def cost(method: str) -> tuple[float, float]:
         params = changed(small(), "align", method=method)
@@ -170,8 +186,11 @@ def test_arithmetic_of_the_other_methods_is_that_of_the_stage() -> None:
         found = costs(params, DATA, work)["align"]
         return found.num_learned_tokens / work.ppo_tokens, found.num_read_tokens / work.ppo_tokens
 
-    assert cost("grpo") == cost("rloo") == (2, 3 + elsewhere)
-    assert cost("dpo") == (1, 3 + elsewhere)  # the best and the worst of four, in two epochs
+    a = small().align
+    assert cost("grpo") == pytest.approx((2, 3 + elsewhere(a.grpo.num_generations)))
+    assert cost("rloo") == pytest.approx((2, 3 + elsewhere(a.rloo.num_generations)))
+    # The best and the worst of four, in two epochs.
+    assert cost("dpo") == pytest.approx((1, 3 + elsewhere(a.dpo.num_generations)))
 
 
 def test_tokens_of_the_default_run_are_met() -> None:

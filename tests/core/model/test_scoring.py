@@ -49,6 +49,15 @@ def test_replies_to_one_conversation_score_as_whole_chats(
     torch.testing.assert_close(scorer.score_replies(items)[0], scorer.score(chats)[0], atol=1e-5, rtol=1e-5)
 
 
+def test_scores_are_not_rounded_under_autocast(reward_model: LlamaForSequenceClassification) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, _ = RewardScorer(reward_model).score(CHATS)
+    exact, _ = RewardScorer(reward_model).score(CHATS)
+    torch.testing.assert_close(rounded, exact, atol=0.1, rtol=0.1)
+    assert not rounded.equal(exact)
+    assert not rounded.equal(rounded.bfloat16().float())
+
+
 def test_no_chats_no_scores(reward_model: LlamaForSequenceClassification) -> None:
     scorer = RewardScorer(reward_model)
     assert [x.tolist() for x in (*scorer.score([]), *scorer.score_replies([]))] == [[]] * 4

@@ -47,8 +47,7 @@ def train_dpo(context: Context) -> Metrics:
         2 * len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in made["pairs"]
     )
     validation.num_learned_tokens = learned
-    # To sample and to score, there and elsewhere; then by the reference.
-    validation.num_read_tokens = (2 + params.rollout.num_elsewhere) * made["num_tokens"] + learned
+    validation.num_read_tokens = made["num_read_tokens"] + learned  # also by the reference
     trainer = TokenPairsTrainer(
         model=worker.policy.trained,
         args=DPOConfig(
@@ -84,5 +83,8 @@ def make_pairs(context: Context) -> dict[str, Any]:
             pairs.append({"prompt_ids": prompt.ids, "chosen_ids": best, "rejected_ids": worst})
     validation.num_samples += len(repeated)
     validation.train_seconds += time.perf_counter() - start
-    num_tokens = sum(map(len, repeated)) + sum(map(len, replies.tokens))
-    return {"pairs": pairs, "ties": num_prompts - len(pairs), "num_tokens": num_tokens}
+    num_reply_tokens = sum(map(len, replies.tokens))
+    num_tokens = sum(map(len, repeated)) + num_reply_tokens
+    # To sample and to score, there and elsewhere.
+    num_read = 2 * num_tokens + worker.tokens_elsewhere(repeated, num_reply_tokens)
+    return {"pairs": pairs, "ties": num_prompts - len(pairs), "num_read_tokens": num_read}

@@ -54,9 +54,10 @@ class GroupReward:
         }
         self.length_control.update(answers.lengths, rewards)
         validation.num_samples += len(ids)
-        num_tokens = sum(map(len, ids)) + sum(map(len, completion_ids))
+        num_reply_tokens = sum(map(len, completion_ids))
+        num_tokens = sum(map(len, ids)) + num_reply_tokens
         # To sample, to score, there and elsewhere, and by the reference.
-        validation.num_read_tokens += (3 + params.rollout.num_elsewhere) * num_tokens
+        validation.num_read_tokens += 3 * num_tokens + worker.tokens_elsewhere(ids, num_reply_tokens)
         validation.num_learned_tokens += params.num_epochs * num_tokens
         return wanted.tolist()
 

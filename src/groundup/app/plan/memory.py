@@ -98,11 +98,11 @@ def peaks(params: Params, data: Data, work: Work, device: str) -> dict[str, int]
     num_trained = 2 if has_value_model(params) else 1  # one backward pass for both
     aligning = STATES * num_trained * t["align"] + num_trained * (half + activations(model, precision, chats))
     choices = round(e.batch_size * params.prepare.evaluation.num_choices * data.lengths.reply_share * e.max_new_tokens)
-    read = min(e.batch_size, e.num_documents) * context
-    evaluated = reading(model, read, max(min(HEAD_ROWS, read), choices))
+    read = max(min(e.batch_size, e.num_documents) * context, choices)
+    evaluated = reading(model, read, min(HEAD_ROWS, read))
     if judge := work.judge:
         replies_read = e.model_judge.batch_size * e.max_new_tokens
-        judged = reading(judge.shape, e.model_judge.batch_size * judge.longest, replies_read)
+        judged = reading(judge.shape, e.model_judge.batch_size * judge.longest, min(HEAD_ROWS, replies_read))
         evaluated = judge.shape.num_parameters * FLOAT + max(evaluated, judged)
     return {
         "prepare": 0,
@@ -125,7 +125,7 @@ def peaks(params: Params, data: Data, work: Work, device: str) -> dict[str, int]
         + others
         # With LoRA the policy that is saved is a copy, merged.
         + max(aligning + logits(model, replies, COPIES_OF_LOGITS), policy if a.lora else 0),
-        "evaluate": 4 * n + evaluated,
+        "evaluate": 3 * n + max(evaluated, n),  # the SFT and the reward model, and the one that is loaded or measured
     }
 
 

@@ -10,7 +10,15 @@ from typing import NamedTuple
 
 from groundup.app.plan.judge import PlannedJudge
 from groundup.app.plan.model import PlannedModel
-from groundup.app.plan.workload import Data, Work, at_most, comparison_tokens, rollout_tokens
+from groundup.app.plan.workload import (
+    Data,
+    Work,
+    at_most,
+    comparison_tokens,
+    replies_per_prompt,
+    rollout_tokens,
+    tokens_elsewhere,
+)
 from groundup.core.training.cost import Cost
 from groundup.runner.params import Params
 
@@ -118,7 +126,7 @@ def reward_seconds(params: Params, data: Data, work: Work, rates: Rates) -> floa
         work.pair_tokens * rates.pair_token
         + work.pair_batches * TRAINER_BATCH
         + updates * update_seconds(rates, work.model, "reward")
-        + scored * rates.score_token
+        + scored * rates.rollout_score_token  # which is in runtime.precision
         + (work.num_sampled + 2 * sampled) * longer * rates.reply
         + (work.num_pairs / r.num_epochs + val.rated + val.shared + test.rated + test.shared) * RENDERED_PAIR
         + REWARD_REST
@@ -146,10 +154,12 @@ def align_seconds(params: Params, data: Data, work: Work, rates: Rates) -> float
     """Iterations are in runtime.precision, validations between them and the test in fp32."""
     a = params.align
     tokens = rollout_tokens(params, data.lengths)
-    num_scores = 1 + a.rollout.num_elsewhere
-    # Sampled, compared with the reference, scored.
-    looked_at = rates.reply + tokens * (rates.read_token + num_scores * rates.score_token)
-    rolled_out = rates.rollout_reply + tokens * (rates.rollout_read_token + num_scores * rates.rollout_score_token)
+    alone, grouped = (
+        tokens + tokens_elsewhere(params, data.lengths, work.model, group) for group in (1, replies_per_prompt(params))
+    )
+    # Sampled, compared with the reference, scored there and elsewhere.
+    looked_at = rates.reply + tokens * rates.read_token + alone * rates.score_token
+    rolled_out = rates.rollout_reply + tokens * rates.rollout_read_token + grouped * rates.rollout_score_token
     batches = a.num_epochs * a.rollout.batch_size / a.forward_batch_size
     updates = a.num_epochs * a.rollout.batch_size / a.minibatch_size
     iteration = (
@@ -231,15 +241,17 @@ def judged_tokens(params: Params, judge: PlannedJudge | None) -> int:
 
 def costs(params: Params, data: Data, work: Work) -> dict[str, Cost]:
     """Arithmetic of the stages in which it is not negligible, as they count it themselves."""
-    n, ppo = work.model.num_parameters, work.ppo_tokens
-    epochs, elsewhere, method = params.align.num_epochs, params.align.rollout.num_elsewhere, params.align.method
+    n, ppo, a = work.model.num_parameters, work.ppo_tokens, params.align
+    epochs, method = a.num_epochs, a.method
     models = 2 if has_value_model(params) else 1
-    learned, read = models * epochs * ppo, (2 + models + elsewhere) * ppo  # PPO
+    per_reply = tokens_elsewhere(params, data.lengths, work.model, replies_per_prompt(params))
+    elsewhere = round(a.num_iterations * a.rollout.batch_size * per_reply)
+    learned, read = models * epochs * ppo, (2 + models) * ppo + elsewhere  # PPO
     if method in ("rloo", "grpo"):
-        read = (3 + elsewhere) * ppo
+        read = 3 * ppo + elsewhere
     elif method == "dpo":  # two of the replies to each prompt
         learned = round(epochs * ppo * 2 / params.align.dpo.num_generations)
-        read = (2 + elsewhere) * ppo + learned
+        read = 2 * ppo + elsewhere + learned
     trained = work.model.num_adapted
     return {
         "pretrain": Cost(n, work.pretrain_tokens, 0, trained.get("pretrain")),

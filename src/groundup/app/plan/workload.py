@@ -166,5 +166,22 @@ def rollout_tokens(params: Params, lengths: Lengths) -> float:
     return lengths.prompt + lengths.reply_share * params.align.rollout.max_new_tokens
 
 
+def tokens_elsewhere(params: Params, lengths: Lengths, model: PlannedModel, group: int) -> float:
+    """Mean tokens read to score a reply of align after other prompts, each of which is read once for all its replies.
+
+    group: replies to one prompt.
+    """
+    num, reply = params.align.rollout.num_elsewhere, lengths.reply_share * params.align.rollout.max_new_tokens
+    if not model.takes_branches or num == 0:
+        return num * (lengths.prompt + reply)
+    return lengths.prompt / group + num * reply
+
+
+def replies_per_prompt(params: Params) -> int:
+    """In the iterations of align."""
+    num: int = getattr(getattr(params.align, params.align.method), "num_generations", 1)
+    return num
+
+
 def at_most(limit: int | None, number: int) -> int:
     return number if limit is None else min(limit, number)

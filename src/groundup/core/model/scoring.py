@@ -90,7 +90,8 @@ class RewardScorer:
         if not hidden:
             return torch.zeros(0), torch.zeros(0)
         last = torch.stack([states[-1] for states in hidden])
-        scores = self.head(last.to(self.model.device)).float().cpu()
+        with torch.autocast(self.model.device.type, enabled=False):  # bf16's three digits would make ties
+            scores = self.head(last.float().to(self.model.device)).cpu()
         if broken := int((~scores.isfinite().all(dim=1)).sum()):
             raise ValueError(
                 f"the reward model scores {broken} of {len(hidden)} chats as NaN or infinite: train it again with a "

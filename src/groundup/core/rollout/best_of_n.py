@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from groundup.core.judging.statistics import Floats
+from groundup.core.model.branches import Branches
 from groundup.core.model.generation import Sampler, ended_chats
 from groundup.core.model.scoring import RewardScorer
 
@@ -34,11 +35,15 @@ def sample_pool(
     """`num_replies` per prompt. An unfinished reply is scored with an end-of-turn token added, as in PPO."""
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]
     replies = sampler.sample(model, repeated, seed)
-    chats = ended_chats(repeated, replies.tokens, replies.ended, sampler.eos_token_id)
+    tails = ended_chats([[]] * len(repeated), replies.tokens, replies.ended, sampler.eos_token_id)
     starts = range(0, len(repeated), num_replies)
+    chats = [
+        Branches(list(prompt), tails[start : start + num_replies])
+        for prompt, start in zip(prompts, starts, strict=True)
+    ]
     return ReplyPool(
         tokens=[replies.tokens[start : start + num_replies] for start in starts],
-        scores=scorer.score(chats)[0].double().numpy().reshape(len(prompts), num_replies),
+        scores=scorer.score_replies(chats)[0].double().numpy().reshape(len(prompts), num_replies),
     )
 
 

@@ -60,6 +60,11 @@ def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
     return torch.device(device)
 
 
+def autocast(runtime: RuntimeParams, device: torch.device) -> torch.autocast:
+    """Products in runtime.precision, for passes that no trainer makes: a context, and a decorator of functions."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bf16")
+
+
 def keep_freed_memory() -> None:
     """With glibc, keep the memory that a step frees for the next one.
 

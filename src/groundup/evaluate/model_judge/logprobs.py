@@ -92,7 +92,7 @@ def share_prompts(asked: dict[str, Stretch], max_replies: int) -> list[Row]:
 
 
 def in_batches(rows: Sequence[Row], batch_size: int) -> Iterator[list[Row]]:
-    """Of at most batch_size replies: it is their logits that take the memory."""
+    """Of at most batch_size replies, whose tokens take the memory."""
     batch: list[Row] = []
     for row in rows:
         if batch and sum(len(names) for _, names in batch) + len(row[1]) > batch_size:

@@ -57,10 +57,12 @@ class Schedule(L.Callback):
         validation.train_seconds += time.perf_counter() - self.started
         validation.num_samples += len(batch)
         iteration, params = ppo.iteration, self.params
-        num_tokens = sum(map(len, batch)) + round(ppo.metrics["reply_length"] * len(batch))
+        num_reply_tokens = round(ppo.metrics["reply_length"] * len(batch))
+        num_tokens = sum(map(len, batch)) + num_reply_tokens
         num_models = 2 if params.ppo.value_trunk == "separate" else 1
         # Tokens read: to sample, to score, there and elsewhere, by the reference, and by a separate value model.
-        validation.num_read_tokens += (2 + num_models + params.rollout.num_elsewhere) * num_tokens
+        elsewhere = ppo.worker.tokens_elsewhere(batch, num_reply_tokens)
+        validation.num_read_tokens += (2 + num_models) * num_tokens + elsewhere
         self.record(iteration, **ppo.metrics)
         if ppo.stopped_early:  # before the update, so there is no new policy to validate
             logger.warning("align: stopped early: %s", ppo.stopped_early)
