@@ -104,9 +104,9 @@ def test_the_judge_stands_beside_the_models_that_it_judges() -> None:
 
     assert memory(JUDGE) - memory(None) == 4 * JUDGE.shape.num_parameters  # its passes need less than the others
     assert memory(larger) - memory(None) == 4 * 10**9
-    # 100,000 replies more at a time: three widths of each token, three copies of the logits of the replies.
+    # 100,000 replies more at a time: three widths of each token, and no more logits at once.
     more = memory(JUDGE, batch_size=200_000) - memory(JUDGE, batch_size=100_000)
-    assert more == 10**5 * 4 * (90 * 3 * (32 + 48) + params.evaluate.max_new_tokens * 500 * 3)
+    assert more == 10**5 * 4 * 90 * 3 * (32 + 48)
     assert remedy("evaluate", params, lambda other: False) == (
         "choose a smaller model for evaluate.model_judge.path, or lower model.scratch.num_layers and what follows "
         "from it: `groundup configure --preset ... --depth N`"
