@@ -37,7 +37,7 @@ check: $(VENV)/ready lint
 test: $(VENV)/ready
 	$(PYTEST) -m "not services"
 
-# What starts servers or kills stages.
+# What starts servers, kills stages or runs all of them a second time.
 test-services: $(VENV)/ready
 	$(PYTEST) -m services
 

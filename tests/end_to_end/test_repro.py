@@ -212,6 +212,7 @@ def tracked(root: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.services  # all stages a second time
 def test_two_clones_give_the_same_bytes(first: Path, second: Path) -> None:
     """A clock, a run id or an amount of memory in a file that git keeps would show."""
     assert outs_in_lock(first) == outs_in_lock(second)
