@@ -17,8 +17,8 @@ from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import FILE
 from groundup.core.training.cost import read_cost
 from groundup.reward.pair_trainer import PairTrainer
-from groundup.reward.pairs import Pair
-from groundup.reward.reward import draw_pairs, train_reward
+from groundup.reward.pairs import REPEAT, Pair
+from groundup.reward.reward import draw_pairs, train_reward, trained_groups
 from groundup.runner.interruption import Terminated
 from groundup.runner.params.training import LoraParams, RewardParams
 from tests.families import family_model
@@ -222,6 +222,20 @@ def test_a_weight_of_zero_leaves_relevance_pairs_out_of_training() -> None:
         ValueError, match=r"all training pairs are relevance pairs, but reward\.relevance_weight is 0: raise it"
     ):
         kinds(pairs[1::2], relevance_weight=0.0)
+
+
+def test_repeats_are_trained_on_where_params_ask_for_them() -> None:
+    pairs = [
+        Pair([1], [2], {"kind": "relevance", "wrong_from": wrong}) for wrong in ("elsewhere", *["earlier_turn"] * 3)
+    ]
+
+    def repeats(number: int, weight: float = 1.0) -> int:
+        params = REWARD.model_copy(update={"max_repeat_pairs": number, "relevance_weight": weight})
+        loaded = [pair for pair in pairs if pair.group in trained_groups(params)]
+        return sum(pair.group == REPEAT for pair in (draw_pairs(loaded, params) if loaded else []))
+
+    assert [repeats(number) for number in (0, 2, 9)] == [0, 2, 3]
+    assert repeats(2, weight=0.0) == 0
 
 
 def test_half_the_weight_is_another_model(inputs: dict[str, Path], tmp_path: Path) -> None:

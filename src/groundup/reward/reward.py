@@ -34,6 +34,7 @@ from groundup.reward.pairs import (
     PREFERENCE,
     PREFIX,
     READING,
+    REPEAT,
     SAMPLED,
     Pair,
     draw_of_each_group,
@@ -89,7 +90,7 @@ def train_reward(
     pairs, num_too_long = {}, {}
     for split in SPLITS:
         # Rendering takes time, so training pairs that are not trained on are not rendered.
-        groups = PREFIX if split != "train" else [PREFERENCE, *(READING if params.relevance_weight > 0 else ())]
+        groups = PREFIX if split != "train" else trained_groups(params)
         pairs[split], num_too_long[split] = load_pairs(
             preferences / f"{split}.jsonl", tokenizer, params.max_length, groups
         )
@@ -102,7 +103,7 @@ def train_reward(
     say_what_there_is(pairs, sum(num_too_long.values()))
     weights = {
         PREFERENCE: 1.0,
-        **dict.fromkeys(READING, params.relevance_weight),
+        **dict.fromkeys((*READING, REPEAT), params.relevance_weight),
         SAMPLED: params.sampled.weight,
     }
     compared = comparisons(pairs["train"], weights, tokenizer, params)
@@ -175,12 +176,20 @@ def sample_all(
     }
 
 
+def trained_groups(params: RewardParams) -> list[str]:
+    """Of the pairs that prepare writes."""
+    if params.relevance_weight == 0:
+        return [PREFERENCE]
+    return [PREFERENCE, *READING, *([REPEAT] if params.max_repeat_pairs else [])]
+
+
 def draw_pairs(pairs: Sequence[Pair], params: RewardParams) -> list[Pair]:
-    """The training pairs in training order, up to the requested number for each group; repeats are only measured.
+    """The training pairs in training order, up to the requested number for each group.
 
     Most relevance pairs come first, alone: to read takes long to learn, and among easier pairs it was not learned.
     """
     others = draw(of_group(pairs, PREFERENCE), params.max_pairs, params.seed) + of_group(pairs, SAMPLED)
+    others += draw(of_group(pairs, REPEAT), params.max_repeat_pairs, params.seed)
     reading: list[Pair] = []
     if params.relevance_weight > 0:
         reading = draw(of_group(pairs, *READING), params.max_relevance_pairs, params.seed)

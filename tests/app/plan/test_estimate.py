@@ -105,6 +105,12 @@ def test_without_a_limit_all_pairs_count() -> None:
         return count_work(params, DATA).num_pairs
 
     assert num_pairs(400, 800, 0.0) == 2 * 400
+    repeats = changed(small(), "reward", max_relevance_pairs=800, max_repeat_pairs=50)
+    assert (
+        count_work(repeats, DATA).num_pairs
+        - count_work(changed(repeats, "reward", max_repeat_pairs=0), DATA).num_pairs
+        == 50
+    )
     assert num_pairs(None, None, 0.0) == 2 * 10_289  # relevance pairs without a weight are not trained on
     assert num_pairs(400, None, 1.0) == 2 * (400 + 4759)
     assert num_pairs(None, 800, 1.0) == 2 * (10_289 + 800)

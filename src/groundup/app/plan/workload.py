@@ -120,12 +120,14 @@ def count_work(params: Params, data: Data, model: PlannedModel, judge: PlannedJu
     relevance = at_most(r.max_relevance_pairs, data.num_train_relevance_pairs) if r.relevance_weight > 0 else 0
     sampled = at_most(r.sampled.max_pairs, data.num_train_prompts) if r.sampled.weight > 0 else 0
     chat = lengths.prompt + lengths.reply_share * r.sampled.max_new_tokens
-    num_pairs = rated + relevance + sampled
+    repeats = at_most(r.max_repeat_pairs, relevance)
+    num_pairs = rated + relevance + repeats + sampled
     written = data.num_train_preferences + data.num_train_relevance_pairs
-    sides = rated * lengths.rated + relevance * lengths.relevance + sampled * chat
+    sides = rated * lengths.rated + (relevance + repeats) * lengths.relevance + sampled * chat
     tokens = (
         2 * rated * lengths.rated  # of two conversations
         + relevance * comparison_tokens(params, lengths.relevance, num_wrong_replies(params), lengths, model)
+        + repeats * comparison_tokens(params, lengths.relevance, 1, lengths, model)
         + sampled * comparison_tokens(params, chat, 1, lengths, model)
     )
     return Work(

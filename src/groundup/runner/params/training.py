@@ -186,6 +186,7 @@ class RewardParams(Section):
     max_pairs: Positive | None
     max_heldout_pairs: Positive | None
     max_relevance_pairs: Positive | None
+    max_repeat_pairs: Count
     num_wrong_replies: Positive
     relevance_weight: NonNegativeFloat
     relevance_alone_fraction: Fraction
