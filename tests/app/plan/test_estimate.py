@@ -34,6 +34,7 @@ DATA = Data(
     num_test_pairs=5621,
     num_train_prompts=5117,
     val_bytes_per_token=3.55,
+    lengths=Lengths(document=290, example=242, rated=84, relevance=84, prompt=50, reply_share=0.4),
 )
 RATES = Rates(
     pretrain_batch=0.2,

@@ -64,7 +64,7 @@ def test_without_data_lengths_are_those_of_the_policy(tmp_path: Path) -> None:
     write_judge(tmp_path, "mistral")
     judge = planned_judge(tmp_path, changed(judged(), "evaluate", max_new_tokens=20), DEFAULT)
     assert judge is not None
-    assert (judge.conversation, judge.reply, judge.longest) == (50, 8, 58)
+    assert (judge.conversation, judge.reply, judge.longest) == (55, 7, 62)
     assert not judge.shape.takes_branches
     assert planned_judge(tmp_path, small(), DEFAULT) is None
 

@@ -20,12 +20,12 @@ NUM_COUNTED = 200  # rows of each kind, evenly spread over the val split
 class Lengths:
     """Mean numbers of tokens; the defaults are those of the default run."""
 
-    document: float = 290
-    example: float = 242  # per chat in SFT, over all its pieces
-    rated: float = 84  # per side of a pair of rated or given replies
-    relevance: float = 84  # per side of such a pair
-    prompt: float = 50
-    reply_share: float = 0.4  # of align.rollout.max_new_tokens, used by the average reply
+    document: float = 357
+    example: float = 303  # per chat in SFT, over all its pieces
+    rated: float = 96  # per side of a pair of rated or given replies
+    relevance: float = 79  # per side of such a pair
+    prompt: float = 55
+    reply_share: float = 0.365  # of align.rollout.max_new_tokens, used by the average reply
     longest_side: int | None = None  # of a pair; None: reward.max_length
     bytes_per_token: float | None = None  # None: as the tokenizer stage counted it
 

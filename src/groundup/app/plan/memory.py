@@ -107,7 +107,7 @@ def peaks(params: Params, data: Data, work: Work, device: str) -> dict[str, int]
     return {
         "prepare": 0,
         "tokenizer": 0,
-        "pretrain": n + learned + validated(context),
+        "pretrain": n + max(learned + validated(context), n),  # safetensors writes from a copy of all weights
         "sft": max(
             n + STATES * t["sft"] + half + max(trained(s.batch_size * s.max_length), validated(s.max_length)),
             2 * n + 2 * t["sft"] + validated(s.max_length),  # the published model, beside the trainer's
