@@ -11,7 +11,8 @@ def test_bf16_follows_fp32_and_keeps_its_weights_in_fp32(run_align: AlignRun) ->
     curves = {}
     for precision in ("fp32", "bf16"):
         recorder = Recorder()
-        run_align(precision, recorder, precision=precision, num_iterations=1)
+        metrics = run_align(precision, recorder, precision=precision, num_iterations=5)
+        assert metrics["kept_iteration"] > 0
         curves[precision] = recorder.points[1]
     assert run_align.weights("bf16") != run_align.weights("fp32")
     saved = load_file(run_align.root / "bf16/out/model.safetensors")

@@ -160,8 +160,9 @@ def test_reward_scores(reward_model: Any) -> None:
     assert std.tolist() == [0.0] * 4
     reward_model.score = put(variational.VariationalHead(32, 4, 0.02))
     hidden = RewardScorer(reward_model).hidden(PROMPTS, [1] * 4)
-    folded = variational.fold(reward_model)
-    folded.fit_density(torch.cat(hidden).to("cuda"))
+    with torch.autocast("cuda", enabled=False):  # as after training
+        folded = variational.fold(reward_model)
+        folded.fit_density(torch.cat(hidden).float().to("cuda"))
     reward_model.score = variational.WithUncertainty(reward_model.score, folded)
     assert bool((RewardScorer(reward_model).score(PROMPTS)[1] > 0).all())
 

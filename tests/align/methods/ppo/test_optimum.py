@@ -54,7 +54,7 @@ def reach(run_align: AlignRun, tiny_tokenizer: PreTrainedTokenizerFast, monkeypa
             return [torch.tensor([[worth(chat[len(prompt) :])]]) for chat in chats]
 
         def read(scorer: RewardScorer, hidden: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-            return torch.cat(list(hidden))[:, 0], torch.zeros(len(hidden))
+            return torch.cat([torch.zeros(0, 1), *hidden])[:, 0], torch.zeros(len(hidden))
 
         monkeypatch.setattr(RewardScorer, "hidden", hidden)
         monkeypatch.setattr(RewardScorer, "read", read)
