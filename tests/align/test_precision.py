@@ -14,6 +14,7 @@ def test_bf16_follows_fp32_and_keeps_its_weights_in_fp32(run_align: AlignRun) ->
         metrics = run_align(precision, recorder, precision=precision, num_iterations=5)
         assert metrics["kept_iteration"] > 0
         curves[precision] = recorder.points[1]
+    assert curves["bf16"] != curves["fp32"]
     assert run_align.weights("bf16") != run_align.weights("fp32")
     saved = load_file(run_align.root / "bf16/out/model.safetensors")
     assert {weight.dtype for weight in saved.values()} == {torch.float32}
