@@ -15,6 +15,7 @@ from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.core.model.verify import verify_scores
 
 BATCH_SIZE = 16
+PASS_TOKENS = 4096  # of replies to shared prompts: their number per prompt is anything
 
 
 class RewardScorer:
@@ -48,10 +49,8 @@ class RewardScorer:
     def score_replies(self, items: Sequence[Branches]) -> tuple[Tensor, Tensor]:
         """The same of every reply, in the order of the items; a conversation is read once for all its replies."""
         states: list[list[Tensor]] = [[] for _ in items]
-        order = sorted(range(len(items)), key=lambda i: items[i].num_tokens)
         with self.trunk() as trunk:
-            for start in range(0, len(order), self.batch_size):
-                rows = order[start : start + self.batch_size]
+            for rows in passes([item.num_tokens for item in items], self.batch_size):
                 found = iter(reply_states(trunk, [items[i] for i in rows]).cpu())
                 for i in rows:
                     states[i] = [next(found)[None] for _ in items[i].replies]
@@ -91,7 +90,7 @@ class RewardScorer:
             return torch.zeros(0), torch.zeros(0)
         last = torch.stack([states[-1] for states in hidden])
         with torch.autocast(self.model.device.type, enabled=False):  # bf16's three digits would make ties
-            scores = self.head(last.float().to(self.model.device)).cpu()
+            scores = self.head(last.to(self.model.device, next(self.head.parameters()).dtype)).float().cpu()
         if broken := int((~scores.isfinite().all(dim=1)).sum()):
             raise ValueError(
                 f"the reward model scores {broken} of {len(hidden)} chats as NaN or infinite: train it again with a "
@@ -99,3 +98,16 @@ class RewardScorer:
             )
         mean = scores[:, variational.MEAN]
         return mean, scores[:, variational.STD] if scores.shape[1] > 1 else torch.zeros_like(mean)
+
+
+def passes(num_tokens: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Places of items in passes of at most batch_size of them and PASS_TOKENS tokens, or of one larger item."""
+    found: list[list[int]] = []
+    total = 0
+    for place in sorted(range(len(num_tokens)), key=lambda i: num_tokens[i]):
+        total += num_tokens[place]
+        if not found or len(found[-1]) == batch_size or total > PASS_TOKENS:
+            found.append([])
+            total = num_tokens[place]
+        found[-1].append(place)
+    return found
