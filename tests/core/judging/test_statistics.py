@@ -9,6 +9,8 @@ from groundup.core.judging.statistics import (
     cluster_bootstrap,
     clustered_mean,
     resampled_weights,
+    sharing_interval,
+    sharing_mean,
     spearman,
     spearman_interval,
     wins,
@@ -127,3 +129,56 @@ def test_copies_of_a_value_add_no_certainty() -> None:
 
 def test_a_single_cluster_says_nothing_about_others() -> None:
     assert clustered_mean([1.0, 2.0], ["a", "a"]) == (1.5, math.inf)
+
+
+def test_the_error_of_pairs_by_hand() -> None:
+    # Mean 3; residuals -2 of {a, b}, -1 of {b, c}, 3 of {d, e}. Those two share b: 4 + 1 + 9 + 2 x (-2 x -1) = 18.
+    mean, error = sharing_mean([1.0, 2.0, 6.0], [("a", "b"), ("b", "c"), ("d", "e")])
+    assert mean == 3.0
+    assert error == pytest.approx(math.sqrt(18 * 5 / 4) / 3)
+    # The same pair twice, in either order, shares both members and counts as one cluster: (-2 - 1)^2 + 9 = 18.
+    again = sharing_mean([1.0, 2.0, 6.0], [("a", "b"), ("b", "a"), ("d", "e")])
+    assert again[1] == pytest.approx(math.sqrt(18 * 4 / 3) / 3)
+
+
+def test_pairs_of_one_member_are_clusters() -> None:
+    values, names = [1.0, 2.0, 4.0, 9.0, 3.0], ["a", "a", "b", "b", "c"]
+    assert sharing_mean(values, [(name, name) for name in names]) == clustered_mean(values, names)
+
+
+def test_pairs_that_share_nothing_have_the_error_of_a_mean() -> None:
+    values = np.random.default_rng(0).random(50)
+    error = sharing_mean(values, [(f"a{i}", f"b{i}") for i in range(50)])[1]
+    assert error == pytest.approx(values.std() / math.sqrt(50) * math.sqrt(100 / 99))
+
+
+def test_values_that_cancel_within_a_conversation_are_no_more_certain_than_apart() -> None:
+    """Residuals 1 and -1 of pairs that share a conversation: their sum alone would say that the error is zero."""
+    together = sharing_mean([1.0, -1.0], [("a", "b"), ("b", "c")])[1]
+    assert together == pytest.approx(math.sqrt(2 * 3 / 2) / 2)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_intervals_of_pairs_hold_the_mean_as_often_as_they_say(spread: float) -> None:
+    """200 pairs of 80 conversations, some of which are easier than others; the bootstrap's hold it always."""
+    rng = np.random.default_rng(1)
+
+    def draw(num: int) -> tuple[np.ndarray, list[tuple[str, str]]]:
+        effects = rng.normal(0, spread, 80)
+        first = rng.integers(0, 80, num)
+        second = (first + rng.integers(1, 80, num)) % 80
+        chance = 1 / (1 + np.exp(-0.6 - effects[first] + effects[second]))
+        pairs = [(str(a), str(b)) for a, b in zip(first, second, strict=True)]
+        return (rng.random(num) < chance).astype(float), pairs
+
+    truth = np.mean([draw(2000)[0].mean() for _ in range(500)])
+    held = [low <= truth <= high for low, high in (sharing_interval(*draw(200)) for _ in range(400))]
+    assert 0.915 <= np.mean(held) <= 0.975
+
+
+def test_an_interval_stays_within_the_values() -> None:
+    values, pairs = [1.0] * 19 + [0.0], [(f"a{i}", f"b{i}") for i in range(20)]
+    low, high = sharing_interval(values, pairs)
+    assert 0.8 < low < 0.95
+    assert high == 1.0
+    assert sharing_interval([1.0] * 20, pairs) == (1.0, 1.0)

@@ -125,18 +125,6 @@ def test_constant_ratings(tmp_path: Path) -> None:
     assert metrics["reward_length_spearman"] is not None
 
 
-def test_an_interval_without_a_resample_is_null(tmp_path: Path) -> None:
-    """One resample, in which none of the five pairs has both of its conversations."""
-    five = scored([row(f"a{i}", f"b{i}") for i in range(5)], [[i, 2] for i in range(5)], [[5, 6]] * 5)
-    params = PARAMS.model_copy(update={"bootstrap_samples": 1, "seed": 13})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        moved = dict.fromkeys(("val", "test"), five.of_group("none"))
-        metrics = reward_report({"train": five, "val": five, "test": five}, moved, None, 0, 7, params, tmp_path)
-    assert metrics["heldout_accuracy_ci_low"] is metrics["brier_score_ci_high"] is None
-    assert metrics["beats_length_only"] is False
-
-
 def test_uncertainty_has_a_section(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     inside, strange, usual = (

@@ -75,7 +75,7 @@ def test_each_rule_is_right_wrong_or_tied() -> None:
 
 def test_differences_are_paired() -> None:
     pairs = four_pairs()
-    figures = compare_with_baselines(rule_outcomes(pairs, WORDS), pairs.conversations, PARAMS)
+    figures = compare_with_baselines(rule_outcomes(pairs, WORDS), pairs.conversations)
     assert figures["heldout_accuracy"] == figures["length_only_accuracy"] == figures["bag_of_words_accuracy"] == 0.625
     assert figures["accuracy_above_length_only"] == figures["accuracy_above_bag_of_words"] == 0.0
 
@@ -85,7 +85,7 @@ def test_two_rules_with_the_same_verdicts_differ_by_nothing() -> None:
     rng = np.random.default_rng(0)
     outcomes = dict.fromkeys(("heldout_accuracy", "length_only_accuracy"), (rng.random(60) < 0.7).astype(float))
     outcomes["bag_of_words_accuracy"] = np.zeros(60)
-    figures = compare_with_baselines(outcomes, [(str(i), str(i + 1)) for i in range(60)], PARAMS)
+    figures = compare_with_baselines(outcomes, [(str(i), str(i + 1)) for i in range(60)])
     assert figures["accuracy_above_length_only_ci_low"] == figures["accuracy_above_length_only_ci_high"] == 0.0
     assert (figures["beats_length_only"], figures["beats_bag_of_words"]) == (False, True)
 
@@ -99,7 +99,7 @@ def test_the_lower_end_decides_whether_a_baseline_is_beaten() -> None:
             "length_only_accuracy": np.full(200, baseline),
             "bag_of_words_accuracy": np.full(200, baseline),
         }
-        figures = compare_with_baselines(outcomes, conversations, PARAMS)
+        figures = compare_with_baselines(outcomes, conversations)
         assert (figures["beats_length_only"], figures["beats_bag_of_words"]) == (beaten, beaten)
 
 
@@ -178,7 +178,7 @@ def test_few_conversations_have_no_interval(num_conversations: int, has_interval
     """All pairs are right in every resample: an interval of width zero would look like certainty."""
     rows = [row(f"a{i % (num_conversations - 1)}", "b") for i in range(40)]
     pairs = scored(rows, [[1 + i % 8, 0] for i in range(40)], [[i % 5, 9] for i in range(40)])
-    figures = compare_with_baselines(rule_outcomes(pairs, pairs.lengths), pairs.conversations, PARAMS)
+    figures = compare_with_baselines(rule_outcomes(pairs, pairs.lengths), pairs.conversations)
     assert figures["heldout_accuracy"] == 1.0
     assert figures["heldout_accuracy_ci_low"] == (1.0 if has_interval else None)
     assert figures["beats_length_only"] == figures["beats_bag_of_words"] == has_interval

@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+NORMAL_95 = 1.959964
+
 
 def cluster_bootstrap(
     values: Sequence[float] | Floats,
@@ -17,8 +19,7 @@ def cluster_bootstrap(
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean of `values`, resampling clusters (Efron and Tibshirani 1993, chapter 13).
 
-    clusters[i] names the conversations behind values[i]. A value counts as often as all of them are drawn together, so
-    that pairs that share a conversation do not count as independent.
+    clusters[i] names the conversations behind values[i], which counts as often as all of them are drawn together.
     """
     if not len(values):
         raise ValueError("cluster_bootstrap needs at least one value")
@@ -91,15 +92,41 @@ def wins(values: ArrayLike, against: ArrayLike) -> Floats:
     return np.asarray((1 + np.sign(np.subtract(values, against))) / 2, dtype=np.float64)
 
 
-def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
+def clustered_mean(values: Sequence[float] | Floats, clusters: Sequence[str]) -> tuple[float, float]:
     """Mean and its standard error when values of one cluster are not independent (Liang and Zeger 1986).
 
     The error is infinite with a single cluster, which shows nothing about other clusters.
     """
-    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    return sharing_mean(values, [(name,) for name in clusters])
+
+
+def sharing_mean(values: Sequence[float] | Floats, members: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """Mean and its standard error when values that share a member, of one or two each, are not independent.
+
+    Of pairs: Aronow, Samii and Assenova 2015. The error is at least that of values whose groups share nothing.
+    """
+    groups, of_group = np.unique([(min(names), max(names)) for names in members], axis=0, return_inverse=True)
+    names, of_name = np.unique(groups, return_inverse=True)
     array = np.asarray(values, dtype=np.float64)
     if len(names) < 2:
         return float(array.mean()), math.inf
-    totals = np.bincount(index, weights=array - array.mean())
-    variance = np.square(totals).sum() * len(names) / (len(names) - 1) / len(array) ** 2
+    by_group = np.bincount(of_group.ravel(), weights=array - array.mean())
+    first, second = of_name.reshape(groups.shape).T
+    is_pair = first != second
+    by_name = np.bincount(first, weights=by_group, minlength=len(names))
+    by_name += np.bincount(second, weights=by_group * is_pair, minlength=len(names))
+    # Two values of the same pair share both members, which counts them twice.
+    squares = np.square(by_name).sum() - np.square(by_group[is_pair]).sum()
+    squares = max(squares, np.square(by_group).sum())
+    variance = squares * len(names) / (len(names) - 1) / len(array) ** 2
     return float(array.mean()), float(np.sqrt(variance))
+
+
+def sharing_interval(values: Sequence[float] | Floats, members: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """95 % interval of `sharing_mean` by the normal distribution, within the range of the values.
+
+    A bootstrap that counts a pair as often as both of its members are drawn has three times the variance of pairs that
+    share nothing (Owen 2007).
+    """
+    mean, error = sharing_mean(values, members)
+    return max(mean - NORMAL_95 * error, float(np.min(values))), min(mean + NORMAL_95 * error, float(np.max(values)))

@@ -57,7 +57,7 @@ def reward_report(
     train, val, test = scored["train"], scored["val"], scored["test"]
     words = BagOfWords.fit(train.texts, val.texts, params.report.bag_of_words_strengths)
     outcomes = rule_outcomes(test, words.score_pairs(test.texts))
-    metrics: dict[str, Any] = compare_with_baselines(outcomes, test.conversations, params)
+    metrics: dict[str, Any] = compare_with_baselines(outcomes, test.conversations)
     metrics |= {f"{split}_accuracy": float(scored[split].right.mean()) for split in ("val", "train")}
     metrics |= {f"num_pairs_{split}": len(scored[split].pairs) for split in scored}
     metrics["num_pairs_too_long"] = num_too_long
@@ -67,7 +67,7 @@ def reward_report(
     if uncertainty:
         metrics |= pair_figures(uncertainty.errors, test.conversations, params)
         metrics |= ood_figures(uncertainty.inside, uncertainty.outside, params)
-    (overall,) = by_bucket(["all pairs"], ["all pairs"] * len(test.pairs), outcomes, test.conversations, params)
+    (overall,) = by_bucket(["all pairs"], ["all pairs"] * len(test.pairs), outcomes, test.conversations)
     buckets = all_buckets(test, outcomes, params)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "accuracy.png").write_bytes(accuracy_png([overall, *named_buckets(buckets)]))

@@ -44,7 +44,7 @@ def calibration_figures(
         bins[key] = reliability(test.differences, temperature, params.report.calibration_bins)
         figures[names[0]] = expected_calibration_error(bins[key])
         scores = brier_scores(test.differences, temperature)
-        figures |= interval_of_mean(names[1], scores, test.conversations, params)
+        figures |= interval_of_mean(names[1], scores, test.conversations)
     return figures, bins
 
 

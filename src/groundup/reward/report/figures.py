@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from groundup.core.judging.statistics import Floats, cluster_bootstrap, spearman, spearman_interval, wins
+from groundup.core.judging.statistics import Floats, sharing_interval, spearman, spearman_interval, wins
 from groundup.reward.report.scores import ScoredPairs
 from groundup.runner.params.training import RewardParams
 
@@ -53,13 +53,11 @@ def finite(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def interval_of_mean(
-    name: str, values: Floats, conversations: Sequence[tuple[str, str]], params: RewardParams
-) -> Figures:
+def interval_of_mean(name: str, values: Floats, conversations: Sequence[tuple[str, str]]) -> Figures:
     """The mean and the ends of its interval, which are None for fewer than MIN_CONVERSATIONS."""
     interval = (math.nan, math.nan)
     if num_distinct(conversations) >= MIN_CONVERSATIONS:
-        interval = cluster_bootstrap(values, conversations, params.bootstrap_samples, params.seed)
+        interval = sharing_interval(values, conversations)
     return bounded(name, values.mean(), interval)
 
 
@@ -67,16 +65,14 @@ def num_distinct(conversations: Sequence[Sequence[str]]) -> int:
     return len({name for group in conversations for name in group})
 
 
-def compare_with_baselines(
-    outcomes: Mapping[str, Floats], conversations: Sequence[tuple[str, str]], params: RewardParams
-) -> dict[str, Any]:
+def compare_with_baselines(outcomes: Mapping[str, Floats], conversations: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Accuracies, the model's gain over each baseline (paired), and whether it beats them."""
     figures: dict[str, Any] = {}
     for rule in RULES:
-        figures |= interval_of_mean(rule, outcomes[rule], conversations, params)
+        figures |= interval_of_mean(rule, outcomes[rule], conversations)
     for baseline in BASELINES:
         gain = outcomes["heldout_accuracy"] - outcomes[f"{baseline}_accuracy"]
-        figures |= interval_of_mean(f"accuracy_above_{baseline}", gain, conversations, params)
+        figures |= interval_of_mean(f"accuracy_above_{baseline}", gain, conversations)
         low = figures[f"accuracy_above_{baseline}_ci_low"]
         figures[f"beats_{baseline}"] = low is not None and low > 0
     return figures
@@ -98,7 +94,6 @@ def by_bucket(
     memberships: Sequence[str],
     outcomes: Mapping[str, Floats],
     conversations: Sequence[tuple[str, str]],
-    params: RewardParams,
 ) -> list[Bucket]:
     """Accuracy within each of the named buckets; memberships: the bucket of each pair."""
     buckets = []
@@ -108,7 +103,7 @@ def by_bucket(
         figures: Figures = dict.fromkeys(("heldout_accuracy_ci_low", "heldout_accuracy_ci_high", *RULES))
         if here:
             figures |= {rule: float(outcomes[rule][here].mean()) for rule in RULES}
-            figures |= interval_of_mean("heldout_accuracy", outcomes["heldout_accuracy"][here], ids, params)
+            figures |= interval_of_mean("heldout_accuracy", outcomes["heldout_accuracy"][here], ids)
         buckets.append(Bucket(name, len(here), num_distinct(ids), **figures))
     return buckets
 
@@ -123,10 +118,10 @@ def all_buckets(scored: ScoredPairs, outcomes: Mapping[str, Floats], params: Rew
         ("by_length_difference", longer, params.report.length_difference_edges, " tokens"),
     ):
         names = bucket_names(edges, unit)
-        buckets[key] = by_bucket(names, bucket_of(values, edges, names), outcomes, scored.conversations, params)
+        buckets[key] = by_bucket(names, bucket_of(values, edges, names), outcomes, scored.conversations)
     for column in ("source", "kind"):
         names = scored.column(column)
-        buckets[f"by_{column}"] = by_bucket(sorted(set(names)), names, outcomes, scored.conversations, params)
+        buckets[f"by_{column}"] = by_bucket(sorted(set(names)), names, outcomes, scored.conversations)
     return buckets
 
 

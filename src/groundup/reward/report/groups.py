@@ -74,7 +74,7 @@ def _of_split(
     figures: dict[str, Any] = {}
 
     def add(figure: str, values: np.ndarray, of: ScoredPairs) -> None:
-        figures.update(interval_of_mean(f"{name}{figure}", values, of.conversations, params))
+        figures.update(interval_of_mean(f"{name}{figure}", values, of.conversations))
         figures[f"{name}{figure}{NUM_ITEMS}"] = len(values)
 
     add("accuracy", here.right, here)
