@@ -19,7 +19,7 @@ from groundup.core.model.context import context_length
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.rollout.prompts import Prompt, load_prompts
 from groundup.core.training.cost import Cost, write_cost
-from groundup.core.training.runtime import Log, draw, set_up
+from groundup.core.training.runtime import Log, draw, release_freed_memory, set_up
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.align import AlignParams
 from groundup.runner.params.training import RuntimeParams
@@ -70,6 +70,7 @@ def align(
     train_policy = METHODS[params.method]()
     training = train_policy(Context(worker, validation, train, params, runtime, torch_device, checkpoints, log))
     validation.write()
+    release_freed_memory()
     num_trained = sum(weight.numel() for weight in policy.trainable().values()) if params.lora else None
     cost = Cost(num_weights, validation.num_learned_tokens, validation.num_read_tokens, num_trained)
     write_cost(cost, report)

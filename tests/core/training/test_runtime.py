@@ -55,6 +55,34 @@ def test_what_was_freed_is_used_again_without_page_faults() -> None:
         assert sum(fault > 100 for fault in faults) < 5
 
 
+RELEASE = """
+import psutil, torch
+from groundup.core.training.runtime import keep_freed_memory, release_freed_memory
+
+def megabytes():
+    return psutil.Process().memory_info().rss / 2**20
+
+keep_freed_memory()
+kept = []
+for _ in range(20):  # what stays lies between what is freed
+    tensor = torch.ones(2**20)
+    kept.append(torch.ones(100))
+del tensor
+freed = [torch.ones(2**20) for _ in range(20)]
+high = [torch.ones(100) for _ in range(100)]
+del freed
+before = megabytes()
+release_freed_memory()
+print(before - megabytes())
+"""
+
+
+def test_what_was_freed_can_be_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", RELEASE], capture_output=True, text=True, check=True)
+    if platform.libc_ver()[0] == "glibc":
+        assert float(done.stdout) > 60  # of 80 MB
+
+
 GROWTH = """
 import psutil, torch
 from groundup.core.training.runtime import keep_few_kernels

@@ -76,6 +76,12 @@ def keep_freed_memory() -> None:
                 logger.warning("mallopt(%d, %d) failed: training is slower without it", option, value)
 
 
+def release_freed_memory() -> None:
+    """Once training has ended, for what follows needs memory of other sizes beside what it would keep."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def keep_few_kernels() -> None:
     """Bound what oneDNN keeps of products in bf16 on a CPU: about 1 MB for each shape, and packed rows have many.
 

@@ -20,7 +20,14 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 
 from groundup.core.training.progress import ProgressReport
-from groundup.core.training.runtime import Log, NonFiniteLossError, num_bytes, require_finite_gradients, trl_runtime
+from groundup.core.training.runtime import (
+    Log,
+    NonFiniteLossError,
+    num_bytes,
+    release_freed_memory,
+    require_finite_gradients,
+    trl_runtime,
+)
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.training import RewardParams, RuntimeParams, SftParams
 
@@ -168,6 +175,7 @@ def fit(
     checkpoints.require_space(num_copies * trained, num_bytes(trainer.model.parameters()))
     start = time.monotonic()
     run_trainer(trainer, checkpoints)
+    release_freed_memory()
     return time.monotonic() - start
 
 
