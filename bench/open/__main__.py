@@ -43,9 +43,13 @@ def table(stages: dict[str, dict[str, float]], plan: dict[str, dict[str, float]]
     return "\n".join(lines) + "\n"
 
 
+def add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="of the folder beside this file: that of the preset, without `open-`")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Keep the figures of a finished run that started from an open model.")
-    parser.add_argument("name", help="of the folder beside this file: that of the preset, without `open-`")
+    add_name(parser)
     name = parser.parse_args().name
     params = load_params(ROOT / "params.yaml")
     if params.model.base is None:
