@@ -10,6 +10,7 @@ from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.files import read_json, remove, write_json
 from groundup.runner.interruption import Interruption
 
+SETTING = "setting.json"
 RESULT = "result.json"  # written last: a cell that has it is finished
 
 logger = logging.getLogger(__name__)
@@ -31,3 +32,12 @@ def finish(folder: Path, compute: Callable[[Checkpoints], dict[str, Any]]) -> di
     write_json(folder / RESULT, result)
     remove(work)
     return result
+
+
+def check_setting(work: Path, setting: dict[str, Any]) -> None:
+    """ValueError if the folder holds cells of another setting, which would be compared as if they were of this."""
+    path = work / SETTING
+    if not path.exists():
+        write_json(path, setting)
+    elif read_json(path) != setting:
+        raise ValueError(f"{work} holds cells of other params or of other models: remove it, or name another folder")

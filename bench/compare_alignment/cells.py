@@ -6,15 +6,13 @@ from typing import Any
 
 from bench.compare_alignment.control import ShuffledRewards
 from bench.compare_alignment.page import METHODS, SHUFFLED
-from bench.finish import RESULT, finish
+from bench.finish import RESULT, check_setting, finish
 from groundup.align.align import align
 from groundup.align.rollout import RolloutWorker
 from groundup.reward.reward import train_reward
 from groundup.runner.checkpoints import Checkpoints
-from groundup.runner.files import file_digests, read_json, write_json
+from groundup.runner.files import file_digests
 from groundup.runner.params import Params
-
-SETTING = "setting.json"
 
 
 @dataclass(frozen=True)
@@ -31,20 +29,13 @@ class Cells:
         return range(self.num_seeds)
 
     def check_setting(self) -> None:
-        """Cells of other params or another SFT model would be compared as if they were of these."""
         setting = {
             "reward": self.params.reward.model_dump(mode="json"),
             "align": self.params.align.model_dump(mode="json"),
             "runtime": self.params.runtime.model_dump(mode="json"),
             "sft": file_digests(self.artifacts / "sft"),
         }
-        path = self.work / SETTING
-        if not path.exists():
-            write_json(path, setting)
-        elif read_json(path) != setting:
-            raise ValueError(
-                f"{self.work} holds cells of other params or of another SFT model: remove it, or name another --work"
-            )
+        check_setting(self.work, setting)
 
     def reward(self, seed: int) -> Path:
         return self.work / f"reward-{seed}"

@@ -10,7 +10,7 @@ from bench.results import ROOT, row, run_command, run_figures, write_result
 from groundup.app.cli.plan import amount, measured_rates, predicted_seconds
 from groundup.app.plan.memory import MB, rooms
 from groundup.runner.device import resolve_device
-from groundup.runner.params import load_params
+from groundup.runner.params import Params, load_params
 from groundup.runner.pipeline import read_pipeline
 
 HERE = Path(__file__).parent
@@ -43,6 +43,14 @@ def table(stages: dict[str, dict[str, float]], plan: dict[str, dict[str, float]]
     return "\n".join(lines) + "\n"
 
 
+def open_params() -> Params:
+    """ValueError unless they start from an open model."""
+    params = load_params(ROOT / "params.yaml")
+    if params.model.base is None:
+        raise ValueError("model.base is null: this run starts from random weights")
+    return params
+
+
 def add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="of the folder beside this file: that of the preset, without `open-`")
 
@@ -51,9 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Keep the figures of a finished run that started from an open model.")
     add_name(parser)
     name = parser.parse_args().name
-    params = load_params(ROOT / "params.yaml")
-    if params.model.base is None:
-        raise ValueError("model.base is null: this run starts from random weights")
+    params = open_params()
     stages, plan = measured(ROOT), planned(ROOT, resolve_device(ROOT))
     result: dict[str, Any] = {
         "base": params.model.base,

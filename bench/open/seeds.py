@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.finish import finish
-from bench.open.__main__ import HERE, add_name
+from bench.finish import check_setting, finish
+from bench.open.__main__ import HERE, add_name, open_params
 from bench.results import ROOT, row, run_command, write_result
 from groundup.align.align import align
 from groundup.core.model.check import shared_tokenizer
@@ -20,8 +20,8 @@ from groundup.evaluate.measures.overoptimization import FILE, read_points
 from groundup.evaluate.replies import fit_prompts, reply_to_prompts, style_changes
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.device import resolve_device
-from groundup.runner.files import read_object
-from groundup.runner.params import Params, load_params
+from groundup.runner.files import file_digests, read_object
+from groundup.runner.params import Params
 
 ARTIFACTS = ROOT / "artifacts"
 WORK = ROOT / ".open-seeds"  # keeps finished policies
@@ -45,6 +45,12 @@ class Policy(NamedTuple):
 
 def policies(params: Params, num_seeds: int, device: str) -> list[Policy]:
     """The pipeline's own run, then others from the same SFT and reward model: one for each seed."""
+    models = {name: file_digests(ARTIFACTS / name) for name in ("sft", "reward")}
+    settings = {
+        name: section.model_dump(mode="json")
+        for name, section in (("align", params.align), ("runtime", params.runtime))
+    }
+    check_setting(WORK, models | settings)
     own = ARTIFACTS / "reports/align"
     found = [Policy(ARTIFACTS / "aligned", own, read_object(own / "metrics.json")["kept_iteration"])]
     for number in range(1, num_seeds):
@@ -89,6 +95,7 @@ def score(params: Params, found: list[Policy], device: str) -> dict[str, Any]:
     for number, policy in enumerate(found):
         aligned = load_causal_lm(policy.model, torch_device).eval()
         after = reply_to_prompts(aligned, sft, scorer, tokenizer, prompts, it)
+        del aligned  # before the next one is loaded
         points = read_points(policy.report / FILE)
         runs.append(
             {
@@ -108,10 +115,14 @@ def score(params: Params, found: list[Policy], device: str) -> dict[str, Any]:
     }
 
 
+def shown(value: float | int) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
 def table(result: dict[str, Any]) -> str:
     def cells(of: dict[str, Any]) -> list[str]:
         ends = ("", "_ci_low", "_ci_high")
-        parts = [[f"{of[key + end]:.3f}" for end in ends if key + end in of] for key in SHOWN]
+        parts = [[shown(of[key + end]) for end in ends if key + end in of] for key in SHOWN]
         return [f"{it[0]} ({it[1]} to {it[2]})" if len(it) == len(ends) else "".join(it) for it in parts]
 
     lines = [row("seed", *SHOWN.values()), "|---|" + "---:|" * len(SHOWN)]
@@ -125,7 +136,11 @@ def main() -> None:
     add_name(parser)
     parser.add_argument("--num-seeds", type=int, default=3)
     arguments = parser.parse_args()
-    params, device = load_params(ROOT / "params.yaml"), resolve_device(ROOT)
+    params, device = open_params(), resolve_device(ROOT)
+    if params.evaluate.judge == "model":
+        raise ValueError(
+            "evaluate.judge is model, but the fitted gold judge scores the policies here: set it to builtin"
+        )
     result = score(params, policies(params, arguments.num_seeds, device), device)
     write_result(HERE / arguments.name / "seeds", result, table(result))
 

@@ -155,7 +155,7 @@ def test_cells_of_another_sft_model_are_refused(tmp_path: Path) -> None:
     comparison = cells(tmp_path)
     comparison.check_setting()
     (tmp_path / "artifacts/sft/model.safetensors").write_bytes(b"others")
-    with pytest.raises(ValueError, match="holds cells of other params or of another SFT model"):
+    with pytest.raises(ValueError, match="holds cells of other params or of other models"):
         comparison.check_setting()
 
 

@@ -160,7 +160,7 @@ def test_values_that_cancel_within_a_conversation_are_no_more_certain_than_apart
 
 @pytest.mark.parametrize("spread", [0.0, 1.0])
 def test_intervals_of_pairs_hold_the_mean_as_often_as_they_say(spread: float) -> None:
-    """200 pairs of 80 conversations, some of which are easier than others; the bootstrap's hold it always."""
+    """200 pairs of 80 conversations, some of which are easier than others."""
     rng = np.random.default_rng(1)
 
     def draw(num: int) -> tuple[np.ndarray, list[tuple[str, str]]]:
