@@ -90,7 +90,7 @@ from groundup.core.training.runtime import keep_few_kernels
 keep_few_kernels()
 weight = torch.randn(1536, 576)
 sizes = []
-for rows in range(200, 360):
+for rows in range(200, 520):
     with torch.autocast("cpu", torch.bfloat16):
         torch.nn.functional.linear(torch.randn(rows, 576), weight)
     sizes.append(psutil.Process().memory_info().rss / 2**20)
@@ -99,6 +99,6 @@ print(sizes[-1] - sizes[79])
 
 
 def test_products_of_ever_new_shapes_in_bf16_do_not_fill_the_memory() -> None:
-    """By default the 80 last ones took 60 MB on a CPU with bf16 units; others keep nothing."""
+    """By default the 240 last ones take more than 150 MB on a CPU with bf16 units; others keep nothing."""
     done = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 20
+    assert float(done.stdout) < 75
