@@ -7,11 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from groundup.core.judging.judge import judge_error
-from groundup.core.judging.statistics import Floats, cluster_bootstrap, resampled_weights
+from groundup.core.judging.statistics import NORMAL_QUANTILE, Floats, cluster_bootstrap, resampled_weights
 from groundup.runner.params.evaluate import EvaluateParams
 
 Metrics = dict[str, float]
-NORMAL_QUANTILE = 1.96  # 95 %
 
 
 class Estimate(Protocol):

@@ -32,6 +32,7 @@ PREFIX = {  # of a group, in names of figures
     REPEAT: "repeat_",
     SAMPLED: "sampled_",
 }
+MOVED_TO = "moved_to"  # column: the conversation whose prompt a pair was moved to
 COLUMNS = (
     *("source", "kind", "chosen", "rejected", "margin"),
     *("chosen_id", "rejected_id", "chosen_rating", "rejected_rating", "wrong_from"),
@@ -51,8 +52,9 @@ class Pair:
         return self.row["margin"]
 
     @property
-    def conversations(self) -> tuple[str, str]:
-        return self.row["chosen_id"], self.row["rejected_id"]
+    def conversations(self) -> tuple[str, ...]:
+        """Of the chosen side, of the rejected one and, if it is another's, of the prompt."""
+        return self.row["chosen_id"], self.row["rejected_id"], *([self.row[MOVED_TO]] if MOVED_TO in self.row else [])
 
     @property
     def group(self) -> str:

@@ -129,6 +129,7 @@ def test_copies_of_a_value_add_no_certainty() -> None:
 
 def test_a_single_cluster_says_nothing_about_others() -> None:
     assert clustered_mean([1.0, 2.0], ["a", "a"]) == (1.5, math.inf)
+    assert sharing_mean([1.0, 2.0], [("a", "b"), ("b", "a")]) == (1.5, math.inf)
 
 
 def test_the_error_of_pairs_by_hand() -> None:
@@ -136,14 +137,21 @@ def test_the_error_of_pairs_by_hand() -> None:
     mean, error = sharing_mean([1.0, 2.0, 6.0], [("a", "b"), ("b", "c"), ("d", "e")])
     assert mean == 3.0
     assert error == pytest.approx(math.sqrt(18 * 5 / 4) / 3)
-    # The same pair twice, in either order, shares both members and counts as one cluster: (-2 - 1)^2 + 9 = 18.
+    # The same pair twice, in either order, shares both members, which counts once: (-2 - 1)^2 + 9 = 18.
     again = sharing_mean([1.0, 2.0, 6.0], [("a", "b"), ("b", "a"), ("d", "e")])
     assert again[1] == pytest.approx(math.sqrt(18 * 4 / 3) / 3)
 
 
-def test_pairs_of_one_member_are_clusters() -> None:
+def test_values_of_one_member_are_clusters() -> None:
     values, names = [1.0, 2.0, 4.0, 9.0, 3.0], ["a", "a", "b", "b", "c"]
-    assert sharing_mean(values, [(name, name) for name in names]) == clustered_mean(values, names)
+    assert sharing_mean(values, [(name, name) for name in names]) == pytest.approx(clustered_mean(values, names))
+
+
+def test_a_third_member_can_be_shared_too() -> None:
+    apart = sharing_mean([1.0, 1.0, 4.0], [("a", "b"), ("c", "d"), ("e", "f")])[1]
+    behind_one_prompt = sharing_mean([1.0, 1.0, 4.0], [("a", "b", "p"), ("c", "d", "p"), ("e", "f", "q")])[1]
+    assert apart == pytest.approx(math.sqrt((1 + 1 + 4) * 6 / 5) / 3)
+    assert behind_one_prompt == pytest.approx(math.sqrt((1 + 1 + 4 + 2) * 8 / 7) / 3)
 
 
 def test_pairs_that_share_nothing_have_the_error_of_a_mean() -> None:

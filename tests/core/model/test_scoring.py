@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from groundup.core.model.branches import Branches
-from groundup.core.model.scoring import RewardScorer, passes
+from groundup.core.model.scoring import RewardScorer, token_batches
 
 CHATS = [[7, 8, 9, 11, 1], [5, 1], [20, 30, 40, 50, 60, 70, 1], [3, 9, 1]]
 
@@ -49,17 +49,10 @@ def test_replies_to_one_conversation_score_as_whole_chats(
     torch.testing.assert_close(scorer.score_replies(items)[0], scorer.score(chats)[0], atol=1e-5, rtol=1e-5)
 
 
-def test_a_pass_is_bounded_in_items_and_in_tokens() -> None:
-    assert passes([5, 3, 4, 1], batch_size=3) == [[3, 1, 2], [0]]
-    assert passes([3000, 1000, 90, 9000, 7], batch_size=16) == [[4, 2, 1], [0], [3]]
-    assert passes([], batch_size=16) == []
-
-
-def test_a_reward_model_in_half_precision_scores(reward_model: LlamaForSequenceClassification) -> None:
-    exact, _ = RewardScorer(reward_model).score(CHATS)
-    half, _ = RewardScorer(reward_model.bfloat16()).score(CHATS)
-    assert half.dtype == torch.float32
-    torch.testing.assert_close(half, exact, atol=0.1, rtol=0.1)
+def test_a_batch_is_bounded_in_items_and_in_tokens() -> None:
+    assert token_batches([5, 3, 4, 1], batch_size=3) == [[3, 1, 2], [0]]
+    assert token_batches([3000, 1000, 90, 9000, 7], batch_size=16) == [[4, 2, 1], [0], [3]]
+    assert token_batches([], batch_size=16) == []
 
 
 def test_scores_are_not_rounded_under_autocast(reward_model: LlamaForSequenceClassification) -> None:

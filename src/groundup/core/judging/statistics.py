@@ -1,14 +1,16 @@
-"""Confidence intervals with the conversation as the unit of resampling."""
+"""Confidence intervals where values of one conversation are not independent."""
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 
-NORMAL_95 = 1.959964
+NORMAL_QUANTILE = 1.96  # 95 %
 
 
 def cluster_bootstrap(
@@ -92,32 +94,36 @@ def wins(values: ArrayLike, against: ArrayLike) -> Floats:
     return np.asarray((1 + np.sign(np.subtract(values, against))) / 2, dtype=np.float64)
 
 
-def clustered_mean(values: Sequence[float] | Floats, clusters: Sequence[str]) -> tuple[float, float]:
+def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
     """Mean and its standard error when values of one cluster are not independent (Liang and Zeger 1986).
 
     The error is infinite with a single cluster, which shows nothing about other clusters.
     """
-    return sharing_mean(values, [(name,) for name in clusters])
-
-
-def sharing_mean(values: Sequence[float] | Floats, members: Sequence[Sequence[str]]) -> tuple[float, float]:
-    """Mean and its standard error when values that share a member, of one or two each, are not independent.
-
-    Of pairs: Aronow, Samii and Assenova 2015. The error is at least that of values whose groups share nothing.
-    """
-    groups, of_group = np.unique([(min(names), max(names)) for names in members], axis=0, return_inverse=True)
-    names, of_name = np.unique(groups, return_inverse=True)
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
     array = np.asarray(values, dtype=np.float64)
     if len(names) < 2:
         return float(array.mean()), math.inf
-    by_group = np.bincount(of_group.ravel(), weights=array - array.mean())
-    first, second = of_name.reshape(groups.shape).T
-    is_pair = first != second
-    by_name = np.bincount(first, weights=by_group, minlength=len(names))
-    by_name += np.bincount(second, weights=by_group * is_pair, minlength=len(names))
-    # Two values of the same pair share both members, which counts them twice.
-    squares = np.square(by_name).sum() - np.square(by_group[is_pair]).sum()
-    squares = max(squares, np.square(by_group).sum())
+    totals = np.bincount(index, weights=array - array.mean())
+    variance = np.square(totals).sum() * len(names) / (len(names) - 1) / len(array) ** 2
+    return float(array.mean()), float(np.sqrt(variance))
+
+
+def sharing_mean(values: Sequence[float] | Floats, members: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """Mean and its standard error when two values are independent only if they share no member.
+
+    With two members each: Aronow, Samii and Assenova 2015. The error is at least that of independent values, and
+    infinite if all have the same members. It says nothing of what a member that all values share adds.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    groups = [sorted(set(group)) for group in members]
+    if len(set(map(tuple, groups))) < 2:
+        return float(array.mean()), math.inf
+    names = {name: column for column, name in enumerate(sorted(set(chain.from_iterable(groups))))}
+    rows, columns = zip(*((row, names[name]) for row, group in enumerate(groups) for name in group), strict=True)
+    belongs = csr_array((np.ones(len(rows)), (rows, columns)))
+    shares = (belongs @ belongs.T).astype(bool).astype(np.float64)  # [N, N]
+    residuals = array - array.mean()
+    squares = max(residuals @ (shares @ residuals), residuals @ residuals)
     variance = squares * len(names) / (len(names) - 1) / len(array) ** 2
     return float(array.mean()), float(np.sqrt(variance))
 
@@ -129,4 +135,5 @@ def sharing_interval(values: Sequence[float] | Floats, members: Sequence[Sequenc
     share nothing (Owen 2007).
     """
     mean, error = sharing_mean(values, members)
-    return max(mean - NORMAL_95 * error, float(np.min(values))), min(mean + NORMAL_95 * error, float(np.max(values)))
+    low, high = mean - NORMAL_QUANTILE * error, mean + NORMAL_QUANTILE * error
+    return max(low, float(np.min(values))), min(high, float(np.max(values)))

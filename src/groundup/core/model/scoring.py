@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from groundup.core.model import variational
-from groundup.core.model.branches import Branches, reply_states
+from groundup.core.model.branches import Branches, as_rows, reply_states
 from groundup.core.model.forward import PackedAttention, hidden_states
 from groundup.core.model.verify import verify_scores
 
 BATCH_SIZE = 16
-PASS_TOKENS = 4096  # of replies to shared prompts: their number per prompt is anything
+PASS_TOKENS = 4096  # in one pass: a prompt may have any number of replies
 
 
 class RewardScorer:
@@ -50,7 +50,8 @@ class RewardScorer:
         """The same of every reply, in the order of the items; a conversation is read once for all its replies."""
         states: list[list[Tensor]] = [[] for _ in items]
         with self.trunk() as trunk:
-            for rows in passes([item.num_tokens for item in items], self.batch_size):
+            num_tokens = [sum(row.num_tokens for row in as_rows(trunk, [item])) for item in items]
+            for rows in token_batches(num_tokens, self.batch_size):
                 found = iter(reply_states(trunk, [items[i] for i in rows]).cpu())
                 for i in rows:
                     states[i] = [next(found)[None] for _ in items[i].replies]
@@ -69,9 +70,7 @@ class RewardScorer:
         self, trunk: PreTrainedModel, sequences: Sequence[Sequence[int]], num_last: Sequence[int]
     ) -> list[Tensor]:
         hidden: list[Tensor] = [torch.empty(0)] * len(sequences)
-        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
+        for rows in token_batches(list(map(len, sequences)), self.batch_size):
             ids = torch.tensor(list(chain.from_iterable(sequences[i] for i in rows)), device=trunk.device)
             attention = PackedAttention([len(sequences[i]) for i in rows], trunk.device)
             counts = [num_last[i] for i in rows]
@@ -90,7 +89,7 @@ class RewardScorer:
             return torch.zeros(0), torch.zeros(0)
         last = torch.stack([states[-1] for states in hidden])
         with torch.autocast(self.model.device.type, enabled=False):  # bf16's three digits would make ties
-            scores = self.head(last.to(self.model.device, next(self.head.parameters()).dtype)).float().cpu()
+            scores = self.head(last.float().to(self.model.device)).cpu()
         if broken := int((~scores.isfinite().all(dim=1)).sum()):
             raise ValueError(
                 f"the reward model scores {broken} of {len(hidden)} chats as NaN or infinite: train it again with a "
@@ -100,8 +99,8 @@ class RewardScorer:
         return mean, scores[:, variational.STD] if scores.shape[1] > 1 else torch.zeros_like(mean)
 
 
-def passes(num_tokens: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Places of items in passes of at most batch_size of them and PASS_TOKENS tokens, or of one larger item."""
+def token_batches(num_tokens: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Places of items in batches of at most batch_size of them and PASS_TOKENS tokens, or of one larger item."""
     found: list[list[int]] = []
     total = 0
     for place in sorted(range(len(num_tokens)), key=lambda i: num_tokens[i]):

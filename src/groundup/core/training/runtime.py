@@ -77,7 +77,7 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Once training has ended, for what follows needs memory of other sizes beside what it would keep."""
+    """Give freed memory back to the system: what follows training allocates other sizes on top of it."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 

@@ -12,8 +12,8 @@ from lm_eval.api.task import Task
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
+from groundup.core.judging.statistics import NORMAL_QUANTILE
 from groundup.evaluate.harness.models import LoadedNgrams
-from groundup.evaluate.intervals import NORMAL_QUANTILE
 
 logger = logging.getLogger(__name__)
 ONLINE = "connect to the internet and start it as `HF_HUB_OFFLINE=0 dvc repro evaluate`"

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from groundup.core.judging.statistics import Floats
+from groundup.core.judging.statistics import NORMAL_QUANTILE, Floats
 from groundup.evaluate.intervals import (
-    NORMAL_QUANTILE,
     Metrics,
     paired_score_interval,
     resamples,

@@ -16,7 +16,7 @@ Figures = dict[str, float | None]
 
 RULES = ("heldout_accuracy", "length_only_accuracy", "bag_of_words_accuracy")
 BASELINES = ("length_only", "bag_of_words")
-MIN_CONVERSATIONS = 10  # with fewer, a bootstrap underestimates the uncertainty: with one pair, it shows none
+MIN_CONVERSATIONS = 10  # with fewer, an interval is too narrow
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def finite(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def interval_of_mean(name: str, values: Floats, conversations: Sequence[tuple[str, str]]) -> Figures:
+def interval_of_mean(name: str, values: Floats, conversations: Sequence[tuple[str, ...]]) -> Figures:
     """The mean and the ends of its interval, which are None for fewer than MIN_CONVERSATIONS."""
     interval = (math.nan, math.nan)
     if num_distinct(conversations) >= MIN_CONVERSATIONS:
@@ -65,7 +65,7 @@ def num_distinct(conversations: Sequence[Sequence[str]]) -> int:
     return len({name for group in conversations for name in group})
 
 
-def compare_with_baselines(outcomes: Mapping[str, Floats], conversations: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def compare_with_baselines(outcomes: Mapping[str, Floats], conversations: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     """Accuracies, the model's gain over each baseline (paired), and whether it beats them."""
     figures: dict[str, Any] = {}
     for rule in RULES:
@@ -93,7 +93,7 @@ def by_bucket(
     names: Sequence[str],
     memberships: Sequence[str],
     outcomes: Mapping[str, Floats],
-    conversations: Sequence[tuple[str, str]],
+    conversations: Sequence[tuple[str, ...]],
 ) -> list[Bucket]:
     """Accuracy within each of the named buckets; memberships: the bucket of each pair."""
     buckets = []

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from groundup.core.formats.chat_format import render
 from groundup.core.judging.gates import NUM_ITEMS
 from groundup.core.judging.statistics import wins
-from groundup.reward.pairs import PREFIX, RELEVANCE, REPEAT, SAME_OPENING, SAMPLED, Pair
+from groundup.reward.pairs import MOVED_TO, PREFIX, RELEVANCE, REPEAT, SAME_OPENING, SAMPLED, Pair
 from groundup.reward.report.bag_of_words import BagOfWords
 from groundup.reward.report.figures import interval_of_mean
 from groundup.reward.report.scores import ScoredPairs
@@ -42,11 +42,12 @@ def moved_prompts(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast, max
         for pair in here:
             others = [other for other in here if other.row["chosen_id"] not in pair.conversations]
             if others:
-                prompt = others[rng.integers(len(others))].row["chosen"][:-1]
-                sides = {side: [*prompt, pair.row[side][-1]] for side in ("chosen", "rejected")}
+                there = others[rng.integers(len(others))].row
+                sides = {side: [*there["chosen"][:-1], pair.row[side][-1]] for side in ("chosen", "rejected")}
                 rendered = [render(tokenizer, messages, reply_next=False) for messages in sides.values()]
                 if max(map(len, rendered)) <= max_length:
-                    moved.append(replace(pair, chosen=rendered[0], rejected=rendered[1], row=pair.row | sides))
+                    row = pair.row | sides | {MOVED_TO: there["chosen_id"]}
+                    moved.append(replace(pair, chosen=rendered[0], rejected=rendered[1], row=row))
     return moved
 
 

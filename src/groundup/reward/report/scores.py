@@ -66,7 +66,7 @@ class ScoredPairs:
         return np.array(ratings, dtype=np.float64)
 
     @property
-    def conversations(self) -> list[tuple[str, str]]:
+    def conversations(self) -> list[tuple[str, ...]]:
         return [pair.conversations for pair in self.pairs]
 
     @cached_property
