@@ -56,6 +56,11 @@ SLOW = (
     "tests/runner/test_context.py",
     "tests/tokenizer/test_open_model.py",
     "tests/bench/test_runner.py",
+    "tests/prepare/test_processes.py",
+    "tests/runner/test_device.py",
+    "tests/core/model/test_variants.py",
+    "tests/core/training/test_runtime.py",
+    "tests/security/test_pickle.py",
     "tests/prepare/outputs/test_relevance.py",
 )
 GIT_IDENTITY = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
