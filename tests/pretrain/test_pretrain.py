@@ -14,7 +14,8 @@ from groundup.core.model.llama import build_llama
 from groundup.core.training.cost import Cost, read_cost
 from groundup.core.training.runtime import NonFiniteLossError
 from groundup.pretrain.data import RowLoader
-from groundup.pretrain.pretrain import PretrainModule, places_that_predict, pretrain
+from groundup.pretrain.pretrain import PretrainModule, pretrain
+from groundup.pretrain.row_loss import places_that_predict
 from groundup.runner.params.training import ModelParams, PretrainParams
 from tests.presets import preset
 from tests.resume import Curve
@@ -238,7 +239,7 @@ def test_compiled_layers_give_the_same_loss_and_gradients(
         loss = module.training_step(batch, 0)
         loss.backward()
         found.append((loss, {name: parameter.grad.clone() for name, parameter in module.named_parameters()}))
-        assert set(module.state_dict()) == {f"model.{name}" for name in tiny_model.state_dict()}
+        assert set(module.state_dict()) == {f"loss.model.{name}" for name in tiny_model.state_dict()}
     (eager_loss, eager), (loss, gradients) = found
     torch.testing.assert_close(loss, eager_loss)
     torch.testing.assert_close(gradients, eager, atol=1e-6, rtol=1e-4)

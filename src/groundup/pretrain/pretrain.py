@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.nn.functional import cross_entropy, pad
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -17,8 +16,6 @@ from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.formats.origin import with_base
 from groundup.core.formats.shards import TokenShards
 from groundup.core.model.bits_per_byte import bits_per_byte
-from groundup.core.model.forward import RowAttention, hidden_states, take
-from groundup.core.model.head import has_plain_head, output_logits
 from groundup.core.model.llama import build_llama, num_parameters, save_model
 from groundup.core.model.open_model import load_open_model
 from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
@@ -26,10 +23,10 @@ from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, 
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
 from groundup.core.training.runtime import Log, NonFiniteLossError, draw, num_bytes, require_finite_gradients, set_up
-from groundup.pretrain.cross_entropy import linear_cross_entropy
 from groundup.pretrain.data import RowLoader, ShardDataModule
 from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
 from groundup.pretrain.report import CARD, open_model_card, write_samples
+from groundup.pretrain.row_loss import RowLoss
 from groundup.runner.base import Base
 from groundup.runner.checkpoints import Checkpoints, step_of
 from groundup.runner.params.training import ModelParams, PretrainParams, RuntimeParams
@@ -40,25 +37,18 @@ VALIDATION_BATCH = 16
 RATES = "pretrain.learning_rate or pretrain.muon_learning_rate"
 
 
-def places_that_predict(position_ids: torch.Tensor) -> torch.Tensor:
-    """[W] positions in the flattened rows [B, T]; the last token of a document does not predict the next document."""
-    return pad(position_ids[:, 1:] != 0, (0, 1)).flatten().nonzero()[:, 0]
-
-
 class PretrainModule(L.LightningModule):
-    """`compiled`: run transformers' layers by torch.compile, whose CPU kernels are no faster at small sizes.
-
-    Only the function is compiled, not the module: evaluation calls the module with other batch shapes, and each
-    would be compiled again. Without compilation, our own forward pass is a few percent faster.
-    """
+    """`compiled`: as in RowLoss."""
 
     def __init__(self, model: PreTrainedModel, params: PretrainParams, *, compiled: bool) -> None:
         super().__init__()
-        self.model = model
+        self.loss = RowLoss(model, compiled=compiled)
         self.params = params
         self.strict_loading = params.lora is None  # else a checkpoint has the adapter alone
-        self.has_plain_head = has_plain_head(model)
-        self.compiled_layers = torch.compile(model.base_model.forward) if compiled else None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.loss.model
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         loss = self.loss(batch)
@@ -69,20 +59,6 @@ class PretrainModule(L.LightningModule):
             )
         self.log("loss", loss.detach())
         return loss
-
-    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Mean over the tokens of the rows that predict another."""
-        ids, places = batch["input_ids"].flatten(), places_that_predict(batch["position_ids"])
-        if self.compiled_layers is None:
-            hidden = hidden_states(self.model.base_model, ids, RowAttention(batch["position_ids"]), places)
-        else:
-            # No attention mask and no cache: transformers then derives the block-diagonal mask from position_ids.
-            hidden = self.compiled_layers(**batch, use_cache=False).last_hidden_state
-            hidden = take(hidden.flatten(0, 1), places)
-        labels = ids[places + 1]
-        if self.has_plain_head:
-            return linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels)
-        return cross_entropy(output_logits(self.model, hidden).float(), labels)
 
     def configure_gradient_clipping(
         self,
