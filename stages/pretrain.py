@@ -27,6 +27,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         log=stage.log,
         base=stage.base(),
         locked=stage.locked_base(),
+        strategy=stage.strategy,
     )
 
 

@@ -10,6 +10,7 @@ from bench.results import ROOT, row, run_command, run_figures, write_result
 from groundup.app.cli.plan import amount, measured_rates, predicted_seconds
 from groundup.app.plan.memory import MB, rooms
 from groundup.runner.device import resolve_device
+from groundup.runner.launch.settings import read_launch
 from groundup.runner.params import Params, load_params
 from groundup.runner.pipeline import read_pipeline
 
@@ -60,7 +61,7 @@ def main() -> None:
     add_name(parser)
     name = parser.parse_args().name
     params = open_params()
-    stages, plan = measured(ROOT), planned(ROOT, resolve_device(ROOT))
+    stages, plan = measured(ROOT), planned(ROOT, resolve_device(read_launch(ROOT)))
     result: dict[str, Any] = {
         "base": params.model.base,
         "precision": params.runtime.precision,

@@ -21,6 +21,7 @@ from groundup.evaluate.replies import fit_prompts, reply_to_prompts, style_chang
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.device import resolve_device
 from groundup.runner.files import file_digests, read_object
+from groundup.runner.launch.settings import read_launch
 from groundup.runner.params import Params
 
 ARTIFACTS = ROOT / "artifacts"
@@ -136,7 +137,7 @@ def main() -> None:
     add_name(parser)
     parser.add_argument("--num-seeds", type=int, default=3)
     arguments = parser.parse_args()
-    params, device = open_params(), resolve_device(ROOT)
+    params, device = open_params(), resolve_device(read_launch(ROOT))
     if params.evaluate.judge == "model":
         raise ValueError(
             "evaluate.judge is model, but the fitted gold judge scores the policies here: set it to builtin"

@@ -21,7 +21,7 @@ from bench.results import ROOT, ratios, write_result
 from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.formats.shards import TokenShards
 from groundup.core.model.llama import build_llama
-from groundup.core.training.callbacks import LogCurves, RngState
+from groundup.core.training.callbacks import LogCurves, StepSeeds
 from groundup.core.training.progress import ProgressReport
 from groundup.core.training.runtime import set_up
 from groundup.pretrain.data import ShardDataModule
@@ -60,7 +60,12 @@ def fit(params: Params, num_steps: int, callback: L.Callback, profiler: SimplePr
     trainer = L.Trainer(
         **trainer_settings(pretrain, params.runtime, "cpu"),
         profiler=profiler,
-        callbacks=[LogCurves(lambda step, **values: None, pretrain.log_every), progress, RngState(), callback],
+        callbacks=[
+            LogCurves(lambda step, **values: None, pretrain.log_every),
+            progress,
+            StepSeeds(pretrain.seed),
+            callback,
+        ],
     )
     trainer.fit(PretrainModule(model, pretrain, compiled=False), datamodule=data)
 

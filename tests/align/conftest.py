@@ -13,7 +13,7 @@ from groundup.align.align import align
 from groundup.align.rollout import RolloutWorker
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.model.llama import save_model
-from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.checkpoints import Checkpoints, OneProcess
 from groundup.runner.interruption import Interruption
 from groundup.runner.params.align import AlignParams
 from groundup.runner.params.training import RuntimeParams
@@ -143,6 +143,7 @@ class AlignRun:
 
     root: Path
     interruption: Interruption = field(default_factory=Interruption)
+    processes: OneProcess = field(default_factory=OneProcess)
 
     def __call__(
         self,
@@ -165,7 +166,7 @@ class AlignRun:
             params=align_params(**changes),
             runtime=RuntimeParams(num_threads=1, precision=precision),
             device="cpu",
-            checkpoints=Checkpoints(folder / "work", self.interruption),
+            checkpoints=Checkpoints(folder / "work", self.interruption, processes=self.processes),
             log=log or (lambda step, **values: None),
             worker_type=worker_type,
         )
@@ -190,16 +191,15 @@ class AlignRun:
         assert self.report("broken") == self.report("whole")
 
 
-@pytest.fixture
-def run_align(tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> AlignRun:
-    save_model(tiny_model, tiny_tokenizer, tmp_path / "sft", "# SFT model\n")
+def write_align_inputs(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    save_model(model, tokenizer, folder / "sft", "# SFT model\n")
     torch.manual_seed(1)
-    reward_model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "sft", num_labels=1)
+    reward_model = AutoModelForSequenceClassification.from_pretrained(folder / "sft", num_labels=1)
     torch.nn.init.normal_(reward_model.score.weight, std=0.2)
-    save_model(reward_model, tiny_tokenizer, tmp_path / "reward", "# Reward model\n")
+    save_model(reward_model, tokenizer, folder / "reward", "# Reward model\n")
     for split, num_conversations in (("train", 5), ("val", 4), ("test", 5)):
         write_jsonl(
-            tmp_path / "prompts" / f"{split}.jsonl",
+            folder / "prompts" / f"{split}.jsonl",
             (
                 {
                     "id": f"{split}-{i}-{copy}",
@@ -212,5 +212,10 @@ def run_align(tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreT
                 for copy in range(2)
             ),
         )
-    write_jsonl(tmp_path / "monitor/conversations.jsonl", MONITOR_ROWS)
+    write_jsonl(folder / "monitor/conversations.jsonl", MONITOR_ROWS)
+
+
+@pytest.fixture
+def run_align(tmp_path: Path, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> AlignRun:
+    write_align_inputs(tmp_path, tiny_model, tiny_tokenizer)
     return AlignRun(tmp_path)

@@ -223,9 +223,13 @@ def test_every_method_trains_on_one_base(run_align: AlignRun, method: str, num_t
 
     class Compared(RolloutWorker):
         def score(
-            self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
+            self,
+            prompts: Sequence[Sequence[int]],
+            replies: Sequence[Sequence[int]],
+            ended: Sequence[bool],
+            places: Sequence[int] | None = None,
         ) -> tuple[Tensor, Tensor]:
-            found = super().score(prompts, replies, ended)
+            found = super().score(prompts, replies, ended, places)
             expected = alone.score(ended_chats(prompts, replies, ended, self.sampler.eos_token_id))
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
             workers.append(self)

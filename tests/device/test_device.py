@@ -143,11 +143,14 @@ def test_a_step_of_the_reward_model(reward_model: Any, head: str) -> None:
     trainer: Any = SimpleNamespace(
         args=SimpleNamespace(center_rewards_coefficient=0.01),
         variational=preset("smoke").reward.variational,
-        accelerator=SimpleNamespace(gather_for_metrics=lambda x: x, autocast=nullcontext),
+        accelerator=SimpleNamespace(
+            gather_for_metrics=lambda x: x, autocast=nullcontext, unwrap_model=lambda model: model
+        ),
         _metrics={"eval": defaultdict(list)},
         model=reward_model,
         plain=reward_model,
     )
+    trainer._scores = partial(PairTrainer._scores, trainer)
     loss = PairTrainer.compute_loss(trainer, reward_model, inputs)
     assert isinstance(loss, Tensor)
     loss.backward()

@@ -46,6 +46,7 @@ def run(
     params: PretrainParams = PRETRAIN,
     model: ModelParams = MODEL,
     precision: str = "fp32",
+    strategy: str = "ddp",
 ) -> dict[str, Any]:
     return pretrain(
         **inputs,
@@ -57,6 +58,7 @@ def run(
         device="cpu",
         checkpoints=log.checkpoints(folder),
         log=log,
+        strategy=strategy,
     )
 
 

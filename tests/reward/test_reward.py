@@ -66,13 +66,17 @@ def prompt(i: int, reply: str | None = "the sea is warm there") -> dict[str, Any
     return {"id": str(i), "conversation_id": f"p{i}", "source": "a", "messages": messages, "reply": reply}
 
 
+def write_inputs(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, Path]:
+    save_model(model, tokenizer, folder / "sft", "card")
+    for split in ("train", "val", "test"):
+        write_jsonl(folder / f"preferences/{split}.jsonl", (pair(i) for i in range(32)))
+        write_jsonl(folder / f"prompts/{split}.jsonl", (prompt(i) for i in range(20)))
+    return {name: folder / name for name in ("sft", "preferences", "prompts")}
+
+
 @pytest.fixture
 def inputs(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> dict[str, Path]:
-    save_model(tiny_model, tiny_tokenizer, tmp_path / "sft", "card")
-    for split in ("train", "val", "test"):
-        write_jsonl(tmp_path / f"preferences/{split}.jsonl", (pair(i) for i in range(32)))
-        write_jsonl(tmp_path / f"prompts/{split}.jsonl", (prompt(i) for i in range(20)))
-    return {name: tmp_path / name for name in ("sft", "preferences", "prompts")}
+    return write_inputs(tmp_path, tiny_model, tiny_tokenizer)
 
 
 def run(inputs: dict[str, Path], folder: Path, log: Curve, params: RewardParams = REWARD) -> dict[str, Any]:

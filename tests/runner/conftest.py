@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """
 stages:
   prepare:
+    meta: {spreads: [ddp]}
     cmd: python -m stages.prepare
     deps: [data, stages/prepare.py]
     params: [prepare.seed]

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from groundup.runner.device import resolve_device
+from groundup.runner.device import resolve_device, show_own_gpu, stage_device
 from groundup.runner.environment import NO_COMPILATION, VISIBLE_GPUS
+from groundup.runner.launch.settings import read_launch
 
-LINES = "write lines such as `device: cuda` and `compile: false`"
+
+def taken(root: Path) -> str:
+    return resolve_device(read_launch(root))
 
 
 def devices(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, num_gpus: int = 1) -> None:
@@ -28,7 +31,7 @@ def devices(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, num_gpus: in
 def test_a_device_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GROUNDUP_DEVICE", "quantum")
     with pytest.raises(ValueError, match="GROUNDUP_DEVICE=quantum: use auto, cpu, cuda or mps"):
-        resolve_device(tmp_path)
+        taken(tmp_path)
 
 
 @pytest.mark.parametrize("wanted", ["cuda", "mps"])
@@ -36,7 +39,7 @@ def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, t
     devices(monkeypatch, cuda=False, mps=False)
     monkeypatch.setenv("GROUNDUP_DEVICE", wanted)
     with pytest.raises(ValueError, match=f"GROUNDUP_DEVICE={wanted}, but torch finds no such device"):
-        resolve_device(tmp_path)
+        taken(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_the_device_that_is_taken(
         monkeypatch.delenv("GROUNDUP_DEVICE", raising=False)
     else:
         monkeypatch.setenv("GROUNDUP_DEVICE", wanted)
-    assert resolve_device(tmp_path) == found
+    assert taken(tmp_path) == found
 
 
 @pytest.fixture
@@ -73,11 +76,11 @@ def test_the_launch_file_decides_where_the_environment_says_nothing(
     devices(monkeypatch, cuda=True, mps=False)
     (tmp_path / "launch.yaml").write_text("device: cpu\n")
     with caplog.at_level(logging.INFO):
-        assert resolve_device(tmp_path) == "cpu"
+        assert taken(tmp_path) == "cpu"
     assert caplog.messages == ["device: cpu (launch.yaml: device: cpu)"]
-    assert resolve_device(tmp_path / ".dvc/tmp/exps/abc123") == "cpu"  # an experiment's copy has no launch file
+    assert taken(tmp_path / ".dvc/tmp/exps/abc123") == "cpu"  # an experiment's copy has no launch file
     monkeypatch.setenv("GROUNDUP_DEVICE", "cuda")
-    assert resolve_device(tmp_path) == "cuda"
+    assert taken(tmp_path) == "cuda"
 
 
 @pytest.mark.usefixtures("no_variable")
@@ -87,11 +90,7 @@ def test_the_launch_file_decides_where_the_environment_says_nothing(
         ("device: gpu\n", "launch.yaml: device: gpu: use auto, cpu, cuda or mps"),
         ("device: mps\n", "launch.yaml: device: mps, but torch finds no such device"),
         ("device: [cpu]\n", "use auto, cpu, cuda or mps"),
-        ("devices: cpu\n", LINES),
-        ("device: cpu\nprecision: bf16\n", LINES),
-        ("cpu\n", LINES),
-        ("", LINES),
-        ("device: {cpu\n", f"is not valid YAML .*; {LINES}"),
+        ("device: {cpu\n", "is not valid YAML .*; write lines such as `device: cuda` and `processes: 2`"),
         ("compile: no way\n", "launch.yaml: compile: no way: use true or false"),
     ],
 )
@@ -101,7 +100,7 @@ def test_a_wrong_launch_file_is_refused(
     devices(monkeypatch, cuda=False, mps=False)
     (tmp_path / "launch.yaml").write_text(text)
     with pytest.raises(ValueError, match=problem):
-        resolve_device(tmp_path)
+        taken(tmp_path)
 
 
 @pytest.mark.usefixtures("no_variable")
@@ -114,15 +113,30 @@ def test_a_process_sees_one_gpu(
     devices(monkeypatch, cuda=True, mps=False)
     if visible is not None:
         monkeypatch.setenv(VISIBLE_GPUS, visible)
-    resolve_device(tmp_path)
+    taken(tmp_path)
     assert os.environ[VISIBLE_GPUS] == seen
+
+
+@pytest.mark.usefixtures("no_variable")
+def test_each_process_has_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {sft: {cmd: x, meta: {spreads: [ddp]}}}")
+    (tmp_path / "launch.yaml").write_text("device: cuda\nprocesses: 2\n")
+    devices(monkeypatch, cuda=True, mps=False, num_gpus=2)
+    monkeypatch.setenv(VISIBLE_GPUS, "3,1,0")
+    assert stage_device(read_launch(tmp_path, "sft")) == "cuda"
+    assert os.environ[VISIBLE_GPUS] == "3,1"
+    show_own_gpu(1)
+    assert os.environ[VISIBLE_GPUS] == "1"
+    devices(monkeypatch, cuda=True, mps=False, num_gpus=1)
+    with pytest.raises(ValueError, match="processes: 2, each with a GPU, but torch finds 1: lower it"):
+        stage_device(read_launch(tmp_path, "sft"))
 
 
 @pytest.mark.usefixtures("no_variable")
 def test_several_gpus_that_cuda_sees_already_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     devices(monkeypatch, cuda=True, mps=False, num_gpus=8)
     with pytest.raises(ValueError, match=r"8 GPUs are visible.* start again with CUDA_VISIBLE_DEVICES=0"):
-        resolve_device(tmp_path)
+        taken(tmp_path)
 
 
 @pytest.mark.usefixtures("no_variable")
@@ -155,7 +169,7 @@ def test_compilation_is_off_where_it_cannot_work_or_is_not_wanted(
         (tmp_path / "Python.h").touch()
     monkeypatch.setattr("shutil.which", lambda name: compiler)
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    resolve_device(tmp_path)
+    taken(tmp_path)
     assert (os.environ.get(NO_COMPILATION) == "1") == is_off
     assert [bool(re.match(warning or "", message)) for message in caplog.messages] == [True] * (warning is not None)
 

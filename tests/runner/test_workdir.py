@@ -13,7 +13,7 @@ from groundup.runner.context import StageContext
 from groundup.runner.fingerprint import Fingerprint, take_fingerprint
 from groundup.runner.lock import locked
 from groundup.runner.pipeline import read_pipeline
-from groundup.runner.workdir import difference, read_finished, record_finished, sweep
+from groundup.runner.workdir import FINISHED, difference, note_segment, read_finished, record_finished, sweep
 from tests.runner.conftest import work_dirs, write_dvc_lock, write_outs
 
 pytestmark = pytest.mark.usefixtures("no_deliverer")
@@ -179,3 +179,22 @@ def test_a_finished_result_that_another_experiment_holds_is_left_to_it(root: Pat
         assert work_dirs(root) == [work]
     sweep(root, work.parent, spec, now)
     assert work not in work_dirs(root)
+
+
+def test_the_tags_say_in_how_many_processes_which_steps_were_taken(tmp_path: Path) -> None:
+    def tags(step: int, processes: int, strategy: str = "ddp") -> tuple[str, str]:
+        found = note_segment(tmp_path, step, processes, strategy)
+        assert found.keys() == {"processes", "reproducible"}
+        return found["processes"], found["reproducible"]
+
+    mixed = "not byte for byte"
+    assert tags(0, 2) == ("2 by ddp from step 1", "yes")
+    assert tags(6, 2) == ("2 by ddp from step 1", "yes")
+    assert tags(6, 1) == tags(8, 1) == ("2 by ddp from step 1, 1 from step 7", mixed)
+    # The newest checkpoint was damaged, so steps 7 and 8 are taken again.
+    again = ("2 by ddp from step 1, 2 by fsdp2 from step 7", mixed)
+    assert tags(6, 2, "fsdp2") == again
+    (tmp_path / FINISHED).touch()
+    assert tags(8, 1) == again
+    (tmp_path / FINISHED).unlink()
+    assert tags(0, 1) == ("1 from step 1", "yes")

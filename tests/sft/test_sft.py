@@ -52,13 +52,16 @@ CHATS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def inputs(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("inputs")
-    save_model(tiny_llama(tiny_tokenizer), tiny_tokenizer, folder / "base", "card")
+def write_inputs(folder: Path, tokenizer: PreTrainedTokenizerFast) -> dict[str, Path]:
+    save_model(tiny_llama(tokenizer), tokenizer, folder / "base", "card")
     for split in ("train", "val"):
         write_jsonl(folder / f"chats/{split}.jsonl", CHATS)
     return {"base": folder / "base", "chats": folder / "chats"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_inputs(tmp_path_factory.mktemp("inputs"), tiny_tokenizer)
 
 
 @pytest.fixture(scope="module")

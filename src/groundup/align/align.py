@@ -19,6 +19,7 @@ from groundup.core.model.context import context_length
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.rollout.prompts import Prompt, load_prompts
 from groundup.core.training.cost import Cost, write_cost
+from groundup.core.training.ranks import is_first
 from groundup.core.training.runtime import Log, draw, release_freed_memory, set_up
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.align import AlignParams
@@ -69,11 +70,12 @@ def align(
     validation = Validation(worker, val, load_monitor(monitor, params.monitor_judge), report, params, log)
     train_policy = METHODS[params.method]()
     training = train_policy(Context(worker, validation, train, params, runtime, torch_device, checkpoints, log))
-    validation.write()
     release_freed_memory()
     num_trained = sum(weight.numel() for weight in policy.trainable().values()) if params.lora else None
     cost = Cost(num_weights, validation.num_learned_tokens, validation.num_read_tokens, num_trained)
-    write_cost(cost, report)
+    if is_first():
+        validation.write()
+        write_cost(cost, report)
 
     policy.load_weights(validation.best.weights)
     metrics = {
@@ -83,6 +85,8 @@ def align(
         "checkpoint_seconds": checkpoints.seconds,
         **_heldout_metrics(worker, test, params),
     }
+    if not is_first():
+        return metrics
     card = (sft / "README.md").read_text(encoding="utf-8") + CARD.format_map({"method": params.method, **metrics})
     _save(policy, tokenizer, out, card)
     return metrics

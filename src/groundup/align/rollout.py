@@ -1,8 +1,9 @@
 """Sample replies, score them, and compare them with the reference."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from groundup.core.model.generation import DISTINCT_2_TOKENS, Replies, Sampler, 
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.rewards.shaping import shaped_rewards
+from groundup.core.training.ranks import gathered, own_share
 from groundup.runner.params.align import AlignParams
 
 
@@ -29,6 +31,22 @@ class Rollout:
     kl: Tensor  # [B, T] to the reference
     scores: Tensor  # [B] of the reward model, less the mean of the same reply after other prompts
     scores_std: Tensor  # [B] its uncertainty
+
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[int]], rows: "Sequence[Row]") -> "Rollout":
+        replies = Replies([row.tokens for row in rows], [row.logprobs for row in rows], [row.ended for row in rows])
+        features = [row.features for row in rows if row.features is not None]
+        conversations = Conversations(
+            prompts, replies.tokens, pad_sequence(features, batch_first=True) if features else None
+        )
+        logprobs, kl = (
+            torch.zeros(conversations.mask.shape).masked_scatter(
+                conversations.mask, torch.tensor(list(chain.from_iterable(values)))
+            )
+            for values in (replies.logprobs, [row.kl for row in rows])
+        )
+        scores, scores_std = torch.tensor([(row.score, row.score_std) for row in rows]).unbind(1)
+        return cls(conversations, replies, logprobs, kl, scores, scores_std)
 
     @property
     def mask(self) -> Tensor:
@@ -50,6 +68,18 @@ class Rollout:
         }
 
 
+class Row(NamedTuple):
+    """What a rank found for a prompt. Plain numbers: a tensor would be sent to the others with all of its batch."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    ended: bool
+    kl: list[float]
+    score: float
+    score_std: float
+    features: Tensor | None  # [T, H] of its own
+
+
 class RolloutWorker:
     """Makes rollouts; holds everything needed for that but the sampling model."""
 
@@ -68,25 +98,38 @@ class RolloutWorker:
 
     @torch.no_grad()
     def roll_out(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
-        """One reply per prompt; the same model and seed give the same replies."""
-        replies = self.sampler.sample(model, prompts, seed)
-        conversations = Conversations(prompts, replies.tokens)
+        """One reply per prompt; the same model and seed give the same replies. Ranks share the prompts."""
+        own = own_share(range(len(prompts)))
+        return Rollout.of(prompts, gathered(self._rows(model, prompts, seed, own) if own else []))
+
+    def _rows(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int, places: Sequence[int]
+    ) -> list[Row]:
+        """Of the prompts at `places`."""
+        replies = self.sampler.sample(model, prompts, seed, places)
+        conversations = Conversations([prompts[i] for i in places], replies.tokens)
         flat_logprobs = torch.tensor(list(chain.from_iterable(replies.logprobs)))
         logprobs = torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat_logprobs)
+        kl = token_kl(logprobs, self._reference_logprobs(conversations)).tolist()
         hidden = self._reward_model_hidden(conversations, replies.ended)
         scores, scores_std = self.scorer.read(hidden)
-        scores = scores - self._scores_elsewhere(prompts, replies.tokens, replies.ended)
+        scores = scores - self._scores_elsewhere(self._others(prompts, places), replies.tokens, replies.ended)
+        features: list[Tensor | None] = [None] * len(places)
         if self.has_features:
-            states = [x[: len(reply)] for x, reply in zip(hidden, replies.tokens, strict=True)]
-            conversations = replace(conversations, features=pad_sequence(states, batch_first=True))
-        return Rollout(
-            conversations,
-            replies,
-            logprobs,
-            kl=token_kl(logprobs, self._reference_logprobs(conversations)),
-            scores=scores,
-            scores_std=scores_std,
-        )
+            features = [x[: len(reply)].clone() for x, reply in zip(hidden, replies.tokens, strict=True)]
+        return [
+            Row(tokens, own_logprobs, ended, own_kl[: len(tokens)], score, std, states)
+            for tokens, own_logprobs, ended, own_kl, score, std, states in zip(
+                replies.tokens,
+                replies.logprobs,
+                replies.ended,
+                kl,
+                scores.tolist(),
+                scores_std.tolist(),
+                features,
+                strict=True,
+            )
+        ]
 
     def _reference_logprobs(self, conversations: Conversations) -> Tensor:
         logprobs = torch.zeros(conversations.mask.shape)
@@ -100,17 +143,33 @@ class RolloutWorker:
         return shaped_rewards(answers, reference_length, self.terms)
 
     def score(
-        self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
+        self,
+        prompts: Sequence[Sequence[int]],
+        replies: Sequence[Sequence[int]],
+        ended: Sequence[bool],
+        places: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Score and its std [B]: of the reward model, less the mean after other prompts."""
-        scores, scores_std = self.scorer.score(ended_chats(prompts, replies, ended, self.sampler.eos_token_id))
-        return scores - self._scores_elsewhere(prompts, replies, ended), scores_std
+        """Score and its std [B] of replies to the prompts, or to those at `places` alone.
+
+        It is that of the reward model, less the mean after other prompts.
+        """
+        places = range(len(prompts)) if places is None else places
+        own = [prompts[i] for i in places]
+        scores, scores_std = self.scorer.score(ended_chats(own, replies, ended, self.sampler.eos_token_id))
+        others = self._others(prompts, places)
+        return scores - self._scores_elsewhere(others, replies, ended), scores_std
+
+    def _others(self, prompts: Sequence[Sequence[int]], places: Sequence[int]) -> list[list[Sequence[int]]]:
+        """As other_prompts, for those at `places` alone."""
+        return [[row[i] for i in places] for row in other_prompts(prompts, self.num_elsewhere)]
 
     def _scores_elsewhere(
-        self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], ended: Sequence[bool]
+        self,
+        others: Sequence[Sequence[Sequence[int]]],
+        replies: Sequence[Sequence[int]],
+        ended: Sequence[bool],
     ) -> Tensor:
         """[B]: what each reply scores in the mean after other prompts: by its length, a greeting or a question."""
-        others = other_prompts(prompts, self.num_elsewhere)
         tails = ended_chats([[]] * len(replies), replies, ended, self.sampler.eos_token_id)
         behind: dict[tuple[int, ...], list[int]] = {}  # places of the replies that are scored after a prompt
         for place, prompt in enumerate(chain.from_iterable(others)):

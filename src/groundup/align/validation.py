@@ -18,6 +18,7 @@ from groundup.core.judging.judge import Judge
 from groundup.core.rollout.prompts import Prompt
 from groundup.core.rollout.rewards.shaping import shaped_rewards
 from groundup.core.rollout.style import style_rates
+from groundup.core.training.ranks import is_first
 from groundup.core.training.runtime import Log
 from groundup.runner.params.align import AlignParams
 
@@ -100,7 +101,8 @@ class Validation:
     def sample(self, iteration: int) -> None:
         rollout = self.worker.roll_out(self.worker.policy.model, self.samples.prompt_ids, self.seed)
         self.samples.add(iteration, rollout)
-        self.samples.write(self.report)
+        if is_first():
+            self.samples.write(self.report)
 
     def write(self) -> None:
         """Write the files that evaluate and people read."""

@@ -1,16 +1,20 @@
 """Batches for pretraining: a LightningDataModule over the token shards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import lightning as L
 import torch
 
 from groundup.core.formats.shards import TokenShards
+from groundup.core.training.ranks import num_ranks, own_share
+from groundup.core.training.shares import share_of
 from groundup.runner.params.training import PretrainParams
 
 
 class RowLoader:
     """Endless batches of shard rows. The order is a pure function of (seed, step), so a run resumes anywhere.
+
+    Of several ranks each gets its share of a batch.
 
     Lightning checkpoints the `step` of any loader that has state_dict and load_state_dict.
     """
@@ -21,6 +25,7 @@ class RowLoader:
         self.seed = seed
         self.num_batches = num_batches
         self.step = 0
+        share_of(batch_size, "pretrain.batch_size", num_ranks())
         if len(shards) < batch_size:
             raise ValueError(
                 f"the shards hold {len(shards)} rows of {shards.length} tokens, fewer than pretrain.batch_size "
@@ -39,9 +44,9 @@ class RowLoader:
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
                 order = torch.randperm(len(self.shards), generator=generator)
             self.step += 1
-            yield self.batch(order[index * self.batch_size : (index + 1) * self.batch_size].tolist())
+            yield self.batch(own_share(order[index * self.batch_size : (index + 1) * self.batch_size].tolist()))
 
-    def batch(self, rows: list[int]) -> dict[str, torch.Tensor]:
+    def batch(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """input_ids and position_ids, both [B, T]."""
         tokens, positions = zip(*(self.shards.row(row) for row in rows), strict=True)
         return {

@@ -8,6 +8,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -19,14 +22,24 @@ from groundup.core.model.bits_per_byte import bits_per_byte
 from groundup.core.model.llama import build_llama, num_parameters, save_model
 from groundup.core.model.open_model import load_open_model
 from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
-from groundup.core.training.callbacks import STATE, KeepCheckpoints, LogCurves, RngState, is_due, lightning_settings
+from groundup.core.training.callbacks import (
+    DDP,
+    STATE,
+    KeepCheckpoints,
+    LogCurves,
+    StepSeeds,
+    is_due,
+    lightning_settings,
+)
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
+from groundup.core.training.ranks import is_first, means
 from groundup.core.training.runtime import Log, NonFiniteLossError, draw, num_bytes, require_finite_gradients, set_up
 from groundup.pretrain.data import RowLoader, ShardDataModule
 from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
 from groundup.pretrain.report import CARD, open_model_card, write_samples
 from groundup.pretrain.row_loss import RowLoss
+from groundup.pretrain.sharding import make_whole, whole
 from groundup.runner.base import Base
 from groundup.runner.checkpoints import Checkpoints, step_of
 from groundup.runner.params.training import ModelParams, PretrainParams, RuntimeParams
@@ -50,6 +63,10 @@ class PretrainModule(L.LightningModule):
     def model(self) -> PreTrainedModel:
         return self.loss.model
 
+    def configure_model(self) -> None:
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            fully_shard(self.loss, mesh=self.device_mesh["data_parallel"])
+
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         loss = self.loss(batch)
         if not math.isfinite(loss.item()):
@@ -60,6 +77,9 @@ class PretrainModule(L.LightningModule):
         self.log("loss", loss.detach())
         return loss
 
+    def on_train_end(self) -> None:
+        make_whole(self.loss, self.model)
+
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
@@ -69,6 +89,7 @@ class PretrainModule(L.LightningModule):
         """As Lightning clips by the norm, and stops where that is not finite."""
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = clip_grad_norm_(weights, self.params.max_gradient_norm)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         require_finite_gradients(norm.item(), "pretrain", f"step {self.global_step}", RATES)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -78,7 +99,7 @@ class PretrainModule(L.LightningModule):
         """Without frozen weights, which the stage loads again from their model."""
         for name, weight in self.named_parameters(remove_duplicate=False):  # a tied head too
             if not weight.requires_grad:
-                del checkpoint["state_dict"][name]
+                checkpoint["state_dict"].pop(name, None)  # of shards, only the first rank has the dict
 
     def configure_optimizers(self) -> Any:
         p = self.params
@@ -105,7 +126,10 @@ class Validate(L.Callback):
         if not is_due(trainer, self.every):
             return
         step = trainer.global_step
-        value = bits_per_byte(module.model, self.tokenizer, self.documents, self.context, VALIDATION_BATCH).overall
+        with whole(module.loss):
+            if not is_first():  # the others wait for the first at the next batch
+                return
+            value = bits_per_byte(module.model, self.tokenizer, self.documents, self.context, VALIDATION_BATCH).overall
         self.write(step, val_bits_per_byte=value)
         logger.info("pretrain %d/%d  val bits per byte %.3f (subset)", step, trainer.max_steps, value)
 
@@ -138,12 +162,13 @@ def pretrain(
     log: Log,
     base: Path | None = None,
     locked: Base | None = None,
+    strategy: str = DDP,
 ) -> dict[str, Any]:
     """Train the base model, from the newest checkpoint if there is one; the figures are on max_final_documents of val.
 
     base: the open model to start from, instead of random weights; with pretrain.num_steps 0 it is published as it is.
     With pretrain.lora the adapter is published beside the merged model.
-    locked: what base.lock says of it, for the model card.
+    locked: what base.lock says of it, for the model card. strategy: of several ranks.
     """
     torch_device = set_up(runtime, device, params.seed)
     tok = load_tokenizer(str(tokenizer))
@@ -169,7 +194,12 @@ def pretrain(
     seconds, steps = 0.0, 0
     if params.num_steps > 0:
         module = PretrainModule(model.train(), params, compiled=device == "cuda")
-        seconds, steps = _fit(module, data, callbacks, runtime, device, checkpoints)
+        settings = trainer_settings(params, runtime, device, strategy)
+        seconds, steps = _fit(module, data, callbacks, settings, checkpoints)
+    else:
+        log(0, loss=first_loss(model, rows, params))
+    if not is_first():
+        return {}
     model.to(torch_device)  # Lightning's teardown puts it on the CPU
     num_trained = num_adapter_weights(adapted)
     model = merge_adapter(adapted, out / "adapter")
@@ -180,7 +210,7 @@ def pretrain(
             f"pretrain: val_bits_per_byte is {final.overall} at the end: the last steps diverged; lower {RATES}"
         )
     if params.num_steps == 0:
-        log(0, loss=first_loss(model, rows, params), val_bits_per_byte=final.overall)
+        log(0, val_bits_per_byte=final.overall)
     card = CARD if base is None else open_model_card(base.name, params.num_steps)
     save_model(model, tok, out, with_base(card, locked))
     write_samples(model, tok, documents, report, params)
@@ -204,7 +234,7 @@ def first_loss(model: PreTrainedModel, rows: TokenShards, params: PretrainParams
     """The loss of the batch that training would begin with."""
     batch = next(iter(RowLoader(rows, params.batch_size, params.seed, num_batches=1)))
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    return PretrainModule(model, params, compiled=False).loss(batch).item()
+    return means({"loss": PretrainModule(model, params, compiled=False).loss(batch).item()})["loss"]
 
 
 def check_inputs(tok: PreTrainedTokenizerFast, tokens: TokenShards, shards: Path) -> None:
@@ -230,13 +260,15 @@ def _callbacks(
         LogCurves(log, params.log_every),
         Validate(subset, tok, data.loader.shards.length, params.validate_every, log),
         ShowProgress(ProgressReport("pretrain", params.num_steps, "tokens"), data.tokens_per_step),
-        RngState(),
+        StepSeeds(params.seed),
         KeepCheckpoints(checkpoints, params.checkpoint_every),
     ]
 
 
-def trainer_settings(params: PretrainParams, runtime: RuntimeParams, device: str) -> dict[str, Any]:
-    return lightning_settings(runtime, device) | {
+def trainer_settings(
+    params: PretrainParams, runtime: RuntimeParams, device: str, strategy: str = DDP
+) -> dict[str, Any]:
+    return lightning_settings(runtime, device, strategy) | {
         "max_steps": params.num_steps,
         "accumulate_grad_batches": params.accumulate,
     }
@@ -246,16 +278,13 @@ def _fit(
     module: PretrainModule,
     data: ShardDataModule,
     callbacks: list[L.Callback],
-    runtime: RuntimeParams,
-    device: str,
+    settings: dict[str, Any],
     checkpoints: Checkpoints,
 ) -> tuple[float, int]:
     """(seconds of training, optimizer steps), both of this process only."""
-    params = module.params
-    settings = trainer_settings(params, runtime, device)
     trainer = L.Trainer(**settings, default_root_dir=checkpoints.folder, callbacks=callbacks)
     newest = checkpoints.newest()
     start = time.monotonic()
     with checkpoints.training():
         trainer.fit(module, datamodule=data, ckpt_path=newest / STATE if newest else None, weights_only=True)
-    return time.monotonic() - start, params.num_steps - (step_of(newest) if newest else 0)
+    return time.monotonic() - start, module.params.num_steps - (step_of(newest) if newest else 0)

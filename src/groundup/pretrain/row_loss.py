@@ -1,4 +1,4 @@
-"""The forward pass over packed rows and its loss as one module."""
+"""The forward pass over packed rows and its loss as one module, around which FSDP2 brings sharded weights together."""
 
 import torch
 from torch import nn
@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from groundup.core.model.forward import RowAttention, hidden_states, take
 from groundup.core.model.head import has_plain_head, output_logits
+from groundup.core.training.ranks import num_ranks, total
 from groundup.pretrain.cross_entropy import linear_cross_entropy
 
 
@@ -29,7 +30,7 @@ class RowLoss(nn.Module):
         self.compiled_layers = torch.compile(model.base_model.forward) if compiled else None
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Mean over the tokens of the rows that predict another."""
+        """Mean over the tokens of the rows that predict another; its mean over ranks is that of all rows."""
         ids, places = batch["input_ids"].flatten(), places_that_predict(batch["position_ids"])
         if self.compiled_layers is None:
             hidden = hidden_states(self.model.base_model, ids, RowAttention(batch["position_ids"]), places)
@@ -39,5 +40,10 @@ class RowLoss(nn.Module):
             hidden = take(hidden.flatten(0, 1), places)
         labels = ids[places + 1]
         if self.has_plain_head:
-            return linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels)
-        return cross_entropy(output_logits(self.model, hidden).float(), labels)
+            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels)
+        else:
+            loss = cross_entropy(output_logits(self.model, hidden).float(), labels)
+        if num_ranks() == 1:
+            return loss
+        num_labels = torch.tensor(float(len(labels)), device=loss.device)
+        return loss * (num_labels * num_ranks() / total(num_labels))

@@ -15,6 +15,7 @@ from trl import RewardConfig, RewardTrainer
 from groundup.core.model.branches import Branches, reply_states
 from groundup.core.model.variational import KL, MEAN, STD
 from groundup.core.training.adapters import plain
+from groundup.core.training.ranks import calling
 from groundup.reward.comparisons import Comparison
 from groundup.runner.params.training import VariationalParams
 
@@ -80,6 +81,10 @@ class PairTrainer(RewardTrainer):
     def _prepare_dataset(self, dataset: Dataset, *unused: Any) -> Dataset:
         return dataset
 
+    def _scores(self, chats: Sequence[Branches]) -> Tensor:
+        """[N, 1] of the sides, or [N, 3]."""
+        return self.plain.score(reply_states(self.plain.base_model, chats))
+
     def compute_loss(
         self,
         model: PreTrainedModel,
@@ -87,8 +92,8 @@ class PairTrainer(RewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: int | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        with self.accelerator.autocast():
-            scores = self.plain.score(reply_states(self.plain.base_model, inputs["chats"])).float()[inputs["sides"]]
+        with self.accelerator.autocast(), calling(self.accelerator.unwrap_model(model), self._scores):
+            scores = model(inputs["chats"]).float()[inputs["sides"]]
         losses = pair_losses(scores, inputs["margin"], self.args.center_rewards_coefficient, self.variational)
         loss = (inputs["weight"] * losses).sum()
         chosen, rejected = scores[:, MEAN].detach().chunk(2)

@@ -26,8 +26,9 @@ from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import VariationalHead, fold, save_head
 from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.core.training.cost import Cost, write_cost
+from groundup.core.training.ranks import is_first, wait
 from groundup.core.training.runtime import Log, autocast, draw, set_up
-from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
+from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit, keep_whole_steps
 from groundup.reward.comparisons import comparisons
 from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import (
@@ -97,7 +98,8 @@ def train_reward(
         if split in MEASURED:
             pairs[split] = draw_of_each_group(pairs[split], params.max_heldout_pairs, params.seed)
     if params.sampled.weight > 0:
-        for split, some in sample_all(sft, prompts, tokenizer, torch_device, params).items():
+        sampled = checkpoints.processes.from_first(lambda: sample_all(sft, prompts, tokenizer, torch_device, params))
+        for split, some in sampled.items():
             pairs[split] += some
     pairs["train"] = draw_pairs(pairs["train"], params)
     say_what_there_is(pairs, sum(num_too_long.values()))
@@ -113,7 +115,7 @@ def train_reward(
         tokenizer=tokenizer,
         comparisons=compared,
         config=RewardConfig(
-            **epoch_settings(params, checkpoints, runtime, torch_device),
+            **epoch_settings("reward", params, checkpoints, runtime, torch_device),
             center_rewards_coefficient=params.center_coefficient,
             disable_dropout=False,  # start_model has seen to it; an adapter keeps its own
             remove_unused_columns=False,
@@ -124,10 +126,13 @@ def train_reward(
     in_precision = autocast(runtime, torch_device)  # pairs are scored as in the iterations of align
     validate = in_precision(lambda trained: accuracies(trained, "val", pairs["val"]))
     curves = Curves("reward", log, params.validate_every, validate)
+    keep_whole_steps(trainer, "reward")
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="reward.learning_rate")
     num_trained = num_adapter_weights(trainer.model)
-    model = merge_adapter(trainer.model, out / "adapter")
-    export(model, tokenizer, pairs["train"], out, params, as_parent(CARD, sft))
+    if is_first():
+        model = merge_adapter(trainer.model, out / "adapter")
+        export(model, tokenizer, pairs["train"], out, params, as_parent(CARD, sft))
+    wait()
     scorer = RewardScorer.load(out, torch_device)
     with in_precision:
         measured = pairs | {"train": draw_of_each_group(pairs["train"], params.max_heldout_pairs, params.seed)}
@@ -139,6 +144,8 @@ def train_reward(
         uncertainty = None
         if params.head == "variational":
             uncertainty = measure_uncertainty(scorer, preference_pairs(scored)["test"], tokenizer, params)
+    if not is_first():
+        return {}
     num_steps = trainer.state.global_step
     metrics = reward_report(scored, moved, uncertainty, sum(num_too_long.values()), num_steps, params, report)
     gates = check_gates(metrics, params.gates)

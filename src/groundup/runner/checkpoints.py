@@ -2,10 +2,12 @@
 
 import logging
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from groundup.runner.disk import DiskError, free_bytes, megabytes, writing
 from groundup.runner.files import (
@@ -26,22 +28,52 @@ SEAL = "sealed.json"  # sha256 of every file beside it; written last, so its pre
 NUM_KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d+)")
 
+T = TypeVar("T")
+
+
+class OneProcess:
+    """What the processes of a stage decide together, where there is one."""
+
+    is_first = True
+
+    def any(self, flag: bool) -> bool:
+        """Whether it holds in any of them. All of them have to ask."""
+        return flag
+
+    def from_first(self, find: Callable[[], T]) -> T:
+        """What the first one finds, in all of them."""
+        return find()
+
+    def wait(self) -> None:
+        """Until all are here."""
+
 
 class Checkpoints:
-    """Folders `checkpoint-<step>`. A stage with a pending request to end stops when the next one is sealed."""
+    """Folders `checkpoint-<step>`. A stage with a pending request to end stops when the next one is sealed.
+
+    Of several processes all call the same methods at the same steps, and the first one alone changes folders.
+    """
 
     def __init__(
-        self, folder: Path, interruption: Interruption, sync_points: Callable[[], None] = lambda: None
+        self,
+        folder: Path,
+        interruption: Interruption,
+        sync_points: Callable[[], None] = lambda: None,
+        processes: OneProcess | None = None,
     ) -> None:
         self.folder = folder
         self.interruption = interruption
         self.seconds = 0.0  # time that this process has spent on saving
         self.sync_points = sync_points  # after this call, the points logged so far survive a power cut
+        self.processes = processes or OneProcess()
 
     @property
     def is_end_requested(self) -> bool:
         """Whether SIGTERM or Ctrl-C is pending: save a checkpoint at the next step from which a run can resume."""
-        return self.interruption.signal_number is not None
+        if self.processes.any(self.interruption.signal_number is not None):
+            self.interruption.signal_number = self.interruption.signal_number or signal.SIGTERM  # another one's
+            return True
+        return False
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -50,7 +82,7 @@ class Checkpoints:
             with writing("a checkpoint", self.folder), self.interruption.deferred():
                 yield
         except DiskError:
-            for path in self._all():
+            for path in self._all() if self.processes.is_first else ():
                 if not (path / SEAL).exists():
                     remove(path)
             raise
@@ -60,14 +92,27 @@ class Checkpoints:
         """An empty folder to write the checkpoint to, sealed at the end."""
         start = time.monotonic()
         path = self.folder / f"checkpoint-{step}"
-        remove(path)
-        path.mkdir(parents=True)
+        if self.processes.is_first:
+            remove(path)
+            path.mkdir(parents=True)
+        self.processes.wait()
         yield path
         self.seal(step, start)
 
     def seal(self, step: int, start: float) -> None:
         """Mark the checkpoint as complete and remove those it replaces; writing began at `start` (time.monotonic)."""
         path = self.folder / f"checkpoint-{step}"
+        self.processes.wait()  # each may have written to it
+        if self.processes.is_first:
+            self._seal(path)
+        is_end = self.is_end_requested  # asked of all, so none goes on before the seal
+        self.seconds += time.monotonic() - start
+        if is_end:
+            if self.processes.is_first:
+                logger.info("%s is saved: the next run continues from it", path.name)
+            self.interruption.end_if_asked()
+
+    def _seal(self, path: Path) -> None:
         self.sync_points()
         fsync_tree(path)
         write_json(path / SEAL, {"files": _digests(path)})
@@ -77,13 +122,12 @@ class Checkpoints:
         for old in self._all():
             if step_of(old) < step_of(oldest):  # sealed or not: a kill may have left a partial one
                 remove(old)
-        self.seconds += time.monotonic() - start
-        if self.is_end_requested:
-            logger.info("%s is saved: the next run continues from it", path.name)
-            self.interruption.end_if_asked()
 
     def newest(self) -> Path | None:
         """The newest checkpoint that matches its seal; newer ones that do not are removed, with a log line each."""
+        return self.processes.from_first(self._newest)
+
+    def _newest(self) -> Path | None:
         for path in reversed(self._all()):
             if fault := _fault(path):
                 logger.warning("removing %s: %s", path.name, fault)
@@ -93,12 +137,17 @@ class Checkpoints:
                 return path
         return None
 
+    @property
+    def last_step(self) -> int:
+        """Of the newest sealed one; 0 if there is none."""
+        return max((step_of(path) for path in self._all() if (path / SEAL).exists()), default=0)
+
     def require_space(self, checkpoint_bytes: int, model_bytes: int) -> None:
         """Raise DiskError unless the disk holds the kept checkpoints, the next one and two copies of the model."""
         needed = (NUM_KEPT + 1) * checkpoint_bytes + 2 * model_bytes
         present = sum(file.stat().st_size for path in self._all() for file in files_below(path))
         free = free_bytes(self.folder)
-        if free + present < needed:
+        if self.processes.is_first and free + present < needed:
             raise DiskError(
                 f"training needs {megabytes(needed - present)} of disk below {self.folder}, and {megabytes(free)} are "
                 f"free: {NUM_KEPT + 1} checkpoints of up to {megabytes(checkpoint_bytes)}, and the model of "

@@ -23,6 +23,7 @@ class StageContext:
     fingerprint: Fingerprint
     folder: Path  # the work dir of these inputs
     checkpoints: Checkpoints
+    strategy: str = ""  # by which several processes train; empty for one
 
     @property
     def device(self) -> str:
@@ -70,5 +71,7 @@ class StageContext:
         return staged
 
     def log(self, step: int, **values: float) -> None:
-        """Log a point of the curves. A step logged again after a resume counts once."""
+        """Log a point of the curves. A step logged again after a resume counts once; the first process logs."""
+        if not self.checkpoints.processes.is_first:
+            return
         Spool(self.folder).write("point", step=step, values=values)

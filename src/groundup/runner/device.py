@@ -5,81 +5,67 @@ import os
 import shutil
 import sysconfig
 from pathlib import Path
-from typing import Any
 
-from groundup.runner.environment import DEVICE, DEVICES, NO_COMPILATION, VISIBLE_GPUS, main_root
-from groundup.runner.files import read_yaml
+from groundup.runner.environment import NO_COMPILATION, VISIBLE_GPUS
+from groundup.runner.launch.settings import Launch
 
 logger = logging.getLogger(__name__)
 
-LAUNCH_FILE = "launch.yaml"  # beside params.yaml, ignored by git: what belongs to one machine and changes no number
-EXAMPLE = "lines such as `device: cuda` and `compile: false`"
 
+def resolve_device(launch: Launch, num_gpus: int = 1) -> str:
+    """cpu, cuda or mps: what is wanted and here, or, for auto, cuda or cpu.
 
-def resolve_device(root: Path) -> str:
-    """cpu, cuda or mps: what the environment wants, else the launch file of the checkout, else cuda or cpu.
-
-    With cuda the process sees one GPU from now on, and torch.compile is off where it cannot work or is not wanted.
+    With cuda the process sees no more than num_gpus from now on, and torch.compile is off where it cannot work or is
+    not wanted.
     """
-    launch = _read_launch(root)
-    wanted, said_by = _wanted(launch)
-    if wanted not in ("auto", *DEVICES):
-        raise ValueError(f"{said_by}{wanted}: use auto, cpu, cuda or mps")
-    device = wanted if wanted == "cpu" else _present(wanted, said_by)
-    logger.info("device: %s (%s%s)", device, said_by, wanted)
+    device = "cpu" if launch.device == "cpu" else _present(launch, num_gpus)
+    logger.info("device: %s (%s%s)", device, launch.device_said_by, launch.device)
     if device == "cuda":
-        _set_up_compilation(launch.get("compile", True))
+        set_up_compilation(wanted=launch.compile)
     return device
 
 
-def _read_launch(root: Path) -> dict[str, Any]:
-    path = main_root(root) / LAUNCH_FILE
-    if not path.is_file():
-        return {}
-    values = read_yaml(path, f"write {EXAMPLE}, or delete the file")
-    if not isinstance(values, dict) or not values or values.keys() - {"device", "compile"}:
-        raise ValueError(f"{path} holds {values!r:.80}: write {EXAMPLE}, or delete the file")
-    if not isinstance(values.get("compile", True), bool):
-        raise ValueError(f"{path}: compile: {values['compile']}: use true or false")
-    return values
+def stage_device(launch: Launch) -> str:
+    """The device of a stage's processes. Whether a node of a cluster has it shows there."""
+    return resolve_device(launch, launch.processes) if launch.launcher == "local" else launch.device
 
 
-def _wanted(launch: dict[str, Any]) -> tuple[str, str]:
-    """(auto, cpu, cuda, mps or a mistake, who says so)"""
-    if DEVICE in os.environ:
-        return os.environ[DEVICE], f"{DEVICE}="
-    if "device" in launch:
-        return str(launch["device"]), f"{LAUNCH_FILE}: device: "
-    return "auto", f"{DEVICE} is not set: "
-
-
-def _present(wanted: str, said_by: str) -> str:
-    _show_one_gpu()
+def _present(launch: Launch, num_gpus: int) -> str:
+    wanted, said_by = launch.device, launch.device_said_by
+    _show_gpus(num_gpus)
     import torch  # 2 s, so only where a device is looked for
 
-    if (num_gpus := torch.cuda.device_count()) > 1:
+    if (visible := torch.cuda.device_count()) > num_gpus:
         raise ValueError(
-            f"{num_gpus} GPUs are visible, since CUDA had started before the device was chosen, and a stage trains on "
+            f"{visible} GPUs are visible, since CUDA had started before the device was chosen, and a process has "
             f"one: start again with {VISIBLE_GPUS}={os.environ[VISIBLE_GPUS]}"
         )
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
-        return "cuda" if present["cuda"] else "cpu"  # mps is untested, so it must be requested
-    if not present[wanted]:
+        wanted = "cuda" if present["cuda"] else "cpu"  # mps is untested, so it must be requested
+    elif not present[wanted]:
         raise ValueError(f"{said_by}{wanted}, but torch finds no such device here: use cpu or auto")
+    if wanted == "cuda" and visible < num_gpus:
+        raise ValueError(f"processes: {num_gpus}, each with a GPU, but torch finds {visible}: lower it")
     return wanted
 
 
-def _show_one_gpu() -> None:
-    """A stage trains on one GPU. Where TRL sees several it refuses, after Lightning has trained for hours on one."""
+def _show_gpus(number: int) -> None:
+    """The first ones. Where TRL sees several in one process it refuses, after Lightning has trained for hours."""
     visible = os.environ.get(VISIBLE_GPUS)
-    first = "0" if visible is None else visible.split(",")[0]
+    first = ",".join(map(str, range(number)) if visible is None else visible.split(",")[:number])
     if visible not in (None, first):
-        logger.info("device: of %s=%s the first GPU alone is used", VISIBLE_GPUS, visible)
+        logger.info("device: of %s=%s only %s is used", VISIBLE_GPUS, visible, first)
     os.environ[VISIBLE_GPUS] = first
 
 
-def _set_up_compilation(wanted: bool) -> None:
+def show_own_gpu(index: int) -> None:
+    """Of those that the stage uses, to one of its processes."""
+    visible = os.environ.get(VISIBLE_GPUS)
+    os.environ[VISIBLE_GPUS] = str(index) if visible is None else visible.split(",")[index]
+
+
+def set_up_compilation(*, wanted: bool) -> None:
     missing = [] if shutil.which("cc") else ["a C compiler"]
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         missing.append("Python.h")

@@ -16,6 +16,7 @@ QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # a process whose peer ends says so with a C++ stack, and the stage in a sentence
 }
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 TRACKING_USERNAME, TRACKING_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
@@ -48,10 +49,17 @@ SECRETS = (
     "AWS_SESSION_TOKEN",
 )
 JUDGE_URL, JUDGE_KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
-DEVICE = "GROUNDUP_DEVICE"
+LAUNCH_PREFIX = "GROUNDUP_"  # of the variables that come before launch.yaml: GROUNDUP_DEVICE and so on
 DEVICES = ("cpu", "cuda", "mps")
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"  # CUDA reads it when it starts
+# Of the processes of a stage's body: the work dir that they fill, how long one waits for the others, in seconds, and
+# how they share the model.
+WORK_DIR, TIMEOUT, STRATEGY = "GROUNDUP_WORK_DIR", "GROUNDUP_TIMEOUT", "GROUNDUP_STRATEGY"
+NODES_STORE = "GROUNDUP_NODES_STORE"  # where the nodes of `groundup nodes` meet
+RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE = "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"  # by torchrun
+TORCHRUN_LOGS = "LOGLEVEL"
 NO_COMPILATION = "TORCH_COMPILE_DISABLE"  # torch reads it before it first compiles
+OF_RANKS = (WORK_DIR, TIMEOUT, STRATEGY, TORCHRUN_LOGS, NO_COMPILATION)
 DVC_STAGE, DVC_EXPERIMENT, DVC_BASELINE = "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"
 BACKEND_STORE_URI = "MLFLOW_BACKEND_STORE_URI"  # of `mlflow server`
 NO_CHECKOUT = "no groundup checkout here: change into the folder that holds dvc.yaml"

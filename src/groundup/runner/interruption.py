@@ -25,11 +25,12 @@ class Terminated(SystemExit):
 
 
 class Interruption:
-    """A pending request to end the stage. A second signal ends it at once."""
+    """A pending request to end the stage. A second signal ends it at once, unless it is `patient`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
         self.signal_number: int | None = None  # of the first signal
         self._deferring = False
+        self._patient = patient  # a process that several send the same signal to: Slurm and torchrun
 
     def listen(self) -> None:
         """Lightning replaces the handlers when it starts, so its training loops call this again."""
@@ -39,7 +40,7 @@ class Interruption:
     def receive(self, number: int, frame: FrameType | None) -> None:
         is_first = self.signal_number is None
         self.signal_number = self.signal_number or number
-        if not self._deferring or not is_first:
+        if not self._deferring or not (is_first or self._patient):
             raise Terminated(128 + number)
 
     @contextmanager
@@ -61,9 +62,9 @@ class Interruption:
 
 
 @contextmanager
-def listening() -> Iterator[Interruption]:
+def listening(*, patient: bool = False) -> Iterator[Interruption]:
     """Deliver signals to the yielded Interruption until the context ends."""
-    interruption = Interruption()
+    interruption = Interruption(patient=patient)
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     interruption.listen()
     try:
@@ -91,6 +92,12 @@ def end_with_dvc(interruption: Interruption) -> None:
         raise Terminated(128 + signal.SIGTERM)
 
 
+def end_with_parents(interruption: Interruption) -> None:
+    """The same for one of the processes of a stage's body: once torchrun, or the stage that started it, has ended."""
+    for process in psutil.Process().parents()[:2]:
+        threading.Thread(target=_end_after, args=(process, interruption), daemon=True).start()
+
+
 def find_dvc() -> psutil.Process | None:
     """The dvc that started this process."""
     return next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
@@ -104,10 +111,10 @@ def _is_dvc(process: psutil.Process) -> bool:
         return False
 
 
-def _end_after(dvc: psutil.Process, interruption: Interruption) -> None:
-    while _is_alive(dvc):
+def _end_after(above: psutil.Process, interruption: Interruption) -> None:
+    while _is_alive(above):
         time.sleep(POLL_SECONDS)
-    logger.warning("dvc (process %d) is gone, so this stage ends too; the next `dvc repro` continues", dvc.pid)
+    logger.warning("process %d is gone, so this stage ends too; the next `dvc repro` continues", above.pid)
     if interruption.signal_number is None:  # else this process got dvc's signal too, and a second one ends it at once
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -34,6 +34,7 @@ def try_lock(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        os.set_inheritable(file.fileno(), True)  # the lock lasts while a process that was handed it works here
         file.truncate(0)
         file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},")
         file.flush()

@@ -18,7 +18,8 @@ class PipelineError(ValueError):
 class StageSpec:
     """One stage of dvc.yaml. Paths are POSIX strings relative to the repository.
 
-    title is its `desc`; shown is `meta.show`: the headline figures for tables that hold all stages.
+    title is its `desc`; shown is `meta.show`: the headline figures for tables that hold all stages; spreads is
+    `meta.spreads`: the strategies by which its body may run in several processes.
     """
 
     name: str
@@ -29,6 +30,7 @@ class StageSpec:
     plots: tuple[str, ...]
     title: str = ""
     shown: tuple[str, ...] = ()
+    spreads: tuple[str, ...] = ()
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -67,6 +69,7 @@ def read_pipeline(root: Path) -> dict[str, StageSpec]:
             plots=_paths(stage.get("plots")),
             title=stage.get("desc") or name,
             shown=tuple((stage.get("meta") or {}).get("show") or ()),
+            spreads=tuple((stage.get("meta") or {}).get("spreads") or ()),
         )
         for name, stage in stages.items()
     }

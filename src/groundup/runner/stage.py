@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.clock import note_run, process_seconds
 from groundup.runner.context import StageContext
 from groundup.runner.describe import describe_outs, report_files, shown, start_event
-from groundup.runner.device import resolve_device
+from groundup.runner.device import stage_device
 from groundup.runner.disk import DiskError, writing
-from groundup.runner.environment import DVC_STAGE, main_root, set_environment
+from groundup.runner.environment import DVC_STAGE, STRATEGY, main_root, set_environment
 from groundup.runner.figures import REPORTED, Record, check_finite, choose, numbers, reproducible, write_record
-from groundup.runner.files import publishing, remove, write_json, write_text
-from groundup.runner.fingerprint import InputsChangedError, changed_deps, take_fingerprint
-from groundup.runner.interruption import Interruption, Terminated, end_with_dvc, listening
+from groundup.runner.files import publishing, read_json, remove, write_json, write_text
+from groundup.runner.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
+from groundup.runner.interruption import Interruption, Terminated, end_with_dvc, end_with_parents, listening
+from groundup.runner.launch.jobs import JobError
+from groundup.runner.launch.processes import ProcessError, call_in_processes
+from groundup.runner.launch.rank import Ranks, note_end, note_failure, note_result, own_rank, own_work_dir
+from groundup.runner.launch.settings import read_launch
 from groundup.runner.lock import locked
 from groundup.runner.params import ParamsError, load_params
 from groundup.runner.params.selection import DeclaredParams, select
@@ -33,8 +38,10 @@ from groundup.runner.tracking.check import check_store
 from groundup.runner.tracking.spool import Spool, curve_csv, read_curve
 from groundup.runner.tracking.tracker import Tracker
 from groundup.runner.workdir import (
+    PARTS,
     SCRATCH,
     discard,
+    note_segment,
     note_start,
     read_finished,
     record_finished,
@@ -43,16 +50,18 @@ from groundup.runner.workdir import (
 
 logger = logging.getLogger(__name__)
 
+PEAK_MEMORY = "peak_memory_mb"
 MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB on Linux
 
 Body = Callable[[StageContext], dict[str, Any]]
-USER_ERRORS = (ParamsError, PipelineError, OSError, DiskError, InputsChangedError)
+USER_ERRORS = (ParamsError, PipelineError, OSError, DiskError, InputsChangedError, ProcessError, JobError)
 
 
 def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
     """Run one stage as a process. `body` is not called if a finished result only has to be published.
 
-    headlines: names of the returned figures that go to metrics/NAME.json.
+    headlines: names of the returned figures that go to metrics/NAME.json. The processes of a body that runs in several
+    start here too.
     """
     redact_streams()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -60,6 +69,9 @@ def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
         logging.getLogger().handlers[0].setFormatter(RedWarnings())
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 uses what torch 2.13 deprecates
     set_environment(offline=name != "prepare")
+    if work := own_work_dir():
+        _run_rank(Path.cwd(), name, body, work)
+        return
     try:
         _run(Path.cwd(), name, body, headlines)
     except Exception as error:
@@ -109,6 +121,36 @@ def _run(root: Path, name: str, body: Body, headlines: Sequence[str] = ()) -> No
     logger.info("%s done in %.0f s", name, process_seconds())
 
 
+def _run_rank(root: Path, name: str, body: Body, work: Path) -> None:
+    """One of the processes that `call_in_processes` started: the body, and what it returns to the first of them."""
+    rank = own_rank()
+    if rank > 0:
+        logging.getLogger().setLevel(logging.ERROR)  # the first one speaks for all
+    try:
+        with listening(patient=True) as interruption:
+            end_with_parents(interruption)
+            check_origin(root)
+            spec, params = read_pipeline(root)[name], load_params(root / "params.yaml")
+            fingerprint = Fingerprint(**read_json(work / PARTS))
+            processes = Ranks(fingerprint.device)
+            checkpoints = Checkpoints(work / SCRATCH / "checkpoints", interruption, Spool(work).sync, processes)
+            declared, strategy = DeclaredParams(params, spec.params), os.environ[STRATEGY]
+            stage = StageContext(root, spec, declared, fingerprint, work, checkpoints, strategy)
+            if changed := _changed_params(stage):
+                raise InputsChangedError(f"{name}: {', '.join(changed)} changed while the stage started")
+            metrics = body(stage)
+            check_finite(name, metrics)
+            note_result(stage, metrics | {PEAK_MEMORY: own_peak_memory()})
+    except Terminated:
+        note_end(work)
+        raise
+    except Exception as error:
+        note_failure(work, error, _explain(error))
+        if _tells_all(error):
+            sys.exit(1)
+        raise
+
+
 def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], interruption: Interruption) -> None:
     check_origin(root)
     pipeline = read_pipeline(root)
@@ -117,7 +159,10 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
     spec = pipeline[name]
     params = load_params(root / "params.yaml")
     problem = check_store(root)
-    device = resolve_device(root) if "runtime" in spec.params else "cpu"
+    launch = read_launch(root, name)
+    device = stage_device(launch) if "runtime" in spec.params else "cpu"
+    if launch.is_spread:
+        body = partial(call_in_processes, launch=launch)
     fingerprint = take_fingerprint(root, spec, select(params, spec.params), device)
     folder = main_root(root) / ".work" / name
     work = folder / fingerprint.value
@@ -128,7 +173,9 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
             checkpoints = Checkpoints(work / SCRATCH / "checkpoints", interruption, Spool(work).sync)
             stage = StageContext(root, spec, DeclaredParams(params, spec.params), fingerprint, work, checkpoints)
             stage.work.mkdir(exist_ok=True)
-            _run_tracked(stage, body, headlines, start_event(root, pipeline, fingerprint), problem)
+            start = start_event(root, pipeline, fingerprint)
+            start["tags"] |= note_segment(work, checkpoints.last_step, launch.num_processes, launch.strategy)
+            _run_tracked(stage, body, headlines, start, problem)
 
 
 def _run_tracked(
@@ -189,12 +236,14 @@ def _train(stage: StageContext, body: Body) -> dict[str, Any]:
     if stage.spec.report:
         write_json(stage.export / stage.spec.report / REPORTED, reproducible(metrics))
     _check_deps(stage)
-    metrics |= {
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB, 1),
-    }
+    metrics.setdefault(PEAK_MEMORY, own_peak_memory())
     stage.checkpoints.sync_points()
     record_finished(stage.folder, stage.spec.outs, metrics)
     return metrics
+
+
+def own_peak_memory() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB, 1)
 
 
 def _copies(stage: StageContext, tracker: Tracker, record: Record) -> list[tuple[Path, Path]]:

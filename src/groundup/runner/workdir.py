@@ -21,6 +21,7 @@ EXPORT = "export"  # staged outs
 FINISHED = "finished.json"  # metrics and md5s of a complete export; written last
 PARTS = "fingerprint.json"  # the parts of the fingerprint, to name differences
 UNDELIVERED = "-undelivered-"
+SEGMENTS = "segments.json"  # in how many processes which steps were taken
 MAX_NAMED = 5  # of the packages whose versions differ
 
 
@@ -70,6 +71,22 @@ def note_start(folder: Path, work: Path, fingerprint: Fingerprint) -> None:
                 newest,
             )
     write_json(work / PARTS, asdict(fingerprint))
+
+
+def note_segment(work: Path, step: int, processes: int, strategy: str) -> dict[str, str]:
+    """Note that training goes on after `step` in so many processes. The tags that say so of the run.
+
+    Another number of processes adds up in another order, so a run of several numbers has the bytes of no other.
+    """
+    path = work / SEGMENTS
+    earlier = [part for part in read_json(path) if part["after"] < step] if path.exists() else []
+    is_finished = (work / FINISHED).exists()  # there is only something to publish
+    named = f"{processes} by {strategy}" if processes > 1 else "1"
+    if not is_finished and (not earlier or earlier[-1]["processes"] != named):
+        earlier.append({"after": step, "processes": named})
+    write_json(path, earlier)
+    said = [f"{part['processes']} from step {part['after'] + 1}" for part in earlier]
+    return {"processes": ", ".join(said), "reproducible": "yes" if len(said) == 1 else "not byte for byte"}
 
 
 def _is_unfinished(work: Path) -> bool:
@@ -123,5 +140,5 @@ def _md5(path: Path) -> str | None:
 
 def discard(work: Path) -> None:
     """Remove all results and checkpoints; the record of the run stays."""
-    for name in (FINISHED, EXPORT, SCRATCH):
+    for name in (FINISHED, EXPORT, SCRATCH, SEGMENTS):
         remove(work / name)

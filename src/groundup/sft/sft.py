@@ -20,8 +20,9 @@ from groundup.core.model.likelihood import own_distribution, token_nats
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.core.training.cost import Cost, write_cost
+from groundup.core.training.ranks import gathered, is_first, own_share, wait
 from groundup.core.training.runtime import Log, draw, set_up
-from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit
+from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit, keep_whole_steps
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.training import RuntimeParams, SftParams
 from groundup.sft.chat_examples import ChatExample, check_chats, tokenize_chats
@@ -83,7 +84,7 @@ def train_sft(
             [{"input_ids": e.input_ids, "assistant_masks": e.assistant_masks} for e in train.examples]
         ),
         args=SFTConfig(
-            **epoch_settings(params, checkpoints, runtime, torch_device),
+            **epoch_settings("sft", params, checkpoints, runtime, torch_device),
             packing=True,  # the loss is on the assistant's tokens only: the examples bring assistant_masks
         ),
     )
@@ -93,17 +94,23 @@ def train_sft(
         params.validate_every,
         lambda trained: {"val_loss": assistant_loss(trained, val.examples, tokenizer.pad_token_id)},
     )
+    keep_whole_steps(trainer, "sft")
     seconds = fit(trainer, curves, checkpoints, num_copies=3, learning_rate="sft.learning_rate")
     num_trained = num_adapter_weights(trainer.model)
-    save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, as_parent(CARD, base))
+    if is_first():
+        save_model(merge_adapter(trainer.model, out / "adapter"), tokenizer, out, as_parent(CARD, base))
+    wait()
     # TRL patches the forward of the trainer's model, so figures and samples use the saved model.
     model = load_causal_lm(out, torch_device).eval()
+    after = assistant_loss(model, val.examples, tokenizer.pad_token_id)
+    if not is_first():
+        return {}
     write_samples(model, tokenizer, rows["val"], report, params)
     num_tokens = sum(len(example.input_ids) for example in train.examples)
     cost = Cost(num_parameters(model), round(params.num_epochs * num_tokens), 0, num_trained)
     write_cost(cost, report)
     return {
-        "val_loss": assistant_loss(model, val.examples, tokenizer.pad_token_id),
+        "val_loss": after,
         "val_loss_before": before,
         "num_chats": len(rows["train"]),
         "num_examples": len(train.examples),
@@ -119,22 +126,27 @@ def train_sft(
 
 @torch.no_grad()
 def assistant_loss(model: PreTrainedModel | PeftModel, examples: list[ChatExample], pad_id: int) -> float:
-    """Mean negative log-likelihood per assistant token, in nats."""
+    """Mean negative log-likelihood per assistant token, in nats; each rank reads its share."""
     plain = model.get_base_model() if isinstance(model, PeftModel) else model  # with the adapter in its layers
     ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    batches = [ordered[start : start + VALIDATION_BATCH] for start in range(0, len(ordered), VALIDATION_BATCH)]
     total, count = 0.0, 0
-    for start in range(0, len(ordered), VALIDATION_BATCH):
-        batch = ordered[start : start + VALIDATION_BATCH]
-        width = len(batch[-1].input_ids)
-        ids = torch.tensor([e.input_ids + [pad_id] * (width - len(e.input_ids)) for e in batch], device=model.device)
-        mask = torch.tensor([e.assistant_masks + [0] * (width - len(e.input_ids)) for e in batch], device=model.device)
-        hidden = plain.base_model(input_ids=ids, attention_mask=(ids != pad_id).long(), use_cache=False)[0]
-        trained = mask[:, 1:].bool()
-        nats = token_nats(plain, hidden[:, :-1][trained], ids[:, 1:][trained], own_distribution)
-        # Added in the order of cross_entropy, which is not that of sum(): committed figures hold every digit.
-        total += float(nll_loss(-nats[:, None], torch.zeros_like(nats, dtype=torch.long), reduction="sum"))
-        count += len(nats)
+    for nats, num_tokens in gathered([_batch_nats(plain, batch, pad_id) for batch in own_share(batches)]):
+        total += nats
+        count += num_tokens
     return total / count
+
+
+def _batch_nats(model: PreTrainedModel, batch: list[ChatExample], pad_id: int) -> tuple[float, int]:
+    """(nats of the assistant tokens, their number); the last example of the batch is the longest."""
+    width = len(batch[-1].input_ids)
+    ids = torch.tensor([e.input_ids + [pad_id] * (width - len(e.input_ids)) for e in batch], device=model.device)
+    mask = torch.tensor([e.assistant_masks + [0] * (width - len(e.input_ids)) for e in batch], device=model.device)
+    hidden = model.base_model(input_ids=ids, attention_mask=(ids != pad_id).long(), use_cache=False)[0]
+    trained = mask[:, 1:].bool()
+    nats = token_nats(model, hidden[:, :-1][trained], ids[:, 1:][trained], own_distribution)
+    # Added in the order of cross_entropy, which is not that of sum(): committed figures hold every digit.
+    return float(nll_loss(-nats[:, None], torch.zeros_like(nats, dtype=torch.long), reduction="sum")), len(nats)
 
 
 def write_samples(

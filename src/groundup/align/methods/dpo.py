@@ -18,6 +18,7 @@ from groundup.align.methods.updates import PolicyCheckpoints, Updates, common_se
 from groundup.align.seeds import PAIRS, derived_seed
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
+from groundup.core.training.trl_callbacks import keep_whole_steps
 from groundup.runner.steps import FinishedSteps
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ def train_dpo(context: Context) -> Metrics:
     worker, validation, params = context.worker, context.validation, context.params
     updates = Updates(context)
     updates.start()
-    made = FinishedSteps(context.checkpoints.folder / "steps").get("pairs", make_pairs, context)
+    steps = FinishedSteps(context.checkpoints.folder / "steps")
+    made = context.checkpoints.processes.from_first(lambda: steps.get("pairs", make_pairs, context))
     logger.info("align: %d pairs, %d prompts whose replies all have the same reward", len(made["pairs"]), made["ties"])
     if not made["pairs"]:
         raise ValueError(
@@ -60,6 +62,7 @@ def train_dpo(context: Context) -> Metrics:
         train_dataset=Dataset.from_list(made["pairs"]),
         processing_class=worker.tokenizer,
     )
+    keep_whole_steps(trainer, "align")
     return train(trainer, updates, context.checkpoints) | {"num_pairs": len(made["pairs"])}
 
 

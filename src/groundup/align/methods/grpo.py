@@ -23,6 +23,8 @@ from groundup.align.tokens import Conversations, token_logprobs
 from groundup.core.model.generation import DISTINCT_2_TOKENS, distinct_2
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
+from groundup.core.training.adapters import plain
+from groundup.core.training.ranks import calling, joined, own_stretch
 
 
 class GroupReward:
@@ -37,7 +39,11 @@ class GroupReward:
         """`ids` are the prompts' tokens, a column of the dataset."""
         worker, validation, params = self.context.worker, self.context.validation, self.context.params
         ended = [reply[-1] == worker.sampler.eos_token_id for reply in completion_ids]
-        scores, scores_std = worker.score(ids, completion_ids, ended)
+        own, ids = own_stretch(len(ids)), joined(ids)
+        scored = [values.tolist() for values in worker.score(ids, completion_ids, ended, own)]
+        rows = joined(list(zip(completion_ids, ended, *scored, strict=True)))  # of all ranks
+        completion_ids, ended, *scored = (list(column) for column in zip(*rows, strict=True))
+        scores, scores_std = map(torch.tensor, scored)
         answers = Answers(completion_ids, ended, scores, scores_std, kl=torch.zeros(len(ids)))
         rewards = worker.rewards(answers, validation.reference_length)
         wanted = rewards + self.length_control.bonus(answers.lengths)
@@ -59,7 +65,7 @@ class GroupReward:
         # To sample, to score, there and elsewhere, and by the reference.
         validation.num_read_tokens += 3 * num_tokens + worker.tokens_elsewhere(ids, num_reply_tokens)
         validation.num_learned_tokens += params.num_epochs * num_tokens
-        return wanted.tolist()
+        return wanted[list(own)].tolist()
 
 
 class PackedPasses(PolicyCheckpoints):
@@ -82,28 +88,32 @@ class PackedPasses(PolicyCheckpoints):
         **unused: Any,
     ) -> tuple[Tensor, Tensor, None]:
         """[B, T] each of the last T = `logits_to_keep` tokens, zero where masked."""
-        model = self.accelerator.unwrap_model(model)
-        if isinstance(model, PeftModel):
-            model = model.get_base_model()
+        inner = self.accelerator.unwrap_model(model)
         prompts, replies = (
             [row[mask.bool()].tolist() for row, mask in zip(input_ids[:, part], attention_mask[:, part], strict=True)]
             for part in (slice(-logits_to_keep), slice(-logits_to_keep, None))
         )
-        conversations = Conversations(prompts, replies)
-        logprobs, entropies = (torch.zeros(len(replies), logits_to_keep, device=model.device) for _ in range(2))
-        for rows, batch in conversations.batches(range(len(replies)), batch_size or len(replies), model.device):
-            with self.accelerator.autocast():
-                of_rows = token_logprobs(model, batch, self.temperature)
-            num_tokens = batch.mask.shape[1]
-            logprobs[rows, :num_tokens], entropies[rows, :num_tokens] = of_rows
-        return logprobs, entropies, None
+
+        def read() -> tuple[Tensor, Tensor]:
+            conversations = Conversations(prompts, replies)
+            logprobs, entropies = (torch.zeros(len(replies), logits_to_keep, device=inner.device) for _ in range(2))
+            for rows, batch in conversations.batches(range(len(replies)), batch_size or len(replies), inner.device):
+                with self.accelerator.autocast():
+                    of_rows = token_logprobs(plain(inner), batch, self.temperature)
+                num_tokens = batch.mask.shape[1]
+                logprobs[rows, :num_tokens], entropies[rows, :num_tokens] = of_rows
+            return logprobs, entropies
+
+        with calling(inner, read):
+            return (*model(), None)
 
     def sample(self, prompts: list[list[int]]) -> list[list[int]]:
         """Replies of an iteration from its own seed, so that a resumed run draws the same."""
         worker, params = self.context.worker, self.context.params
         seed = derived_seed(params.seed, 1 + self.updates.iteration(self.state.global_step, self.state))
+        own, prompts = own_stretch(len(prompts)), joined(prompts)
         with self.accelerator.autocast():
-            return worker.sampler.sample(worker.policy.model, prompts, seed).tokens
+            return worker.sampler.sample(worker.policy.model, prompts, seed, own).tokens
 
 
 class PackedRloo(PackedPasses, RLOOTrainer):

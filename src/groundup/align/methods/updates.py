@@ -12,7 +12,9 @@ from groundup.align.alarms import KL
 from groundup.align.context import Context, Metrics
 from groundup.align.controllers import LengthControl
 from groundup.align.policy import POLICY
+from groundup.core.training.ranks import is_first, num_ranks
 from groundup.core.training.runtime import trl_runtime
+from groundup.core.training.shares import share_of
 from groundup.core.training.trl_callbacks import fit, named, require_finite
 from groundup.runner.checkpoints import Checkpoints
 
@@ -119,7 +121,8 @@ class Updates(TrainerCallback):
             "length_control": self.length_control.state() if self.length_control else None,
             "stopped_early": self.stopped_early,
         }
-        torch.save(state_dict, self.checkpoints.folder / f"checkpoint-{state.global_step}" / STATE)
+        if is_first():
+            torch.save(state_dict, self.checkpoints.folder / f"checkpoint-{state.global_step}" / STATE)
 
 
 class PolicyCheckpoints:
@@ -138,7 +141,7 @@ def common_settings(context: Context, learning_rate: float) -> dict[str, Any]:
     return {
         "output_dir": str(context.checkpoints.folder),
         "seed": params.seed,
-        "per_device_train_batch_size": params.minibatch_size,
+        "per_device_train_batch_size": share_of(params.minibatch_size, "align.minibatch_size", num_ranks()),
         "learning_rate": learning_rate,
         "lr_scheduler_type": "linear",  # to zero, as in PPO
         # a share of all updates, or 0 for none

@@ -14,6 +14,7 @@ from groundup.core.training.cost import in_short
 from groundup.runner.base import Base, BaseError, found_base, models_folder, write_lock
 from groundup.runner.device import resolve_device
 from groundup.runner.files import write_text
+from groundup.runner.launch.settings import read_launch
 from groundup.runner.params import Params
 from groundup.runner.params.migrate import migrate
 from groundup.runner.params.presets import DEFAULTS, Rewrite, load_preset, preset_names, with_preset, with_values
@@ -136,7 +137,9 @@ def best_precision(root: Path, base: str, params: Params) -> tuple[str, str]:
     from groundup.app.plan.precision import choose_precision, measured_step
 
     with console.status("measuring fp32 and bf16 on this machine"):
-        measure = measured_step(models_folder(root) / base, resolve_device(root), params.runtime.num_threads)
+        measure = measured_step(
+            models_folder(root) / base, resolve_device(read_launch(root)), params.runtime.num_threads
+        )
         choice = choose_precision(measure)
     return choice.precision, choice.reason
 

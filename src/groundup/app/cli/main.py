@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from groundup.app.cli import configure, export, feedback, fetch, merge, plan, registry, report, serve
+from groundup.app.cli import configure, export, feedback, fetch, launch, merge, nodes, plan, registry, report, serve
 from groundup.app.cli.checkout import console, fail, find_root, say_wrong
 from groundup.app.cli.store import reach_store, store_errors
 from groundup.runner.base import LOCK, read_lock
@@ -22,6 +22,7 @@ from groundup.runner.environment import (
     set_environment,
     tracking_store,
 )
+from groundup.runner.launch.settings import read_launch
 from groundup.runner.params import ParamsError
 from groundup.runner.pipeline import PipelineError
 from groundup.runner.redact import redact
@@ -42,6 +43,8 @@ app.command()(report.report)
 app.command()(fetch.fetch)
 app.command()(configure.configure)
 app.command()(plan.plan)
+app.command()(launch.launch)
+app.command()(nodes.nodes)
 
 
 @app.callback()
@@ -210,7 +213,7 @@ def chat(
         decoding = parse_decoding(decode, load_params(root / "params.yaml").evaluate.decoding)
         changes = {name: value for name, value in set_values.items() if value is not None}
         decoding = make_decoding(decoding.method, decoding, changes)
-        talk(Models(root, torch.device(resolve_device(root))), model, decoding, sys.stdin, sys.stdout)
+        talk(Models(root, torch.device(resolve_device(read_launch(root)))), model, decoding, sys.stdin, sys.stdout)
     except (FileNotFoundError, ValueError, PipelineError) as error:
         fail(str(error))
 

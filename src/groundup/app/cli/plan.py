@@ -20,6 +20,7 @@ from groundup.runner.clock import stage_seconds
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import free_bytes
 from groundup.runner.environment import main_root
+from groundup.runner.launch.settings import read_launch
 from groundup.runner.params import Params, load_params
 from groundup.runner.pipeline import PipelineError, StageSpec, read_pipeline, stages_to_run
 
@@ -40,7 +41,7 @@ def plan(
         pipeline = read_pipeline(root)
         running = stages_to_run(root, pipeline)
         data, work = amount(root, params, "prepare" in running)
-        device = resolve_device(root)
+        device = resolve_device(read_launch(root))
     except (PipelineError, ValueError) as error:
         fail(str(error))
     room = rooms(params, data, work, device)

@@ -13,6 +13,7 @@ from groundup.app.cli.checkout import console, fail, feedback_file, find_root
 from groundup.app.serve.settings import Settings
 from groundup.runner.device import resolve_device
 from groundup.runner.environment import API_KEY
+from groundup.runner.launch.settings import read_launch
 
 MODELS = ("aligned", "sft", "base")  # the page starts with the first one that exists
 MAX_BODY_BYTES = 1 << 20
@@ -96,7 +97,7 @@ def run(listener: socket.socket, root: Path, names: list[str], settings: Setting
 
     try:
         numbers = load_params(root / "params.yaml").evaluate.decoding
-        models = Models(root, torch.device(resolve_device(root)))
+        models = Models(root, torch.device(resolve_device(read_launch(root))))
         app = create_app(load_models(models, names), settings, make_find(models, numbers, settings.max_search_tokens))
     except (FileNotFoundError, ValueError) as error:
         fail(str(error))

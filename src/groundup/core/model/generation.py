@@ -47,14 +47,18 @@ class Sampler:
         return cls(tokenizer.eos_token_id, tokenizer.pad_token_id, max_new_tokens, temperature, batch_size)
 
     @torch.inference_mode()
-    def sample(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int) -> Replies:
-        """One reply per prompt.
+    def sample(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int, places: Sequence[int] | None = None
+    ) -> Replies:
+        """One reply per prompt, or per prompt at `places` alone.
 
         One uniform number decides one token, and all are drawn before the prompts are batched. So a reply depends on
         neither the batch size nor the other prompts, unless rounding moves a number to another token.
         """
         generator = torch.Generator().manual_seed(seed)
         uniforms = torch.rand(len(prompts), self.max_new_tokens, generator=generator, dtype=torch.float64)
+        if places is not None:
+            prompts, uniforms = [prompts[i] for i in places], uniforms[list(places)]
         replies = Replies([[] for _ in prompts], [[] for _ in prompts], [False for _ in prompts])
         # Prompts of similar length leave small gaps in the cache.
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))

@@ -1,22 +1,40 @@
 """Parts that the Lightning stages share: trainer settings, curves, checkpoints, RNG state."""
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import torch
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
-from groundup.core.training.runtime import LIGHTNING_PRECISION, Log
+from groundup.core.training.ranks import means, num_ranks
+from groundup.core.training.runtime import LIGHTNING_PRECISION, Log, seed_step
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.training import RuntimeParams
 
 STATE = "state.ckpt"
+DDP = "ddp"
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    DDP: DDPStrategy,
+    # Of shards the checkpoint is one whole file too, so that any number of ranks, and one, goes on from it.
+    "fsdp2": lambda: ModelParallelStrategy(num_ranks(), 1, save_distributed_checkpoint=False),
+}
 
 
-def lightning_settings(runtime: RuntimeParams, device: str) -> dict[str, Any]:
-    """For every L.Trainer: one device; checkpoints, curves and progress are our own callbacks."""
+def lightning_settings(runtime: RuntimeParams, device: str, strategy: str = DDP) -> dict[str, Any]:
+    """For every L.Trainer: one device a process; checkpoints, curves and progress are our own callbacks."""
+    ranks: dict[str, Any] = {}
+    if num_ranks() > 1:
+        ranks = {
+            "num_nodes": num_ranks(),  # a process sees its own device alone
+            "strategy": STRATEGIES[strategy](),
+            "plugins": TorchElasticEnvironment(),
+            "use_distributed_sampler": False,  # loaders give each rank its share
+        }
     return {
         "accelerator": device,
         "devices": 1,
+        **ranks,
         "precision": LIGHTNING_PRECISION[runtime.precision],
         "logger": False,
         "enable_checkpointing": False,
@@ -41,7 +59,7 @@ class LogCurves(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
         step = trainer.global_step
         if is_due(trainer, self.every):
-            self.write(step, **{name: float(value) for name, value in trainer.callback_metrics.items()})
+            self.write(step, **means({name: float(value) for name, value in trainer.callback_metrics.items()}))
 
 
 class KeepCheckpoints(L.Callback):
@@ -60,26 +78,11 @@ class KeepCheckpoints(L.Callback):
                 trainer.save_checkpoint(folder / STATE)
 
 
-class RngState(L.Callback):
-    """Saves and restores the RNG state, which Lightning does not; without it a run does not resume exactly.
+class StepSeeds(L.Callback):
+    """Seeds what a batch draws by (seed, step, batch)."""
 
-    It is restored at the first batch and not before, because iter(DataLoader) draws a seed from the global generator.
-    """
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
 
-    def __init__(self) -> None:
-        self._restore: dict[str, Any] | None = None
-
-    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["rng"] = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            checkpoint["rng"]["cuda"] = torch.cuda.get_rng_state_all()
-
-    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._restore = checkpoint["rng"]
-
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
-        if self._restore is not None:
-            torch.set_rng_state(self._restore["cpu"])
-            if "cuda" in self._restore:
-                torch.cuda.set_rng_state_all(self._restore["cuda"])
-            self._restore = None
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        seed_step(self.seed, trainer.global_step, batch_idx % trainer.accumulate_grad_batches)

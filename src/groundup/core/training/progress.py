@@ -7,13 +7,15 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from groundup.core.training.ranks import is_first
+
 logger = logging.getLogger(__name__)
 
 LINE_SECONDS = 15.0  # between plain lines
 
 
 class ProgressReport:
-    """Shows steps, loss, rate and time left. `rate_unit` names what `amount` counts, such as tokens."""
+    """Shows steps, loss, rate and time left, from the first rank. `rate_unit`: what `amount` counts (tokens)."""
 
     def __init__(self, name: str, num_steps: int, rate_unit: str) -> None:
         self.name = name
@@ -27,6 +29,8 @@ class ProgressReport:
 
     def update(self, step: int, amount: float, loss: float | None) -> None:
         """Report that step `step` is done and has processed `amount` more units; loss: None if it is not known yet."""
+        if not is_first():
+            return
         now = time.monotonic()
         if self._start is None:  # the first step warms up and is not timed
             self._start, self._first_step, self._last_line = now, step, now

@@ -1,6 +1,7 @@
 """Seeds, threads and precision, set before a stage trains. They change results, so they are not in the runner."""
 
 import ctypes
+import hashlib
 import logging
 import math
 import os
@@ -14,6 +15,7 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from groundup.core.model.kernels import avoid_cudnn_attention
+from groundup.core.training.ranks import num_ranks, own_rank
 from groundup.runner.params.training import RuntimeParams
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
     disable_progress_bar()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    torch.set_num_threads(runtime.num_threads)
+    torch.set_num_threads(max(1, runtime.num_threads // num_ranks()))  # the ranks share the cores
     torch.use_deterministic_algorithms(True, warn_only=True)
     avoid_cudnn_attention()
     # Nothing here reads memory that it has not written.
@@ -98,6 +100,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_step(seed: int, *place: int) -> None:
+    """Seed what torch draws at a place of training, by rank: a run resumes exactly without a state to save."""
+    digest = hashlib.sha256(str([seed, *place, own_rank()]).encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+
+
 def num_bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -113,6 +121,7 @@ def trl_runtime(runtime: RuntimeParams, device: torch.device) -> dict[str, Any]:
     """Runtime settings of every TRL config; TRL's own defaults are bf16 and activation checkpointing."""
     return {
         "use_cpu": device.type == "cpu",
+        "ddp_find_unused_parameters": False,
         "bf16": runtime.precision == "bf16",
         "fp16": False,
         "activation_checkpointing": False,

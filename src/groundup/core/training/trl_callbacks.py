@@ -20,14 +20,18 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 
 from groundup.core.training.progress import ProgressReport
+from groundup.core.training.ranks import num_ranks
 from groundup.core.training.runtime import (
     Log,
     NonFiniteLossError,
+    draw,
     num_bytes,
     release_freed_memory,
     require_finite_gradients,
+    seed_step,
     trl_runtime,
 )
+from groundup.core.training.shares import share_of_step
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.params.training import RewardParams, RuntimeParams, SftParams
 
@@ -58,15 +62,20 @@ def require_finite(values: Mapping[str, float], message: str) -> None:
 
 
 def epoch_settings(
-    params: SftParams | RewardParams, checkpoints: Checkpoints, runtime: RuntimeParams, device: torch.device
+    stage: str,
+    params: SftParams | RewardParams,
+    checkpoints: Checkpoints,
+    runtime: RuntimeParams,
+    device: torch.device,
 ) -> dict[str, Any]:
     """What sft and reward set alike: the rate rises, then falls to zero over all epochs."""
+    batch_size, accumulate = share_of_step(stage, params.batch_size, params.accumulate, num_ranks())
     return {
         "output_dir": str(checkpoints.folder),
         "seed": params.seed,
         "num_train_epochs": params.num_epochs,
-        "per_device_train_batch_size": params.batch_size,
-        "gradient_accumulation_steps": params.accumulate,
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": accumulate,
         "max_length": params.max_length,
         "learning_rate": params.learning_rate,
         "weight_decay": params.weight_decay,
@@ -77,6 +86,27 @@ def epoch_settings(
         "save_steps": params.checkpoint_every,
         **trl_runtime(runtime, device),
     }
+
+
+def rows_per_step(args: TrainingArguments) -> int:
+    """Of all ranks together."""
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * num_ranks()
+
+
+def keep_whole_steps(trainer: Trainer, stage: str) -> None:
+    """Leave out the rows for which an epoch would have a shorter last step: ranks could not share them evenly.
+
+    Where there are fewer than one step takes, all stay; ValueError if the ranks cannot share those.
+    """
+    num_rows, size = len(trainer.train_dataset), rows_per_step(trainer.args)
+    if num_rows < size and num_rows % num_ranks():
+        raise ValueError(
+            f"{stage}: {num_rows} rows, fewer than the {size} of a step, cannot be divided among {num_ranks()} "
+            f"processes: start one, lower {stage}.batch_size or add data"
+        )
+    if num_rows > size:
+        chosen = draw(list(range(num_rows)), num_rows // size * size, trainer.args.seed)
+        trainer.train_dataset = trainer.train_dataset.select(chosen)
 
 
 class Curves(TrainerCallback):
@@ -110,8 +140,7 @@ class Curves(TrainerCallback):
     ) -> None:
         if self._progress is None:
             self._progress = ProgressReport(self.stage, state.max_steps, "examples")
-        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        self._progress.update(state.global_step, batch, self._loss)
+        self._progress.update(state.global_step, rows_per_step(args), self._loss)
         if state.global_step % self.validate_every == 0 or state.global_step == state.max_steps:
             model = objects["model"]
             model.eval()
@@ -120,6 +149,15 @@ class Curves(TrainerCallback):
             self._write(state.global_step, values)
             described = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
             logger.info("%s %d/%d  %s", self.stage, state.global_step, state.max_steps, described)
+
+
+class StepSeeds(TrainerCallback):
+    """Seeds what a step draws, such as dropout, by (seed, step)."""
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
+    ) -> None:
+        seed_step(args.seed, state.global_step)
 
 
 class FiniteGradients(TrainerCallback):
@@ -168,6 +206,7 @@ def fit(
     A checkpoint has `num_copies` of the trained weights: 3 with AdamW's two moments. `learning_rate`: its param.
     """
     trainer.remove_callback(PrinterCallback)  # `callback` speaks for it
+    trainer.add_callback(StepSeeds())
     trainer.add_callback(FiniteGradients(learning_rate))
     trainer.add_callback(callback)
     trainer.add_callback(KeepCheckpoints(checkpoints))

@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import chain
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 
 from groundup.core.formats.records import said
@@ -13,6 +14,7 @@ from groundup.core.judging.statistics import Floats, wins
 from groundup.core.model.branches import Branches
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.training.adapters import plain
+from groundup.core.training.ranks import gathered, own_share
 from groundup.reward.pairs import PREFERENCE, PREFIX, Pair
 
 
@@ -26,6 +28,7 @@ class ScoredPairs:
 
     @classmethod
     def score(cls, scorer: RewardScorer, pairs: Sequence[Pair]) -> "ScoredPairs":
+        """Each rank reads its share of the conversations."""
         if not pairs:
             return cls([], np.zeros((0, 2)), np.zeros((0, 2)))
         # A chat is in many pairs, and a conversation in many chats: each is read once.
@@ -37,7 +40,9 @@ class ScoredPairs:
         groups = [sorted(group) for group in chats.values()]
         index = {chat: i for i, chat in enumerate(chain.from_iterable(groups))}
         places = np.array([[index[tuple(pair.chosen)], index[tuple(pair.rejected)]] for pair in pairs])
-        mean, std = scorer.score_replies([Branches.of(group) for group in groups])
+        own = own_share([Branches.of(group) for group in groups])
+        parts = (values.split([len(item.replies) for item in own]) for values in scorer.score_replies(own))
+        mean, std = map(torch.cat, zip(*gathered(list(zip(*parts, strict=True))), strict=True))
         return cls(list(pairs), mean.double().numpy()[places], std.double().numpy()[places])
 
     def of_group(self, group: str) -> "ScoredPairs":

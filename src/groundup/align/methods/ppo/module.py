@@ -24,6 +24,7 @@ from groundup.align.policy import AdaptedValue, SharedTrunkValue, ValueModel
 from groundup.align.rollout import Rollout, RolloutWorker
 from groundup.align.seeds import derived_seed
 from groundup.align.tokens import TokenBatch, token_logprobs, token_values
+from groundup.core.training.ranks import add_gradients, gathered, own_share, sums
 from groundup.core.training.runtime import NonFiniteLossError, require_finite_gradients, seed_everything
 from groundup.runner.params.align import AlignParams
 
@@ -45,7 +46,9 @@ class Experience:
 class Ppo(L.LightningModule):
     """A training step is one iteration, its batch the prompts; `iteration` counts from 1.
 
-    All random numbers of an iteration follow from (seed, iteration), so there is no generator state to save.
+    All random numbers of an iteration follow from (seed, iteration), so there is no generator state to save. Ranks
+    share the rows of a rollout and of each minibatch; what they found and the gradients are brought together, so all
+    ranks hold the same models and controllers.
     """
 
     def __init__(
@@ -128,9 +131,10 @@ class Ppo(L.LightningModule):
         """Values before the update, and the advantages and returns computed from them."""
         ppo, mask = self.params.ppo, rollout.mask
         values = torch.zeros(mask.shape)
-        batches = rollout.conversations.batches(range(len(mask)), self.params.forward_batch_size, self.device)
-        for rows, batch in batches:
+        own = own_share(range(len(mask)))
+        for rows, batch in rollout.conversations.batches(own, self.params.forward_batch_size, self.device):
             values[rows] = token_values(self.value_model, batch).cpu()
+        values = torch.tensor(gathered(values[list(own)].tolist()))
         wanted = self.rewards(rollout) + self.length_control.bonus(mask.sum(1))
         rewards = token_rewards(wanted, rollout.kl, mask, self.controller.coefficient)
         advantages, returns = generalized_advantages(rewards, values, mask, ppo.discount, ppo.gae_lambda)
@@ -155,17 +159,18 @@ class Ppo(L.LightningModule):
                 num_tokens = int(mask[rows].sum())
                 optimizer.zero_grad()
                 batches = experience.rollout.conversations.batches(
-                    rows.tolist(), params.forward_batch_size, self.device
+                    own_share(rows.tolist()), params.forward_batch_size, self.device
                 )
                 for batch_rows, batch in batches:
                     for name, total in self.accumulate_gradients(experience, batch_rows, batch, num_tokens).items():
                         totals[name] += total
                 for model, group in zip(MODELS, self.optimizer.param_groups, strict=True):
+                    add_gradients(group["params"])
                     # Apart: the value model's gradients are far larger.
                     norm = clip_grad_norm_(group["params"], params.max_gradient_norm)
                     require_finite_gradients(norm.item(), "align", f"iteration {self.iteration} ({model})", RATES)
                 optimizer.step()
-        return {name: total / (params.num_epochs * int(mask.sum())) for name, total in totals.items()}
+        return {name: total / (params.num_epochs * int(mask.sum())) for name, total in sums(totals).items()}
 
     def accumulate_gradients(
         self, experience: Experience, rows: list[int], batch: TokenBatch, num_tokens: int

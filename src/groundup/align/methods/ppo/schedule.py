@@ -10,6 +10,7 @@ import torch
 from groundup.align.alarms import KL, OVEROPTIMIZATION
 from groundup.align.context import Context
 from groundup.align.methods.ppo.module import Ppo
+from groundup.core.training.ranks import is_first
 
 logger = logging.getLogger(__name__)
 
@@ -106,4 +107,5 @@ class Schedule(L.Callback):
             "explained_variances": self.explained_variances,
         }
         with self.checkpoints.saving(ppo.iteration) as folder:
-            torch.save(state, folder / STATE)
+            if is_first():
+                torch.save(state, folder / STATE)

@@ -3,6 +3,7 @@
 import warnings
 
 import lightning as L
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from groundup.align.context import Context, Metrics
 from groundup.align.methods.ppo.module import Ppo
@@ -10,12 +11,16 @@ from groundup.align.methods.ppo.schedule import Schedule
 from groundup.align.policy import AdaptedValue, Policy, SharedTrunkValue, ValueModel
 from groundup.core.rollout.prompts import PromptBatches
 from groundup.core.training.callbacks import lightning_settings
+from groundup.core.training.ranks import num_ranks
 from groundup.core.training.runtime import num_bytes
+from groundup.core.training.shares import share_of
 from groundup.runner.params.align import AlignParams
 
 
 def train_ppo(context: Context) -> Metrics:
     policy, params, checkpoints = context.worker.policy, context.params, context.checkpoints
+    share_of(params.rollout.batch_size, "align.rollout.batch_size", num_ranks())  # ValueError now, not at a step
+    share_of(params.minibatch_size, "align.minibatch_size", num_ranks())
     value_model = make_value_model(policy, params)
     ppo = Ppo(context.worker, value_model.to(context.device), params)
     schedule = Schedule(context)
@@ -48,8 +53,10 @@ def make_value_model(policy: Policy, params: AlignParams) -> ValueModel | Adapte
 
 
 def _fit(ppo: Ppo, schedule: Schedule, batches: PromptBatches, context: Context) -> None:
+    # Each rank is a trainer of its own: Ppo brings them together once a step, DDP would in every backward pass.
+    alone = {"num_nodes": 1, "strategy": "auto", "plugins": LightningEnvironment()}
     trainer = L.Trainer(
-        **lightning_settings(context.runtime, context.device.type),
+        **lightning_settings(context.runtime, context.device.type) | alone,
         max_epochs=1,
         callbacks=[schedule],
         default_root_dir=context.checkpoints.folder,

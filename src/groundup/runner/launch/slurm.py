@@ -1,0 +1,147 @@
+"""A stage's processes as a job of Slurm, with one torchrun a node."""
+
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from groundup.runner.files import write_text
+from groundup.runner.interruption import POLL_SECONDS
+from groundup.runner.launch.jobs import END_SECONDS, JobError, torchrun
+from groundup.runner.launch.settings import Launch
+
+logger = logging.getLogger(__name__)
+
+JOB, LOG = "job", "log.txt"  # id of the job, and what its processes wrote
+INSIDE_JOB = "SLURM_JOB_ID"
+OUTSIDE = ("TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REQUEUED")  # states of a job that Slurm ended
+OVER = (*OUTSIDE, "COMPLETED", "FAILED", "CANCELLED", "OUT_OF_MEMORY", "DEADLINE")
+
+
+def slurm_command(launch: Launch, stage: str) -> str:
+    """A shell's line. The nodes meet at the address of the first one, at a port that follows from the job."""
+    where = ["--nnodes", str(launch.nodes), "--rdzv-backend", "c10d"]
+    meeting = '--rdzv-endpoint "$head:$((20000 + SLURM_JOB_ID % 20000))" --rdzv-id "$SLURM_JOB_ID"'
+    first, _, rest = shlex.join(torchrun(launch, stage, where)).partition(" --nproc-per-node")
+    return (
+        'head=$(scontrol show node "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)" -o'
+        " | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)\n"
+        f"srun --nodes={launch.nodes} --ntasks={launch.nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 "
+        f"{first} {meeting} --nproc-per-node{rest}"
+    )
+
+
+def slurm_script(launch: Launch, stage: str, log: Path | str) -> str:
+    """Slurm asks the processes to end before the time limit; then the stage starts another job."""
+    options = [
+        f"--job-name=groundup-{stage}",
+        f"--nodes={launch.nodes}",
+        "--ntasks-per-node=1",
+        f"--signal=TERM@{END_SECONDS}",
+        "--no-requeue",
+        "--open-mode=append",
+        f"--output={log}",
+        *launch.slurm,
+    ]
+    return "\n".join(["#!/bin/bash", *(f"#SBATCH {option}" for option in options), slurm_command(launch, stage), ""])
+
+
+class SlurmJob:
+    """A job of Slurm; inside an allocation, a step of it. All nodes have to see the work dir."""
+
+    def __init__(self, launch: Launch, stage: str, root: Path, folder: Path, environment: dict[str, str]) -> None:
+        self._log = folder / LOG
+        self._shown = 0
+        self._state = ""
+        script = folder / "job.sh"
+        write_text(script, slurm_script(launch, stage, self._log))
+        self._is_step = INSIDE_JOB in environment
+        command = ["bash", str(script)] if self._is_step else ["sbatch", "--wait", "--parsable", str(script)]
+        try:
+            self._command = subprocess.Popen(
+                command,
+                cwd=root,
+                env=environment,
+                stdout=None if self._is_step else subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise JobError(
+                "launcher is slurm, but there is no sbatch here: start the stage on a node of the cluster"
+            ) from error
+        self.id = environment.get(INSIDE_JOB, "")
+        if not self._is_step:
+            assert self._command.stdout
+            self.id = self._command.stdout.readline().strip().partition(";")[0]
+            if not self.id:
+                raise JobError(f"Slurm refused the job of {stage}; it says why above, the job is {script}")
+            write_text(folder / JOB, self.id)
+
+    def poll(self, seconds: float) -> int | None:
+        try:
+            code = self._command.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._show()
+        return code
+
+    def _show(self) -> None:
+        """What the processes have written since the last time."""
+        if not self._is_step and self._log.exists():
+            with self._log.open("rb") as log:
+                log.seek(self._shown)
+                text = log.read()
+            self._shown += len(text)
+            sys.stderr.write(text.decode(errors="replace"))
+
+    def end(self) -> None:
+        if self._is_step:
+            os.killpg(self._command.pid, signal.SIGTERM)
+        else:
+            end_job(self.id)
+
+    def kill(self) -> None:
+        if self._command.poll() is None:
+            if self._is_step:
+                os.killpg(self._command.pid, signal.SIGKILL)
+            else:
+                subprocess.run(["scancel", self.id], check=False)
+            self._command.wait()
+
+    def ended_by(self) -> str:
+        return "" if self._is_step else job_state(self.id)
+
+    def goes_on(self, *, saved: bool) -> bool:
+        """After a time limit, of which Slurm warns the processes, or a lost node."""
+        state = self.ended_by()
+        return state in OUTSIDE or (state == "FAILED" and saved)
+
+
+def end_earlier(folder: Path) -> None:
+    """A job outlives the stage that was killed while it waited for it, and would write to the same folders."""
+    if not (folder / JOB).exists():
+        return
+    number = (folder / JOB).read_text(encoding="utf-8")
+    if job_state(number) not in ("", *OVER):
+        logger.info("job %s of an earlier run is still there: it saves a checkpoint and ends first", number)
+        end_job(number)
+        while job_state(number) not in ("", *OVER):
+            time.sleep(POLL_SECONDS)
+
+
+def end_job(number: str) -> None:
+    """Ask the processes of a Slurm job to save and end; one that waits still is cancelled."""
+    subprocess.run(["scancel", "--state=PENDING", number], check=False)
+    subprocess.run(["scancel", "--signal=TERM", number], check=False)
+
+
+def job_state(number: str) -> str:
+    """As Slurm calls it; empty if it does not know the job any more."""
+    found = subprocess.run(["scontrol", "show", "job", "-o", number], capture_output=True, text=True, check=False)
+    fields = dict(part.partition("=")[::2] for part in found.stdout.split())
+    return fields.get("JobState", "")

@@ -1,0 +1,167 @@
+"""A body in several processes: torchrun starts them, and the frame ends, fails and publishes as if they were one."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from groundup.runner import stage as runner
+from groundup.runner.context import StageContext
+from groundup.runner.files import read_json
+from groundup.runner.interruption import Terminated
+from groundup.runner.launch.jobs import PYTHON
+from groundup.runner.launch.processes import ProcessError
+from groundup.runner.lock import lock_path, try_lock
+from groundup.runner.workdir import FINISHED
+from tests.runner.conftest import work_dirs
+
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("no_deliverer")]
+
+# Every process writes what it saw; `deed` is what one of them does at step 3.
+STAGE = """
+import json, os, signal, sys, time
+from groundup.runner.stage import run_stage
+
+def main(stage):
+    ranks = stage.checkpoints.processes
+    rank = int(os.environ.get("RANK", 0))
+    newest = stage.checkpoints.newest()
+    with stage.checkpoints.training():
+        for step in range(int(newest.name.partition("-")[2]) + 1 if newest else 1, 9):
+            stage.log(step, loss=1.0 / step + rank)
+            if step == 3 and newest is None and rank == 1:
+                deed()
+            if step % 2 == 0 or stage.checkpoints.is_end_requested:
+                with stage.checkpoints.saving(step) as folder:
+                    if ranks.is_first:
+                        (folder / "step").write_text(str(step))
+                    seen = stage.work / f"seen-{rank}"
+                    seen.write_text(seen.read_text() + f" {step}" if seen.exists() else str(step))
+            time.sleep(pause)
+    if not ranks.is_first:
+        return {}
+    for out in ("artifacts/text", "artifacts/reports/prepare"):
+        stage.out(out).mkdir()
+        (stage.out(out) / "a.txt").write_text("a")
+    return {"num_documents": 1}
+
+if __name__ == "__main__":
+    run_stage("prepare", main)
+"""
+
+
+def write_stage(root: Path, deed: str = "pass", pause: float = 0.0) -> None:
+    text = STAGE.replace("deed()", deed).replace("pause", str(pause))
+    (root / "stages/prepare.py").write_text(text, encoding="utf-8")
+
+
+def body_here(stage: StageContext) -> dict[str, Any]:
+    raise AssertionError("the frame runs no body")
+
+
+@pytest.fixture
+def frame(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    monkeypatch.setenv("GROUNDUP_PROCESSES", "2")
+    monkeypatch.setenv("GROUNDUP_TIMEOUT", "60")
+    return lambda: runner._run(root, "prepare", body_here)
+
+
+def seen(root: Path) -> list[str]:
+    """The steps at which each process saved."""
+    return [path.read_text() for path in sorted((root / ".work/prepare").glob("*/scratch/seen-*"))]
+
+
+def below() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_both_work_and_the_first_one_is_published(root: Path, frame: Callable[[], None]) -> None:
+    write_stage(root)
+    frame()
+    assert seen(root) == ["2 4 6 8"] * 2
+    assert (root / "artifacts/text/a.txt").read_text() == "a"
+    rows = (root / "metrics/prepare.csv").read_text().splitlines()
+    assert rows[:3] == ["step,loss", "1,1", "2,0.5"]
+    assert len(rows) == 9
+    (work,) = work_dirs(root)
+    metrics = read_json(work / FINISHED)["metrics"]
+    assert metrics["num_documents"] == 1
+    assert metrics[runner.PEAK_MEMORY] > 100  # of the process that trained: it holds torch
+    assert below() == []
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("raise ValueError('no such row')", "no such row (process 1 of 2, counted from 0)"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "one of the 2 processes was killed without a word"),
+        ("os.kill(os.getppid(), signal.SIGKILL)", "one of the 2 processes was killed without a word"),
+    ],
+)
+def test_one_that_fails_ends_all(root: Path, frame: Callable[[], None], deed: str, said: str) -> None:
+    write_stage(root, deed)
+    with pytest.raises(ProcessError, match=re.escape(said)):
+        frame()
+    assert below() == []
+    assert not (root / "artifacts").exists()
+    frame()
+    assert seen(root)[0] == "2 4 6 8"  # it went on from step 2
+
+
+def test_a_signal_ends_all_at_the_same_checkpoint(root: Path, frame: Callable[[], None]) -> None:
+    write_stage(root, pause=0.5)
+
+    def end_soon() -> None:
+        while not seen(root):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_soon).start()
+    with pytest.raises(Terminated) as ended:
+        frame()
+    assert ended.value.code == 128 + signal.SIGTERM
+    first, second = seen(root)
+    assert first == second
+    assert below() == []
+    frame()
+    assert [it.split()[-1] for it in seen(root)] == ["8", "8"]
+
+
+def test_one_that_hangs_ends_all_within_the_deadline(
+    root: Path, frame: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROUNDUP_TIMEOUT", "3")
+    write_stage(root, "time.sleep(600)")
+    start = time.monotonic()
+    with pytest.raises(ProcessError, match=r"process 0 waited 3 s for another one in Ranks\.any \(.*Timed out"):
+        frame()
+    assert time.monotonic() - start < 60
+    assert below() == []
+
+
+def test_without_its_frame_no_process_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stage(root, pause=1.0)
+    environment = os.environ | {"GROUNDUP_PROCESSES": "2"}
+    frame = subprocess.Popen([PYTHON, "-m", "stages.prepare"], cwd=root, env=environment)
+    while not seen(root):
+        time.sleep(0.1)
+    workers = psutil.Process(frame.pid).children(recursive=True)
+    assert len(workers) >= 3  # torchrun and two
+    frame.kill()
+    frame.wait()
+    (work,) = work_dirs(root)
+    with try_lock(lock_path(work)) as free:
+        assert not free  # torchrun holds it still
+    psutil.wait_procs(workers, timeout=30)
+    assert not any(process.is_running() for process in workers)
+    with try_lock(lock_path(work)) as free:
+        assert free
+    assert len(set(seen(root))) == 1

@@ -1,0 +1,123 @@
+"""A stage's processes on two nodes of a real Slurm: they meet, end with the stage, and go on in another job."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from groundup.runner import stage as runner
+from groundup.runner.files import read_json
+from groundup.runner.interruption import Terminated
+from groundup.runner.launch.jobs import PYTHON
+from groundup.runner.launch.processes import ProcessError
+from groundup.runner.workdir import FINISHED
+from tests.runner.conftest import work_dirs
+from tests.runner.launch.test_processes import body_here, seen, write_stage
+from tests.slurm import cluster, why_not
+
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("no_deliverer")]
+
+
+@pytest.fixture(scope="module")
+def slurm_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    if reason := why_not():
+        pytest.skip(reason)
+    with cluster(tmp_path_factory.mktemp("slurm")) as conf:
+        yield conf
+
+
+@pytest.fixture
+def frame(root: Path, slurm_conf: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    for name, value in {"LAUNCHER": "slurm", "NODES": "2", "DEVICE": "cpu", "TIMEOUT": "120"}.items():
+        monkeypatch.setenv(f"GROUNDUP_{name}", value)
+    monkeypatch.setenv("SLURM_CONF", str(slurm_conf))
+    return lambda: runner._run(root, "prepare", body_here)
+
+
+def jobs() -> list[str]:
+    return subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_both_nodes_work_and_the_first_process_is_published(root: Path, frame: Callable[[], None]) -> None:
+    write_stage(root)
+    frame()
+    assert seen(root) == ["2 4 6 8"] * 2
+    assert (root / "artifacts/text/a.txt").read_text() == "a"
+    (work,) = work_dirs(root)
+    assert read_json(work / FINISHED)["metrics"]["num_documents"] == 1
+    assert jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("raise ValueError('no such row')", "no such row (process 1 of 2, counted from 0)"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "killed without a word (Slurm says FAILED)"),
+    ],
+)
+def test_one_that_fails_ends_the_job(root: Path, frame: Callable[[], None], deed: str, said: str) -> None:
+    write_stage(root, deed)
+    with pytest.raises(ProcessError, match=re.escape(said)):
+        frame()
+    assert not (root / "artifacts").exists()
+    frame()
+    assert seen(root)[0] == "2 4 6 8"
+
+
+def test_a_signal_to_the_stage_ends_the_job_at_a_checkpoint(root: Path, frame: Callable[[], None]) -> None:
+    write_stage(root, pause=1.0)
+
+    def end_soon() -> None:
+        while not seen(root):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_soon).start()
+    with pytest.raises(Terminated) as ended:
+        frame()
+    assert ended.value.code == 128 + signal.SIGTERM
+    first, second = seen(root)
+    assert first == second
+    assert jobs() == []
+    frame()
+    assert [it.split()[-1] for it in seen(root)] == ["8", "8"]
+
+
+def test_a_job_that_slurm_ends_is_followed_by_another(root: Path, frame: Callable[[], None]) -> None:
+    """As at its time limit: Slurm signals the processes, which save a checkpoint."""
+    write_stage(root, pause=1.0)
+
+    def end_job() -> None:
+        while not seen(root):
+            time.sleep(0.1)
+        (job,) = (path.read_text() for path in (root / ".work/prepare").glob("*/scratch/processes/job"))
+        subprocess.run(["scancel", "--signal=TERM", job], check=True)
+
+    threading.Thread(target=end_job).start()
+    frame()
+    first, second = seen(root)
+    assert first == second
+    assert first.split()[-1] == "8"
+
+
+def test_the_job_of_a_killed_stage_ends_before_another_starts(root: Path, frame: Callable[[], None]) -> None:
+    write_stage(root, pause=1.0)
+    killed = subprocess.Popen([PYTHON, "-m", "stages.prepare"], cwd=root)
+    while not seen(root):
+        time.sleep(0.1)
+    killed.kill()
+    killed.wait()
+    assert len(jobs()) == 1
+    frame()
+    first, second = seen(root)
+    assert first == second
+    steps = list(map(int, first.split()))
+    assert steps == sorted(set(steps))  # none was taken twice
+    assert jobs() == []
+    assert len(work_dirs(root)) == 1
