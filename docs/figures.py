@@ -67,6 +67,7 @@ def blocks() -> tuple[dict[str, str], list[str]]:
         "times": summary(results["pretrain"], times),
         "model-options": model_options(options),
         "open-memory": memory_figures.memory_by_size(ROOT),
+        "cluster-plan": memory_figures.cluster_plan(ROOT),
     }
     return contents | reliability | open_figures.blocks(ROOT), missing
 

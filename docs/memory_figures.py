@@ -1,18 +1,22 @@
-"""The table of docs/open-models.md: what `groundup plan` predicts for models of other sizes with the preset open."""
+"""Tables of what `groundup plan` predicts: for open models of other sizes, and for the preset cluster."""
 
 from pathlib import Path
 
 from reliability_figures import table
 
-from groundup.app.plan.memory import model_outs, rooms
-from groundup.app.plan.model import LORA_STAGES, PlannedModel, loras
+from groundup.app.plan.elsewhere import Fleet, plan_elsewhere
+from groundup.app.plan.memory import in_mb, model_outs, rooms
+from groundup.app.plan.model import LORA_STAGES, PlannedModel, loras, planned_model
 from groundup.app.plan.sizing import count_parameters
 from groundup.app.plan.workload import count_work, read_data
 from groundup.runner.params import Params
 from groundup.runner.params.presets import load_preset
 from groundup.runner.params.training import ScratchModelParams
+from groundup.runner.pipeline import read_pipeline
 
-PRESET = "open"
+PRESET, CLUSTER = "open", "cluster"
+DEVICE, UTILIZATION = "h100", 0.3
+NUM_PROCESSES = (1, 8, 16, 64)
 STAGES = ("pretrain", "sft", "reward", "align", "evaluate")
 # hidden, layers, heads, heads of keys and values, inner width, vocabulary, whether the head is the embedding
 SHAPES = {
@@ -36,6 +40,22 @@ def memory_by_size(root: Path) -> str:
             memory = (in_gib(room[stage].host) for stage in STAGES)
             rows.append((name, f"{model.num_parameters / 1e6:,.0f} M", precision, *memory, in_gib(kept)))
     return table(("GiB", "parameters", "precision", *STAGES, "DVC's cache"), rows)
+
+
+def cluster_plan(root: Path) -> str:
+    params = load_preset(root, CLUSTER)
+    data = read_data(root, params, prepare_runs=True)
+    work, pipeline = count_work(params, data, planned_model(root, params)), read_pipeline(root)
+    rows = []
+    for processes in NUM_PROCESSES:
+        by_strategy = [
+            plan_elsewhere(params, data, work, pipeline, Fleet(DEVICE, processes, strategy, UTILIZATION))
+            for strategy in ("ddp", "fsdp2")
+        ]
+        minutes = (f"{by_strategy[0][stage].seconds / 60:,.1f}" for stage in STAGES)
+        memory = (in_mb(found["pretrain"].room.device) for found in by_strategy)
+        rows.append((str(processes), *minutes, *memory))
+    return table(("processes", *STAGES, "pretrain, MB by DDP", "by FSDP2"), rows)
 
 
 def planned(name: str, params: Params) -> PlannedModel:

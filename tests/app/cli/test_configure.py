@@ -116,7 +116,7 @@ def test_an_old_file_is_taken_over(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--preset", "huge"), "unknown preset huge: use evening, gpu, laptop, open, open-lunch, smoke"),
+        (("--preset", "huge"), "unknown preset huge: use cluster, evening, gpu, laptop, open, open-lunch, smoke"),
         (("--preset", "../laptop"), "unknown preset ../laptop"),
         (("--preset", "laptop", "--depth", "0"), "greater than or equal to 1"),
         ((), "use --preset NAME, with --depth N for another size, and one of --base NAME and"),

@@ -186,3 +186,15 @@ def test_what_is_missing_is_a_sentence(checkout: Path, damage: object, message: 
     result, _ = run()
     assert result.exit_code == 1
     assert message in " ".join(result.output.split())
+
+
+def test_other_devices_get_a_plan_of_their_own(checkout: Path) -> None:
+    result = CliRunner().invoke(app, ["plan", "--device", "h100", "--processes", "8", "--utilization", "0.4"])
+    assert result.exit_code == 0, result.output
+    assert "8 processes, one h100 each, fp32" in result.output
+    assert "at 40% of the device's rates" in result.output
+    result = CliRunner().invoke(app, ["plan", "--device", "h100", "--processes", "7"])
+    assert result.exit_code == 1
+    said = " ".join(result.output.split())
+    assert "pretrain.batch_size 8 cannot be divided among 7 processes: start 1, 2, 4 or 8" in said
+    assert "align.minibatch_size 32 cannot be divided among 7" in said

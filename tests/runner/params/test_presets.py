@@ -12,7 +12,7 @@ from groundup.runner.params.presets import Change, load_preset, preset_names, wi
 from tests.conftest import ROOT
 from tests.presets import preset, preset_text
 
-PRESETS = ("evening", "gpu", "laptop", "open", "open-lunch", "smoke")
+PRESETS = ("cluster", "evening", "gpu", "laptop", "open", "open-lunch", "smoke")
 OWN = "    - {kind: files, name: own, paths: [a.txt], yields: text, text_column: text, licence: own}\n"
 
 

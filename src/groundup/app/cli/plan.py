@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from groundup.app.cli.checkout import console, fail, find_root, say_wrong
+from groundup.app.plan.elsewhere import DEVICES, Fleet, misfits_elsewhere, plan_elsewhere
 from groundup.app.plan.judge import planned_judge
 from groundup.app.plan.lengths import counted_lengths
-from groundup.app.plan.memory import MB, Room, model_outs, remedy, rooms
+from groundup.app.plan.memory import USABLE, Room, in_mb, model_outs, remedy, rooms
 from groundup.app.plan.model import planned_config, planned_model
 from groundup.app.plan.seconds import Rates, costs, work_seconds
 from groundup.app.plan.workload import Data, Work, count_work, read_data
@@ -26,21 +27,31 @@ from groundup.runner.pipeline import PipelineError, StageSpec, read_pipeline, st
 
 START_SECONDS = 1.5  # of every stage: interpreter, imports, tracking
 TORCH_SECONDS = 4.5  # in addition, for a stage that imports torch
-USABLE = 0.9  # share of the memory that a stage may use
 
 
 def plan(
     again: Annotated[
         bool, typer.Option(help="Measure this machine again instead of using earlier measurements.")
     ] = False,
+    elsewhere: Annotated[
+        str | None, typer.Option("--device", help=f"Plan for {', '.join(DEVICES)} or a YAML file of your figures.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Of all machines, one a GPU; with --device.")] = 1,
+    strategy: Annotated[str, typer.Option(help="ddp, or fsdp2 where a stage has it; with --device.")] = "ddp",
+    utilization: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of the device's rates that a stage gets; with --device.")
+    ] = 0.3,
 ) -> None:
-    """Show which stages would run, their time, memory and disk, and what does not fit this machine."""
+    """Show which stages would run, their time, memory and disk, and what does not fit this machine or --device."""
     root = find_root()
     try:
         params = load_params(root / "params.yaml")
         pipeline = read_pipeline(root)
         running = stages_to_run(root, pipeline)
         data, work = amount(root, params, "prepare" in running)
+        if elsewhere:
+            show_elsewhere(params, data, work, pipeline, Fleet(elsewhere, processes, strategy, utilization))
+            return
         device = resolve_device(read_launch(root))
     except (PipelineError, ValueError) as error:
         fail(str(error))
@@ -81,6 +92,28 @@ def plan(
         "",
     )
     console.print(table)
+    for problem in problems:
+        say_wrong(problem)
+    if problems:
+        raise typer.Exit(1)
+
+
+def show_elsewhere(params: Params, data: Data, work: Work, pipeline: Mapping[str, StageSpec], fleet: Fleet) -> None:
+    planned = plan_elsewhere(params, data, work, pipeline, fleet)
+    table = Table(
+        title=f"{fleet.processes} processes, one {fleet.device} each, {params.runtime.precision} "
+        "(size: parameters; MB of a process)",
+        caption=f"Minutes: training and sampling at {fleet.utilization:.0%} of the device's rates. Not in them: "
+        "prepare, tokenizer, validation,\nreading data, and the way between processes.",
+    )
+    for column in ("stage", "size", "FLOP", "processes", "strategy", "memory", "minutes"):
+        table.add_column(column, justify="left" if column in ("stage", "strategy") else "right", no_wrap=True)
+    for stage, it in planned.items():
+        size, flops = in_short(it.cost.num_parameters).strip(), in_short(it.cost.flops)
+        memory, minutes = in_mb(it.room.device), in_minutes(it.seconds)
+        table.add_row(stage, size, flops, str(it.processes), it.strategy, memory, minutes)
+    console.print(table)
+    problems = misfits_elsewhere(params, data, work, planned, fleet)
     for problem in problems:
         say_wrong(problem)
     if problems:
@@ -169,7 +202,3 @@ def device_bytes(device: str) -> float:
 
 def in_minutes(seconds: float | None) -> str:
     return "?" if seconds is None else f"{seconds / 60:.1f}"
-
-
-def in_mb(num_bytes: float) -> str:
-    return f"{num_bytes / MB:,.0f}"

@@ -38,6 +38,7 @@ COPIES_OF_OUTS = 3  # work dir (until recorded), artifacts/, DVC's cache
 COPIES_OF_CANDIDATE = 2  # the aligned model that passes the gates: work dir (until MLflow has it), MLflow's store
 LOSS_BLOCK_TOKENS = 512  # as in pretrain.cross_entropy, whose import needs torch
 CHECKPOINTS = 2  # kept while the next one is written
+USABLE = 0.9  # share of the memory that a stage may use
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,11 @@ def logits(model: PlannedModel, tokens: int, copies: int) -> int:
     return tokens * model.vocab_size * FLOAT * copies
 
 
-def peaks(params: Params, data: Data, work: Work, device: str) -> dict[str, int]:
-    """Bytes of models, activations and logits at the most expensive moment, on the model's device."""
+def peaks(params: Params, data: Data, work: Work, device: str, shards: int) -> dict[str, int]:
+    """Bytes of models, activations and logits at the most expensive moment, on the model's device.
+
+    shards: of FSDP2 in pretrain; its one group of weights is brought together for each pass.
+    """
     model = work.model
     n, context = model.num_parameters * FLOAT, params.model.context_length
     p, s, r, a, e = params.pretrain, params.sft, params.reward, params.align, params.evaluate
@@ -84,7 +88,9 @@ def peaks(params: Params, data: Data, work: Work, device: str) -> dict[str, int]
     learned = 0
     if p.num_steps:
         learned = activations(model, precision, p.batch_size * context)
-        learned += STATES * t["pretrain"] + half + logits(model, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
+        learned += STATES * t["pretrain"] // shards + half + logits(model, LOSS_BLOCK_TOKENS, COPIES_OF_LOGITS)
+        if shards > 1:
+            learned += n // shards + t["pretrain"]  # its own part, and gradients before they are divided
     side = min(data.lengths.longest_side or r.max_length, r.max_length)
     # A rated pair has two conversations.
     row = max(2 * side, round(comparison_tokens(params, side, num_wrong_replies(params), data.lengths, model)))
@@ -146,7 +152,7 @@ def aligned(params: Params, model: PlannedModel) -> tuple[int, int]:
     return n + adapters, n
 
 
-def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room]:
+def rooms(params: Params, data: Data, work: Work, device: str, shards: int = 1) -> dict[str, Room]:
     model = work.model
     n = model.num_parameters * FLOAT
     num_trained = 2 if has_value_model(params) else 1
@@ -173,7 +179,7 @@ def rooms(params: Params, data: Data, work: Work, device: str) -> dict[str, Room
             device=0 if device == "cpu" else peak,
             disk=written[name],
         )
-        for name, peak in peaks(params, data, work, device).items()
+        for name, peak in peaks(params, data, work, device, shards).items()
     }
 
 
@@ -232,3 +238,7 @@ def halved(size: int, fits: Callable[[int], bool]) -> int:
 def with_value(params: Params, stage: str, key: str, value: Any) -> Params:
     section = getattr(params, stage).model_copy(update={key: value})
     return params.model_copy(update={stage: section})
+
+
+def in_mb(num_bytes: float) -> str:
+    return f"{num_bytes / MB:,.0f}"
