@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from transformers import Trainer
 
 from groundup.align.methods.ppo.module import Ppo
-from groundup.align.rollout import RolloutWorker, Row
+from groundup.align.rollout import RolledOut, RolloutWorker
 from groundup.align.tokens import Conversations
 from groundup.pretrain.data import RowLoader
 from groundup.runner.checkpoints import Checkpoints
@@ -113,7 +113,9 @@ def watch(noted: Noted, *, backwards: bool) -> None:
         noted.tokens.append([])
         return roll_out(own, *arguments)
 
-    def sampled_rows(own: RolloutWorker, model: Any, prompts: Any, seed: int, places: Sequence[int]) -> list[Row]:
+    def sampled_rows(
+        own: RolloutWorker, model: Any, prompts: Any, seed: int, places: Sequence[int]
+    ) -> list[RolledOut]:
         found = sampled(own, model, prompts, seed, places)
         noted.tokens[-1] = [row.tokens for row in found]
         return found

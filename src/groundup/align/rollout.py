@@ -33,7 +33,7 @@ class Rollout:
     scores_std: Tensor  # [B] its uncertainty
 
     @classmethod
-    def of(cls, prompts: Sequence[Sequence[int]], rows: "Sequence[Row]") -> "Rollout":
+    def of(cls, prompts: Sequence[Sequence[int]], rows: "Sequence[RolledOut]") -> "Rollout":
         replies = Replies([row.tokens for row in rows], [row.logprobs for row in rows], [row.ended for row in rows])
         features = [row.features for row in rows if row.features is not None]
         conversations = Conversations(
@@ -68,7 +68,7 @@ class Rollout:
         }
 
 
-class Row(NamedTuple):
+class RolledOut(NamedTuple):
     """What a rank found for a prompt. Plain numbers: a tensor would be sent to the others with all of its batch."""
 
     tokens: list[int]
@@ -104,7 +104,7 @@ class RolloutWorker:
 
     def _rows(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int, places: Sequence[int]
-    ) -> list[Row]:
+    ) -> list[RolledOut]:
         """Of the prompts at `places`."""
         replies = self.sampler.sample(model, prompts, seed, places)
         conversations = Conversations([prompts[i] for i in places], replies.tokens)
@@ -118,7 +118,7 @@ class RolloutWorker:
         if self.has_features:
             features = [x[: len(reply)].clone() for x, reply in zip(hidden, replies.tokens, strict=True)]
         return [
-            Row(tokens, own_logprobs, ended, own_kl[: len(tokens)], score, std, states)
+            RolledOut(tokens, own_logprobs, ended, own_kl[: len(tokens)], score, std, states)
             for tokens, own_logprobs, ended, own_kl, score, std, states in zip(
                 replies.tokens,
                 replies.logprobs,

@@ -284,6 +284,9 @@ def _fit(
     """(seconds of training, optimizer steps), both of this process only."""
     trainer = L.Trainer(**settings, default_root_dir=checkpoints.folder, callbacks=callbacks)
     newest = checkpoints.newest()
+    if newest and step_of(newest) == module.params.num_steps:  # what was cut short came after training
+        module.load_state_dict(torch.load(newest / STATE, weights_only=True)["state_dict"], module.strict_loading)
+        return 0.0, 0
     start = time.monotonic()
     with checkpoints.training():
         trainer.fit(module, datamodule=data, ckpt_path=newest / STATE if newest else None, weights_only=True)

@@ -15,8 +15,8 @@ from groundup.runner.params.training import RuntimeParams
 STATE = "state.ckpt"
 DDP = "ddp"
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
-    DDP: DDPStrategy,
-    # Of shards the checkpoint is one whole file too, so that any number of ranks, and one, goes on from it.
+    DDP: lambda: DDPStrategy(gradient_as_bucket_view=True),  # else its buckets are a second copy of the gradients
+    # Of shards the checkpoint is one whole file too, so that any number of ranks can continue from it.
     "fsdp2": lambda: ModelParallelStrategy(num_ranks(), 1, save_distributed_checkpoint=False),
 }
 

@@ -3,6 +3,7 @@
 With one process a share is the whole. Every process has to make the same calls.
 """
 
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
@@ -19,6 +20,11 @@ def own_rank() -> int:
 
 def num_ranks() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def num_ranks_here() -> int:
+    """Those of this machine. Every rank has to ask."""
+    return joined([platform.node()]).count(platform.node())
 
 
 def is_first() -> bool:

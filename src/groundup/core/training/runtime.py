@@ -15,7 +15,7 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from groundup.core.model.kernels import avoid_cudnn_attention
-from groundup.core.training.ranks import num_ranks, own_rank
+from groundup.core.training.ranks import num_ranks_here, own_rank
 from groundup.runner.params.training import RuntimeParams
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
     disable_progress_bar()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    torch.set_num_threads(max(1, runtime.num_threads // num_ranks()))  # the ranks share the cores
+    torch.set_num_threads(max(1, runtime.num_threads // num_ranks_here()))  # they share the cores
     torch.use_deterministic_algorithms(True, warn_only=True)
     avoid_cudnn_attention()
     # Nothing here reads memory that it has not written.

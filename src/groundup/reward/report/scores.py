@@ -6,7 +6,6 @@ from functools import cached_property
 from itertools import chain
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel
 
 from groundup.core.formats.records import said
@@ -41,9 +40,11 @@ class ScoredPairs:
         index = {chat: i for i, chat in enumerate(chain.from_iterable(groups))}
         places = np.array([[index[tuple(pair.chosen)], index[tuple(pair.rejected)]] for pair in pairs])
         own = own_share([Branches.of(group) for group in groups])
-        parts = (values.split([len(item.replies) for item in own]) for values in scorer.score_replies(own))
-        mean, std = map(torch.cat, zip(*gathered(list(zip(*parts, strict=True))), strict=True))
-        return cls(list(pairs), mean.double().numpy()[places], std.double().numpy()[places])
+        sizes = [len(item.replies) for item in own]
+        mean, std = ([part.tolist() for part in values.split(sizes)] for values in scorer.score_replies(own))
+        found = gathered(list(zip(mean, std, strict=True)))  # as numbers: a part of a tensor is sent with all of it
+        means, stds = (np.array(list(chain.from_iterable(parts))) for parts in zip(*found, strict=True))
+        return cls(list(pairs), means[places], stds[places])
 
     def of_group(self, group: str) -> "ScoredPairs":
         rows = [i for i, pair in enumerate(self.pairs) if pair.group == group]
