@@ -69,7 +69,7 @@ def cluster(folder: Path) -> Iterator[Path]:
     host = socket.gethostname().partition(".")[0]
     conf.write_text(CONF.format(host=host, folder=folder, port=ports[0], port1=ports[1], port2=ports[2]))
     environment = os.environ | {"SLURM_CONF": str(conf)}
-    started = [_start_munge(folder)]
+    started = {_start_munge(folder)}
     (folder / "state").mkdir()
     try:
         subprocess.run(["slurmctld"], env=environment, check=True)
@@ -81,7 +81,8 @@ def cluster(folder: Path) -> Iterator[Path]:
             time.sleep(0.5)
         yield conf
     finally:
-        started += [int(file.read_text()) for file in folder.glob("*.pid")]
+        subprocess.run(["scancel", "--me"], env=environment, check=False)
+        started |= {int(file.read_text()) for file in folder.glob("*.pid")}
         for pid in started:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)

@@ -179,3 +179,4 @@ if __name__ == "__main__":
     ]
     run(options["stage"], options["inputs"], folder, noted)
     (folder / f"noted-{torch.distributed.get_rank()}.json").write_text(json.dumps(noted.as_dict()))
+    ranks.leave()

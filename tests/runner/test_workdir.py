@@ -196,5 +196,6 @@ def test_the_tags_say_in_how_many_processes_which_steps_were_taken(tmp_path: Pat
     assert tags(6, 2, "fsdp2") == again
     (tmp_path / FINISHED).touch()
     assert tags(8, 1) == again
+    assert tags(0, 1) == again  # its checkpoints are gone
     (tmp_path / FINISHED).unlink()
     assert tags(0, 1) == ("1 from step 1", "yes")

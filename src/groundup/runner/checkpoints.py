@@ -66,6 +66,7 @@ class Checkpoints:
         self.seconds = 0.0  # time that this process has spent on saving
         self.sync_points = sync_points  # after this call, the points logged so far survive a power cut
         self.processes = processes or OneProcess()
+        self.has_ended = False  # at a checkpoint, since that was asked for
 
     @property
     def is_end_requested(self) -> bool:
@@ -108,6 +109,7 @@ class Checkpoints:
         is_end = self.is_end_requested  # asked of all, so none goes on before the seal
         self.seconds += time.monotonic() - start
         if is_end:
+            self.has_ended = True
             if self.processes.is_first:
                 logger.info("%s is saved: the next run continues from it", path.name)
             self.interruption.end_if_asked()

@@ -27,7 +27,7 @@ from groundup.runner.fingerprint import Fingerprint, InputsChangedError, changed
 from groundup.runner.interruption import Interruption, Terminated, end_with_dvc, end_with_parents, listening
 from groundup.runner.launch.jobs import JobError
 from groundup.runner.launch.processes import ProcessError, call_in_processes
-from groundup.runner.launch.rank import Ranks, note_end, note_failure, note_result, own_rank, own_work_dir
+from groundup.runner.launch.rank import Ranks, note_end, note_failure, note_result, own_work_dir, rank_of_process
 from groundup.runner.launch.settings import read_launch
 from groundup.runner.lock import locked
 from groundup.runner.params import ParamsError, load_params
@@ -123,7 +123,7 @@ def _run(root: Path, name: str, body: Body, headlines: Sequence[str] = ()) -> No
 
 def _run_rank(root: Path, name: str, body: Body, work: Path) -> None:
     """One of the processes that `call_in_processes` started: the body, and what it returns to the first of them."""
-    rank = own_rank()
+    rank = rank_of_process()
     if rank > 0:
         logging.getLogger().setLevel(logging.ERROR)  # the first one speaks for all
     try:
@@ -138,12 +138,15 @@ def _run_rank(root: Path, name: str, body: Body, work: Path) -> None:
             stage = StageContext(root, spec, declared, fingerprint, work, checkpoints, strategy)
             if changed := _changed_params(stage):
                 raise InputsChangedError(f"{name}: {', '.join(changed)} changed while the stage started")
-            metrics = body(stage)
+            try:
+                metrics = body(stage)
+            except Terminated:
+                if checkpoints.has_ended:
+                    note_end(work)
+                raise
             check_finite(name, metrics)
             note_result(stage, metrics | {PEAK_MEMORY: own_peak_memory()})
-    except Terminated:
-        note_end(work)
-        raise
+            processes.leave()
     except Exception as error:
         note_failure(work, error, _explain(error))
         if _tells_all(error):

@@ -74,17 +74,20 @@ def note_start(folder: Path, work: Path, fingerprint: Fingerprint) -> None:
 
 
 def note_segment(work: Path, step: int, processes: int, strategy: str) -> dict[str, str]:
-    """Note that training goes on after `step` in so many processes. The tags that say so of the run.
+    """Note that training continues after `step` in so many processes; the run's tags about that.
 
     Another number of processes adds up in another order, so a run of several numbers has the bytes of no other.
     """
     path = work / SEGMENTS
-    earlier = [part for part in read_json(path) if part["after"] < step] if path.exists() else []
-    is_finished = (work / FINISHED).exists()  # there is only something to publish
-    named = f"{processes} by {strategy}" if processes > 1 else "1"
-    if not is_finished and (not earlier or earlier[-1]["processes"] != named):
-        earlier.append({"after": step, "processes": named})
-    write_json(path, earlier)
+    earlier = read_json(path) if path.exists() else []
+    if not (work / FINISHED).exists():  # else there is only something to publish
+        earlier = [part for part in earlier if part["after"] < step]
+        named = f"{processes} by {strategy}" if processes > 1 else "1"
+        if not earlier or earlier[-1]["processes"] != named:
+            earlier.append({"after": step, "processes": named})
+        write_json(path, earlier)
+    if not earlier:  # finished by an earlier version
+        return {}
     said = [f"{part['processes']} from step {part['after'] + 1}" for part in earlier]
     return {"processes": ", ".join(said), "reproducible": "yes" if len(said) == 1 else "not byte for byte"}
 

@@ -67,7 +67,9 @@ def test_it_shows_the_job_of_slurm(checkout: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["sky", "kubernetes"])
 def test_the_file_of_a_cluster(checkout: Path, kind: str) -> None:
-    (checkout / "launch.yaml").write_text("launcher: nodes\nnodes: 2\nprocesses: 8\ndevice: cuda\nsft: {nodes: 1}\n")
+    (checkout / "launch.yaml").write_text(
+        "launcher: nodes\nnodes: 1\nprocesses: 8\ndevice: cuda\nsft: {nodes: 2, processes: 1}\n"
+    )
     code, printed = launch("--file-for", kind, *CLUSTER)
     assert code == 0
     found = YAML(typ="safe").load(printed)

@@ -12,7 +12,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from groundup.app.plan.elsewhere import (
-    DEVICES,
+    CARDS,
     Device,
     Fleet,
     misfits_elsewhere,
@@ -94,6 +94,21 @@ def test_minutes_are_arithmetic() -> None:
     sampling = 200 * 256 * 2 * work.model.num_parameters / (3350e9 * 0.5)  # each token reads all weights in bf16
     align = planned["align"]
     assert align.seconds == pytest.approx(align.cost.flops / (16 * 989e12 * 0.5) + sampling)
+    weights = 4 * work.model.num_parameters  # SFT's replies and those of evaluate are sampled in fp32
+    reward = planned["reward"]
+    sampling = -(-work.num_sampled // 256) * 256 * weights / (3350e9 * 0.5)
+    assert work.num_sampled == DATA.num_train_prompts
+    assert reward.seconds == pytest.approx(reward.cost.flops / (16 * 989e12 * 0.5) + sampling)
+    evaluate = planned["evaluate"]
+    num_batches = -(
+        -(
+            3 * CLUSTER.evaluate.num_prompts
+            + CLUSTER.evaluate.best_of_n.num_prompts * CLUSTER.evaluate.best_of_n.num_replies
+        )
+        // 64
+    )
+    sampling = num_batches * 256 * weights / (3350e9 * 0.5)
+    assert evaluate.seconds == pytest.approx(evaluate.cost.flops / (67e12 * 0.5) + sampling)
     fp32 = CLUSTER.model_copy(update={"runtime": CLUSTER.runtime.model_copy(update={"precision": "fp32"})})
     slower = plan_elsewhere(fp32, DATA, work, PIPELINE, Fleet("h100", 16, "ddp", 0.5))
     assert slower["sft"].seconds / planned["sft"].seconds == pytest.approx(989 / 67)
@@ -139,7 +154,7 @@ def test_a_device_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "card.yaml"
     path.write_text("memory_gb: 48\nfp32_tflops: 91\nbf16_tflops: 181\ngb_per_second: 864\n")
     assert named_device(str(path)) == Device(48, 91, 181, 864)
-    assert named_device("a100") == DEVICES["a100"]
+    assert named_device("a100") == CARDS["a100"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from groundup.runner.launch.jobs import PYTHON
 from tests.runner.conftest import work_dirs
-from tests.runner.launch.test_processes import seen, write_stage
+from tests.runner.launch.test_processes import kill, seen, wait_for_checkpoint, write_stage
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("no_deliverer")]
 
@@ -62,6 +61,7 @@ def start(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
     yield node
     for process in started:
+        kill(below(process) if process.poll() is None else ())
         process.kill()
         process.communicate()
 
@@ -73,11 +73,6 @@ def said(process: "subprocess.Popen[str]") -> str:
 
 def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
-
-
-def wait_for_checkpoint(root: Path) -> None:
-    while not seen(root):
-        time.sleep(0.1)
 
 
 def test_both_have_processes_of_each_stage(root: Path, start: Start) -> None:
@@ -92,7 +87,7 @@ def test_both_have_processes_of_each_stage(root: Path, start: Start) -> None:
 
 
 def test_a_process_that_fails_on_the_other_node_ends_all(root: Path, start: Start) -> None:
-    write_stage(root, "raise ValueError('no such row')")
+    write_stage(root, "fail()")
     first, other = start(0, STAGE), start(1, "")
     assert "no such row (process 1 of 2, counted from 0)" in said(first)
     assert first.returncode == 1
@@ -100,17 +95,22 @@ def test_a_process_that_fails_on_the_other_node_ends_all(root: Path, start: Star
     assert not (root / "artifacts").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_all_end_at_the_same_checkpoint_with_a_node(root: Path, start: Start, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("node", "number"), [(0, signal.SIGTERM), (0, signal.SIGINT), (1, signal.SIGTERM), (1, signal.SIGKILL)]
+)
+def test_all_end_at_the_same_checkpoint_with_a_node(
+    root: Path, start: Start, node: int, number: signal.Signals
+) -> None:
+    """The shell, as dvc, passes no signal on."""
     write_stage(root, pause=1.0)
-    first, other = start(0, STAGE), start(1, "")
+    nodes = [start(0, f"{STAGE}; exit $?"), start(1, "")]
     wait_for_checkpoint(root)
-    processes = below(first) + below(other)
-    other.send_signal(number)
-    assert first.wait(120) == 128 + signal.SIGTERM
-    other.wait(30)
-    one, two = seen(root)
-    assert one == two
+    processes = [process for it in nodes for process in below(it)]
+    nodes[node].send_signal(number)
+    assert nodes[0].wait(120) == 128 + (number if node == 0 else signal.SIGTERM)
+    nodes[1].wait(30)
+    first, second = seen(root)
+    assert first == second
     assert not psutil.wait_procs(processes, timeout=30)[1]
     again = [start(0, STAGE), start(1, "")]
     assert [process.wait(120) for process in again] == [0, 0]

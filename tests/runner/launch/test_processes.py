@@ -6,7 +6,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,18 @@ from tests.runner.conftest import work_dirs
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("no_deliverer")]
 
-# Every process writes what it saw; `deed` is what one of them does at step 3.
+# Every process writes what it saw; `deed` is what one of them does at step 3, `early` what all do before they train.
 STAGE = """
 import json, os, signal, sys, time
 from groundup.runner.stage import run_stage
 
+def fail():
+    raise ValueError("no such row")
+
 def main(stage):
     ranks = stage.checkpoints.processes
     rank = int(os.environ.get("RANK", 0))
+    early()
     newest = stage.checkpoints.newest()
     with stage.checkpoints.training():
         for step in range(int(newest.name.partition("-")[2]) + 1 if newest else 1, 9):
@@ -58,8 +63,8 @@ if __name__ == "__main__":
 """
 
 
-def write_stage(root: Path, deed: str = "pass", pause: float = 0.0) -> None:
-    text = STAGE.replace("deed()", deed).replace("pause", str(pause))
+def write_stage(root: Path, deed: str = "pass", pause: float = 0.0, early: str = "pass") -> None:
+    text = STAGE.replace("deed()", deed).replace("pause", str(pause)).replace("early()", early)
     (root / "stages/prepare.py").write_text(text, encoding="utf-8")
 
 
@@ -67,11 +72,42 @@ def body_here(stage: StageContext) -> dict[str, Any]:
     raise AssertionError("the frame runs no body")
 
 
+class Frame:
+    """The stage's own process. It notes the processes below it, which belong to no one once torchrun has ended."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.below: set[psutil.Process] = set()
+
+    def __call__(self) -> None:
+        is_over = threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(0.1):
+                self.below |= set(psutil.Process().children(recursive=True))
+
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        try:
+            runner._run(self.root, "prepare", body_here)
+        finally:
+            is_over.set()
+            watching.join()
+
+    def left(self) -> list[psutil.Process]:
+        """Those that still run."""
+        assert len(self.below) >= 3  # torchrun and two
+        alive: list[psutil.Process] = psutil.wait_procs(self.below, timeout=30)[1]
+        return alive
+
+
 @pytest.fixture
-def frame(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def frame(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Frame]:
     monkeypatch.setenv("GROUNDUP_PROCESSES", "2")
     monkeypatch.setenv("GROUNDUP_TIMEOUT", "60")
-    return lambda: runner._run(root, "prepare", body_here)
+    made = Frame(root)
+    yield made
+    kill(made.below)
 
 
 def seen(root: Path) -> list[str]:
@@ -79,11 +115,30 @@ def seen(root: Path) -> list[str]:
     return [path.read_text() for path in sorted((root / ".work/prepare").glob("*/scratch/seen-*"))]
 
 
-def below() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+def kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
-def test_both_work_and_the_first_one_is_published(root: Path, frame: Callable[[], None]) -> None:
+def wait_for_checkpoint(root: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not seen(root):
+        assert time.monotonic() < deadline, "no checkpoint came"
+        time.sleep(0.1)
+
+
+def after_checkpoint(root: Path, act: Callable[[], Any]) -> None:
+    """Act once there is a checkpoint, beside what the test does."""
+
+    def wait_and_act() -> None:
+        wait_for_checkpoint(root)
+        act()
+
+    threading.Thread(target=wait_and_act, daemon=True).start()
+
+
+def test_both_work_and_the_first_one_is_published(root: Path, frame: Frame) -> None:
     write_stage(root)
     frame()
     assert seen(root) == ["2 4 6 8"] * 2
@@ -95,48 +150,49 @@ def test_both_work_and_the_first_one_is_published(root: Path, frame: Callable[[]
     metrics = read_json(work / FINISHED)["metrics"]
     assert metrics["num_documents"] == 1
     assert metrics[runner.PEAK_MEMORY] > 100  # of the process that trained: it holds torch
-    assert below() == []
+    assert frame.left() == []
 
 
 @pytest.mark.parametrize(
     ("deed", "said"),
     [
-        ("raise ValueError('no such row')", "no such row (process 1 of 2, counted from 0)"),
+        ("fail()", "no such row (process 1 of 2, counted from 0)"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "one of the 2 processes was killed without a word"),
         ("os.kill(os.getppid(), signal.SIGKILL)", "one of the 2 processes was killed without a word"),
     ],
 )
-def test_one_that_fails_ends_all(root: Path, frame: Callable[[], None], deed: str, said: str) -> None:
+def test_one_that_fails_ends_all(root: Path, frame: Frame, deed: str, said: str) -> None:
     write_stage(root, deed)
     with pytest.raises(ProcessError, match=re.escape(said)):
         frame()
-    assert below() == []
+    assert frame.left() == []
     assert not (root / "artifacts").exists()
     frame()
     assert seen(root)[0] == "2 4 6 8"  # it went on from step 2
 
 
-def test_a_signal_ends_all_at_the_same_checkpoint(root: Path, frame: Callable[[], None]) -> None:
+def test_one_that_fails_before_the_others_train_is_heard(root: Path, frame: Frame) -> None:
+    write_stage(root, early="rank == 1 and fail() or time.sleep(5)")
+    with pytest.raises(ProcessError, match=r"no such row \(process 1 of 2"):
+        frame()
+    assert frame.left() == []
+
+
+def test_a_signal_ends_all_at_the_same_checkpoint(root: Path, frame: Frame) -> None:
     write_stage(root, pause=0.5)
-
-    def end_soon() -> None:
-        while not seen(root):
-            time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=end_soon).start()
+    after_checkpoint(root, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Terminated) as ended:
         frame()
     assert ended.value.code == 128 + signal.SIGTERM
     first, second = seen(root)
     assert first == second
-    assert below() == []
+    assert frame.left() == []
     frame()
     assert [it.split()[-1] for it in seen(root)] == ["8", "8"]
 
 
 def test_one_that_hangs_ends_all_within_the_deadline(
-    root: Path, frame: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    root: Path, frame: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GROUNDUP_TIMEOUT", "3")
     write_stage(root, "time.sleep(600)")
@@ -144,24 +200,24 @@ def test_one_that_hangs_ends_all_within_the_deadline(
     with pytest.raises(ProcessError, match=r"process 0 waited 3 s for another one in Ranks\.any \(.*Timed out"):
         frame()
     assert time.monotonic() - start < 60
-    assert below() == []
+    assert frame.left() == []
 
 
 def test_without_its_frame_no_process_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_stage(root, pause=1.0)
     environment = os.environ | {"GROUNDUP_PROCESSES": "2"}
     frame = subprocess.Popen([PYTHON, "-m", "stages.prepare"], cwd=root, env=environment)
-    while not seen(root):
-        time.sleep(0.1)
-    workers = psutil.Process(frame.pid).children(recursive=True)
+    try:
+        wait_for_checkpoint(root)
+        workers = psutil.Process(frame.pid).children(recursive=True)
+    finally:
+        frame.kill()
+        frame.wait()
     assert len(workers) >= 3  # torchrun and two
-    frame.kill()
-    frame.wait()
     (work,) = work_dirs(root)
     with try_lock(lock_path(work)) as free:
         assert not free  # torchrun holds it still
-    psutil.wait_procs(workers, timeout=30)
-    assert not any(process.is_running() for process in workers)
+    assert not psutil.wait_procs(workers, timeout=30)[1]
     with try_lock(lock_path(work)) as free:
         assert free
     assert len(set(seen(root))) == 1

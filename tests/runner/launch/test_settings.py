@@ -54,11 +54,11 @@ def test_all_problems_are_said_at_once(root: Path, monkeypatch: pytest.MonkeyPat
     settings = ", ".join(SETTINGS)
     monkeypatch.setenv("GROUNDUP_TIMEOUT", "inf")
     with pytest.raises(LaunchError) as refused:
-        read_launch(root)
+        read_launch(root, "pretrain")
     assert str(refused.value).splitlines() == [
-        f"launch.yaml: pretrain: 4: no setting: there are {settings}",
-        f"launch.yaml: proceses: no setting and no stage: there are {settings}, pretrain, sft, evaluate",
-        f"launch.yaml: sft: stages: no setting: there are {settings}",
+        f"launch.yaml: pretrain: 4: not a setting: there are {settings}",
+        f"launch.yaml: proceses: not a setting or a stage: there are {settings}, pretrain, sft, evaluate",
+        f"launch.yaml: sft: stages: not a setting: there are {settings}",
         "launch.yaml: compile: maybe: use true or false",
         "launch.yaml: device: gpu: use auto, cpu, cuda or mps",
         "launch.yaml: processes: 0: use a whole number from 1",
@@ -73,17 +73,25 @@ def test_a_cluster_needs_a_named_device(root: Path) -> None:
     (root / "launch.yaml").write_text("launcher: slurm\nnodes: 2\n")
     with pytest.raises(LaunchError, match="device: auto, but what the nodes have is not known here: set cpu or cuda"):
         read_launch(root, "sft")
-    assert not read_launch(root, "evaluate").is_spread
     (root / "launch.yaml").write_text("launcher: slurm\nnodes: 2\ndevice: cuda\nslurm: [--partition=gpu]\n")
     assert read_launch(root, "sft").num_processes == 2
     assert read_launch(root, "sft").slurm == ("--partition=gpu",)
+    assert not read_launch(root, "evaluate").is_spread
 
 
-def test_a_strategy_that_a_stage_lacks_is_refused(root: Path) -> None:
+def test_what_a_later_stage_lacks_is_refused_before_the_first_one_starts(root: Path) -> None:
     (root / "launch.yaml").write_text("processes: 2\nstrategy: fsdp2\n")
-    assert read_launch(root, "pretrain").strategy == "fsdp2"
     with pytest.raises(LaunchError, match=r"strategy: fsdp2, but sft has ddp: set `sft: \{strategy: ddp\}`"):
-        read_launch(root, "sft")
+        read_launch(root, "pretrain")
+    (root / "launch.yaml").write_text("processes: 2\npretrain: {strategy: fsdp2}\n")
+    assert read_launch(root, "pretrain").strategy == "fsdp2"
+    assert read_launch(root, "sft").strategy == "ddp"
+    (root / "launch.yaml").write_text("sft: {nodes: 2}\n")
+    with pytest.raises(LaunchError, match="nodes: 2, but this machine is one"):
+        read_launch(root, "evaluate")
+    (root / "launch.yaml").write_text("processes: 2\ndevice: mps\n")
+    with pytest.raises(LaunchError, match="device: mps, which one process at most can use"):
+        read_launch(root, "evaluate")
 
 
 @pytest.mark.parametrize("text", ["", "cuda\n", "[1]\n"])

@@ -4,11 +4,10 @@ import os
 import re
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from groundup.runner import stage as runner
@@ -18,7 +17,7 @@ from groundup.runner.launch.jobs import PYTHON
 from groundup.runner.launch.processes import ProcessError
 from groundup.runner.workdir import FINISHED
 from tests.runner.conftest import work_dirs
-from tests.runner.launch.test_processes import body_here, seen, write_stage
+from tests.runner.launch.test_processes import after_checkpoint, body_here, seen, wait_for_checkpoint, write_stage
 from tests.slurm import cluster, why_not
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("no_deliverer")]
@@ -57,7 +56,7 @@ def test_both_nodes_work_and_the_first_process_is_published(root: Path, frame: C
 @pytest.mark.parametrize(
     ("deed", "said"),
     [
-        ("raise ValueError('no such row')", "no such row (process 1 of 2, counted from 0)"),
+        ("fail()", "no such row (process 1 of 2, counted from 0)"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "killed without a word (Slurm says FAILED)"),
     ],
 )
@@ -72,13 +71,7 @@ def test_one_that_fails_ends_the_job(root: Path, frame: Callable[[], None], deed
 
 def test_a_signal_to_the_stage_ends_the_job_at_a_checkpoint(root: Path, frame: Callable[[], None]) -> None:
     write_stage(root, pause=1.0)
-
-    def end_soon() -> None:
-        while not seen(root):
-            time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=end_soon).start()
+    after_checkpoint(root, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Terminated) as ended:
         frame()
     assert ended.value.code == 128 + signal.SIGTERM
@@ -94,12 +87,10 @@ def test_a_job_that_slurm_ends_is_followed_by_another(root: Path, frame: Callabl
     write_stage(root, pause=1.0)
 
     def end_job() -> None:
-        while not seen(root):
-            time.sleep(0.1)
         (job,) = (path.read_text() for path in (root / ".work/prepare").glob("*/scratch/processes/job"))
         subprocess.run(["scancel", "--signal=TERM", job], check=True)
 
-    threading.Thread(target=end_job).start()
+    after_checkpoint(root, end_job)
     frame()
     first, second = seen(root)
     assert first == second
@@ -109,10 +100,11 @@ def test_a_job_that_slurm_ends_is_followed_by_another(root: Path, frame: Callabl
 def test_the_job_of_a_killed_stage_ends_before_another_starts(root: Path, frame: Callable[[], None]) -> None:
     write_stage(root, pause=1.0)
     killed = subprocess.Popen([PYTHON, "-m", "stages.prepare"], cwd=root)
-    while not seen(root):
-        time.sleep(0.1)
-    killed.kill()
-    killed.wait()
+    try:
+        wait_for_checkpoint(root)
+    finally:
+        killed.kill()
+        killed.wait()
     assert len(jobs()) == 1
     frame()
     first, second = seen(root)
@@ -121,3 +113,22 @@ def test_the_job_of_a_killed_stage_ends_before_another_starts(root: Path, frame:
     assert steps == sorted(set(steps))  # none was taken twice
     assert jobs() == []
     assert len(work_dirs(root)) == 1
+
+
+def test_inside_an_allocation_the_processes_are_a_step_of_it(root: Path, frame: Callable[[], None]) -> None:
+    write_stage(root, pause=1.0)
+    command = ["salloc", "--nodes=2", "--ntasks-per-node=1", PYTHON, "-m", "stages.prepare"]
+    allocation = subprocess.Popen(command, cwd=root)
+    try:
+        wait_for_checkpoint(root)
+        (stage,) = psutil.Process(allocation.pid).children()
+        stage.send_signal(signal.SIGTERM)
+        assert allocation.wait(120) == 128 + signal.SIGTERM
+    finally:
+        allocation.terminate()
+        allocation.wait()
+    first, second = seen(root)
+    assert first == second
+    subprocess.run(command, cwd=root, check=True)
+    assert [it.split()[-1] for it in seen(root)] == ["8", "8"]
+    assert jobs() == []

@@ -1,6 +1,7 @@
 """groundup launch: how the stages would be started, and files that start them on a cluster."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -58,8 +59,9 @@ def stage_launches(root: Path, stage: str | None) -> dict[str, Launch]:
 
 
 def cluster_file(kind: str, launches: list[Launch], cluster: Cluster) -> dict[str, object]:
-    """Of as many nodes as the largest stage has. LaunchError lists all that is missing."""
-    largest = max(launches, key=lambda it: it.num_processes)
+    """For the largest numbers of nodes and of processes that a stage has. LaunchError lists all that is missing."""
+    spread = [it for it in launches if it.is_spread] or launches
+    largest = replace(spread[0], nodes=max(it.nodes for it in spread), processes=max(it.processes for it in spread))
     problems = []
     if kind not in FILES:
         problems.append(f"--file-for {kind}: use {' or '.join(FILES)}")

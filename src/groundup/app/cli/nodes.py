@@ -21,7 +21,7 @@ def nodes(
     try:
         with listening() as interruption:
             if node > 0:
-                follow(node, address, wait, root, interruption)
+                follow(node, address, wait, interruption)
                 return
             code = lead(address, command, root, interruption)
     except (NodesError, OSError) as error:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from groundup.app.cli.checkout import console, fail, find_root, say_wrong
-from groundup.app.plan.elsewhere import DEVICES, Fleet, misfits_elsewhere, plan_elsewhere
+from groundup.app.plan.elsewhere import CARDS, Fleet, misfits_elsewhere, plan_elsewhere
 from groundup.app.plan.judge import planned_judge
 from groundup.app.plan.lengths import counted_lengths
 from groundup.app.plan.memory import USABLE, Room, in_mb, model_outs, remedy, rooms
@@ -21,7 +21,7 @@ from groundup.runner.clock import stage_seconds
 from groundup.runner.device import resolve_device
 from groundup.runner.disk import free_bytes
 from groundup.runner.environment import main_root
-from groundup.runner.launch.settings import read_launch
+from groundup.runner.launch.settings import STRATEGIES, read_launch
 from groundup.runner.params import Params, load_params
 from groundup.runner.pipeline import PipelineError, StageSpec, read_pipeline, stages_to_run
 
@@ -34,7 +34,7 @@ def plan(
         bool, typer.Option(help="Measure this machine again instead of using earlier measurements.")
     ] = False,
     elsewhere: Annotated[
-        str | None, typer.Option("--device", help=f"Plan for {', '.join(DEVICES)} or a YAML file of your figures.")
+        str | None, typer.Option("--device", help=f"Plan for {', '.join(CARDS)} or a YAML file of your figures.")
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Of all machines, one a GPU; with --device.")] = 1,
     strategy: Annotated[str, typer.Option(help="ddp, or fsdp2 where a stage has it; with --device.")] = "ddp",
@@ -49,6 +49,8 @@ def plan(
         pipeline = read_pipeline(root)
         running = stages_to_run(root, pipeline)
         data, work = amount(root, params, "prepare" in running)
+        if strategy not in STRATEGIES:
+            fail(f"--strategy {strategy}: use {' or '.join(STRATEGIES)}")
         if elsewhere:
             show_elsewhere(params, data, work, pipeline, Fleet(elsewhere, processes, strategy, utilization))
             return

@@ -1,11 +1,13 @@
 """A plan for devices that are not here: memory of each process by a strategy, minutes by arithmetic."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from groundup.app.plan.memory import FLOAT, USABLE, Room, in_mb, remedy, rooms, with_value
-from groundup.app.plan.seconds import costs
+from groundup.app.plan.seconds import NUM_MODELS, costs
 from groundup.app.plan.workload import Data, Work
 from groundup.core.training.cost import Cost
 from groundup.core.training.shares import share_of, share_of_step
@@ -22,7 +24,7 @@ class Device(NamedTuple):
 
 
 # From the makers' data sheets: H100 SXM, A100 SXM of 80 GB, GeForce RTX 4090 (bf16 added up in fp32).
-DEVICES = {
+CARDS = {
     "h100": Device(80, 67, 989, 3350),
     "a100": Device(80, 19.5, 312, 2039),
     "4090": Device(24, 82.6, 165, 1008),
@@ -30,15 +32,13 @@ DEVICES = {
 
 
 class Fleet(NamedTuple):
-    device: str  # of DEVICES, or a file
+    device: str  # of CARDS, or a file
     processes: int  # of all machines
     strategy: str  # where a stage has it, else ddp
     utilization: float  # the share of a device's arithmetic, and of its memory's rate, that a stage gets
 
 
-class Planned(NamedTuple):
-    """A stage on other devices."""
-
+class PlannedStage(NamedTuple):
     cost: Cost
     processes: int  # 1 for a stage that does not spread
     strategy: str  # empty for one process
@@ -47,12 +47,12 @@ class Planned(NamedTuple):
 
 
 def named_device(name: str) -> Device:
-    """A known one, or a YAML file with your own figures; ValueError if it is neither."""
-    if name in DEVICES:
-        return DEVICES[name]
+    """Of CARDS, or of a YAML file with your own figures; ValueError if it is neither."""
+    if name in CARDS:
+        return CARDS[name]
     lines = ", ".join(Device._fields)
     if not Path(name).is_file():
-        raise ValueError(f"--device {name}: use {', '.join(DEVICES)} or a YAML file with {lines}")
+        raise ValueError(f"--device {name}: use {', '.join(CARDS)} or a YAML file with {lines}")
     found = read_yaml(Path(name), f"write {lines}, a number each")
     if not isinstance(found, dict) or found.keys() != set(Device._fields):
         raise ValueError(f"{name} has to hold {lines}, a number each")
@@ -98,31 +98,35 @@ def of_process(params: Params, processes: int) -> Params:
 
 def plan_elsewhere(
     params: Params, data: Data, work: Work, pipeline: Mapping[str, StageSpec], fleet: Fleet
-) -> dict[str, Planned]:
+) -> dict[str, PlannedStage]:
     """By stage."""
-    device, precision = named_device(fleet.device), params.runtime.precision
-    tflops, num_bytes = (device.bf16_tflops, FLOAT // 2) if precision == "bf16" else (device.fp32_tflops, FLOAT)
-    share = of_process(params, fleet.processes)
+    device, share = named_device(fleet.device), of_process(params, fleet.processes)
     found = {}
     for stage, cost in costs(params, data, work).items():
         spreads = pipeline[stage].spreads
         number = fleet.processes if spreads else 1
         strategy = "" if number == 1 else fleet.strategy if fleet.strategy in spreads else spreads[0]
+        in_bf16 = params.runtime.precision == "bf16" and spreads  # evaluate reads in fp32
+        tflops = device.bf16_tflops if in_bf16 else device.fp32_tflops
         calculated = cost.flops / (number * tflops * 1e12 * fleet.utilization)
-        weights = work.model.num_parameters * num_bytes
-        sampled = decoding_steps(stage, share) * weights / (device.gb_per_second * 1e9 * fleet.utilization)
+        steps, num_bytes = decoding(stage, params if number == 1 else share, work)
+        read = steps * work.model.num_parameters * num_bytes
+        sampled = read / (device.gb_per_second * 1e9 * fleet.utilization)
         room = room_of_process(stage, params, data, work, number, strategy)
-        found[stage] = Planned(cost, number, strategy, room, calculated + sampled)
+        found[stage] = PlannedStage(cost, number, strategy, room, calculated + sampled)
     return found
 
 
 def room_of_process(stage: str, params: Params, data: Data, work: Work, processes: int, strategy: str) -> Room:
     share = of_process(params, processes)
-    return rooms(share, data, work, "cuda", processes if strategy == "fsdp2" else 1)[stage]
+    room = rooms(share, data, work, "cuda", processes if strategy == "fsdp2" else 1)[stage]
+    if processes > 1 and stage in ("sft", "reward"):  # accelerate's DDP keeps a second copy of the gradients
+        room = replace(room, device=room.device + FLOAT * work.model.num_trained(stage))
+    return room
 
 
 def misfits_elsewhere(
-    params: Params, data: Data, work: Work, planned: Mapping[str, Planned], fleet: Fleet
+    params: Params, data: Data, work: Work, planned: Mapping[str, PlannedStage], fleet: Fleet
 ) -> list[str]:
     """For each stage that cannot fit, a sentence that names what to change."""
     usable = USABLE * named_device(fleet.device).memory_gb * 1e9
@@ -131,7 +135,7 @@ def misfits_elsewhere(
         if it.room.device <= usable:
             continue
 
-        def fits(changed: Params, stage: str = stage, it: Planned = it) -> bool:
+        def fits(changed: Params, stage: str = stage, it: PlannedStage = it) -> bool:
             try:
                 same_step = with_step_of(params, changed, stage)
                 room = room_of_process(stage, same_step, data, work, it.processes, it.strategy)
@@ -154,12 +158,15 @@ def with_step_of(params: Params, changed: Params, stage: str) -> Params:
     return with_value(changed, stage, "accumulate", before.accumulate * before.batch_size // after.batch_size)
 
 
-def decoding_steps(stage: str, params: Params) -> int:
-    """Tokens that a process samples one after the other, each a reading of all weights."""
-    a, e = params.align, params.evaluate
+def decoding(stage: str, share: Params, work: Work) -> tuple[int, int]:
+    """(tokens that a process samples one after the other, each a reading of all weights; bytes of a weight)."""
+    r, a, e = share.reward, share.align, share.evaluate
+    in_rollouts = FLOAT // 2 if share.runtime.precision == "bf16" else FLOAT
+    if stage == "reward":  # the first process alone samples them
+        return math.ceil(work.num_sampled / r.sampled.batch_size) * r.sampled.max_new_tokens, FLOAT
     if stage == "align":
-        return a.num_iterations * a.rollout.max_new_tokens
+        return a.num_iterations * a.rollout.max_new_tokens, in_rollouts
     if stage == "evaluate":
-        replies = 3 * e.num_prompts + e.best_of_n.num_prompts * e.best_of_n.num_replies
-        return -(-replies // e.batch_size) * e.max_new_tokens
-    return 0
+        replies = NUM_MODELS * e.num_prompts + e.best_of_n.num_prompts * e.best_of_n.num_replies
+        return math.ceil(replies / e.batch_size) * e.max_new_tokens, FLOAT
+    return 0, FLOAT

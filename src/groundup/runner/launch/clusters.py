@@ -25,7 +25,7 @@ class Cluster(NamedTuple):
 
 def _line(node: str, head: str) -> str:
     """`node`, `head`: the shell's expressions for the number of a node and the address of the first one."""
-    command = f'groundup nodes --node "{node}" --head "{head}" -- dvc repro'
+    command = f'exec groundup nodes --node "{node}" --head "{head}" -- dvc repro'
     return f"cd {shlex.quote(CHECKOUT)} && . .venv/bin/activate && {command}"
 
 

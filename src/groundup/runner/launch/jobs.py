@@ -33,8 +33,14 @@ class Job(Protocol):
     def ended_by(self) -> str:
         """What is known of its end besides the exit code; empty if nothing is."""
 
-    def goes_on(self, *, saved: bool) -> bool:
-        """Whether another job should continue what this one has left; `saved`: its processes ended at a checkpoint."""
+    def is_cut_short(self, *, saved: bool) -> bool:
+        """Whether it was ended from outside, so that another job should continue; saved: at a checkpoint."""
+
+
+def meeting(launch: Launch) -> list[str]:
+    """Options of torchrun by which several machines find each other; where and for which job has to be added."""
+    wait = f"join_timeout={round(launch.timeout)}"
+    return ["--nnodes", str(launch.nodes), "--rdzv-backend", "c10d", "--rdzv-conf", wait]
 
 
 def torchrun(launch: Launch, stage: str, meeting: Sequence[str]) -> list[str]:
@@ -78,7 +84,7 @@ class Torchrun:
     def ended_by(self) -> str:
         return ""
 
-    def goes_on(self, *, saved: bool) -> bool:
+    def is_cut_short(self, *, saved: bool) -> bool:
         return False
 
 

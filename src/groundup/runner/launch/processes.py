@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.runner.context import StageContext
-from groundup.runner.environment import NO_COMPILATION, STRATEGY, TIMEOUT, TORCHRUN_LOGS, WORK_DIR
+from groundup.runner.environment import NO_COMPILATION, OMP_THREADS, STRATEGY, TIMEOUT, TORCHRUN_LOGS, WORK_DIR
 from groundup.runner.files import read_json, remove
 from groundup.runner.interruption import POLL_SECONDS, Terminated
 from groundup.runner.launch.jobs import Job
@@ -39,6 +39,7 @@ def call_in_processes(stage: StageContext, launch: Launch) -> dict[str, Any]:
         TIMEOUT: str(launch.timeout),
         STRATEGY: launch.strategy,
         TORCHRUN_LOGS: "CRITICAL",  # what failed is said here
+        OMP_THREADS: os.environ.get(OMP_THREADS, "1"),  # libraries take all cores without it; stages set their number
         **({} if launch.compile else {NO_COMPILATION: "1"}),
     }
     while True:
@@ -52,7 +53,9 @@ def call_in_processes(stage: StageContext, launch: Launch) -> dict[str, Any]:
             metrics: dict[str, Any] = read_json(folder / RESULT)
             return metrics
         reason, saved, now = job.ended_by(), (folder / ENDED).exists(), stage.checkpoints.last_step
-        if job.goes_on(saved=saved) and now > before:
+        if _failures(folder):
+            raise _failure(folder, launch.num_processes, reason)
+        if job.is_cut_short(saved=saved) and now > before:
             logger.info("%s: the job ended (%s) after step %d: another one continues", stage.spec.name, reason, now)
         elif saved:  # a signal reached the processes, and not this one
             raise Terminated(128 + signal.SIGTERM)
@@ -91,9 +94,10 @@ def _failure(folder: Path, num_processes: int, reason: str) -> ProcessError:
     if not notes:
         said = f" (Slurm says {reason})" if reason else ""
         return ProcessError(
-            f"one of the {num_processes} processes was killed without a word{said}, and the others were ended. If "
-            "memory is short (`groundup plan`), lower processes or the batch size; `dvc repro` continues from the "
-            "newest checkpoint"
+            f"one of the {num_processes} processes was killed without a word{said} or could not be reached, and the "
+            "others were ended. If memory is short (`groundup plan`), lower processes or the batch size; `dvc repro` "
+            "continues from the newest checkpoint"
         )
     note = read_json(notes[0])
-    return ProcessError(f"{note['message']} (process {note['rank']} of {num_processes}, counted from 0)")
+    where = "" if note["rank"] is None else f" (process {note['rank']} of {num_processes}, counted from 0)"
+    return ProcessError(f"{note['message']}{where}")

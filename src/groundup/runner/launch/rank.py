@@ -59,6 +59,11 @@ class Ranks(OneProcess):
     def wait(self) -> None:
         self.any(False)
 
+    def leave(self) -> None:
+        """At the end, together: torchrun gives the last ones five minutes, and gloo's threads abort an open exit."""
+        self.wait()
+        self._torch.distributed.destroy_process_group()
+
 
 def note_result(stage: StageContext, metrics: dict[str, Any]) -> None:
     """For the frame, if this is the first process."""
@@ -71,13 +76,13 @@ def note_end(work: Path) -> None:
     (work / SCRATCH / FOLDER / ENDED).touch()
 
 
-def own_rank() -> int:
+def rank_of_process() -> int:
     return int(os.environ[RANK])
 
 
 def note_failure(work: Path, error: Exception, message: str) -> None:
     """For the frame, unless the cause is another process that ended."""
-    rank, said = own_rank(), str(error)
+    rank, said = rank_of_process(), str(error)
     if isinstance(error, RuntimeError) and any(text in said for text in LOST):
         sys.exit(1)
     if isinstance(error, RuntimeError) and TIMED_OUT in said:
@@ -87,4 +92,10 @@ def note_failure(work: Path, error: Exception, message: str) -> None:
             f"process {rank} waited {float(os.environ[TIMEOUT]):g} s for another one in {ours[-1].co_qualname} "
             f"({said}): it hangs, or is slower than `timeout` in launch.yaml allows"
         )
-    write_json(work / SCRATCH / FOLDER / f"failure-{rank}.json", {"rank": rank, "message": message})
+    note(work, rank, message)
+
+
+def note(work: Path, rank: int | None, message: str) -> None:
+    """Why all processes end; rank: None for what is of no single one."""
+    name = "torchrun" if rank is None else rank
+    write_json(work / SCRATCH / FOLDER / f"failure-{name}.json", {"rank": rank, "message": message})

@@ -89,38 +89,52 @@ def read_launch(root: Path, stage: str | None = None) -> Launch:
     A stage that does not spread (dvc.yaml), and what is no stage, is one process here.
     """
     written, problems = _written(root)
-    values = {name: setting.default for name, setting in SETTINGS.items()}
-    said_by = f"{LAUNCH_PREFIX}DEVICE is not set: "
+    read: list[tuple[str | None, str, Any, str]] = []
     for section, name, text, where in written:
         try:
-            value = SETTINGS[name].read(text)
+            read.append((section, name, SETTINGS[name].read(text), where))
         except (ValueError, KeyError):
             problems.append(f"{where}{text}: {SETTINGS[name].hint}")
-            continue
+    pipeline = read_pipeline(root) if stage else {}
+    launches = {name: _launch(read, name, spec.spreads) for name, spec in pipeline.items()}
+    for name, launch in launches.items():
+        problems += _problems(name, launch, pipeline[name].spreads)  # of all stages, before the first one starts
+    if problems:
+        raise LaunchError("\n".join(dict.fromkeys(problems)))
+    return launches[stage] if stage else _launch(read, None, ())
+
+
+def _launch(read: Sequence[tuple[str | None, str, Any, str]], stage: str | None, spreads: Sequence[str]) -> Launch:
+    values = {name: setting.default for name, setting in SETTINGS.items()}
+    said_by = f"{LAUNCH_PREFIX}DEVICE is not set: "
+    for section, name, value, where in read:
         if section in (None, stage):
             values[name] = value
             said_by = where if name == "device" else said_by
-    if values["nodes"] > 1 and values["launcher"] == "local":
-        problems.append(
-            f"nodes: {values['nodes']}, but this machine is one: set launcher to slurm or nodes, or nodes to 1"
-        )
-    spreads = read_pipeline(root)[stage].spreads if stage else ()
-    if spreads and values["strategy"] not in spreads:
-        problems.append(
-            f"strategy: {values['strategy']}, but {stage} has {', '.join(spreads)}: set `{stage}: "
-            f"{{strategy: {spreads[0]}}}`"
-        )
-    if spreads and values["launcher"] != "local" and values["device"] == "auto":
-        problems.append("device: auto, but what the nodes have is not known here: set cpu or cuda")
-    if problems:
-        raise LaunchError("\n".join(problems))
     if not spreads:
         values |= {"processes": 1, "nodes": 1, "launcher": "local"}
     return Launch(**values, device_said_by=said_by)
 
 
+def _problems(stage: str, launch: Launch, spreads: Sequence[str]) -> list[str]:
+    """Settings that do not go together."""
+    found = []
+    if launch.nodes > 1 and launch.launcher == "local":
+        found.append(f"nodes: {launch.nodes}, but this machine is one: set launcher to slurm or nodes, or nodes to 1")
+    if spreads and launch.strategy not in spreads:
+        found.append(
+            f"strategy: {launch.strategy}, but {stage} has {', '.join(spreads)}: set `{stage}: "
+            f"{{strategy: {spreads[0]}}}`"
+        )
+    if launch.launcher != "local" and launch.device == "auto":
+        found.append("device: auto, but what the nodes have is not known here: set cpu or cuda")
+    if launch.num_processes > 1 and launch.device == "mps":
+        found.append("device: mps, which one process at most can use: set processes to 1, or device to cpu")
+    return found
+
+
 def _written(root: Path) -> tuple[list[tuple[str | None, str, Any, str]], list[str]]:
-    """(stage or None, setting, value, where it stands), what comes first last; and what is no setting."""
+    """(stage or None, setting, value, where it stands), the strongest last; and a sentence for each unknown name."""
     path = main_root(root) / FILE
     file: Any = {}
     if path.is_file():
@@ -134,10 +148,10 @@ def _written(root: Path) -> tuple[list[tuple[str | None, str, Any, str]], list[s
         if name in SETTINGS:
             found.append((None, name, value, f"{FILE}: {name}: "))
         elif name not in stages:
-            problems.append(f"{FILE}: {name}: no setting and no stage: there are {', '.join((*SETTINGS, *stages))}")
+            problems.append(f"{FILE}: {name}: not a setting or a stage: there are {', '.join((*SETTINGS, *stages))}")
         elif not isinstance(value, dict) or (unknown := value.keys() - SETTINGS.keys()):
             named = ", ".join(map(str, sorted(unknown))) if isinstance(value, dict) else repr(value)
-            problems.append(f"{FILE}: {name}: {named}: no setting: there are {', '.join(SETTINGS)}")
+            problems.append(f"{FILE}: {name}: {named}: not a setting: there are {', '.join(SETTINGS)}")
         else:
             found += [(name, key, text, f"{FILE}: {name}: {key}: ") for key, text in value.items()]
     for name in SETTINGS:

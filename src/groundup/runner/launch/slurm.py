@@ -1,9 +1,7 @@
 """A stage's processes as a job of Slurm, with one torchrun a node."""
 
 import logging
-import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -11,7 +9,7 @@ from pathlib import Path
 
 from groundup.runner.files import write_text
 from groundup.runner.interruption import POLL_SECONDS
-from groundup.runner.launch.jobs import END_SECONDS, JobError, torchrun
+from groundup.runner.launch.jobs import END_SECONDS, JobError, meeting, torchrun
 from groundup.runner.launch.settings import Launch
 
 logger = logging.getLogger(__name__)
@@ -23,15 +21,16 @@ OVER = (*OUTSIDE, "COMPLETED", "FAILED", "CANCELLED", "OUT_OF_MEMORY", "DEADLINE
 
 
 def slurm_command(launch: Launch, stage: str) -> str:
-    """A shell's line. The nodes meet at the address of the first one, at a port that follows from the job."""
-    where = ["--nnodes", str(launch.nodes), "--rdzv-backend", "c10d"]
-    meeting = '--rdzv-endpoint "$head:$((20000 + SLURM_JOB_ID % 20000))" --rdzv-id "$SLURM_JOB_ID"'
-    first, _, rest = shlex.join(torchrun(launch, stage, where)).partition(" --nproc-per-node")
+    """A shell's lines. The nodes meet at the address of the first one, at a port that follows from the job."""
+    where = '--rdzv-endpoint "$head:$((20000 + SLURM_JOB_ID % 20000))" --rdzv-id "$SLURM_JOB_ID"'
+    first, _, rest = shlex.join(torchrun(launch, stage, meeting(launch))).partition(" --nproc-per-node")
     return (
         'head=$(scontrol show node "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)" -o'
         " | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)\n"
-        f"srun --nodes={launch.nodes} --ntasks={launch.nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 "
-        f"{first} {meeting} --nproc-per-node{rest}"
+        # srun does not inherit what the job asked for.
+        '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"\n'
+        f"exec srun --nodes={launch.nodes} --ntasks={launch.nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 "
+        f"{first} {where} --nproc-per-node{rest}"
     )
 
 
@@ -101,23 +100,27 @@ class SlurmJob:
 
     def end(self) -> None:
         if self._is_step:
-            os.killpg(self._command.pid, signal.SIGTERM)
+            self._command.terminate()  # srun passes it on to its tasks
         else:
             end_job(self.id)
 
     def kill(self) -> None:
-        if self._command.poll() is None:
-            if self._is_step:
-                os.killpg(self._command.pid, signal.SIGKILL)
-            else:
-                subprocess.run(["scancel", self.id], check=False)
-            self._command.wait()
+        if self._is_step:
+            if self._command.poll() is None:
+                self._command.kill()  # Slurm ends the tasks of a step without its srun
+        elif job_state(self.id) not in ("", *OVER):
+            subprocess.run(["scancel", self.id], check=False)
+        self._command.wait()
 
     def ended_by(self) -> str:
-        return "" if self._is_step else job_state(self.id)
+        if self._is_step:
+            return ""
+        while (state := job_state(self.id)) == "COMPLETING":
+            time.sleep(POLL_SECONDS)
+        return state
 
-    def goes_on(self, *, saved: bool) -> bool:
-        """After a time limit, of which Slurm warns the processes, or a lost node."""
+    def is_cut_short(self, *, saved: bool) -> bool:
+        """By a time limit, of which Slurm warns the processes, or a lost node."""
         state = self.ended_by()
         return state in OUTSIDE or (state == "FAILED" and saved)
 
@@ -141,7 +144,9 @@ def end_job(number: str) -> None:
 
 
 def job_state(number: str) -> str:
-    """As Slurm calls it; empty if it does not know the job any more."""
+    """As Slurm calls it; empty if it does not know the job any more. JobError if it does not answer."""
     found = subprocess.run(["scontrol", "show", "job", "-o", number], capture_output=True, text=True, check=False)
+    if found.returncode and "Invalid job id" not in found.stderr:
+        raise JobError(f"Slurm does not say whether job {number} still runs: {found.stderr.strip()}")
     fields = dict(part.partition("=")[::2] for part in found.stdout.split())
     return fields.get("JobState", "")
