@@ -30,7 +30,7 @@ class StepTimes(L.Callback):
 
 def main() -> None:
     out, strategy, num_steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    Ranks("cpu")
+    ranks = Ranks("cpu")
     params = load_params(ROOT / "params.yaml")
     set_up(params.runtime, "cpu", params.pretrain.seed)
     pretrain = params.pretrain.model_copy(update={"num_steps": num_steps, "warmup_steps": 0})
@@ -41,6 +41,7 @@ def main() -> None:
     trainer.fit(PretrainModule(model, pretrain, compiled=False), datamodule=data)
     if is_first():
         out.write_text(json.dumps({"ends": times.ends, "tokens_per_step": data.tokens_per_step}))
+    ranks.leave()
 
 
 if __name__ == "__main__":
