@@ -23,6 +23,7 @@ from tests.presets import preset
 TOY = Machine(torch.device("cpu"), is_toy=True)
 
 
+@pytest.mark.services
 def test_every_part_runs_at_small_sizes(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "bench.gpu", "--toy", "--out", str(tmp_path)],

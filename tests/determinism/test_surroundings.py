@@ -39,6 +39,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files_below(folder)}
 
 
+@pytest.mark.services
 def test_the_same_bytes_elsewhere(tmp_path: Path) -> None:
     """Every open() without an encoding is ASCII here; end_to_end/test_repro.py uses a Turkish locale."""
     here = made(tmp_path / "a", umask=0o022, PYTHONHASHSEED="0", LC_ALL="C.UTF-8", TZ="UTC")

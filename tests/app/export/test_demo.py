@@ -61,6 +61,7 @@ def make_demo(root: Path) -> str:
 
 
 @torch.no_grad()
+@pytest.mark.services
 def test_the_adapters_are_put_on_the_model_once_and_it_answers(checkout: Path) -> None:
     expected, ids = write_adapters(checkout, seed=0), torch.tensor([[5, 6, 7]])
     first = make_demo(checkout)

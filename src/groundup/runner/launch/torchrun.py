@@ -4,7 +4,7 @@ import sys
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousError
+from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousTimeoutError
 from torch.distributed.run import main
 
 from groundup.runner.launch.rank import note, own_work_dir
@@ -12,9 +12,9 @@ from groundup.runner.launch.rank import note, own_work_dir
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ChildFailedError, SignalException):
-        sys.exit(1)
-    except RendezvousError as error:
+    except RendezvousTimeoutError:
         if work := own_work_dir():
-            note(work, None, f"the machines did not find each other within `timeout` of launch.yaml: {error!r:.200}")
+            note(work, None, "the machines did not find each other within `timeout` of launch.yaml")
+        sys.exit(1)
+    except (ChildFailedError, SignalException, RendezvousError):  # the last one: another machine's torchrun has ended
         sys.exit(1)
