@@ -138,6 +138,15 @@ def after_checkpoint(root: Path, act: Callable[[], Any]) -> None:
     threading.Thread(target=wait_and_act, daemon=True).start()
 
 
+def assert_ends_at_one_checkpoint(root: Path, frame: Callable[[], None]) -> None:
+    """By a signal to the frame."""
+    with pytest.raises(Terminated) as ended:
+        frame()
+    assert ended.value.code == 128 + signal.SIGTERM
+    first, second = seen(root)
+    assert first == second
+
+
 def test_both_work_and_the_first_one_is_published(root: Path, frame: Frame) -> None:
     write_stage(root)
     frame()
@@ -181,11 +190,7 @@ def test_one_that_fails_before_the_others_train_is_heard(root: Path, frame: Fram
 def test_a_signal_ends_all_at_the_same_checkpoint(root: Path, frame: Frame) -> None:
     write_stage(root, pause=0.5)
     after_checkpoint(root, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Terminated) as ended:
-        frame()
-    assert ended.value.code == 128 + signal.SIGTERM
-    first, second = seen(root)
-    assert first == second
+    assert_ends_at_one_checkpoint(root, frame)
     assert frame.left() == []
     frame()
     assert [it.split()[-1] for it in seen(root)] == ["8", "8"]
