@@ -57,7 +57,7 @@ def call_in_processes(stage: StageContext, launch: Launch) -> dict[str, Any]:
             raise _failure(folder, launch.num_processes, reason)
         if job.is_cut_short(saved=saved) and now > before:
             logger.info("%s: the job ended (%s) after step %d: another one continues", stage.spec.name, reason, now)
-        elif saved:  # a signal reached the processes, and not this one
+        elif saved and code != -signal.SIGKILL:  # a signal reached the processes, and not this one
             raise Terminated(128 + signal.SIGTERM)
         else:
             raise _failure(folder, launch.num_processes, reason)
