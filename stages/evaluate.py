@@ -35,6 +35,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         kept=stage.kept,
         model_judge=stage.pinned(params.model_judge.path) if params.judge == "model" else None,
         open_base=stage.locked_base(),
+        processes=stage.checkpoints.processes,
         log=stage.log,
     )
 

@@ -1,4 +1,3 @@
-import copy
 import functools
 import json
 import socket
@@ -7,22 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lm_eval.tasks import TaskManager
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.decoding import METHODS
-from groundup.core.formats.jsonl import write_jsonl
-from groundup.core.formats.shards import write_shards
-from groundup.core.model.llama import save_model
 from groundup.core.training.runtime import draw
 from groundup.runner.files import digest_path
-from groundup.runner.steps import FinishedSteps
 from tests.evaluate.judging import PARAMS
 from tests.evaluate.pairwise.stub_server import serving
-from tests.evaluate.stage import run_evaluate
-
-REPLIES = ["the old sea", "new", None, "warm sea", "cold"]
+from tests.evaluate.stage import run_evaluate, write_project
 
 
 @pytest.fixture(autouse=True)
@@ -50,75 +42,9 @@ class Points:
         self.points.append((step, values))
 
 
-def chat(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
-
-
 @pytest.fixture
 def project(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
-    """The outputs of the stages before evaluate; the aligned model equals SFT."""
-    base = copy.deepcopy(tiny_model)
-    with torch.no_grad():
-        base.model.embed_tokens.weight.mul_(0.5)
-    reward = LlamaForSequenceClassification(LlamaConfig(**{**tiny_model.config.to_dict(), "num_labels": 1}))
-    for name, model in (("base", base), ("sft", tiny_model), ("aligned", tiny_model), ("reward", reward)):
-        save_model(model, tiny_tokenizer, tmp_path / name, "card")
-    texts = ["The sea is warm.", "Do you like music?", "The old town", "Hello", "a river"]
-    write_jsonl(tmp_path / "text/test.jsonl", [{"id": t, "source": "towns", "text": t} for t in texts])
-    write_shards(tiny_tokenizer, tmp_path / "text/test.jsonl", tmp_path / "shards", 50, FinishedSteps(tmp_path / "s"))
-    reply = {"role": "assistant", "content": "the sea is cold"}
-    write_jsonl(tmp_path / "text/train.jsonl", [{"text": "I said: the sea is warm"}])
-    write_jsonl(tmp_path / "chats/train.jsonl", [{"messages": [*chat("Hello"), reply]}])
-    write_jsonl(
-        tmp_path / "preferences/train.jsonl",
-        [{"chosen": [*chat("Hello"), reply], "rejected": [*chat("Do you like it"), reply]}],
-    )
-    write_jsonl(tmp_path / "prompts/train.jsonl", [{"messages": chat("Hello")}])
-    write_jsonl(
-        tmp_path / "prompts/test.jsonl",
-        [
-            {"id": f"{i}", "conversation_id": f"c{i // 2}", "source": "x", "messages": chat(t), "reply": REPLIES[i]}
-            for i, t in enumerate(texts)
-        ],
-    )
-    write_jsonl(
-        tmp_path / "evaluation/topic.jsonl",
-        [
-            {"query": chat(t), "choices": ["the sea", "music"], "gold": i % 2, "group_id": t}
-            for i, t in enumerate(texts)
-        ],
-    )
-    words = ["warm", "cold", "old", "new"]
-    write_jsonl(
-        tmp_path / "judge/conversations.jsonl",
-        [
-            {
-                "id": f"{i}",
-                "messages": [*chat(words[i % 4]), {"role": "assistant", "content": f"{words[i % 4]} sea"}],
-            }
-            for i in range(24)
-        ],
-    )
-    write_jsonl(
-        tmp_path / "align/evaluation_points.jsonl",
-        [
-            {
-                "iteration": iteration,
-                "prompt": prompt,
-                "conversation_id": f"c{prompt}",
-                "messages": chat("Hello"),
-                "reply": words[(iteration + prompt) % 4],
-                "ended": True,
-                "score": float(iteration * prompt),
-                "score_std": 0.0,
-                "kl": float(iteration),
-                "num_tokens": 1,
-                "kept": iteration == 1,
-            }
-            for iteration in range(3)
-            for prompt in range(4)
-        ],
-    )
+    write_project(tmp_path, tiny_model, tiny_tokenizer)
     return tmp_path
 
 

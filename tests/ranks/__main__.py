@@ -22,11 +22,17 @@ from transformers import Trainer
 from groundup.align.methods.ppo.module import Ppo
 from groundup.align.rollout import RolledOut, RolloutWorker
 from groundup.align.tokens import Conversations
+from groundup.core.model.generation import Replies, Sampler
+from groundup.pretrain import optimizer
 from groundup.pretrain.data import RowLoader
 from groundup.runner.checkpoints import Checkpoints
+from groundup.runner.figures import numbers
+from groundup.runner.files import digest_path
 from groundup.runner.interruption import Interruption
 from groundup.runner.launch.rank import Ranks
 from tests.align.conftest import AlignRun
+from tests.evaluate.judging import PARAMS as EVALUATE
+from tests.evaluate.stage import run_evaluate
 from tests.pretrain import test_pretrain
 from tests.reward import test_reward
 from tests.sft import test_sft
@@ -43,6 +49,8 @@ class Noted:
         self.curve: dict[int, dict[str, float]] = {}
         self.rows: list[Any] = []  # of training data, in the order in which this process read them
         self.tokens: list[list[list[int]]] = []  # of the replies that it sampled, by rollout
+        self.num_replies = 0  # all that it sampled
+        self.num_orthogonalized = 0  # matrices, by Muon
         self.moved: list[float] = []  # by step: the share of the weights that it changed
         self.weights = ""  # digest of the trained weights after the last step
         self.engine = ""  # what brings the processes together
@@ -66,7 +74,7 @@ class Noted:
         self.weights = digest.hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        names = ("curve", "rows", "tokens", "moved", "weights", "engine")
+        names = ("curve", "rows", "tokens", "num_replies", "num_orthogonalized", "moved", "weights", "engine")
         return {name: getattr(self, name) for name in names}
 
 
@@ -83,6 +91,7 @@ def watch(noted: Noted, *, backwards: bool) -> None:
     read, fit, loader, train = RowLoader.batch, L.Trainer.fit, Trainer.get_train_dataloader, Trainer.training_step
     roll_out, sampled = RolloutWorker.roll_out, RolloutWorker._rows
     accumulate, batches = Ppo.accumulate_gradients, Conversations.batches
+    sample, orthogonalized = Sampler.sample, optimizer.orthogonalize
 
     def read_rows(own: RowLoader, rows: Sequence[int]) -> dict[str, Tensor]:
         noted.rows += rows
@@ -124,11 +133,19 @@ def watch(noted: Noted, *, backwards: bool) -> None:
         noted.rows += rows
         return accumulate(own, experience, rows, *arguments)
 
+    def sampled_all(own: Sampler, model: Any, prompts: Any, seed: int, places: Any = None) -> Replies:
+        noted.num_replies += len(prompts if places is None else places)
+        return sample(own, model, prompts, seed, places)
+
+    def orthogonalized_noted(matrices: Tensor) -> Tensor:
+        noted.num_orthogonalized += len(matrices)
+        return orthogonalized(matrices)
+
     def ordered(own: Conversations, rows: Any, batch_size: int, device: torch.device) -> Any:
         for chosen, _ in batches(own, rows, batch_size, device):
             yield chosen[::order], own._collate(chosen[::order], device)
 
-    replace: list[tuple[type, str, Callable[..., Any]]] = [
+    replace: list[tuple[Any, str, Callable[..., Any]]] = [
         (RowLoader, "batch", read_rows),
         (L.Trainer, "fit", fit_noted),
         (Trainer, "get_train_dataloader", collated),
@@ -137,6 +154,8 @@ def watch(noted: Noted, *, backwards: bool) -> None:
         (RolloutWorker, "_rows", sampled_rows),
         (Ppo, "accumulate_gradients", accumulated),
         (Conversations, "batches", ordered),
+        (Sampler, "sample", sampled_all),
+        (optimizer, "orthogonalize", orthogonalized_noted),
     ]
     for owner, name, function in replace:
         setattr(owner, name, function)
@@ -159,7 +178,15 @@ RUNS: dict[str, Callable[..., Any]] = {
 
 
 def run(stage: str, inputs: dict[str, str], folder: Path, noted: Noted) -> None:
-    if stage.startswith("align"):
+    if stage == "evaluate":
+        judge = {"path": "models/own", "digest": digest_path(folder / "base")}
+        params = EVALUATE.model_copy(
+            update={"judge": "model", "model_judge": EVALUATE.model_judge.model_copy(update=judge)}
+        )
+        points = folder / "align/evaluation_points.jsonl"
+        found = run_evaluate(folder, params, noted, points=points, out="out", processes=noted.ranks)
+        noted(3, **numbers(found))
+    elif stage.startswith("align"):
         method = stage.partition("-")[2] or "ppo"
         AlignRun(folder, processes=noted.ranks)(".", noted, method=method)
     else:

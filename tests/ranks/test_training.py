@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from groundup.runner.checkpoints import SEAL
 from groundup.runner.environment import TIMEOUT, TORCHRUN_LOGS
 from tests.align.conftest import write_align_inputs
+from tests.evaluate.stage import write_project
 from tests.llamas import tiny_llama
 from tests.pretrain import conftest as pretrain_inputs
 from tests.ranks.stages import STAGES
@@ -37,7 +38,7 @@ class Run:
 
     def __call__(self, number: int, *, backwards: bool = False, dies_at: int | None = None) -> int:
         """In `number` processes; the exit code."""
-        if self.stage.startswith("align"):  # it finds its inputs in its own folder
+        if "root" in self.inputs:  # it finds its inputs in its own folder
             shutil.copytree(self.inputs["root"], self.folder, dirs_exist_ok=True)
         self.folder.mkdir(exist_ok=True)
         options = {"stage": self.stage, "inputs": self.inputs, "backwards": backwards, "dies_at": dies_at}
@@ -87,7 +88,9 @@ def inputs(
         "reward": reward_inputs.write_inputs(root / "reward", model, tiny_tokenizer),
         "align": {"root": root / "align"},
         "align-dpo": {"root": root / "align"},
+        "evaluate": {"root": root / "evaluate"},
     }
+    write_project(root / "evaluate", model, tiny_tokenizer)
     return {stage: {name: str(path) for name, path in paths.items()} for stage, paths in found.items()}
 
 
@@ -199,3 +202,27 @@ def test_grpo_samples_the_same_replies_in_several_processes(inputs: dict[str, di
     assert before.keys() == after.keys()
     for name in ("reward", "score", "reply_length", "distinct_2"):
         assert after[first][name] == pytest.approx(before[first][name], rel=1e-4)
+
+
+def test_muon_shares_its_iterations(stage: str, runs: dict[str, Run]) -> None:
+    """With whole weights; each rank brings shards together for them."""
+    if stage != "pretrain":
+        return
+    numbers = {name: [it["num_orthogonalized"] for it in run.noted] for name, run in runs.items()}
+    assert numbers["1"][0] > 0
+    assert numbers["2"] == [numbers["1"][0] / 2] * 2
+
+
+def test_evaluate_finds_the_same_in_several_processes(inputs: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    one, *more = (Run("evaluate", inputs["evaluate"], tmp_path / str(number)) for number in (1, 2, 4))
+    assert [run(number) for run, number in zip((one, *more), (1, 2, 4), strict=True)] == [0, 0, 0]
+    whole = one.noted[0]["num_replies"]
+    for run in more:
+        shares = [it["num_replies"] for it in run.noted]
+        assert sum(shares) == whole
+        assert max(shares) < whole
+        assert run.curve.keys() == one.curve.keys() == {"0", "1", "2", "3"}
+        for step, values in one.curve.items():
+            expected = {name: value for name, value in values.items() if not name.endswith("_seconds")}
+            found = {name: run.curve[step][name] for name in expected}
+            assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)

@@ -26,6 +26,7 @@ from groundup.evaluate.model_judge.logprobs import KeptLogprobs
 from groundup.evaluate.replies import fit_prompts, reply_to_prompts
 from groundup.evaluate.shown import PAGE, Shown
 from groundup.runner.base import Base
+from groundup.runner.checkpoints import OneProcess
 from groundup.runner.files import write_json
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.training import RuntimeParams
@@ -47,12 +48,13 @@ def evaluate(
     kept: Path,
     model_judge: Path | None,
     open_base: Base | None,
+    processes: OneProcess,
     log: Log,
 ) -> dict[str, Any]:
     """Compute all figures; `out` gets replies, gates and the report's page as JSON. The curve's steps are 0 for base,
     1 for SFT and 2 for aligned. points: align's evaluation points. kept: the folder of answers that every run reuses.
     model_judge: the folder of the gold judge's model; without one, the gold judge is fitted. open_base: the open model
-    that training started from.
+    that training started from. Of several processes each reads a share of the rows, and the first one writes.
     """
     # Measure everything in float32: training precision must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
@@ -67,7 +69,7 @@ def evaluate(
     independent = None
     if model_judge:
         folder = ModelFolder.check(model_judge, params.model_judge)
-        logprobs = KeptLogprobs(folder, torch_device, params.model_judge.batch_size, kept / LOGPROBS)
+        logprobs = KeptLogprobs(folder, torch_device, params.model_judge.batch_size, kept / LOGPROBS, processes)
         independent = independence(folder, paths, tokenizer, open_base)
         judge = load_model_judge(data.judge, logprobs, params)
     else:
@@ -88,7 +90,7 @@ def evaluate(
         points=read_points(points),
         prompts=prompts,
         kept=kept,
-        steps=FinishedSteps(work / "steps"),
+        steps=FinishedSteps(work / "steps", processes),
         params=params,
         out=out,
     )
@@ -103,6 +105,8 @@ def evaluate(
     metrics |= {"num_prompts": len(context.prompts), "num_documents": len(test_set.documents)}
     for measure in measures:
         metrics |= measure.of_all(metrics)
+    if not processes.is_first:
+        return {}
     out.mkdir(parents=True, exist_ok=True)
     for measure in measures:
         measure.publish(metrics)

@@ -20,6 +20,8 @@ from groundup.core.model.generation import (
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.prompts import Prompt
+from groundup.core.training.ranks import found_by_share
+from groundup.core.training.sampling import sample_by_share
 from groundup.evaluate.intervals import Metrics, relative_change, resamples, with_interval
 from groundup.runner.params.evaluate import EvaluateParams
 
@@ -58,7 +60,7 @@ def sample_replies_of(
 ) -> Replies:
     """Every model uses the same random numbers, so that equal models give equal replies."""
     sampler = Sampler.of(tokenizer, params.max_new_tokens, params.temperature, params.batch_size)
-    return sampler.sample(model, prompts, params.seed)
+    return sample_by_share(sampler, model, prompts, params.seed)
 
 
 def reply_to_prompts(
@@ -71,18 +73,26 @@ def reply_to_prompts(
 ) -> ModelReplies:
     replies = sample_replies_of(model, tokenizer, [prompt.ids for prompt in prompts], params)
     chats = ended_chats([prompt.ids for prompt in prompts], replies.tokens, replies.ended, tokenizer.eos_token_id)
-    rewards, _ = scorer.score(chats)
+    rewards = found_by_share(lambda own: scorer.score(own)[0].tolist(), chats)
     stretches = [Stretch(p.ids + t, len(t)) for p, t in zip(prompts, replies.tokens, strict=True)]
     # Both are computed in the same way, so that SFT's KL to itself is zero and not rounding noise.
     own, reference = (
-        stretch_nats(m, stretches, params.batch_size, partial(next_token_logprobs, m, temperature=params.temperature))
+        found_by_share(
+            partial(
+                stretch_nats,
+                m,
+                batch_size=params.batch_size,
+                distribution=partial(next_token_logprobs, m, temperature=params.temperature),
+            ),
+            stretches,
+        )
         for m in (model, sft)
     )
     return ModelReplies(
         texts=[tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in replies.tokens],
         tokens=replies.tokens,
         ended=replies.ended,
-        rewards=rewards.tolist(),
+        rewards=rewards,
         kl=[r - o for o, r in zip(own, reference, strict=True)],
     )
 

@@ -12,6 +12,7 @@ from groundup.core.model.branches import Branches, BranchRows, as_rows, takes_br
 from groundup.core.model.forward import require_positions
 from groundup.core.model.head import output_logits
 from groundup.core.model.likelihood import HEAD_ROWS
+from groundup.core.training.ranks import found_by_share
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,12 @@ def num_inputs(item: Branches) -> int:
 
 
 def branch_nats(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[float]]:
-    """The negative log-likelihood of every reply, in nats."""
-    return [[score.nats for score in scores] for scores in branch_scores(model, items, batch_size)]
+    """The negative log-likelihood of every reply, in nats. Ranks share the items."""
+
+    def find(own: Sequence[Branches]) -> list[list[float]]:
+        return [[score.nats for score in scores] for scores in branch_scores(model, own, batch_size)]
+
+    return found_by_share(find, items)
 
 
 @torch.no_grad()

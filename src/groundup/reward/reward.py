@@ -98,8 +98,7 @@ def train_reward(
         if split in MEASURED:
             pairs[split] = draw_of_each_group(pairs[split], params.max_heldout_pairs, params.seed)
     if params.sampled.weight > 0:
-        sampled = checkpoints.processes.from_first(lambda: sample_all(sft, prompts, tokenizer, torch_device, params))
-        for split, some in sampled.items():
+        for split, some in sample_all(sft, prompts, tokenizer, torch_device, params).items():
             pairs[split] += some
     pairs["train"] = draw_pairs(pairs["train"], params)
     say_what_there_is(pairs, sum(num_too_long.values()))

@@ -67,6 +67,7 @@ class Checkpoints:
         self.sync_points = sync_points  # after this call, the points logged so far survive a power cut
         self.processes = processes or OneProcess()
         self.has_ended = False  # at a checkpoint, since that was asked for
+        self.last_reached: int | None = None  # the last step of training that this process has done
 
     @property
     def is_end_requested(self) -> bool:
@@ -75,6 +76,11 @@ class Checkpoints:
             self.interruption.signal_number = self.interruption.signal_number or signal.SIGTERM  # another one's
             return True
         return False
+
+    def ends_after(self, step: int) -> bool:
+        """Asked after every step, and as `is_end_requested`."""
+        self.last_reached = step
+        return self.is_end_requested
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -131,7 +137,7 @@ class Checkpoints:
 
     def _newest(self) -> Path | None:
         for path in reversed(self._all()):
-            if fault := _fault(path):
+            if fault := fault_of(path):
                 logger.warning("removing %s: %s", path.name, fault)
                 remove(path)
             else:
@@ -173,7 +179,7 @@ def _digests(path: Path) -> dict[str, str]:
     return {name: digest for name, digest in file_digests(path).items() if name != SEAL}
 
 
-def _fault(path: Path) -> str | None:
+def fault_of(path: Path) -> str | None:
     """Why the checkpoint cannot be used; None if it is intact."""
     try:
         sealed = read_json(path / SEAL)["files"]

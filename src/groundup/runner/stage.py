@@ -126,6 +126,7 @@ def _run_rank(root: Path, name: str, body: Body, work: Path) -> None:
     rank = rank_of_process()
     if rank > 0:
         logging.getLogger().setLevel(logging.ERROR)  # the first one speaks for all
+    checkpoints = None
     try:
         with listening(patient=True) as interruption:
             end_with_parents(interruption)
@@ -148,7 +149,7 @@ def _run_rank(root: Path, name: str, body: Body, work: Path) -> None:
             note_result(stage, metrics | {PEAK_MEMORY: own_peak_memory()})
             processes.leave()
     except Exception as error:
-        note_failure(work, error, _explain(error))
+        note_failure(work, error, _explain(error), checkpoints.last_reached if checkpoints else None)
         if _tells_all(error):
             sys.exit(1)
         raise

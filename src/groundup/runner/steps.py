@@ -4,9 +4,11 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
+from groundup.runner.checkpoints import OneProcess
 from groundup.runner.disk import writing
 from groundup.runner.files import DamagedFileError, file_digests, fsync_tree, read_object, remove, write_text
 
@@ -22,25 +24,35 @@ class FinishedSteps:
     its record exists and matches its files.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, processes: OneProcess | None = None) -> None:
         self.directory = directory
+        self.processes = processes or OneProcess()
 
     def get(self, name: str, compute: Callable[[*Arguments], T], *args: *Arguments) -> T:
-        """The saved result; without one, compute and save it. Floats survive the round trip through JSON exactly."""
-        record = self._record(name)
+        """The saved result; without one, compute and save it. Floats survive the round trip through JSON exactly.
+
+        Of several processes all compute, and the first one's result is saved, and is that of all.
+        """
+        record = self.processes.from_first(partial(self._record, name))
         if record is None:
             logger.info("%s", name)
             with writing(f"the step {name}", self.directory):
-                remove(self._path(name))
+                if self.processes.is_first:
+                    remove(self._path(name))
                 result = compute(*args)
-                fsync_tree(self.folder(name))
-                text = json.dumps({"result": result, "files": file_digests(self.folder(name))})
-                write_text(self._path(name), text)
-            record = json.loads(text)
+                record = self.processes.from_first(partial(self._save, name, result))
         else:
             logger.info("%s: done before", name)
         saved: T = record["result"]
         return saved
+
+    def _save(self, name: str, result: Mapping[str, Any]) -> dict[str, Any]:
+        """The record of the step, as `_record` would read it."""
+        fsync_tree(self.folder(name))
+        text = json.dumps({"result": result, "files": file_digests(self.folder(name))})
+        write_text(self._path(name), text)
+        record: dict[str, Any] = json.loads(text)
+        return record
 
     def fill(self, name: str, write: Callable[[Path], T]) -> T:
         """Like `get`, for a step that writes files: `write` receives the empty folder(name)."""

@@ -89,14 +89,14 @@ def test_minutes_are_arithmetic() -> None:
         "sft": (16, "ddp"),
         "reward": (16, "ddp"),
         "align": (16, "ddp"),
-        "evaluate": (1, ""),
+        "evaluate": (16, "ddp"),
     }
     sampling = 200 * 256 * 2 * work.model.num_parameters / (3350e9 * 0.5)  # each token reads all weights in bf16
     align = planned["align"]
     assert align.seconds == pytest.approx(align.cost.flops / (16 * 989e12 * 0.5) + sampling)
     weights = 4 * work.model.num_parameters  # SFT's replies and those of evaluate are sampled in fp32
     reward = planned["reward"]
-    sampling = -(-work.num_sampled // 256) * 256 * weights / (3350e9 * 0.5)
+    sampling = -(-work.num_sampled // (16 * 256)) * 256 * weights / (3350e9 * 0.5)
     assert work.num_sampled == DATA.num_train_prompts
     assert reward.seconds == pytest.approx(reward.cost.flops / (16 * 989e12 * 0.5) + sampling)
     evaluate = planned["evaluate"]
@@ -105,10 +105,10 @@ def test_minutes_are_arithmetic() -> None:
             3 * CLUSTER.evaluate.num_prompts
             + CLUSTER.evaluate.best_of_n.num_prompts * CLUSTER.evaluate.best_of_n.num_replies
         )
-        // 64
+        // (16 * 64)
     )
     sampling = num_batches * 256 * weights / (3350e9 * 0.5)
-    assert evaluate.seconds == pytest.approx(evaluate.cost.flops / (67e12 * 0.5) + sampling)
+    assert evaluate.seconds == pytest.approx(evaluate.cost.flops / (16 * 67e12 * 0.5) + sampling)
     fp32 = CLUSTER.model_copy(update={"runtime": CLUSTER.runtime.model_copy(update={"precision": "fp32"})})
     slower = plan_elsewhere(fp32, DATA, work, PIPELINE, Fleet("h100", 16, "ddp", 0.5))
     assert slower["sft"].seconds / planned["sft"].seconds == pytest.approx(989 / 67)

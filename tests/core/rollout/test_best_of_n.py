@@ -82,7 +82,7 @@ def scorer(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 def test_a_pool_holds_scored_replies_of_every_prompt(tiny_model: LlamaForCausalLM, scorer: RewardScorer) -> None:
     prompts = [[7, 8, 9], [20, 30]]
     sampler = Sampler(EOS, PAD, max_new_tokens=5, temperature=1.0, batch_size=4)
-    pool = sample_pool(tiny_model, scorer, prompts, 3, sampler, seed=5)
+    pool = sample_pool(tiny_model, scorer, prompts, 3, sampler, seed=5, places=range(len(prompts)))
     repeated = [prompts[0]] * 3 + [prompts[1]] * 3
     replies = sampler.sample(tiny_model, repeated, seed=5)
     assert pool.tokens == [replies.tokens[:3], replies.tokens[3:]]

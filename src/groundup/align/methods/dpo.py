@@ -18,6 +18,8 @@ from groundup.align.methods.updates import PolicyCheckpoints, Updates, common_se
 from groundup.align.seeds import PAIRS, derived_seed
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
+from groundup.core.training.ranks import gathered, own_share
+from groundup.core.training.sampling import sample_by_share
 from groundup.core.training.trl_callbacks import keep_whole_steps
 from groundup.runner.steps import FinishedSteps
 
@@ -36,8 +38,8 @@ def train_dpo(context: Context) -> Metrics:
     worker, validation, params = context.worker, context.validation, context.params
     updates = Updates(context)
     updates.start()
-    steps = FinishedSteps(context.checkpoints.folder / "steps")
-    made = context.checkpoints.processes.from_first(lambda: steps.get("pairs", make_pairs, context))
+    steps = FinishedSteps(context.checkpoints.folder / "steps", context.checkpoints.processes)
+    made = steps.get("pairs", make_pairs, context)
     logger.info("align: %d pairs, %d prompts whose replies all have the same reward", len(made["pairs"]), made["ties"])
     if not made["pairs"]:
         raise ValueError(
@@ -75,8 +77,10 @@ def make_pairs(context: Context) -> dict[str, Any]:
     (chosen,) = PromptBatches(context.prompts, num_prompts, params.seed, range(1, 2)).prompts_by_batch()
     repeated = [prompt.ids for prompt in chosen for _ in range(group)]
     with worker.policy.reference() as sft:
-        replies = worker.sampler.sample(sft, repeated, derived_seed(params.seed, *PAIRS))
-    scores, scores_std = worker.score(repeated, replies.tokens, replies.ended)
+        replies = sample_by_share(worker.sampler, sft, repeated, derived_seed(params.seed, *PAIRS))
+    own = own_share(range(len(repeated)))
+    scored = worker.score(repeated, [replies.tokens[i] for i in own], [replies.ended[i] for i in own], own)
+    scores, scores_std = (torch.tensor(gathered(values.tolist())) for values in scored)
     answers = Answers(replies.tokens, replies.ended, scores, scores_std, kl=torch.zeros(len(repeated)))
     rewards = worker.rewards(answers, validation.reference_length).view(num_prompts, group)
     pairs = []

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -25,6 +26,10 @@ class Model(StrEnum):
 def export(
     to: Annotated[Format, typer.Option(help="A GGUF file, a Hugging Face directory, or only the LoRA adapter.")],
     model: Annotated[Model, typer.Option(help="The model to export.")] = Model.aligned,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint-N of pretrain below .work, instead of a published model."),
+    ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Of an adapter: weights in bf16, in half the bytes.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write; default: exports/ in the checkout.")] = None,
 ) -> None:
@@ -33,23 +38,30 @@ def export(
     if bf16 and to != Format.adapter:
         fail("--bf16 is for `--to adapter`: the other formats have the precision of the weights")
     ending = {Format.gguf: ".gguf", Format.hf: "", Format.adapter: "-adapter"}[to]
-    target = out or root / "exports" / f"{model}{ending}"
+    exported = checkpoint.name if checkpoint else model.value
+    target = out or root / "exports" / f"{exported}{ending}"
     from groundup.app.chat.loading import model_path
+    from groundup.app.export.checkpoint import write_checkpoint
     from groundup.app.export.gguf import export_gguf
     from groundup.app.export.hf import export_adapter, export_hf
 
-    try:
-        path = model_path(root, model)
-        if not (path / "config.json").is_file():
-            fail(f"there is no model in {path}: train one with `dvc repro`")
-        # A champion may be of other data than the checkout holds.
-        prepared = None if model == Model.champion else root / "artifacts/reports/prepare/report.json"
-        if to == Format.gguf:
-            export_gguf(path, target)
-        elif to == Format.hf:
-            export_hf(path, target, prepared)
-        else:
-            export_adapter(path, model, target, prepared, bf16=bf16)
-    except ValueError as error:
-        fail(str(error))
-    console.print(f"{model} is in {target}", highlight=False, soft_wrap=True)
+    with TemporaryDirectory() as folder:
+        try:
+            if checkpoint:
+                path, model = Path(folder), Model.base
+                write_checkpoint(root, checkpoint, path)
+            else:
+                path = model_path(root, model)
+            if not (path / "config.json").is_file():
+                fail(f"there is no model in {path}: train one with `dvc repro`")
+            # A champion may be of other data than the checkout holds.
+            prepared = None if model == Model.champion else root / "artifacts/reports/prepare/report.json"
+            if to == Format.gguf:
+                export_gguf(path, target)
+            elif to == Format.hf:
+                export_hf(path, target, prepared)
+            else:
+                export_adapter(path, model, target, prepared, bf16=bf16)
+        except ValueError as error:
+            fail(str(error))
+    console.print(f"{exported} is in {target}", highlight=False, soft_wrap=True)

@@ -100,16 +100,17 @@ def plan_elsewhere(
     params: Params, data: Data, work: Work, pipeline: Mapping[str, StageSpec], fleet: Fleet
 ) -> dict[str, PlannedStage]:
     """By stage."""
-    device, share = named_device(fleet.device), of_process(params, fleet.processes)
+    device = named_device(fleet.device)
+    of_process(params, fleet.processes)  # says what cannot be divided
     found = {}
     for stage, cost in costs(params, data, work).items():
         spreads = pipeline[stage].spreads
         number = fleet.processes if spreads else 1
         strategy = "" if number == 1 else fleet.strategy if fleet.strategy in spreads else spreads[0]
-        in_bf16 = params.runtime.precision == "bf16" and spreads  # evaluate reads in fp32
+        in_bf16 = params.runtime.precision == "bf16" and stage != "evaluate"
         tflops = device.bf16_tflops if in_bf16 else device.fp32_tflops
         calculated = cost.flops / (number * tflops * 1e12 * fleet.utilization)
-        steps, num_bytes = decoding(stage, params if number == 1 else share, work)
+        steps, num_bytes = decoding(stage, params, work, number)
         read = steps * work.model.num_parameters * num_bytes
         sampled = read / (device.gb_per_second * 1e9 * fleet.utilization)
         room = room_of_process(stage, params, data, work, number, strategy)
@@ -158,15 +159,16 @@ def with_step_of(params: Params, changed: Params, stage: str) -> Params:
     return with_value(changed, stage, "accumulate", before.accumulate * before.batch_size // after.batch_size)
 
 
-def decoding(stage: str, share: Params, work: Work) -> tuple[int, int]:
+def decoding(stage: str, params: Params, work: Work, processes: int) -> tuple[int, int]:
     """(tokens that a process samples one after the other, each a reading of all weights; bytes of a weight)."""
-    r, a, e = share.reward, share.align, share.evaluate
-    in_rollouts = FLOAT // 2 if share.runtime.precision == "bf16" else FLOAT
-    if stage == "reward":  # the first process alone samples them
-        return math.ceil(work.num_sampled / r.sampled.batch_size) * r.sampled.max_new_tokens, FLOAT
+    r, a, e = params.reward, params.align, params.evaluate
+    in_rollouts = FLOAT // 2 if params.runtime.precision == "bf16" else FLOAT
+    if stage == "reward":
+        passes = math.ceil(work.num_sampled / processes / r.sampled.batch_size)
+        return passes * r.sampled.max_new_tokens, FLOAT
     if stage == "align":
         return a.num_iterations * a.rollout.max_new_tokens, in_rollouts
     if stage == "evaluate":
         replies = NUM_MODELS * e.num_prompts + e.best_of_n.num_prompts * e.best_of_n.num_replies
-        return math.ceil(replies / e.batch_size) * e.max_new_tokens, FLOAT
+        return math.ceil(replies / processes / e.batch_size) * e.max_new_tokens, FLOAT
     return 0, FLOAT

@@ -7,14 +7,17 @@ later token is scored with at least a quarter of the context before it.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.model.likelihood import Stretch, own_distribution, stretch_nats
+
+Score = Callable[[Sequence[Stretch]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,18 @@ def bits_per_byte(
     documents: Iterable[Mapping[str, Any]],
     context_length: int,
     batch_size: int,
+    share: Callable[[Score, list[Stretch]], list[float]] = lambda score, windows: score(windows),
 ) -> BitsPerByte:
-    """Bits per byte of documents {"text", "source"}; the model keeps its train or eval mode."""
+    """Bits per byte of documents {"text", "source"}; the model keeps its train or eval mode.
+
+    share: how the windows are shared out among processes that do this together.
+    """
     rows = list(documents)
     windows = [document_windows(tokenizer, row["text"], context_length) for row in rows]
     training = model.training
     model.eval()
-    nats = stretch_nats(model, [window for group in windows for window in group], batch_size, own_distribution)
+    score = partial(stretch_nats, model, batch_size=batch_size, distribution=own_distribution)
+    nats = share(score, [window for group in windows for window in group])
     model.train(training)
     return summarize(rows, windows, nats)
 

@@ -31,19 +31,21 @@ def sample_pool(
     num_replies: int,
     sampler: Sampler,
     seed: int,
+    places: Sequence[int],
 ) -> ReplyPool:
-    """`num_replies` per prompt. An unfinished reply is scored with an end-of-turn token added, as in PPO."""
+    """`num_replies` per prompt at `places`; an unfinished one is scored with an end-of-turn token added, as in PPO."""
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]
-    replies = sampler.sample(model, repeated, seed)
-    tails = ended_chats([[]] * len(repeated), replies.tokens, replies.ended, sampler.eos_token_id)
-    starts = range(0, len(repeated), num_replies)
+    chosen = [place * num_replies + i for place in places for i in range(num_replies)]
+    replies = sampler.sample(model, repeated, seed, chosen)
+    tails = ended_chats([[]] * len(chosen), replies.tokens, replies.ended, sampler.eos_token_id)
+    starts = range(0, len(chosen), num_replies)
     chats = [
-        Branches(list(prompt), tails[start : start + num_replies])
-        for prompt, start in zip(prompts, starts, strict=True)
+        Branches(list(prompts[place]), tails[start : start + num_replies])
+        for place, start in zip(places, starts, strict=True)
     ]
     return ReplyPool(
         tokens=[replies.tokens[start : start + num_replies] for start in starts],
-        scores=scorer.score_replies(chats)[0].double().numpy().reshape(len(prompts), num_replies),
+        scores=scorer.score_replies(chats)[0].double().numpy().reshape(len(places), num_replies),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, distributed, nn
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -45,6 +46,13 @@ def gathered(share: Sequence[T]) -> list[T]:
     return [shares[place % len(shares)][place // len(shares)] for place in range(sum(map(len, shares)))]
 
 
+def found_by_share(find: Callable[[Sequence[T]], Sequence[S]], rows: Sequence[T]) -> list[S]:
+    """find(rows), for which each rank finds its own_share. What is found should be no part of a tensor, which is sent
+    with all of it.
+    """
+    return gathered(find(own_share(rows)))
+
+
 def joined(rows: Sequence[T]) -> list[T]:
     """Those of all ranks, one rank after the other, where each has its own stretch and not its own_share."""
     if num_ranks() == 1:
@@ -57,6 +65,18 @@ def joined(rows: Sequence[T]) -> list[T]:
 def own_stretch(num_rows: int) -> range:
     """Places in `joined` of this rank's rows, of which each rank has as many."""
     return range(own_rank() * num_rows, (own_rank() + 1) * num_rows)
+
+
+def found_in_parts(find: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """find(rows), for which each rank finds its part of the rows; all have the same rows, and as many are found."""
+    if num_ranks() == 1:
+        return find(rows)
+    size = -(-len(rows) // num_ranks())
+    padded = torch.cat([rows, rows.new_zeros(size * num_ranks() - len(rows), *rows.shape[1:])])
+    part = find(padded[own_rank() * size : (own_rank() + 1) * size]).contiguous()
+    found = part.new_empty(size * num_ranks(), *part.shape[1:])
+    distributed.all_gather_into_tensor(found, part)
+    return found[: len(rows)]
 
 
 def total(value: Tensor) -> Tensor:

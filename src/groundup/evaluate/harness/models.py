@@ -1,7 +1,7 @@
 """Adapters of our models for lm-evaluation-harness: strings in, log-likelihoods out."""
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from groundup.core.model.bits_per_byte import document_windows
 from groundup.core.model.branches import Branches
 from groundup.core.model.context import context_length
 from groundup.core.model.likelihood import own_distribution, stretch_nats
+from groundup.core.training.ranks import found_by_share
 from groundup.evaluate.ngram import NgramModel
 from groundup.evaluate.reply_likelihood import branch_scores
 
@@ -53,7 +54,10 @@ class Encoder:
 
 
 class LoadedModel(HFLM):
-    """A loaded model. Replies to one prompt share its forward pass, which is twice as fast as HFLM's own method."""
+    """A loaded model. Replies to one prompt share its forward pass, which is twice as fast as HFLM's own method.
+
+    Ranks share the prompts.
+    """
 
     def __init__(self, model: PreTrainedModel, encoder: Encoder, batch_size: int) -> None:
         super().__init__(
@@ -95,17 +99,21 @@ class LoadedModel(HFLM):
             fit(context, [requests[i][2] for i in asked], self.max_length) for context, asked in by_context.items()
         ]
         found: list[LogLikelihood] = [(0.0, False)] * len(requests)
-        scores = branch_scores(self.model, items, self.batch_size)
-        for asked, scored in zip(by_context.values(), scores, strict=True):
+        for asked, scored in zip(by_context.values(), found_by_share(self._scores, items), strict=True):
             for i, score in zip(asked, scored, strict=True):
-                found[i] = (-score.nats, score.greedy)
+                found[i] = score
         return found
+
+    def _scores(self, items: Sequence[Branches]) -> list[list[LogLikelihood]]:
+        scores = branch_scores(self.model, items, self.batch_size)
+        return [[(-score.nats, score.greedy) for score in scored] for scored in scores]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """As in pretrain: overlapping windows, with the end of the text counted."""
         windows = [document_windows(self.tokenizer, request.args[0], self.max_length) for request in requests]
         stretches = [window for group in windows for window in group]
-        nats = iter(stretch_nats(self.model, stretches, self.batch_size, own_distribution))
+        score = partial(stretch_nats, self.model, batch_size=self.batch_size, distribution=own_distribution)
+        nats = iter(found_by_share(score, stretches))
         return [-sum(next(nats) for _ in group) for group in windows]
 
 

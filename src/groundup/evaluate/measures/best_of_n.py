@@ -11,6 +11,7 @@ from groundup.core.model.generation import Sampler
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
 from groundup.core.rollout.prompts import Prompt
+from groundup.core.training.ranks import gathered, own_share
 from groundup.core.training.runtime import draw
 from groundup.evaluate.gold import Absent, chats
 from groundup.evaluate.intervals import Metrics, resamples, weighted_mean, with_judge_interval
@@ -62,16 +63,17 @@ def reply_pool(
     prompts: Sequence[Prompt],
     params: EvaluateParams,
 ) -> Pool:
-    pool = sample_pool(
+    own = sample_pool(
         sft,
         scorer,
         [prompt.ids for prompt in prompts],
         params.best_of_n.num_replies,
         Sampler.of(tokenizer, params.max_new_tokens, params.temperature, params.best_of_n.batch_size),
         params.seed,
+        own_share(range(len(prompts))),
     )
-    texts = [tokenizer.batch_decode(replies, skip_special_tokens=True) for replies in pool.tokens]
-    return Pool(texts=[[text.strip() for text in row] for row in texts], scores=pool.scores.tolist())
+    texts = [tokenizer.batch_decode(replies, skip_special_tokens=True) for replies in gathered(own.tokens)]
+    return Pool(texts=[[text.strip() for text in row] for row in texts], scores=gathered(own.scores.tolist()))
 
 
 def best_of_n_metrics(

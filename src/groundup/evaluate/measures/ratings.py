@@ -1,6 +1,7 @@
 """Ratings of all checkpoints from pairwise comparisons, by the gold judge and by the model of evaluate.openai."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from groundup.evaluate.gold import Absent
@@ -31,7 +32,8 @@ class Ratings(Measure):
         if params.judge == "openai":
             from groundup.evaluate.pairwise.openai_games import openai_standings  # importing its client takes a second
 
-            self.standings.append(openai_standings(params, context.kept / VERDICTS, entrants))
+            ask = partial(openai_standings, params, context.kept / VERDICTS, entrants)
+            self.standings.append(context.steps.processes.from_first(ask))
         return {name: value for standings in self.standings for name, value in standings.metrics.items()}
 
     def publish(self, metrics: Mapping[str, Any]) -> None:

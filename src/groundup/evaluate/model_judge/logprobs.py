@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from groundup.core.model.likelihood import Stretch
 from groundup.evaluate.kept import keep, open_kept, read_kept
 from groundup.evaluate.model_judge.folder import ModelFolder
 from groundup.evaluate.reply_likelihood import batch_scores, num_inputs
+from groundup.runner.checkpoints import OneProcess
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class KeptLogprobs:
     device: torch.device
     batch_size: int  # replies in a forward pass
     file: Path
+    processes: OneProcess = field(default_factory=OneProcess)  # the first one reads and keeps
     model: PreTrainedModel | None = None  # loaded when it is needed
     num_read: int = 0  # tokens that it has read, without padding
 
@@ -50,27 +52,33 @@ class KeptLogprobs:
         keys = [self._key(stretch) for stretch in asked]
         unknown = {key: stretch for key, stretch in zip(keys, asked, strict=True) if key not in self.known}
         if unknown:
-            self.model = self.model or self.folder.load(self.device)
-            rows = share_prompts(unknown, self.batch_size if takes_branches(self.model) else 1)
-            num_tokens = sum(num_inputs(row) for row, _ in rows)
-            logger.info(
-                "evaluate: the judge's model reads %d replies in %d tokens; %d are known",
-                *(len(unknown), num_tokens, len(self.known)),
-            )
-            with open_kept(self.file) as file:
-                for batch in in_batches(rows, self.batch_size):
-                    found = logprobs(self.model, [row for row, _ in batch])
-                    for name, values in zip((name for _, names in batch for name in names), found, strict=True):
-                        if not np.isfinite(values).all():
-                            raise ValueError(
-                                f"the model in {self.folder.path} (evaluate.model_judge) gives a reply a "
-                                "log-probability that is NaN or infinite: it cannot judge in fp32, or it is damaged"
-                            )
-                        kept = [round(value, DECIMALS) for value in values]
-                        keep(file, {"key": name, "logprobs": kept})
-                        self.known[name] = np.array(kept)
-            self.num_read += num_tokens
+            self.known |= self.processes.from_first(lambda: self._read(unknown))
         return [self.known[key] for key in keys]
+
+    def _read(self, unknown: dict[str, Stretch]) -> dict[str, Floats]:
+        """What the model gives them; it is kept in the file."""
+        self.model = self.model or self.folder.load(self.device)
+        rows = share_prompts(unknown, self.batch_size if takes_branches(self.model) else 1)
+        num_tokens = sum(num_inputs(row) for row, _ in rows)
+        logger.info(
+            "evaluate: the judge's model reads %d replies in %d tokens; %d are known",
+            *(len(unknown), num_tokens, len(self.known)),
+        )
+        read = {}
+        with open_kept(self.file) as file:
+            for batch in in_batches(rows, self.batch_size):
+                found = logprobs(self.model, [row for row, _ in batch])
+                for name, values in zip((name for _, names in batch for name in names), found, strict=True):
+                    if not np.isfinite(values).all():
+                        raise ValueError(
+                            f"the model in {self.folder.path} (evaluate.model_judge) gives a reply a "
+                            "log-probability that is NaN or infinite: it cannot judge in fp32, or it is damaged"
+                        )
+                    kept = [round(value, DECIMALS) for value in values]
+                    keep(file, {"key": name, "logprobs": kept})
+                    read[name] = np.array(kept)
+        self.num_read += num_tokens
+        return read
 
     def _key(self, stretch: Stretch) -> str:
         parts = [self.folder.digest, stretch.ids, stretch.num_scored]

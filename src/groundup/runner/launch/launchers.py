@@ -23,7 +23,7 @@ LAUNCHERS = {
         lambda launch, stage: "on every node: " + shlex.join(node_command(launch, stage, "HEAD:PORT", "JOB")), NodesJob
     ),
     "slurm": Launcher(
-        lambda launch, stage: slurm_script(launch, stage, f".work/{stage}/FINGERPRINT/scratch/processes/{LOG}"),
+        lambda launch, stage: slurm_script(launch, stage, f".work/{stage}/FINGERPRINT/scratch/{LOG}"),
         SlurmJob,
     ),
 }

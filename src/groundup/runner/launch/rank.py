@@ -80,16 +80,17 @@ def rank_of_process() -> int:
     return int(os.environ[RANK])
 
 
-def note_failure(work: Path, error: Exception, message: str) -> None:
-    """For the frame, unless the cause is another process that ended."""
+def note_failure(work: Path, error: Exception, message: str, step: int | None) -> None:
+    """For the frame, unless the cause is another process that ended. step: the last one that this process has done."""
     rank, said = rank_of_process(), str(error)
     if isinstance(error, RuntimeError) and any(text in said for text in LOST):
         sys.exit(1)
     if isinstance(error, RuntimeError) and TIMED_OUT in said:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         ours = [frame.f_code for frame in frames if frame.f_globals["__name__"].startswith("groundup.")]
+        when = "" if step is None else f", after step {step}"
         message = (
-            f"process {rank} waited {float(os.environ[TIMEOUT]):g} s for another one in {ours[-1].co_qualname} "
+            f"process {rank} waited {float(os.environ[TIMEOUT]):g} s for another one in {ours[-1].co_qualname}{when} "
             f"({said}): it hangs, or is slower than `timeout` in launch.yaml allows"
         )
     note(work, rank, message)

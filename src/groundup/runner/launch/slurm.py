@@ -14,7 +14,7 @@ from groundup.runner.launch.settings import Launch
 
 logger = logging.getLogger(__name__)
 
-JOB, LOG = "job", "log.txt"  # id of the job, and what its processes wrote
+JOB, LOG = "job", "slurm-%j.log"  # files: the job's id, and what its processes wrote, named by that id
 INSIDE_JOB = "SLURM_JOB_ID"
 OUTSIDE = ("TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REQUEUED")  # states of a job that Slurm ended
 OVER = (*OUTSIDE, "COMPLETED", "FAILED", "CANCELLED", "OUT_OF_MEMORY", "DEADLINE")
@@ -42,7 +42,6 @@ def slurm_script(launch: Launch, stage: str, log: Path | str) -> str:
         "--ntasks-per-node=1",
         f"--signal=TERM@{END_SECONDS}",
         "--no-requeue",
-        "--open-mode=append",
         f"--output={log}",
         *launch.slurm,
     ]
@@ -53,11 +52,11 @@ class SlurmJob:
     """A job of Slurm; inside an allocation, a step of it. All nodes have to see the work dir."""
 
     def __init__(self, launch: Launch, stage: str, root: Path, folder: Path, environment: dict[str, str]) -> None:
-        self._log = folder / LOG
         self._shown = 0
         self._state = ""
         script = folder / "job.sh"
-        write_text(script, slurm_script(launch, stage, self._log))
+        logs = folder.parent  # those of earlier jobs stay
+        write_text(script, slurm_script(launch, stage, logs / LOG))
         self._is_step = INSIDE_JOB in environment
         command = ["bash", str(script)] if self._is_step else ["sbatch", "--wait", "--parsable", str(script)]
         try:
@@ -80,6 +79,7 @@ class SlurmJob:
             if not self.id:
                 raise JobError(f"Slurm refused the job of {stage}; it says why above, the job is {script}")
             write_text(folder / JOB, self.id)
+        self._log = logs / LOG.replace("%j", self.id)
 
     def poll(self, seconds: float) -> int | None:
         try:
