@@ -13,7 +13,7 @@ from groundup.align.align import align
 from groundup.align.rollout import RolloutWorker
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.model.llama import save_model
-from groundup.runner.checkpoints import Checkpoints, OneProcess
+from groundup.runner.checkpoints import Checkpoints, Processes
 from groundup.runner.interruption import Interruption
 from groundup.runner.params.align import AlignParams
 from groundup.runner.params.training import RuntimeParams
@@ -143,7 +143,7 @@ class AlignRun:
 
     root: Path
     interruption: Interruption = field(default_factory=Interruption)
-    processes: OneProcess = field(default_factory=OneProcess)
+    processes: Processes = field(default_factory=Processes)
 
     def __call__(
         self,

@@ -13,7 +13,7 @@ from groundup.core.model.llama import save_model
 from groundup.evaluate.evaluate import evaluate
 from groundup.evaluate.measures.measure import Data
 from groundup.runner.base import Base
-from groundup.runner.checkpoints import OneProcess
+from groundup.runner.checkpoints import Processes
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.training import RuntimeParams
 from groundup.runner.steps import FinishedSteps
@@ -101,7 +101,7 @@ def run_evaluate(
     out: str,
     aligned: str = "aligned",
     open_base: Base | None = None,
-    processes: OneProcess | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, Any]:
     """points: evaluation_points.jsonl of align; out, aligned: folders in root."""
     return evaluate(
@@ -119,6 +119,6 @@ def run_evaluate(
         kept=root / "kept",
         model_judge=root / "base" if params.judge == "model" else None,
         open_base=open_base,
-        processes=processes or OneProcess(),
+        processes=processes or Processes(),
         log=log,
     )

@@ -21,6 +21,7 @@ from groundup.evaluate.shown import PAGE
 from groundup.prepare.outputs.outputs import OUTPUTS
 from groundup.prepare.prepare import prepare
 from groundup.reward.reward import train_reward
+from groundup.runner.checkpoints import Processes
 from groundup.runner.params import Params
 from groundup.runner.params.prepare import PrepareParams
 from groundup.runner.steps import FinishedSteps
@@ -187,6 +188,7 @@ def test_all_stages_do_what_they_can(
         kept=folder / "kept",
         model_judge=None,
         open_base=None,
+        processes=Processes(),
         log=Curve(),
         **shared,
     )

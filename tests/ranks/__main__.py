@@ -91,7 +91,7 @@ def watch(noted: Noted, *, backwards: bool) -> None:
     read, fit, loader, train = RowLoader.batch, L.Trainer.fit, Trainer.get_train_dataloader, Trainer.training_step
     roll_out, sampled = RolloutWorker.roll_out, RolloutWorker._rows
     accumulate, batches = Ppo.accumulate_gradients, Conversations.batches
-    sample, orthogonalized = Sampler.sample, optimizer.orthogonalize
+    sample, orthogonalize = Sampler.sample, optimizer.orthogonalize
 
     def read_rows(own: RowLoader, rows: Sequence[int]) -> dict[str, Tensor]:
         noted.rows += rows
@@ -133,13 +133,13 @@ def watch(noted: Noted, *, backwards: bool) -> None:
         noted.rows += rows
         return accumulate(own, experience, rows, *arguments)
 
-    def sampled_all(own: Sampler, model: Any, prompts: Any, seed: int, places: Any = None) -> Replies:
+    def sample_noted(own: Sampler, model: Any, prompts: Any, seed: int, places: Any = None) -> Replies:
         noted.num_replies += len(prompts if places is None else places)
         return sample(own, model, prompts, seed, places)
 
-    def orthogonalized_noted(matrices: Tensor) -> Tensor:
+    def orthogonalize_noted(matrices: Tensor) -> Tensor:
         noted.num_orthogonalized += len(matrices)
-        return orthogonalized(matrices)
+        return orthogonalize(matrices)
 
     def ordered(own: Conversations, rows: Any, batch_size: int, device: torch.device) -> Any:
         for chosen, _ in batches(own, rows, batch_size, device):
@@ -154,8 +154,8 @@ def watch(noted: Noted, *, backwards: bool) -> None:
         (RolloutWorker, "_rows", sampled_rows),
         (Ppo, "accumulate_gradients", accumulated),
         (Conversations, "batches", ordered),
-        (Sampler, "sample", sampled_all),
-        (optimizer, "orthogonalize", orthogonalized_noted),
+        (Sampler, "sample", sample_noted),
+        (optimizer, "orthogonalize", orthogonalize_noted),
     ]
     for owner, name, function in replace:
         setattr(owner, name, function)

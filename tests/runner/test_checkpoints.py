@@ -106,10 +106,10 @@ def test_a_checkpoint_that_is_awaited_ends_the_stage_once_it_is_sealed(checkpoin
     raised = pytest.raises(Terminated)
     with raised as ended, checkpoints.training():
         save(checkpoints, 1)
-        assert not checkpoints.ends_after(1)
+        assert not checkpoints.is_end_requested_after(1)
         checkpoints.interruption.receive(signal.SIGTERM, None)
-        assert checkpoints.ends_after(2)
-        assert checkpoints.last_reached == 2
+        assert checkpoints.is_end_requested_after(2)
+        assert checkpoints.last_done == 2
         save(checkpoints, 2, 3)
     assert ended.value.code == 143
     assert checkpoints.newest() == checkpoints.folder / "checkpoint-2"

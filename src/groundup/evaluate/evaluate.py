@@ -26,7 +26,7 @@ from groundup.evaluate.model_judge.logprobs import KeptLogprobs
 from groundup.evaluate.replies import fit_prompts, reply_to_prompts
 from groundup.evaluate.shown import PAGE, Shown
 from groundup.runner.base import Base
-from groundup.runner.checkpoints import OneProcess
+from groundup.runner.checkpoints import Processes
 from groundup.runner.files import write_json
 from groundup.runner.params.evaluate import EvaluateParams
 from groundup.runner.params.training import RuntimeParams
@@ -48,13 +48,14 @@ def evaluate(
     kept: Path,
     model_judge: Path | None,
     open_base: Base | None,
-    processes: OneProcess,
+    processes: Processes,
     log: Log,
 ) -> dict[str, Any]:
     """Compute all figures; `out` gets replies, gates and the report's page as JSON. The curve's steps are 0 for base,
     1 for SFT and 2 for aligned. points: align's evaluation points. kept: the folder of answers that every run reuses.
     model_judge: the folder of the gold judge's model; without one, the gold judge is fitted. open_base: the open model
-    that training started from. Of several processes each reads a share of the rows, and the first one writes.
+    that training started from. Several processes each read a share of the rows; the first one writes and returns the
+    figures.
     """
     # Measure everything in float32: training precision must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
@@ -105,14 +106,14 @@ def evaluate(
     metrics |= {"num_prompts": len(context.prompts), "num_documents": len(test_set.documents)}
     for measure in measures:
         metrics |= measure.of_all(metrics)
+    parts = [measure.shown(metrics) for measure in measures]
     if not processes.is_first:
         return {}
     out.mkdir(parents=True, exist_ok=True)
     for measure in measures:
         measure.publish(metrics)
     everything = Shown()
-    for measure in measures:
-        shown = measure.shown(metrics)
+    for shown in parts:
         everything.tiles.extend(shown.tiles)
         everything.sentences.extend(shown.sentences)
         everything.sections.extend(shown.sections)

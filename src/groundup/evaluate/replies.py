@@ -20,7 +20,7 @@ from groundup.core.model.generation import (
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.prompts import Prompt
-from groundup.core.training.ranks import found_by_share
+from groundup.core.training.ranks import by_share
 from groundup.core.training.sampling import sample_by_share
 from groundup.evaluate.intervals import Metrics, relative_change, resamples, with_interval
 from groundup.runner.params.evaluate import EvaluateParams
@@ -73,11 +73,11 @@ def reply_to_prompts(
 ) -> ModelReplies:
     replies = sample_replies_of(model, tokenizer, [prompt.ids for prompt in prompts], params)
     chats = ended_chats([prompt.ids for prompt in prompts], replies.tokens, replies.ended, tokenizer.eos_token_id)
-    rewards = found_by_share(lambda own: scorer.score(own)[0].tolist(), chats)
+    rewards = by_share(lambda share: scorer.score(share)[0].tolist(), chats)
     stretches = [Stretch(p.ids + t, len(t)) for p, t in zip(prompts, replies.tokens, strict=True)]
     # Both are computed in the same way, so that SFT's KL to itself is zero and not rounding noise.
     own, reference = (
-        found_by_share(
+        by_share(
             partial(
                 stretch_nats,
                 m,

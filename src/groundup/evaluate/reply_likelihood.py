@@ -12,7 +12,7 @@ from groundup.core.model.branches import Branches, BranchRows, as_rows, takes_br
 from groundup.core.model.forward import require_positions
 from groundup.core.model.head import output_logits
 from groundup.core.model.likelihood import HEAD_ROWS
-from groundup.core.training.ranks import found_by_share
+from groundup.core.training.ranks import by_share
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,18 @@ def num_inputs(item: Branches) -> int:
 
 def branch_nats(model: PreTrainedModel, items: Sequence[Branches], batch_size: int) -> list[list[float]]:
     """The negative log-likelihood of every reply, in nats. Ranks share the items."""
+    return [[nats for nats, _ in scores] for scores in shared_scores(model, items, batch_size)]
 
-    def find(own: Sequence[Branches]) -> list[list[float]]:
-        return [[score.nats for score in scores] for scores in branch_scores(model, own, batch_size)]
 
-    return found_by_share(find, items)
+def shared_scores(
+    model: PreTrainedModel, items: Sequence[Branches], batch_size: int
+) -> list[list[tuple[float, bool]]]:
+    """(nats, greedy) of every reply. Ranks share the items."""
+
+    def find(own: Sequence[Branches]) -> list[list[tuple[float, bool]]]:
+        return [[(score.nats, score.greedy) for score in scores] for scores in branch_scores(model, own, batch_size)]
+
+    return by_share(find, items)
 
 
 @torch.no_grad()

@@ -33,7 +33,8 @@ def save_checkpoint_as_model(
     model = build_llama(model_params, tok) if base is None else load_open_model(base, tok, model_params.context_length)
     adapted = add_adapter(model, params.lora) if params.lora else model
     module = PretrainModule(model, params, compiled=False)
-    module.load_state_dict(torch.load(checkpoint / STATE, weights_only=True)["state_dict"], module.strict_loading)
+    state = torch.load(checkpoint / STATE, map_location="cpu", mmap=True, weights_only=True)
+    module.load_state_dict(state["state_dict"], module.strict_loading)
     merged = merge_adapter(adapted, out / "adapter")
     card = CARD if base is None else open_model_card(base.name, step_of(checkpoint))
     save_model(merged, tok, out, with_base(card, locked))

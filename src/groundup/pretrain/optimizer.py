@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.adamw import adamw
 
-from groundup.core.training.ranks import found_in_parts
+from groundup.core.training.ranks import by_block
 from groundup.runner.params.training import PretrainParams
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024, "Muon"): fast convergence towards 1,
@@ -61,14 +61,14 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _muon(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        """Orthogonalize weights of the same shape in one batch; of several ranks with whole weights, each a part."""
+        """Orthogonalize weights of the same shape in one batch, of which each rank of DDP takes a part."""
         by_shape: dict[torch.Size, list[nn.Parameter]] = {}
         for parameter in parameters:
             by_shape.setdefault(parameter.shape, []).append(parameter)
         for shape, alike in by_shape.items():
             directions = torch.stack([self._direction(p, group["momentum"]) for p in alike])
-            in_shards = isinstance(directions, DTensor)  # DTensor brings them together for each product
-            directions = orthogonalize(directions) if in_shards else found_in_parts(orthogonalize, directions)
+            in_shards = isinstance(directions, DTensor)  # which moves what each product needs
+            directions = orthogonalize(directions) if in_shards else by_block(orthogonalize, directions)
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
             for parameter, direction in zip(alike, directions, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])

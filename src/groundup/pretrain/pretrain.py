@@ -33,7 +33,7 @@ from groundup.core.training.callbacks import (
 )
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.progress import ProgressReport
-from groundup.core.training.ranks import found_by_share, is_first, means
+from groundup.core.training.ranks import by_share, is_first, means
 from groundup.core.training.runtime import Log, NonFiniteLossError, draw, num_bytes, require_finite_gradients, set_up
 from groundup.pretrain.data import RowLoader, ShardDataModule
 from groundup.pretrain.optimizer import build_optimizer, warmup_stable_decay
@@ -127,8 +127,10 @@ class Validate(L.Callback):
             return
         step = trainer.global_step
         with whole(module.loss):
-            scored = (self.documents, self.context, VALIDATION_BATCH, found_by_share)
-            value = bits_per_byte(module.model, self.tokenizer, *scored).overall
+            found = bits_per_byte(
+                module.model, self.tokenizer, self.documents, self.context, VALIDATION_BATCH, divide=by_share
+            )
+        value = found.overall
         self.write(step, val_bits_per_byte=value)
         logger.info("pretrain %d/%d  val bits per byte %.3f (subset)", step, trainer.max_steps, value)
 

@@ -31,8 +31,8 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 T = TypeVar("T")
 
 
-class OneProcess:
-    """What the processes of a stage decide together, where there is one."""
+class Processes:
+    """What the processes of a stage decide together; of this class itself, there is one."""
 
     is_first = True
 
@@ -59,15 +59,15 @@ class Checkpoints:
         folder: Path,
         interruption: Interruption,
         sync_points: Callable[[], None] = lambda: None,
-        processes: OneProcess | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.folder = folder
         self.interruption = interruption
         self.seconds = 0.0  # time that this process has spent on saving
         self.sync_points = sync_points  # after this call, the points logged so far survive a power cut
-        self.processes = processes or OneProcess()
+        self.processes = processes or Processes()
         self.has_ended = False  # at a checkpoint, since that was asked for
-        self.last_reached: int | None = None  # the last step of training that this process has done
+        self.last_done: int | None = None  # the last step that this process has taken, saved or not
 
     @property
     def is_end_requested(self) -> bool:
@@ -77,9 +77,9 @@ class Checkpoints:
             return True
         return False
 
-    def ends_after(self, step: int) -> bool:
-        """Asked after every step, and as `is_end_requested`."""
-        self.last_reached = step
+    def is_end_requested_after(self, step: int) -> bool:
+        """As `is_end_requested`. Asked after every step: a process that waits in vain can then name its last one."""
+        self.last_done = step
         return self.is_end_requested
 
     @contextmanager

@@ -35,6 +35,11 @@ class StageContext:
         return self.folder / SCRATCH
 
     @property
+    def progress(self) -> int:
+        """The step that a run would continue after; before and without one, the number of finished sub-steps."""
+        return self.checkpoints.last_step or len(list(self.work.glob("**/steps/*.json")))
+
+    @property
     def kept(self) -> Path:
         """Files that every run of this stage may reuse; `groundup clean` keeps them."""
         return self.folder.parent

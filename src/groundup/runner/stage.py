@@ -71,7 +71,7 @@ def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
     set_environment(offline=name != "prepare")
     if work := own_work_dir():
         _run_rank(Path.cwd(), name, body, work)
-        return
+        sys.exit()  # what a script does after this is for the stage's own process
     try:
         _run(Path.cwd(), name, body, headlines)
     except Exception as error:
@@ -149,7 +149,7 @@ def _run_rank(root: Path, name: str, body: Body, work: Path) -> None:
             note_result(stage, metrics | {PEAK_MEMORY: own_peak_memory()})
             processes.leave()
     except Exception as error:
-        note_failure(work, error, _explain(error), checkpoints.last_reached if checkpoints else None)
+        note_failure(work, error, _explain(error), checkpoints.last_done if checkpoints else None)
         if _tells_all(error):
             sys.exit(1)
         raise
@@ -178,7 +178,7 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
             stage = StageContext(root, spec, DeclaredParams(params, spec.params), fingerprint, work, checkpoints)
             stage.work.mkdir(exist_ok=True)
             start = start_event(root, pipeline, fingerprint)
-            start["tags"] |= note_segment(work, checkpoints.last_step, launch.num_processes, launch.strategy)
+            start["tags"] |= note_segment(work, stage.progress, launch.num_processes, launch.strategy)
             _run_tracked(stage, body, headlines, start, problem)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
-from groundup.runner.checkpoints import OneProcess
+from groundup.runner.checkpoints import Processes
 from groundup.runner.disk import writing
 from groundup.runner.files import DamagedFileError, file_digests, fsync_tree, read_object, remove, write_text
 
@@ -24,14 +24,14 @@ class FinishedSteps:
     its record exists and matches its files.
     """
 
-    def __init__(self, directory: Path, processes: OneProcess | None = None) -> None:
+    def __init__(self, directory: Path, processes: Processes | None = None) -> None:
         self.directory = directory
-        self.processes = processes or OneProcess()
+        self.processes = processes or Processes()
 
     def get(self, name: str, compute: Callable[[*Arguments], T], *args: *Arguments) -> T:
         """The saved result; without one, compute and save it. Floats survive the round trip through JSON exactly.
 
-        Of several processes all compute, and the first one's result is saved, and is that of all.
+        Several processes all compute, since they share the work; the first one's result is saved and is that of all.
         """
         record = self.processes.from_first(partial(self._record, name))
         if record is None:
@@ -55,7 +55,7 @@ class FinishedSteps:
         return record
 
     def fill(self, name: str, write: Callable[[Path], T]) -> T:
-        """Like `get`, for a step that writes files: `write` receives the empty folder(name)."""
+        """Like `get`, in one process, for a step that writes files: `write` receives the empty folder(name)."""
 
         def write_afresh() -> T:
             folder = self.folder(name)

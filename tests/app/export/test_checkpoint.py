@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from groundup.app.cli.main import app
-from groundup.app.export.checkpoint import write_checkpoint
+from groundup.app.export.checkpoint import write_model_of_checkpoint
 from groundup.runner.base import write_lock
 from groundup.runner.files import digest_path, write_json
 from groundup.runner.params.training import LoraParams
@@ -22,8 +22,8 @@ LORA = LoraParams(rank=2, alpha=4.0, dropout=0.0, target_modules=["down_proj"])
 @pytest.fixture
 def root(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> Path:
     """A checkout with the inputs of pretrain."""
-    for name in ("dvc.yaml", "stages"):
-        (tmp_path / name).mkdir() if name == "stages" else (tmp_path / name).write_text("stages: {}\n")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     write_inputs(tmp_path / "artifacts", tiny_tokenizer)
     write_lock(tmp_path, None)
     return tmp_path
@@ -39,7 +39,7 @@ def trained(root: Path, **changes: Any) -> Path:
     parts = {
         "stage": "pretrain",
         "params": {"model": MODEL.model_dump(), "pretrain": params.model_dump()},
-        "digests": {"artifacts/tokenizer": digest_path(root / "artifacts/tokenizer")},
+        "digests": {dep: digest_path(root / dep) for dep in ("artifacts/tokenizer", "base.lock")},
     }
     write_json(work / "fingerprint.json", parts)
     (work / "scratch").mkdir()
@@ -50,7 +50,7 @@ def trained(root: Path, **changes: Any) -> Path:
 def test_the_last_one_is_the_published_model(root: Path, lora: LoraParams | None) -> None:
     checkpoints = trained(root, lora=lora)
     for step in (6, 8):
-        write_checkpoint(root, checkpoints / f"checkpoint-{step}", root / str(step))
+        write_model_of_checkpoint(root, checkpoints / f"checkpoint-{step}", root / str(step))
     files = ["model.safetensors", "config.json", "tokenizer.json", "README.md"]
     files += ["adapter/adapter_model.safetensors"] if lora else []
     for file in files:
@@ -61,7 +61,11 @@ def test_the_last_one_is_the_published_model(root: Path, lora: LoraParams | None
 def test_the_command_writes_a_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = trained(root)
     monkeypatch.chdir(root)
-    result = CliRunner().invoke(app, ["export", "--to", "hf", "--checkpoint", str(checkpoints / "checkpoint-6")])
+    command = ["export", "--to", "hf", "--checkpoint", str(checkpoints / "checkpoint-6")]
+    result = CliRunner().invoke(app, [*command, "--model", "sft"])
+    assert result.exit_code != 0
+    assert "leave out --model" in result.output
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert (root / "exports/checkpoint-6/config.json").is_file()
 
@@ -69,15 +73,21 @@ def test_the_command_writes_a_folder(root: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_is_none_of_pretraining_is_refused(root: Path) -> None:
     checkpoints = trained(root)
     newest = checkpoints / "checkpoint-8"
-    with pytest.raises(ValueError, match=r"out is no checkpoint of a stage: name a folder \.work/pretrain"):
-        write_checkpoint(root, root / "out", root / "exported")
+    for other in (root / "out", Path("/checkpoint-1")):
+        with pytest.raises(ValueError, match=r"is not a checkpoint of a stage: name a folder \.work/pretrain"):
+            write_model_of_checkpoint(root, other, root / "exported")
+    lock = (root / "base.lock").read_text()
+    (root / "base.lock").write_text(lock + " ")
+    with pytest.raises(ValueError, match=r"base\.lock is not the one that .*checkpoint-8 was trained with"):
+        write_model_of_checkpoint(root, newest, root / "exported")
+    (root / "base.lock").write_text(lock)
     (root / "artifacts/tokenizer/new.txt").touch()
     with pytest.raises(ValueError, match=r"artifacts/tokenizer is not the one that .*checkpoint-8 was trained with"):
-        write_checkpoint(root, newest, root / "exported")
+        write_model_of_checkpoint(root, newest, root / "exported")
     (newest / "state.ckpt").write_bytes(b"torn")
     with pytest.raises(ValueError, match=r"cannot be used: state\.ckpt changed since it was written"):
-        write_checkpoint(root, newest, root / "exported")
+        write_model_of_checkpoint(root, newest, root / "exported")
     write_json(root / ".work/pretrain/0f/fingerprint.json", {"stage": "sft"})
     with pytest.raises(ValueError, match="is of sft: only those of pretrain"):
-        write_checkpoint(root, newest, root / "exported")
+        write_model_of_checkpoint(root, newest, root / "exported")
     assert not (root / "exported").exists()

@@ -44,7 +44,8 @@ def main(stage):
             stage.log(step, loss=1.0 / step + rank)
             if step == 3 and newest is None and rank == 1:
                 deed()
-            if step % 2 == 0 or stage.checkpoints.ends_after(step):
+            is_end = stage.checkpoints.is_end_requested_after(step)
+            if is_end or step % 2 == 0:
                 with stage.checkpoints.saving(step) as folder:
                     if ranks.is_first:
                         (folder / "step").write_text(str(step))
@@ -149,7 +150,8 @@ def assert_ends_at_one_checkpoint(root: Path, frame: Callable[[], None]) -> None
 
 def assert_went_on(root: Path) -> None:
     """From step 2, or from a later one that the others saved before they were ended."""
-    for steps in map(str.split, seen(root)):
+    first, second = seen(root)
+    for steps in (first.split(), second.split()):
         assert steps == sorted(steps)
         assert {"2", "4", "6", "8"} <= set(steps)
         assert steps.count("2") == 1
@@ -202,6 +204,22 @@ def test_a_signal_ends_all_at_the_same_checkpoint(root: Path, frame: Frame) -> N
     assert frame.left() == []
     frame()
     assert [it.split()[-1] for it in seen(root)] == ["8", "8"]
+
+
+def test_a_signal_to_torchrun_alone_ends_a_stage_that_has_no_checkpoints(root: Path, frame: Frame) -> None:
+    write_stage(root, early='(stage.work / f"started-{rank}").touch() or time.sleep(600)')
+
+    def end_torchrun() -> None:
+        while len(list((root / ".work/prepare").glob("*/scratch/started-*"))) < 2:
+            time.sleep(0.1)
+        (torchrun,) = (it for it in psutil.Process().children() if "launch.torchrun" in " ".join(it.cmdline()))
+        torchrun.terminate()
+
+    threading.Thread(target=end_torchrun, daemon=True).start()
+    with pytest.raises(Terminated) as ended:
+        frame()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert frame.left() == []
 
 
 def test_one_that_hangs_ends_all_within_the_deadline(

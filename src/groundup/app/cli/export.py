@@ -25,7 +25,7 @@ class Model(StrEnum):
 
 def export(
     to: Annotated[Format, typer.Option(help="A GGUF file, a Hugging Face directory, or only the LoRA adapter.")],
-    model: Annotated[Model, typer.Option(help="The model to export.")] = Model.aligned,
+    model: Annotated[Model | None, typer.Option(help="The model to export; default: aligned.")] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="A checkpoint-N of pretrain below .work, instead of a published model."),
@@ -38,30 +38,33 @@ def export(
     if bf16 and to != Format.adapter:
         fail("--bf16 is for `--to adapter`: the other formats have the precision of the weights")
     ending = {Format.gguf: ".gguf", Format.hf: "", Format.adapter: "-adapter"}[to]
-    exported = checkpoint.name if checkpoint else model.value
+    if checkpoint and model:
+        fail("--checkpoint exports a model of its own: leave out --model")
+    chosen = model or (Model.base if checkpoint else Model.aligned)
+    exported = checkpoint.name if checkpoint else chosen.value
     target = out or root / "exports" / f"{exported}{ending}"
     from groundup.app.chat.loading import model_path
-    from groundup.app.export.checkpoint import write_checkpoint
+    from groundup.app.export.checkpoint import write_model_of_checkpoint
     from groundup.app.export.gguf import export_gguf
     from groundup.app.export.hf import export_adapter, export_hf
 
     with TemporaryDirectory() as folder:
         try:
             if checkpoint:
-                path, model = Path(folder), Model.base
-                write_checkpoint(root, checkpoint, path)
+                path = Path(folder)
+                write_model_of_checkpoint(root, checkpoint, path)
             else:
-                path = model_path(root, model)
+                path = model_path(root, chosen)
             if not (path / "config.json").is_file():
                 fail(f"there is no model in {path}: train one with `dvc repro`")
-            # A champion may be of other data than the checkout holds.
-            prepared = None if model == Model.champion else root / "artifacts/reports/prepare/report.json"
+            is_of_checkout = not checkpoint and chosen != Model.champion  # else it may be of other data
+            prepared = root / "artifacts/reports/prepare/report.json" if is_of_checkout else None
             if to == Format.gguf:
                 export_gguf(path, target)
             elif to == Format.hf:
                 export_hf(path, target, prepared)
             else:
-                export_adapter(path, model, target, prepared, bf16=bf16)
+                export_adapter(path, chosen, target, prepared, bf16=bf16)
         except ValueError as error:
             fail(str(error))
     console.print(f"{exported} is in {target}", highlight=False, soft_wrap=True)

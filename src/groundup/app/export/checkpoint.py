@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from groundup.pretrain.checkpoint import save_checkpoint_as_model
-from groundup.runner.base import checked_base, read_lock
+from groundup.runner.base import LOCK, checked_base, read_lock
 from groundup.runner.checkpoints import fault_of
 from groundup.runner.files import digest_path, read_object
 from groundup.runner.params.training import ModelParams, PretrainParams
@@ -12,13 +12,13 @@ from groundup.runner.workdir import PARTS
 STAGE, TOKENIZER = "pretrain", "artifacts/tokenizer"
 
 
-def write_checkpoint(root: Path, checkpoint: Path, out: Path) -> None:
-    """The model at a folder .work/pretrain/FINGERPRINT/scratch/checkpoints/checkpoint-N into `out`."""
+def write_model_of_checkpoint(root: Path, checkpoint: Path, out: Path) -> None:
+    """Write the model of a folder .work/pretrain/FINGERPRINT/scratch/checkpoints/checkpoint-N to `out`."""
     folder = checkpoint.resolve()
-    parts = folder.parents[2] / PARTS
+    parts = folder.parent.parent.parent / PARTS
     if not parts.is_file():
         raise ValueError(
-            f"{checkpoint} is no checkpoint of a stage: name a folder "
+            f"{checkpoint} is not a checkpoint of a stage: name a folder "
             f".work/{STAGE}/FINGERPRINT/scratch/checkpoints/checkpoint-N"
         )
     made_of = read_object(parts)
@@ -26,8 +26,9 @@ def write_checkpoint(root: Path, checkpoint: Path, out: Path) -> None:
         raise ValueError(f"{checkpoint} is of {made_of['stage']}: only those of {STAGE} can be exported")
     if fault := fault_of(folder):
         raise ValueError(f"{checkpoint} cannot be used: {fault}")
-    if digest_path(root / TOKENIZER) != made_of["digests"][TOKENIZER]:
-        raise ValueError(f"{TOKENIZER} is not the one that {checkpoint} was trained with: `dvc checkout` an older one")
+    for dep in (TOKENIZER, LOCK):
+        if digest_path(root / dep) != made_of["digests"][dep]:
+            raise ValueError(f"{dep} is not the one that {checkpoint} was trained with: bring that one back first")
     params = made_of["params"]
     base = checked_base(root, params["model"]["base"])
     save_checkpoint_as_model(

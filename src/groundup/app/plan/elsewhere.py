@@ -101,16 +101,15 @@ def plan_elsewhere(
 ) -> dict[str, PlannedStage]:
     """By stage."""
     device = named_device(fleet.device)
-    of_process(params, fleet.processes)  # says what cannot be divided
     found = {}
     for stage, cost in costs(params, data, work).items():
         spreads = pipeline[stage].spreads
         number = fleet.processes if spreads else 1
         strategy = "" if number == 1 else fleet.strategy if fleet.strategy in spreads else spreads[0]
-        in_bf16 = params.runtime.precision == "bf16" and stage != "evaluate"
+        in_bf16 = params.runtime.precision == "bf16" and stage != "evaluate"  # which measures in fp32
         tflops = device.bf16_tflops if in_bf16 else device.fp32_tflops
         calculated = cost.flops / (number * tflops * 1e12 * fleet.utilization)
-        steps, num_bytes = decoding(stage, params, work, number)
+        steps, num_bytes = sampling_steps(stage, params, work, number)
         read = steps * work.model.num_parameters * num_bytes
         sampled = read / (device.gb_per_second * 1e9 * fleet.utilization)
         room = room_of_process(stage, params, data, work, number, strategy)
@@ -159,8 +158,11 @@ def with_step_of(params: Params, changed: Params, stage: str) -> Params:
     return with_value(changed, stage, "accumulate", before.accumulate * before.batch_size // after.batch_size)
 
 
-def decoding(stage: str, params: Params, work: Work, processes: int) -> tuple[int, int]:
-    """(tokens that a process samples one after the other, each a reading of all weights; bytes of a weight)."""
+def sampling_steps(stage: str, params: Params, work: Work, processes: int) -> tuple[int, int]:
+    """(tokens that a process samples one after the other, each a reading of all weights; bytes of a weight).
+
+    Without value probes, and without the decoding methods, which every process of evaluate repeats.
+    """
     r, a, e = params.reward, params.align, params.evaluate
     in_rollouts = FLOAT // 2 if params.runtime.precision == "bf16" else FLOAT
     if stage == "reward":

@@ -32,18 +32,18 @@ def bits_per_byte(
     documents: Iterable[Mapping[str, Any]],
     context_length: int,
     batch_size: int,
-    share: Callable[[Score, list[Stretch]], list[float]] = lambda score, windows: score(windows),
+    divide: Callable[[Score, list[Stretch]], list[float]] = lambda score, windows: score(windows),
 ) -> BitsPerByte:
     """Bits per byte of documents {"text", "source"}; the model keeps its train or eval mode.
 
-    share: how the windows are shared out among processes that do this together.
+    divide: calls the score of some windows for all of them; processes that do this together divide them.
     """
     rows = list(documents)
     windows = [document_windows(tokenizer, row["text"], context_length) for row in rows]
     training = model.training
     model.eval()
     score = partial(stretch_nats, model, batch_size=batch_size, distribution=own_distribution)
-    nats = share(score, [window for group in windows for window in group])
+    nats = divide(score, [window for group in windows for window in group])
     model.train(training)
     return summarize(rows, windows, nats)
 

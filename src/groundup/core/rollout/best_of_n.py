@@ -33,7 +33,10 @@ def sample_pool(
     seed: int,
     places: Sequence[int],
 ) -> ReplyPool:
-    """`num_replies` per prompt at `places`; an unfinished one is scored with an end-of-turn token added, as in PPO."""
+    """`num_replies` to each prompt at `places`, as they would be drawn for all prompts.
+
+    An unfinished reply is scored with an end-of-turn token added, as in PPO.
+    """
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]
     chosen = [place * num_replies + i for place in places for i in range(num_replies)]
     replies = sampler.sample(model, repeated, seed, chosen)

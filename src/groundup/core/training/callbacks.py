@@ -73,7 +73,7 @@ class KeepCheckpoints(L.Callback):
         self.checkpoints.interruption.listen()  # Lightning's own handler would end the run between optimizer steps
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *unused: Any) -> None:
-        if is_due(trainer, 1 if self.checkpoints.ends_after(trainer.global_step) else self.every):
+        if is_due(trainer, 1 if self.checkpoints.is_end_requested_after(trainer.global_step) else self.every):
             with self.checkpoints.saving(trainer.global_step) as folder:
                 trainer.save_checkpoint(folder / STATE)
 

@@ -46,9 +46,10 @@ def gathered(share: Sequence[T]) -> list[T]:
     return [shares[place % len(shares)][place // len(shares)] for place in range(sum(map(len, shares)))]
 
 
-def found_by_share(find: Callable[[Sequence[T]], Sequence[S]], rows: Sequence[T]) -> list[S]:
-    """find(rows), for which each rank finds its own_share. What is found should be no part of a tensor, which is sent
-    with all of it.
+def by_share(find: Callable[[Sequence[T]], Sequence[S]], rows: Sequence[T]) -> list[S]:
+    """find(rows), of which each rank finds its own_share.
+
+    `find` returns plain values: a part of a tensor would be sent with all of it.
     """
     return gathered(find(own_share(rows)))
 
@@ -67,8 +68,11 @@ def own_stretch(num_rows: int) -> range:
     return range(own_rank() * num_rows, (own_rank() + 1) * num_rows)
 
 
-def found_in_parts(find: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """find(rows), for which each rank finds its part of the rows; all have the same rows, and as many are found."""
+def by_block(find: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """find(rows) of rows that all ranks have: each rank finds a block of them.
+
+    `find` gives one row for each, and takes rows of zeros too, which fill up the last blocks.
+    """
     if num_ranks() == 1:
         return find(rows)
     size = -(-len(rows) // num_ranks())

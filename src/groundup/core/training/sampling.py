@@ -1,4 +1,4 @@
-"""Replies that ranks sample together."""
+"""Replies that ranks sample together; core.model knows nothing of ranks."""
 
 from collections.abc import Sequence
 

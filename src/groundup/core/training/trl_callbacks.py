@@ -190,7 +190,7 @@ class KeepCheckpoints(TrainerCallback):
     ) -> None:
         if state.global_step == state.max_steps:
             control.should_log = True
-        if self.checkpoints.ends_after(state.global_step) and control.should_log:
+        if self.checkpoints.is_end_requested_after(state.global_step) and control.should_log:
             control.should_save = True
         self._start = time.monotonic()
 

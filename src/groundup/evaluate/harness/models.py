@@ -16,9 +16,9 @@ from groundup.core.model.bits_per_byte import document_windows
 from groundup.core.model.branches import Branches
 from groundup.core.model.context import context_length
 from groundup.core.model.likelihood import own_distribution, stretch_nats
-from groundup.core.training.ranks import found_by_share
+from groundup.core.training.ranks import by_share
 from groundup.evaluate.ngram import NgramModel
-from groundup.evaluate.reply_likelihood import branch_scores
+from groundup.evaluate.reply_likelihood import shared_scores
 
 # (context and continuation as strings, tokens of the context, tokens of the continuation)
 TokenRequest = tuple[tuple[str, str], list[int], list[int]]
@@ -99,21 +99,18 @@ class LoadedModel(HFLM):
             fit(context, [requests[i][2] for i in asked], self.max_length) for context, asked in by_context.items()
         ]
         found: list[LogLikelihood] = [(0.0, False)] * len(requests)
-        for asked, scored in zip(by_context.values(), found_by_share(self._scores, items), strict=True):
-            for i, score in zip(asked, scored, strict=True):
-                found[i] = score
+        scores = shared_scores(self.model, items, self.batch_size)
+        for asked, scored in zip(by_context.values(), scores, strict=True):
+            for i, (nats, greedy) in zip(asked, scored, strict=True):
+                found[i] = (-nats, greedy)
         return found
-
-    def _scores(self, items: Sequence[Branches]) -> list[list[LogLikelihood]]:
-        scores = branch_scores(self.model, items, self.batch_size)
-        return [[(-score.nats, score.greedy) for score in scored] for scored in scores]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """As in pretrain: overlapping windows, with the end of the text counted."""
         windows = [document_windows(self.tokenizer, request.args[0], self.max_length) for request in requests]
         stretches = [window for group in windows for window in group]
         score = partial(stretch_nats, self.model, batch_size=self.batch_size, distribution=own_distribution)
-        nats = iter(found_by_share(score, stretches))
+        nats = iter(by_share(score, stretches))
         return [-sum(next(nats) for _ in group) for group in windows]
 
 

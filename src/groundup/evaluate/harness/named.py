@@ -3,6 +3,7 @@
 import difflib
 import logging
 import math
+import random
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ class NamedTasks:
         for name in names:
             if name not in manager.all_tasks:
                 continue
+            random.seed(seed)  # some tasks shuffle, and the items have to be the same in all processes
             try:
                 found = manager.load(name)
             except Exception as error:  # data comes from anywhere, and some tasks need extra libraries

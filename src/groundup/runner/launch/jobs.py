@@ -13,6 +13,7 @@ import psutil
 from groundup.runner.launch.settings import Launch
 
 PYTHON = sys.executable
+ASKED_TO_END = 128 + signal.SIGTERM  # exit code of a process, and of its torchrun, that SIGTERM has ended
 END_SECONDS = 300  # between SIGTERM and SIGKILL: the time for a checkpoint
 
 
@@ -33,8 +34,8 @@ class Job(Protocol):
     def ended_by(self) -> str:
         """What is known of its end besides the exit code; empty if nothing is."""
 
-    def is_cut_short(self, *, saved: bool) -> bool:
-        """Whether it was ended from outside, so that another job should continue; saved: at a checkpoint."""
+    def is_cut_short(self, *, asked: bool) -> bool:
+        """Whether it was ended from outside, so that another job should continue; asked: by SIGTERM to processes."""
 
 
 def meeting(launch: Launch) -> list[str]:
@@ -84,7 +85,7 @@ class Torchrun:
     def ended_by(self) -> str:
         return ""
 
-    def is_cut_short(self, *, saved: bool) -> bool:
+    def is_cut_short(self, *, asked: bool) -> bool:
         return False
 
 

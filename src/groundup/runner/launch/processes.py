@@ -11,7 +11,7 @@ from groundup.runner.context import StageContext
 from groundup.runner.environment import NO_COMPILATION, OMP_THREADS, STRATEGY, TIMEOUT, TORCHRUN_LOGS, WORK_DIR
 from groundup.runner.files import read_json, remove
 from groundup.runner.interruption import POLL_SECONDS, Terminated
-from groundup.runner.launch.jobs import Job
+from groundup.runner.launch.jobs import ASKED_TO_END, Job
 from groundup.runner.launch.launchers import LAUNCHERS
 from groundup.runner.launch.rank import ENDED, FOLDER, RESULT
 from groundup.runner.launch.settings import Launch
@@ -30,7 +30,7 @@ def call_in_processes(stage: StageContext, launch: Launch) -> dict[str, Any]:
     """What the body returned to the first process. SIGTERM and Ctrl-C are passed on, and the stage ends with them.
 
     A job that Slurm has ended, for its time limit or a lost node, is followed by another one that continues, as long
-    as each of them gets to a new checkpoint.
+    as each of them gets to a new checkpoint or finishes a sub-step.
     """
     folder = stage.work / FOLDER
     end_earlier(folder)
@@ -45,20 +45,21 @@ def call_in_processes(stage: StageContext, launch: Launch) -> dict[str, Any]:
     while True:
         remove(folder)
         folder.mkdir(parents=True)
-        before = stage.checkpoints.last_step
+        before = stage.progress
         with stage.checkpoints.interruption.deferred():
             job = LAUNCHERS[launch.launcher].start(launch, stage.spec.name, stage.root, folder, environment)
             code = _wait(job, stage)
         if code == 0:
             metrics: dict[str, Any] = read_json(folder / RESULT)
             return metrics
-        reason, saved, now = job.ended_by(), (folder / ENDED).exists(), stage.checkpoints.last_step
+        reason, now = job.ended_by(), stage.progress
+        asked = code == ASKED_TO_END or (code != -signal.SIGKILL and (folder / ENDED).exists())
         if _failures(folder):
             raise _failure(folder, launch.num_processes, reason)
-        if job.is_cut_short(saved=saved) and now > before:
+        if job.is_cut_short(asked=asked) and now > before:
             logger.info("%s: the job ended (%s) after step %d: another one continues", stage.spec.name, reason, now)
-        elif saved and code != -signal.SIGKILL:  # a signal reached the processes, and not this one
-            raise Terminated(128 + signal.SIGTERM)
+        elif asked:  # a signal reached the processes, and not this one
+            raise Terminated(ASKED_TO_END)
         else:
             raise _failure(folder, launch.num_processes, reason)
 

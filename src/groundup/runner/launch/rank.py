@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from groundup.runner.checkpoints import OneProcess
+from groundup.runner.checkpoints import Processes
 from groundup.runner.context import StageContext
 from groundup.runner.device import set_up_compilation, show_own_gpu
 from groundup.runner.environment import LOCAL_RANK, LOCAL_WORLD_SIZE, NO_COMPILATION, RANK, TIMEOUT, WORK_DIR
@@ -27,7 +27,7 @@ def own_work_dir() -> Path | None:
     return Path(os.environ[WORK_DIR]) if WORK_DIR in os.environ else None
 
 
-class Ranks(OneProcess):
+class Ranks(Processes):
     """The processes that torchrun started, this one among them."""
 
     def __init__(self, device: str) -> None:

@@ -14,7 +14,7 @@ from groundup.runner.launch.settings import Launch
 
 logger = logging.getLogger(__name__)
 
-JOB, LOG = "job", "slurm-%j.log"  # files: the job's id, and what its processes wrote, named by that id
+JOB, LOG = "job", "slurm-%j.log"  # files: the id of the job, and its output, where Slurm puts the id for %j
 INSIDE_JOB = "SLURM_JOB_ID"
 OUTSIDE = ("TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REQUEUED")  # states of a job that Slurm ended
 OVER = (*OUTSIDE, "COMPLETED", "FAILED", "CANCELLED", "OUT_OF_MEMORY", "DEADLINE")
@@ -55,7 +55,7 @@ class SlurmJob:
         self._shown = 0
         self._state = ""
         script = folder / "job.sh"
-        logs = folder.parent  # those of earlier jobs stay
+        logs = folder.parent  # `folder` is emptied before each job
         write_text(script, slurm_script(launch, stage, logs / LOG))
         self._is_step = INSIDE_JOB in environment
         command = ["bash", str(script)] if self._is_step else ["sbatch", "--wait", "--parsable", str(script)]
@@ -119,10 +119,10 @@ class SlurmJob:
             time.sleep(POLL_SECONDS)
         return state
 
-    def is_cut_short(self, *, saved: bool) -> bool:
+    def is_cut_short(self, *, asked: bool) -> bool:
         """By a time limit, of which Slurm warns the processes, or a lost node."""
         state = self.ended_by()
-        return state in OUTSIDE or (state == "FAILED" and saved)
+        return state in OUTSIDE or (state == "FAILED" and asked)
 
 
 def end_earlier(folder: Path) -> None:

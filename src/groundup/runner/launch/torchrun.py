@@ -7,6 +7,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousTimeoutError
 from torch.distributed.run import main
 
+from groundup.runner.launch.jobs import ASKED_TO_END
 from groundup.runner.launch.rank import note, own_work_dir
 
 if __name__ == "__main__":
@@ -16,5 +17,10 @@ if __name__ == "__main__":
         if work := own_work_dir():
             note(work, None, "the machines did not find each other within `timeout` of launch.yaml")
         sys.exit(1)
-    except (ChildFailedError, SignalException, RendezvousError):  # the last one: another machine's torchrun has ended
+    except SignalException:
+        sys.exit(ASKED_TO_END)
+    except ChildFailedError as error:
+        _, first = error.get_first_failure()
+        sys.exit(ASKED_TO_END if first.exitcode == ASKED_TO_END else 1)
+    except RendezvousError:  # another machine's torchrun has ended
         sys.exit(1)

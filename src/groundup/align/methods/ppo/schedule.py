@@ -81,7 +81,7 @@ class Schedule(L.Callback):
             validation.sample(iteration)
         if is_validated and not is_last:  # after the samples, which show the policy before the rollback
             self._roll_back_if_alarmed(ppo)
-        is_end = self.checkpoints.ends_after(iteration) or is_last or ppo.stopped_early
+        is_end = self.checkpoints.is_end_requested_after(iteration) or is_last or ppo.stopped_early
         if is_end or iteration % params.checkpoint_every == 0:
             self._save(ppo)
 
