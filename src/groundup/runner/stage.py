@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import groundup
 from groundup.runner import candidate
@@ -71,7 +71,6 @@ def run_stage(name: str, body: Body, headlines: Sequence[str] = ()) -> None:
     set_environment(offline=name != "prepare")
     if work := own_work_dir():
         _run_rank(Path.cwd(), name, body, work)
-        sys.exit()  # what a script does after this is for the stage's own process
     try:
         _run(Path.cwd(), name, body, headlines)
     except Exception as error:
@@ -121,7 +120,7 @@ def _run(root: Path, name: str, body: Body, headlines: Sequence[str] = ()) -> No
     logger.info("%s done in %.0f s", name, process_seconds())
 
 
-def _run_rank(root: Path, name: str, body: Body, work: Path) -> None:
+def _run_rank(root: Path, name: str, body: Body, work: Path) -> NoReturn:
     """One of the processes that `call_in_processes` started: the body, and what it returns to the first of them."""
     rank = rank_of_process()
     if rank > 0:

@@ -207,13 +207,15 @@ def test_a_signal_ends_all_at_the_same_checkpoint(root: Path, frame: Frame) -> N
 
 
 def test_a_signal_to_torchrun_alone_ends_a_stage_that_has_no_checkpoints(root: Path, frame: Frame) -> None:
-    write_stage(root, early='(stage.work / f"started-{rank}").touch() or time.sleep(600)')
+    write_stage(root, early='(stage.work / f"started-{rank}").touch() or time.sleep(100)')
 
     def end_torchrun() -> None:
         while len(list((root / ".work/prepare").glob("*/scratch/started-*"))) < 2:
             time.sleep(0.1)
-        (torchrun,) = (it for it in psutil.Process().children() if "launch.torchrun" in " ".join(it.cmdline()))
-        torchrun.terminate()
+        for process in frame.below:
+            with suppress(psutil.Error):  # it has ended
+                if "groundup.runner.launch.torchrun" in process.cmdline():
+                    process.terminate()
 
     threading.Thread(target=end_torchrun, daemon=True).start()
     with pytest.raises(Terminated) as ended:

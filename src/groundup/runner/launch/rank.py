@@ -1,12 +1,13 @@
 """One process of a stage's body: it finds the others, and tells the frame what it returned or why it failed."""
 
+import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from groundup.runner.checkpoints import Processes
 from groundup.runner.context import StageContext
@@ -59,10 +60,17 @@ class Ranks(Processes):
     def wait(self) -> None:
         self.any(False)
 
-    def leave(self) -> None:
-        """At the end, together: torchrun gives the last ones five minutes, and gloo's threads abort an open exit."""
+    def leave(self) -> NoReturn:
+        """End this process, together with the others: torchrun gives the last ones five minutes.
+
+        At once, since libraries hold groups still, whose threads may abort an ordinary exit.
+        """
         self.wait()
         self._torch.distributed.destroy_process_group()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def note_result(stage: StageContext, metrics: dict[str, Any]) -> None:
