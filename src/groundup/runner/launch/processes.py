@@ -13,7 +13,7 @@ from groundup.runner.files import read_json, remove
 from groundup.runner.interruption import POLL_SECONDS, Terminated
 from groundup.runner.launch.jobs import ASKED_TO_END, Job
 from groundup.runner.launch.launchers import LAUNCHERS
-from groundup.runner.launch.rank import ENDED, FOLDER, RESULT
+from groundup.runner.launch.rank import ENDED, FAILED, FOLDER, RESULT
 from groundup.runner.launch.settings import Launch
 from groundup.runner.launch.slurm import end_earlier
 
@@ -53,9 +53,10 @@ def call_in_processes(stage: StageContext, launch: Launch) -> dict[str, Any]:
             metrics: dict[str, Any] = read_json(folder / RESULT)
             return metrics
         reason, now = job.ended_by(), stage.progress
-        asked = code == ASKED_TO_END or (code != -signal.SIGKILL and (folder / ENDED).exists())
         if _failures(folder):
             raise _failure(folder, launch.num_processes, reason)
+        asked = code == ASKED_TO_END or (code != -signal.SIGKILL and (folder / ENDED).exists())
+        asked = asked and not (folder / FAILED).exists()
         if job.is_cut_short(asked=asked) and now > before:
             logger.info("%s: the job ended (%s) after step %d: another one continues", stage.spec.name, reason, now)
         elif asked:  # a signal reached the processes, and not this one

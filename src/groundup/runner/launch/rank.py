@@ -19,7 +19,7 @@ from groundup.runner.workdir import SCRATCH
 T = TypeVar("T")
 
 FOLDER = "processes"  # in the scratch folder: what the processes tell the frame
-RESULT, ENDED = "result.json", "ended"
+RESULT, ENDED, FAILED = "result.json", "ended", "failed"
 LOST, TIMED_OUT = ("Connection closed by peer", "Connection reset by peer", "Broken pipe"), "Timed out waiting"
 
 
@@ -82,6 +82,12 @@ def note_result(stage: StageContext, metrics: dict[str, Any]) -> None:
 def note_end(work: Path) -> None:
     """For the frame: a signal ended the processes, at a checkpoint."""
     (work / SCRATCH / FOLDER / ENDED).touch()
+
+
+def note_failed() -> None:
+    """For the frame, by torchrun: a process has failed or was killed. Slurm then ends the others by SIGTERM."""
+    if work := own_work_dir():
+        (work / SCRATCH / FOLDER / FAILED).touch()
 
 
 def rank_of_process() -> int:

@@ -8,7 +8,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousTime
 from torch.distributed.run import main
 
 from groundup.runner.launch.jobs import ASKED_TO_END
-from groundup.runner.launch.rank import note, own_work_dir
+from groundup.runner.launch.rank import note, note_failed, own_work_dir
 
 if __name__ == "__main__":
     try:
@@ -21,6 +21,9 @@ if __name__ == "__main__":
         sys.exit(ASKED_TO_END)
     except ChildFailedError as error:
         _, first = error.get_first_failure()
-        sys.exit(ASKED_TO_END if first.exitcode == ASKED_TO_END else 1)
+        if first.exitcode == ASKED_TO_END:
+            sys.exit(ASKED_TO_END)
+        note_failed()
+        sys.exit(1)
     except RendezvousError:  # another machine's torchrun has ended
         sys.exit(1)
