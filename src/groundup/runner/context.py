@@ -36,7 +36,7 @@ class StageContext:
 
     @property
     def progress(self) -> int:
-        """The step that a run would continue after; before and without one, the number of finished sub-steps."""
+        """The step that the next run would continue after; where there is none, the number of finished sub-steps."""
         return self.checkpoints.last_step or len(list(self.work.glob("**/steps/*.json")))
 
     @property

@@ -44,13 +44,15 @@ def export(
     exported = checkpoint.name if checkpoint else chosen.value
     target = out or root / "exports" / f"{exported}{ending}"
     from groundup.app.chat.loading import model_path
-    from groundup.app.export.checkpoint import write_model_of_checkpoint
     from groundup.app.export.gguf import export_gguf
     from groundup.app.export.hf import export_adapter, export_hf
 
     with TemporaryDirectory() as folder:
         try:
             if checkpoint:
+                # With pretrain's trainer, which takes seconds.
+                from groundup.app.export.checkpoint import write_model_of_checkpoint
+
                 path = Path(folder)
                 write_model_of_checkpoint(root, checkpoint, path)
             else:
