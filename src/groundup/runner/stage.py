@@ -25,7 +25,7 @@ from groundup.runner.figures import REPORTED, Record, check_finite, choose, numb
 from groundup.runner.files import publishing, read_json, remove, write_json, write_text
 from groundup.runner.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
 from groundup.runner.interruption import Interruption, Terminated, end_with_dvc, end_with_parents, listening
-from groundup.runner.launch.jobs import JobError
+from groundup.runner.launch.jobs import ASKED_TO_END, JobError
 from groundup.runner.launch.processes import ProcessError, call_in_processes
 from groundup.runner.launch.rank import Ranks, note_end, note_failure, note_result, own_work_dir, rank_of_process
 from groundup.runner.launch.settings import read_launch
@@ -143,6 +143,7 @@ def _run_rank(root: Path, name: str, body: Body, work: Path) -> NoReturn:
             except Terminated:
                 if checkpoints.has_ended:
                     note_end(work)
+                    processes.leave(ASKED_TO_END)
                 raise
             check_finite(name, metrics)
             note_result(stage, metrics | {PEAK_MEMORY: own_peak_memory()})

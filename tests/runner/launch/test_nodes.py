@@ -107,7 +107,8 @@ def test_all_end_at_the_same_checkpoint_with_a_node(
     wait_for_checkpoint(root)
     processes = [process for it in nodes for process in below(it)]
     nodes[node].send_signal(number)
-    assert nodes[0].wait(120) == 128 + (number if node == 0 else signal.SIGTERM)
+    text = said(nodes[0])
+    assert nodes[0].returncode == 128 + (number if node == 0 else signal.SIGTERM), text
     nodes[1].wait(30)
     first, second = seen(root)
     assert first == second

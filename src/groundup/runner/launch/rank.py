@@ -60,8 +60,8 @@ class Ranks(Processes):
     def wait(self) -> None:
         self.any(False)
 
-    def leave(self) -> NoReturn:
-        """End this process, together with the others: torchrun gives the last ones five minutes.
+    def leave(self, code: int = 0) -> NoReturn:
+        """End this process with this exit code, together with the others: torchrun gives the last ones five minutes.
 
         At once, since libraries hold groups still, whose threads may abort an ordinary exit.
         """
@@ -70,7 +70,7 @@ class Ranks(Processes):
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
 
 
 def note_result(stage: StageContext, metrics: dict[str, Any]) -> None:
