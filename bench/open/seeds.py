@@ -45,16 +45,17 @@ class Policy(NamedTuple):
 
 
 def policies(params: Params, num_seeds: int, device: str) -> list[Policy]:
-    """The pipeline's own run, then others from the same SFT and reward model: one for each seed."""
+    """One for each seed, from the same SFT and reward model: the first is the pipeline's own, if it is there."""
     models = {name: file_digests(ARTIFACTS / name) for name in ("sft", "reward")}
     settings = {
         name: section.model_dump(mode="json")
         for name, section in (("align", params.align), ("runtime", params.runtime))
     }
     check_setting(WORK, models | settings)
-    own = ARTIFACTS / "reports/align"
-    found = [Policy(ARTIFACTS / "aligned", own, read_object(own / "metrics.json")["kept_iteration"])]
-    for number in range(1, num_seeds):
+    own, found = ARTIFACTS / "reports/align", []
+    if own.exists():
+        found.append(Policy(ARTIFACTS / "aligned", own, read_object(own / "metrics.json")["kept_iteration"]))
+    for number in range(len(found), num_seeds):
         folder = WORK / f"seed-{number}"
 
         def compute(checkpoints: Checkpoints, folder: Path = folder, number: int = number) -> dict[str, Any]:

@@ -4,11 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from bench.open import seeds
+from bench.open import restart, seeds
 from bench.open.__main__ import table
 from bench.results import run_figures
+from groundup.core.model.llama import save_model
+from groundup.core.training.adapters import add_adapter, merge_adapter
 from groundup.runner.files import write_json
+from groundup.runner.params.training import LoraParams
 from groundup.runner.pipeline import read_pipeline
 from tests.conftest import ROOT
 
@@ -61,3 +67,37 @@ def test_seeds_stand_beside_sft_and_people() -> None:
         "| SFT |  |  |  |  | 0.050 | 0.200 | 0.000 |  |",
         "| people |  |  |  |  | 0.050 | 0.350 | 0.000 |  |",
     ]
+
+
+def test_finished_stages_start_again_from_their_adapters(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, tiny_model: LlamaForCausalLM
+) -> None:
+    lora = LoraParams(rank=2, alpha=4.0, dropout=0.0, target_modules="all-linear")
+
+    def train(model: PreTrainedModel, out: Path) -> None:
+        adapted = add_adapter(model, lora)
+        with torch.no_grad():
+            for weight in (it for it in adapted.parameters() if it.requires_grad):
+                weight += 0.1 * torch.randn_like(weight)
+        save_model(merge_adapter(adapted, out / "adapter"), tiny_tokenizer, out, "---\n# A card\n")
+
+    save_model(tiny_model, tiny_tokenizer, tmp_path / "base", "---\n# A card\n")
+    train(tiny_model, tmp_path / "sft")
+    scoring = AutoModelForSequenceClassification.from_pretrained(tmp_path / "sft", num_labels=1)
+    train(scoring, tmp_path / "reward")
+
+    def names(folder: Path) -> set[Path]:
+        return {path.relative_to(folder) for path in folder.rglob("*")}
+
+    for stage, parent in restart.PARENTS.items():
+        restart.keep(tmp_path / stage, tmp_path / "kept" / stage)
+        restart.restore(stage, tmp_path / "kept" / stage, tmp_path / parent, tmp_path / "again" / stage)
+        assert names(tmp_path / "again" / stage) == names(tmp_path / stage)
+        trained, again, start = (
+            load_file(folder / restart.WEIGHTS)
+            for folder in (tmp_path / stage, tmp_path / "again" / stage, tmp_path / parent)
+        )
+        assert trained.keys() == again.keys()
+        for name, weight in trained.items():
+            torch.testing.assert_close(again[name], weight, atol=2e-3, rtol=0)
+        assert any((trained[name] - start[name]).abs().max() > 0.02 for name in trained.keys() & start.keys())
