@@ -17,7 +17,7 @@ repro: $(VENV)/ready
 	dvc repro
 	groundup report
 
-# Chat with what the preset open-lunch made of SmolLM2-135M: the base is fetched, the adapters in demo/ are put on it.
+# Chat with what the preset open made of SmolLM2-135M: the base is fetched, the adapters in demo/ are put on it.
 DEMO := demo/sft demo/aligned
 
 demo: models/demo/config.json

@@ -9,6 +9,7 @@ from bench.results import MODELS
 from groundup.runner.files import read_object
 
 RUNS = {"lunch": "open-lunch", "open": "open"}  # folder of bench/open -> preset
+SHOWN = "open"  # the run whose replies are shown
 # Of the base, SFT and the aligned model: figure -> title.
 BEFORE_AND_AFTER = {
     "bits_per_byte": "bits per byte of test documents",
@@ -33,9 +34,10 @@ def blocks(root: Path) -> dict[str, str]:
         contents |= {
             f"open-{name}-models": models(figures["evaluate"]),
             f"open-{name}-figures": compared(figures),
-            f"open-{name}-replies": replies(figures["samples"]),
             f"open-{name}-times": times(result),
         }
+        if name == SHOWN:
+            contents[f"open-{name}-replies"] = replies(figures["samples"])
     return contents
 
 

@@ -26,6 +26,7 @@ def keep(model: Path, folder: Path) -> None:
         raise ValueError(f"{model} has no LoRA adapter: set lora of its stage in params.yaml, and run it")
     remove(folder)
     shutil.copytree(model, folder, ignore=shutil.ignore_patterns(WEIGHTS, *OF_PARENT))
+    (folder / ADAPTER).with_name("README.md").unlink()  # peft's form, not filled in
     weights = {name: weight.to(torch.bfloat16) for name, weight in load_file(model / ADAPTER).items()}
     save_file(weights, folder / ADAPTER, metadata={"format": "pt"})
 
