@@ -82,6 +82,7 @@ def planned(name: str, params: Params) -> PlannedModel:
         num_layers=num_layers,
         num_heads=num_heads,
         intermediate_size=inner,
+        num_key_values=2 * key_values,
         is_open=True,
         num_adapted={stage: getattr(params, stage).lora.rank * ends for stage in loras(params)},
     )

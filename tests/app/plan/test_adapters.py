@@ -55,7 +55,7 @@ def test_an_adapter_of_pretraining_counts_if_it_takes_steps(tmp_path: Path) -> N
 def test_align_with_adapters_holds_one_base() -> None:
     """For policy, reference, value and reward model; the policy is published from a merged copy."""
     n, adapter = 4 * OPEN.num_parameters, 4 * 4_884_480
-    rollout = small().align.rollout.model_copy(update={"max_prompt_tokens": 16, "max_new_tokens": 16})
+    rollout = small().align.rollout.model_copy(update={"max_prompt_tokens": 16, "max_new_tokens": 16, "batch_size": 1})
     few = changed(small(), "align", forward_batch_size=1, rollout=rollout)
 
     def align(reward_lora: LoraParams | None, **changes: Any) -> int:

@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_named_with_what_to_change() -> None:
     )  # of each process two passes of two pairs
     lines = problems("4090")
     assert lines[0].startswith("pretrain cannot fit: about ")
-    assert lines[-1].endswith(" are usable; lower evaluate.batch_size to 16")
+    assert lines[-1].endswith(" are usable; lower evaluate.batch_size to 8")
 
 
 def test_a_device_of_ones_own(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ OPEN = PlannedModel(
     num_layers=30,
     num_heads=9,
     intermediate_size=1536,
+    num_key_values=384,
     is_open=True,
     num_adapted=dict.fromkeys(("sft", "reward", "align"), 4_884_480),
 )

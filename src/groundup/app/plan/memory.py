@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import add
 from typing import Any
 
 from groundup.app.plan.model import LORA_STAGES, PlannedModel
@@ -66,6 +67,14 @@ def logits(model: PlannedModel, tokens: int, copies: int) -> int:
     return tokens * model.vocab_size * FLOAT * copies
 
 
+def sampling(model: PlannedModel, rows: int, tokens: int, number: int) -> int:
+    """Bytes of a copy of the weights, laid out for few rows, and of the keys and values of so many rows.
+
+    number: bytes of each.
+    """
+    return number * (model.num_parameters + rows * tokens * model.num_layers * model.num_key_values)
+
+
 def peaks(params: Params, data: Data, work: Work, device: str, shards: int) -> dict[str, int]:
     """Bytes of models, activations and logits at the most expensive moment, on the model's device.
 
@@ -98,7 +107,9 @@ def peaks(params: Params, data: Data, work: Work, device: str, shards: int) -> d
     scores = r.batch_size * model.num_heads * row * seen * FLOAT * model.num_layers
     rollout = a.rollout
     longest_chat = rollout.max_prompt_tokens + rollout.max_new_tokens
-    chats = round(a.forward_batch_size * min(longest_chat, LONGER_HALF * rollout_tokens(params, data.lengths)))
+    usual_chat = LONGER_HALF * rollout_tokens(params, data.lengths)
+    chats = round(a.forward_batch_size * min(longest_chat, usual_chat))
+    chat_tokens = round(min(context, usual_chat))
     replies = a.forward_batch_size * rollout.max_new_tokens
     policy, others = aligned(params, model)
     num_trained = 2 if has_value_model(params) else 1  # one backward pass for both
@@ -106,10 +117,16 @@ def peaks(params: Params, data: Data, work: Work, device: str, shards: int) -> d
     choices = round(e.batch_size * params.prepare.evaluation.num_choices * data.lengths.reply_share * e.max_new_tokens)
     read = max(min(e.batch_size, e.num_documents) * context, choices)
     evaluated = reading(model, read, min(HEAD_ROWS, read))
+    beside = 0
     if judge := work.judge:
         replies_read = e.model_judge.batch_size * e.max_new_tokens
         judged = reading(judge.shape, e.model_judge.batch_size * judge.longest, min(HEAD_ROWS, replies_read))
-        evaluated = judge.shape.num_parameters * FLOAT + max(evaluated, judged)
+        evaluated, beside = max(evaluated, judged), judge.shape.num_parameters * FLOAT
+    # A process keeps what it has freed on the CPU, in pieces that larger tensors do not fit into.
+    one_after_the_other = add if device == "cpu" else max
+    number = FLOAT if precision == "fp32" else FLOAT // 2
+    rollouts = sampling(model, rollout.batch_size, longest_chat, number)
+    replying = sampling(model, e.batch_size, chat_tokens, FLOAT)  # evaluate is in fp32
     return {
         "prepare": 0,
         "tokenizer": 0,
@@ -130,8 +147,11 @@ def peaks(params: Params, data: Data, work: Work, device: str, shards: int) -> d
         "align": policy
         + others
         # With LoRA the policy that is saved is a copy, merged.
-        + max(aligning + logits(model, replies, COPIES_OF_LOGITS), policy if a.lora else 0),
-        "evaluate": 3 * n + max(evaluated, n),  # the SFT and the reward model, and the one that is loaded or measured
+        + max(
+            one_after_the_other(rollouts, aligning + logits(model, replies, COPIES_OF_LOGITS)), policy if a.lora else 0
+        ),
+        # The SFT and the reward model, and the one that is loaded or measured.
+        "evaluate": 3 * n + max(beside + one_after_the_other(replying, evaluated), n),
     }
 
 

@@ -24,6 +24,7 @@ class PlannedModel:
     num_layers: int
     num_heads: int
     intermediate_size: int
+    num_key_values: int  # numbers that a layer keeps of each token: all heads of its keys and values
     is_open: bool = False  # model.base, not random weights
     takes_branches: bool = True  # replies share the reading of their conversation in reward, and to a judge
     num_adapted: Mapping[str, int] = field(default_factory=dict)  # weights of the adapters, by stage with LoRA
@@ -44,6 +45,7 @@ def planned_model(root: Path, params: Params) -> PlannedModel:
             num_layers=scratch.num_layers,
             num_heads=scratch.num_heads,
             intermediate_size=scratch.intermediate_size,
+            num_key_values=2 * scratch.num_kv_heads * scratch.hidden_size // scratch.num_heads,
         )
     from groundup.app.plan.open_model import num_adapter_weights
 
@@ -62,14 +64,17 @@ def shape_of(config: "PreTrainedConfig") -> PlannedModel:
 
     model = random_model(config, "meta")
     width: int = config.hidden_size
+    num_heads: int = config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or width // num_heads
     return PlannedModel(
         num_parameters=num_parameters(model),
         vocab_size=config.vocab_size,
         hidden_size=width,
         num_layers=config.num_hidden_layers,
-        num_heads=config.num_attention_heads,
+        num_heads=num_heads,
         # GPT-2's name, whose value may be None.
         intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width,
+        num_key_values=2 * getattr(config, "num_key_value_heads", num_heads) * head_size,
         takes_branches=takes_branches(model),
     )
 
