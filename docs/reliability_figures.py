@@ -9,6 +9,7 @@ from groundup.prepare.clean.pii_quality import QUALITY_HEAD, measure_pii, plante
 # Block -> (the file its figures are in, what writes that file).
 MEASURED = {
     "kills": ("docs/reliability.json", "`make test-chaos`"),
+    "processes": ("docs/reliability_processes.json", "`python -m tests.chaos.processes`"),
     "bad-input": ("docs/tried.json", "`make test-chaos`"),
     "mlflow": ("docs/tried.json", "`make test-chaos`"),
 }
@@ -22,7 +23,7 @@ def blocks(root: Path, times: dict[str, Any] | None) -> tuple[dict[str, str], li
     if times:
         found["checkpoints"] = checkpoints(times["stages"])
     missing = []
-    for (name, (path, command)), render in zip(MEASURED.items(), (kills, bad_input, mlflow), strict=True):
+    for (name, (path, command)), render in zip(MEASURED.items(), (kills, processes, bad_input, mlflow), strict=True):
         if (root / path).exists():
             found[name] = render(json.loads((root / path).read_text(encoding="utf-8")))
         else:
@@ -54,6 +55,17 @@ def kill_row(name: str, row: dict[str, Any]) -> tuple[Any, ...]:
     every = row.get("checkpoint_every")
     steps = f"{row['max_steps_lost']} ({every})" if every else ""
     return (name, *(row[f"num_{key}"] for key in counts), steps, f"{row['max_seconds_lost']:.1f}")
+
+
+def processes(results: dict[str, Any]) -> str:
+    """One row for each kind of kill, and all together."""
+    counts = ("planned", "kills", "clean", "survived", "identical", "histories_whole")
+    rows = [
+        (name, *(row[f"num_{key}"] for key in counts), f"{row['max_seconds_to_end']:.1f}")
+        for name, row in (*results["kinds"].items(), ("all", results["totals"]))
+    ]
+    head = ("", "planned", "kills", "clean end", "survived", "identical", "history whole", "most seconds to the end")
+    return table(head, rows) + f"\n\nSeed {results['seed']}."
 
 
 def checkpoints(stages: dict[str, dict[str, float]]) -> str:

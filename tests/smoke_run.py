@@ -65,10 +65,10 @@ class SmokeRun:
         shutil.copytree(snapshot, self.root, symlinks=True)
 
 
-def run_stages(run: SmokeRun) -> SmokeRun:
-    """In `run.root`, a copy of the working tree."""
+def run_stages(run: SmokeRun, **extra: str) -> SmokeRun:
+    """In `run.root`, a copy of the working tree; extra: variables."""
     for stage in STAGES:
         shutil.copytree(run.root, run.before(stage), symlinks=True)
-        dvc(run.root, "repro", stage, **audit(run.log))
+        dvc(run.root, "repro", stage, **audit(run.log), **extra)
     shutil.copytree(run.root, run.after, symlinks=True)
     return run
