@@ -91,7 +91,7 @@ def aligned_rows(align: dict[str, Any], evaluate: dict[str, Any]) -> list[tuple[
 def times(result: dict[str, Any]) -> str:
     together, cores = result["together"], result["machine"]["cores"]
     return (
-        f"The stages took {together['seconds'] / 60:.0f} minutes on {cores} idle CPU cores in {result['precision']}, "
+        f"The stages took {together['seconds'] / 60:.0f} minutes on {cores} CPU cores in {result['precision']}, "
         f"and at most {together['peak_memory_mb']:,.0f} MB of memory."
     )
 
