@@ -219,6 +219,32 @@ def test_two_clones_give_the_same_bytes(first: Path, second: Path) -> None:
     assert tracked(first) == tracked(second)
 
 
+@pytest.mark.services
+def test_what_two_experiments_need_is_trained_once(smoke_run: SmokeRun) -> None:
+    """Both have the same new pretrain: one trains it, the other waits for it and publishes it too."""
+    root = smoke_run.root
+    smoke_run.restore(smoke_run.after)
+    client = MlflowClient(f"sqlite:///{root}/mlflow/mlflow.db")
+    (experiment,) = [it for it in client.search_experiments() if it.name == "groundup"]
+    before = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    names = ("first", "second")
+    for seed, name in enumerate(names):
+        dvc(root, "exp", "run", "--queue", "--name", name, "-S", "pretrain.seed=5", "-S", f"sft.seed={seed}", "sft")
+    dvc(root, "exp", "run", "--run-all", "--jobs", "2")
+    logs = [dvc(root, "queue", "logs", name) for name in names]
+    assert sorted("publishing the finished result" in log for log in logs) == [False, True]
+    runs = [run for run in client.search_runs([experiment.experiment_id]) if run.info.run_id not in before]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    stages = sorted(run.data.tags.get("stage", "parent") for run in runs)
+    assert stages == ["parent", "parent", "pretrain", "sft", "sft"]
+    (pretrain,) = (run for run in runs if run.data.tags.get("stage") == "pretrain")
+    steps = [point.step for point in client.get_metric_history(pretrain.info.run_id, "loss")]
+    assert steps == sorted(set(steps))
+    parents = {run.info.run_id for run in runs if "stage" not in run.data.tags}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs if run.data.tags.get("stage") == "sft"} == parents
+    smoke_run.restore(smoke_run.after)
+
+
 def test_headline_figures_are_few_and_the_shown_ones_are_among_them(first: Path) -> None:
     for stage, spec in read_pipeline(first).items():
         headlines = read_record(first, stage).figures

@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,11 @@ import pytest
 from groundup.runner import stage as runner
 from groundup.runner.context import StageContext
 from groundup.runner.fingerprint import Fingerprint, take_fingerprint
+from groundup.runner.launch.jobs import PYTHON
 from groundup.runner.lock import locked
 from groundup.runner.pipeline import read_pipeline
 from groundup.runner.workdir import FINISHED, difference, note_segment, read_finished, record_finished, sweep
+from tests.conftest import ROOT
 from tests.runner.conftest import work_dirs, write_dvc_lock, write_outs
 
 pytestmark = pytest.mark.usefixtures("no_deliverer")
@@ -166,6 +171,51 @@ def test_bytes_that_dvc_knows_from_other_inputs_are_not_yet_recorded(root: Path,
 
     runner._run(root, "prepare", same_bytes)
     runner._run(root, "prepare", never_called)
+
+
+HOLDER = """
+import time
+from groundup.runner.stage import run_stage
+from tests.runner.conftest import write_outs
+
+def main(stage):
+    (stage.root / "held").touch()
+    while not (stage.root / "go").exists():
+        time.sleep(0.1)
+    return write_outs(stage)
+
+if __name__ == "__main__":
+    run_stage("prepare", main)
+"""
+
+
+def test_what_another_process_makes_of_the_same_inputs_is_waited_for_and_published(
+    root: Path, no_deliverer: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As two experiments of a queue that need the same pretrain."""
+    (root / "stages/prepare.py").write_text(HOLDER, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(root), str(ROOT)])}
+    holder = subprocess.Popen([PYTHON, str(root / "stages/prepare.py")], cwd=root, env=environment)
+
+    def let_go() -> None:
+        while "waits for its result" not in caplog.text:
+            time.sleep(0.05)
+        (root / "go").touch()
+
+    try:
+        while not (root / "held").exists():
+            assert holder.poll() is None
+            time.sleep(0.05)
+        caplog.set_level("INFO")
+        threading.Thread(target=let_go, daemon=True).start()
+        runner._run(root, "prepare", never_called)
+        assert holder.wait(60) == 0
+    finally:
+        holder.kill()
+    said = [message for message in caplog.messages if "waits for its result" in message]
+    assert len(said) == 1
+    assert said[0].startswith(f"process {holder.pid}, since ")
+    assert (root / "artifacts/text/train.txt").read_text() == "hello"
 
 
 def test_a_finished_result_that_another_experiment_holds_is_left_to_it(root: Path) -> None:

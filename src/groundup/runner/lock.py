@@ -1,6 +1,7 @@
 """One process per work dir."""
 
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from pathlib import Path
 
 from groundup.runner.pipeline import PipelineError
 
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+
 
 @contextmanager
 def locked(work: Path) -> Iterator[None]:
@@ -16,9 +21,28 @@ def locked(work: Path) -> Iterator[None]:
     work.mkdir(parents=True, exist_ok=True)
     with try_lock(lock_path(work)) as free:
         if not free:
-            holder = lock_path(work).read_text(encoding="utf-8").strip() or "another process"
-            raise PipelineError(f"{holder} already works on {work}: wait for it, or end it first")
+            raise PipelineError(f"{_holder(work)} already works on {work}: wait for it, or end it first")
         yield
+
+
+@contextmanager
+def locked_in_turn(work: Path) -> Iterator[None]:
+    """Lock the work dir once no other process holds it: an experiment that needs the same result has it soon."""
+    work.mkdir(parents=True, exist_ok=True)
+    is_told = False
+    while True:
+        with try_lock(lock_path(work)) as free:
+            if free:
+                yield
+                return
+        if not is_told:
+            logger.info("%s works on %s: this stage waits for its result", _holder(work), work)
+            is_told = True
+        time.sleep(POLL_SECONDS)
+
+
+def _holder(work: Path) -> str:
+    return lock_path(work).read_text(encoding="utf-8").strip() or "another process"
 
 
 def lock_path(work: Path) -> Path:

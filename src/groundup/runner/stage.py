@@ -29,7 +29,7 @@ from groundup.runner.launch.jobs import ASKED_TO_END, JobError
 from groundup.runner.launch.processes import ProcessError, call_in_processes
 from groundup.runner.launch.rank import Ranks, note_end, note_failure, note_result, own_work_dir, rank_of_process
 from groundup.runner.launch.settings import read_launch
-from groundup.runner.lock import locked
+from groundup.runner.lock import locked_in_turn
 from groundup.runner.params import ParamsError, load_params
 from groundup.runner.params.selection import DeclaredParams, select
 from groundup.runner.pipeline import PipelineError, read_pipeline
@@ -172,7 +172,7 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
     work = folder / fingerprint.value
     with writing(f"the work of {name}", folder):
         sweep(root, folder, spec, fingerprint)
-        with locked(work):
+        with locked_in_turn(work):
             note_start(folder, work, fingerprint)
             checkpoints = Checkpoints(work / SCRATCH / "checkpoints", interruption, Spool(work).sync)
             stage = StageContext(root, spec, DeclaredParams(params, spec.params), fingerprint, work, checkpoints)
