@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from bench.open.__main__ import HERE, add_name, open_params
 from bench.results import ROOT, run_command
+from groundup.app.export.hf import round_to_bf16
 from groundup.core.training.adapters import ignore_deprecation, merged
 from groundup.runner.files import remove
 
@@ -27,8 +27,7 @@ def keep(model: Path, folder: Path) -> None:
     remove(folder)
     shutil.copytree(model, folder, ignore=shutil.ignore_patterns(WEIGHTS, *OF_PARENT))
     (folder / ADAPTER).with_name("README.md").unlink()  # peft's form, not filled in
-    weights = {name: weight.to(torch.bfloat16) for name, weight in load_file(model / ADAPTER).items()}
-    save_file(weights, folder / ADAPTER, metadata={"format": "pt"})
+    round_to_bf16(folder / ADAPTER)
 
 
 def restore(stage: str, folder: Path, parent: Path, model: Path) -> None:

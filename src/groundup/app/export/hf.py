@@ -65,13 +65,17 @@ def export_adapter(model: Path, name: str, target: Path, prepared: Path | None =
         for file in [*(model / ADAPTER / name for name in ADAPTER_FILES), *tokenizer]:
             shutil.copyfile(file, beside / file.name)
         if bf16:
-            weights = load_file(beside / ADAPTER_FILES[1])
-            rounded = {key: weight.to(torch.bfloat16) for key, weight in weights.items()}
-            save_file(rounded, beside / ADAPTER_FILES[1], metadata={"format": "pt"})
+            round_to_bf16(beside / ADAPTER_FILES[1])
         _mend_tokenizer(beside)
         card = (model / "README.md").read_text(encoding="utf-8").partition("---\n#")[2]
         (beside / "README.md").write_text(CARD.format(base=BASES[name]) + f"#{card}", encoding="utf-8")
         _name_licences(beside / "README.md", model, prepared)
+
+
+def round_to_bf16(weights: Path) -> None:
+    """Of a file of safetensors."""
+    rounded = {name: weight.to(torch.bfloat16) for name, weight in load_file(weights).items()}
+    save_file(rounded, weights, metadata={"format": "pt"})
 
 
 def _name_licences(card: Path, model: Path, prepared: Path | None) -> None:
