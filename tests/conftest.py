@@ -31,6 +31,7 @@ SLOW = (
     "tests/open_models",
     "tests/bad_input",
     "tests/own_data",
+    "tests/runner/tracking/test_team.py",
     "tests/runner/tracking/test_server.py",
     "tests/app/chat",
     "tests/app/export",

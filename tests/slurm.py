@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.debian import install
+
 CONF = """ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
@@ -41,19 +43,7 @@ def why_not() -> str:
     if os.geteuid():
         return "only root can start a Slurm"
     if not all(map(shutil.which, ("slurmctld", "slurmd", "sbatch", "munged"))):
-        if not shutil.which("apt-get"):
-            return "Slurm is not installed, and there is no apt-get"
-        install = ["apt-get", "install", "--yes", "--no-install-recommends", "slurm-wlm", "munge"]
-        for command in (["apt-get", "update"], install):
-            ran = subprocess.run(
-                command,
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if ran.returncode:
-                return f"{' '.join(command)} failed: {ran.stderr[-300:]}"
+        return install("slurm-wlm", "munge")
     return ""
 
 

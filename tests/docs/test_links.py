@@ -9,7 +9,15 @@ from tests.contract.imports import ROOT
 
 PAGES = [
     path
-    for pattern in ("*.md", "docs/*.md", "data/*.md", "presets/*.md", "demo/*.md", "mlflow/*.md", "bench/*/README.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "data/*.md",
+        "presets/*.md",
+        "demo/*.md",
+        "mlflow/**/*.md",
+        "bench/*/README.md",
+    )
     for path in sorted(ROOT.glob(pattern))
 ]
 CODE = re.compile(r"```.*?```", re.DOTALL)

@@ -162,7 +162,7 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
         raise PipelineError(f"dvc.yaml has no stage {name}; it has {', '.join(pipeline)}")
     spec = pipeline[name]
     params = load_params(root / "params.yaml")
-    problem = check_store(root)
+    problem = check_store(root, to_write=True)
     launch = read_launch(root, name)
     device = stage_device(launch) if "runtime" in spec.params else "cpu"
     if launch.is_spread:

@@ -30,6 +30,7 @@ class Answer(BaseHTTPRequestHandler):
 
     answers = {  # noqa: RUF012
         "mlflow": (200, json.dumps(EXPERIMENT)),
+        "reader": (200, json.dumps(EXPERIMENT)),
         "new": (404, json.dumps(NEW)),
         "deleted": (200, json.dumps(DELETED)),
         "html": (200, "<html>welcome</html>"),
@@ -44,6 +45,14 @@ class Answer(BaseHTTPRequestHandler):
         "500": (500, ""),
         "503": (503, ""),
     }
+
+    def do_POST(self) -> None:
+        """As MLflow answers a run that cannot be made, of a user who may write and of one who may not."""
+        assert self.path.endswith("/api/2.0/mlflow/runs/create")
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert body == {"experiment_id": "7", "start_time": "never"}
+        self.send_response(403 if self.path.startswith("/reader") else 400)
+        self.end_headers()
 
     def do_GET(self) -> None:
         assert self.path.split("?")[1] == "experiment_name=groundup"
@@ -84,9 +93,9 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("no_proxy", "*")
 
 
-def check(monkeypatch: pytest.MonkeyPatch, root: Path, uri: str) -> str | None:
+def check(monkeypatch: pytest.MonkeyPatch, root: Path, uri: str, *, to_write: bool = True) -> str | None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    return check_store(root)
+    return check_store(root, to_write=to_write)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +140,7 @@ def test_a_wrong_uri(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str, 
         ("400", "is not an MLflow server .it answers 400"),
         ("401", "answers 401: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"),
         ("403", "answers 403: this user may not read the experiment groundup"),
+        ("reader", "answers 403: this user may read the experiment groundup there, but not write runs; ask for that"),
         ("host", "answers 403: start that server with --allowed-hosts"),
         ("404", "is not an MLflow server .it answers 404"),
         ("auth", "answers 401"),
@@ -146,6 +156,10 @@ def test_a_server_that_will_never_take_runs(
 ) -> None:
     with pytest.raises(TrackingError, match=message):
         check(monkeypatch, tmp_path, f"{server}/{path}")
+
+
+def test_who_may_only_read_may_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str) -> None:
+    assert check(monkeypatch, tmp_path, f"{server}/reader", to_write=False) is None
 
 
 @pytest.mark.parametrize("path", ["mlflow", "mlflow/", "new", "kept"])
@@ -266,7 +280,7 @@ def test_a_stage_fails_before_it_makes_anything(monkeypatch: pytest.MonkeyPatch,
 def test_it_needs_no_mlflow(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom groundup.runner.tracking.check import check_store\n"
-        "assert check_store(Path.cwd()) is None\n"
+        "assert check_store(Path.cwd(), to_write=True) is None\n"
         "heavy = {'mlflow', 'torch', 'sqlalchemy'} & sys.modules.keys()\nassert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)

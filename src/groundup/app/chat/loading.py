@@ -73,7 +73,7 @@ def model_path(root: Path, name: str) -> Path:
 
 def champion_path(root: Path) -> Path:
     """Directory of the checkout's champion, for from_pretrained; ValueError, with the remedy, if there is none."""
-    if problem := check_store(root):
+    if problem := check_store(root, to_write=False):
         raise ValueError(f"the champion is in MLflow, which cannot be reached now: {problem}")
     from groundup.runner.tracking.fetch import fetch_champion  # imports MLflow: 3 s
 

@@ -11,7 +11,7 @@ from groundup.runner.tracking.check import TrackingError, check_store
 def reach_store(root: Path) -> str | None:
     """Why MLflow cannot be reached now, or None; a wrong tracking URI ends the command."""
     try:
-        return check_store(root)
+        return check_store(root, to_write=False)
     except TrackingError as error:
         fail(str(error))
 

@@ -9,7 +9,7 @@ import re
 import sqlite3
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -37,8 +37,11 @@ class TrackingError(ValueError):
     """The tracking URI is wrong: waiting would not help."""
 
 
-def check_store(root: Path) -> str | None:
-    """Raises TrackingError if the tracking URI is wrong. Returns why the store takes no runs now; None if it does."""
+def check_store(root: Path, *, to_write: bool) -> str | None:
+    """Raises TrackingError if the tracking URI is wrong. Returns why the store takes no runs now; None if it does.
+
+    to_write: also raise if the user may only read there.
+    """
     uri, _ = tracking_store(root)
     if not os.environ.get(TRACKING_URI):
         (main_root(root) / "mlflow").mkdir(exist_ok=True)
@@ -46,7 +49,7 @@ def check_store(root: Path) -> str | None:
         raise _wrong(uri, f"has no scheme: a server needs one, as in http://{uri}")
     scheme = uri.partition(":")[0].partition("+")[0].lower()
     if scheme in ("http", "https"):
-        return _check_server(uri)
+        return _check_server(uri, to_write=to_write)
     if scheme == "sqlite":
         return _check_sqlite(uri)
     if scheme in (*DATABASES, "databricks", *(plugin.name for plugin in entry_points(group=PLUGINS))):
@@ -107,7 +110,7 @@ class KeepMethod(HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _check_server(uri: str) -> str | None:
+def _check_server(uri: str, *, to_write: bool) -> str | None:
     """Request the experiment: this succeeds only on an MLflow server that accepts this user."""
     try:
         if not urlsplit(uri).hostname:
@@ -117,15 +120,16 @@ def _check_server(uri: str) -> str | None:
         raise error if isinstance(error, TrackingError) else _wrong(uri, f"is not a URL ({error}): fix it") from None
     if any(os.environ.get(name) for name in TRACKING_BY_PLUGIN):
         return None
-    query = urlencode({"experiment_name": EXPERIMENT})
-    request = Request(f"{without_userinfo(uri).rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}")
-    if credentials := _credentials(uri):
-        request.add_unredirected_header("Authorization", credentials)
     try:
-        with build_opener(KeepMethod).open(request, timeout=CHECK_SECONDS) as answer:
-            return _judge(uri, answer.status, answer.read(MAX_ANSWER), "")
-    except HTTPError as error:
-        return _judge(uri, error.code, error.read(MAX_ANSWER), error.headers.get("Location", ""))
+        answer = _ask(uri, f"experiments/get-by-name?{urlencode({'experiment_name': EXPERIMENT})}")
+        problem, experiment_id = _judge(uri, answer)
+        if to_write and experiment_id is not None and _is_refused_to_write(uri, experiment_id):
+            raise _wrong(
+                uri,
+                f"answers 403: this user may read the experiment {EXPERIMENT} there, but not write runs; ask for that "
+                "right, or use another user",
+            )
+        return problem
     except URLError as error:
         if "WRONG_VERSION_NUMBER" in str(error.reason) or "record layer failure" in str(error.reason):
             raise _wrong(uri, "does not use TLS: write http:// in place of https://") from None
@@ -136,6 +140,31 @@ def _check_server(uri: str) -> str | None:
         raise _wrong(uri, f"is not an MLflow server ({redact(str(error))}): correct the address") from None
     except http.client.HTTPException as error:
         return redact(str(error) or type(error).__name__)
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    location: str  # of a redirect that was not followed
+
+
+def _ask(uri: str, what: str, body: dict[str, Any] | None = None) -> Answer:
+    """Of MLflow's REST API, as the user who runs the stage; a POST if there is a body."""
+    data = None if body is None else json.dumps(body).encode()
+    address = f"{without_userinfo(uri).rstrip('/')}/api/2.0/mlflow/{what}"
+    request = Request(address, data, {"Content-Type": "application/json"} if data else {})
+    if credentials := _credentials(uri):
+        request.add_unredirected_header("Authorization", credentials)
+    try:
+        with build_opener(KeepMethod).open(request, timeout=CHECK_SECONDS) as answer:
+            return Answer(answer.status, answer.read(MAX_ANSWER), "")
+    except HTTPError as error:
+        return Answer(error.code, error.read(MAX_ANSWER), error.headers.get("Location", ""))
+
+
+def _is_refused_to_write(uri: str, experiment_id: str) -> bool:
+    """The server looks at the right to create a run before it finds that this one cannot be made."""
+    return _ask(uri, "runs/create", {"experiment_id": experiment_id, "start_time": "never"}).status == 403
 
 
 def _credentials(uri: str) -> str | None:
@@ -159,9 +188,11 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _judge(uri: str, status: int, body: bytes, location: str) -> str | None:
+def _judge(uri: str, answer: Answer) -> tuple[str | None, str | None]:
+    """(why the store takes no runs now, id of the experiment that takes them): neither, if there is none yet."""
+    status, body, location = answer
     if status >= 500 or status in (408, 429):
-        return f"it answers {status} {http.client.responses.get(status, '')}".rstrip()
+        return f"it answers {status} {http.client.responses.get(status, '')}".rstrip(), None
     if status == 401:
         raise _wrong(
             uri,
@@ -174,14 +205,15 @@ def _judge(uri: str, status: int, body: bytes, location: str) -> str | None:
         raise _wrong(uri, f"answers 403: this user may not read the experiment {EXPERIMENT} there; ask for the right")
     if location:
         raise _wrong(uri, f"only redirects to {redact(location)}: use the address of the MLflow server itself")
-    answer = _json(body)
-    if status == 404 and answer.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
-        return None  # the first run makes it
-    if status != 200 or not isinstance(answer.get("experiment"), dict):
+    said = _json(body)
+    if status == 404 and said.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+        return None, None  # the first run makes it
+    if status != 200 or not isinstance(said.get("experiment"), dict):
         raise _wrong(uri, f"is not an MLflow server (it answers {status}): correct host, port and path")
-    experiment = answer["experiment"]
-    deleted = experiment["lifecycle_stage"] == "deleted"
-    return deleted_experiment(uri, experiment["experiment_id"]) if deleted else None
+    experiment = said["experiment"]
+    if experiment["lifecycle_stage"] == "deleted":
+        return deleted_experiment(uri, experiment["experiment_id"]), None
+    return None, experiment["experiment_id"]
 
 
 def _json(body: bytes) -> dict[str, Any]:
