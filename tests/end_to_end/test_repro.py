@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
+from groundup.app.compare.experiments import read_comparison
 from groundup.runner.clock import present_runs
 from groundup.runner.figures import INTERVAL, read_record, reproducible
 from groundup.runner.files import file_digests
@@ -242,6 +243,9 @@ def test_what_two_experiments_need_is_trained_once(smoke_run: SmokeRun) -> None:
     assert steps == sorted(set(steps))
     parents = {run.info.run_id for run in runs if "stage" not in run.data.tags}
     assert {run.data.tags["mlflow.parentRunId"] for run in runs if run.data.tags.get("stage") == "sft"} == parents
+    compared = read_comparison(root, names)
+    assert [it.name for it in compared.experiments] == list(names)
+    assert (compared.changed, compared.figures) == (["sft.seed"], ["sft/val_loss"])
     smoke_run.restore(smoke_run.after)
 
 

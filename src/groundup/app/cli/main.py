@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from groundup.app.cli import configure, export, feedback, fetch, launch, merge, nodes, plan, registry, report, serve
+from groundup.app.cli import (
+    compare,
+    configure,
+    export,
+    feedback,
+    fetch,
+    launch,
+    merge,
+    nodes,
+    plan,
+    registry,
+    report,
+    serve,
+)
 from groundup.app.cli.checkout import console, fail, find_root, say_wrong
 from groundup.app.cli.store import reach_store, store_errors
 from groundup.runner.base import LOCK, read_lock
@@ -40,6 +53,7 @@ app.command()(registry.rollback)
 app.command()(export.export)
 app.command()(merge.merge)
 app.command()(report.report)
+app.command()(compare.compare)
 app.command()(fetch.fetch)
 app.command()(configure.configure)
 app.command()(plan.plan)
