@@ -2,34 +2,30 @@
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import boto3
 from moto.server import ThreadedMotoServer
 
 from tests.conftest import ROOT
 from tests.debian import install
+from tests.servers import Server, free_port
 
 BUCKET = "team"
 ADMIN = ("admin", "correct horse battery")
-OWNER = "postgres"  # PostgreSQL refuses to run as root
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 def why_not() -> str:
     """Why there can be no PostgreSQL here; empty once it is installed."""
-    if os.geteuid():
-        return "only root can start a PostgreSQL of another user"
-    if not programs() and (reason := install("postgresql")):
+    if programs() is None and os.geteuid():
+        return "PostgreSQL is not installed, and only root can install it"
+    if programs() is None and (reason := install("postgresql")):
         return reason
     return "" if programs() else "PostgreSQL is installed in an unknown place"
 
@@ -44,16 +40,18 @@ def postgresql() -> Iterator[dict[str, str]]:
     """A PostgreSQL with an empty database mlflow: the variables by which libpq finds it."""
     folder = programs()
     assert folder is not None
-    port = str(free_port())
+    owner = None if os.geteuid() else "postgres"  # it refuses to run as root
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="groundup-postgresql-") as name:
-        shutil.chown(name, OWNER)
         password = Path(name) / "password"
         password.write_text("a secret\n", encoding="utf-8")
-        shutil.chown(password, OWNER)
+        if owner:
+            shutil.chown(name, owner)
+            shutil.chown(password, owner)
         data = f"{name}/data"
 
         def run(program: str, *arguments: str) -> None:
-            subprocess.run([folder / program, *arguments], user=OWNER, cwd=name, capture_output=True, check=True)
+            subprocess.run([folder / program, *arguments], user=owner, cwd=name, capture_output=True, check=True)
 
         users = ("--username=mlflow", f"--pwfile={password}", "--auth=scram-sha-256")
         run("initdb", "--pgdata", data, "--no-sync", *users)
@@ -72,69 +70,41 @@ def s3() -> Iterator[dict[str, str]]:
     """An S3 server with one empty bucket: the variables by which clients find it."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
-    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-    client = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
-    )
-    client.create_bucket(Bucket=BUCKET)
-    yield {**keys, "AWS_ENDPOINT_URL": url, "MLFLOW_S3_ENDPOINT_URL": url}
-    server.stop()
+    try:
+        url = "http://{}:{}".format(*server.get_host_and_port())
+        id, secret, region = KEYS.values()
+        boto3.client(
+            "s3", endpoint_url=url, aws_access_key_id=id, aws_secret_access_key=secret, region_name=region
+        ).create_bucket(Bucket=BUCKET)
+        yield {**KEYS, "AWS_ENDPOINT_URL": url}
+    finally:
+        server.stop()
 
 
 class Team:
-    """Its MLflow server can be killed and started again."""
+    """The server, and the variables of those who use it."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
-        self.port = str(free_port())
-        self.uri = f"http://localhost:{self.port}"
-        self.settings = settings
-        self._log = folder / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """By start.sh, with the variables of server.env."""
-        own = {
+    def __init__(self, folder: Path, database: dict[str, str], bucket: dict[str, str]) -> None:
+        port = free_port()
+        self._bucket = bucket
+        variables = {  # as in server.env
+            **database,
+            **bucket,
             "ARTIFACTS": f"s3://{BUCKET}/mlflow",
             "HOST": "127.0.0.1",
-            "PORT": self.port,
-            "ALLOWED_HOSTS": f"localhost,localhost:{self.port}",
+            "PORT": port,
+            "ALLOWED_HOSTS": f"localhost,localhost:{port}",
             "WORKERS": "1",
             "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "of this test",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [ROOT / "mlflow/server/start.sh"],
-                env=os.environ | self.settings | own,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_for(self._answers)
-
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text(encoding="utf-8")[-3000:]
-        try:
-            with urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
-
-    def kill(self) -> None:
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # of the session that it leads
-            self._process.wait()
-            self._process = None
+        self.server = Server(folder, f"http://localhost:{port}", [str(ROOT / "mlflow/server/start.sh")], variables)
 
     def user(self, name: str, password: str) -> dict[str, str]:
         """The variables with which a user works: the server's address, the credentials, and the bucket."""
-        keys = {name: value for name, value in self.settings.items() if name.startswith("AWS_")}
         credentials = {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password}
-        return {**keys, **credentials, "MLFLOW_TRACKING_URI": self.uri}
+        return {**self._bucket, **credentials, "MLFLOW_TRACKING_URI": self.server.uri}
 
     def add_user(self, name: str, *options: str) -> dict[str, str]:
         """By add_user.py, which asks for the password; the variables with which that user works."""
@@ -154,21 +124,9 @@ class Team:
 @contextmanager
 def team(folder: Path) -> Iterator[Team]:
     with postgresql() as database, s3() as bucket:
-        found = Team(folder, database | bucket)
-        found.start()
+        found = Team(folder, database, bucket)
         try:
+            found.server.start()
             yield found
         finally:
-            found.kill()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
+            found.server.kill()

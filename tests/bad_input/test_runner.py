@@ -2,16 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from groundup.runner import lock as locks
 from groundup.runner.lock import locked
 from tests.bad_input.checkout import EARLIER, snapshot
 from tests.bad_input.conftest import Case, Checkout, Outcome, assert_clear, case_id, run_here, unreached
@@ -133,18 +134,19 @@ def test_the_groundup_of_another_checkout(checkout: Checkout) -> None:
     assert snapshot(checkout.root) == before
 
 
-def test_a_work_dir_that_another_process_holds_is_waited_for(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+def test_a_wait_for_another_process_can_be_ended(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SIGTERM ends the wait."""
     assert run_here(checkout, "tokenizer", monkeypatch).code == 0
     (work,) = (path for path in (checkout.root / ".work/tokenizer").iterdir() if (path / "finished.json").exists())
     before = checkout.earlier("tokenizer")
-    ending = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM))
+    caplog.set_level("INFO", "groundup")
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
     with locked(work):
-        ending.start()
         ended = run_here(checkout, "tokenizer", monkeypatch)
     assert ended.code == 128 + signal.SIGTERM
+    said = rf"process {os.getpid()}, since [-\d]+ [:\d]+, works on {work}: this stage waits for its result"
+    assert re.search(said, ended.message)
     assert checkout.earlier("tokenizer") == before
 
 

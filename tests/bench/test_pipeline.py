@@ -40,7 +40,7 @@ def test_the_table_has_every_stage_and_their_sum(root: Path) -> None:
 
 def test_what_a_stage_notes_is_enough(root: Path) -> None:
     figures = {"peak_memory_mb": 3.0}
-    note_run(root, SimpleNamespace(stage="sft", value="abc"), figures, None)
+    note_run(root, SimpleNamespace(stage="sft", value="abc"), figures, None, is_new=True)
     assert "| sft | " in table(measured(root))
 
 

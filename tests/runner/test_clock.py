@@ -18,7 +18,13 @@ def test_the_runs_of_the_present_results_in_pipeline_order(tmp_path: Path) -> No
     assert stage_seconds(tmp_path) == {}
     for stage, present in (("sft", "aa"), ("prepare", "aa"), ("reward", "bb")):
         write_record(tmp_path, stage, Record(present, {}))
-        note_run(tmp_path, fingerprint(stage, "aa"), {"loss": 1.5, "train_seconds": 12.5, "work_seconds": 13}, "run-1")
+        note_run(
+            tmp_path,
+            fingerprint(stage, "aa"),
+            {"loss": 1.5, "train_seconds": 12.5, "work_seconds": 13},
+            "run-1",
+            is_new=True,
+        )
     runs = present_runs(tmp_path)
     assert list(runs) == ["prepare", "sft"]  # reward's result came from elsewhere
     assert runs["sft"].pop("stage_seconds") > 0

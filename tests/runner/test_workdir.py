@@ -6,20 +6,23 @@ import re
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from groundup.runner import stage as runner
+from groundup.runner.clock import process_seconds
 from groundup.runner.context import StageContext
-from groundup.runner.fingerprint import Fingerprint, take_fingerprint
+from groundup.runner.fingerprint import Fingerprint, InputsChangedError, take_fingerprint
 from groundup.runner.launch.jobs import PYTHON
 from groundup.runner.lock import locked
 from groundup.runner.pipeline import read_pipeline
 from groundup.runner.workdir import FINISHED, difference, note_segment, read_finished, record_finished, sweep
 from tests.conftest import ROOT
-from tests.runner.conftest import work_dirs, write_dvc_lock, write_outs
+from tests.runner.conftest import run_note, work_dirs, write_dvc_lock, write_outs
 
 pytestmark = pytest.mark.usefixtures("no_deliverer")
 
@@ -112,12 +115,12 @@ def test_a_kill_after_training_does_not_train_again(root: Path, monkeypatch: pyt
     original = getattr(module, name)
     num_calls = 0
 
-    def kill(*arguments: Any) -> Any:
+    def kill(*arguments: Any, **named: Any) -> Any:
         nonlocal num_calls
         num_calls += 1
         if num_calls == fatal_call:
             raise Killed
-        return original(*arguments)
+        return original(*arguments, **named)
 
     def record_and_arm(*arguments: Any) -> None:
         record_finished(*arguments)
@@ -189,17 +192,18 @@ if __name__ == "__main__":
 """
 
 
-def test_what_another_process_makes_of_the_same_inputs_is_waited_for_and_published(
-    root: Path, no_deliverer: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As two experiments of a queue that need the same pretrain."""
+@contextmanager
+def held(root: Path, caplog: pytest.LogCaptureFixture, meanwhile: Callable[[], Any]) -> Iterator[int]:
+    """Another process makes prepare's result, and is done some time after this one is said to wait; its id."""
     (root / "stages/prepare.py").write_text(HOLDER, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(root), str(ROOT)])}
     holder = subprocess.Popen([PYTHON, str(root / "stages/prepare.py")], cwd=root, env=environment)
 
     def let_go() -> None:
-        while "waits for its result" not in caplog.text:
+        end = time.monotonic() + 60
+        while "waits for its result" not in caplog.text and time.monotonic() < end:
             time.sleep(0.05)
+        meanwhile()
         (root / "go").touch()
 
     try:
@@ -208,14 +212,29 @@ def test_what_another_process_makes_of_the_same_inputs_is_waited_for_and_publish
             time.sleep(0.05)
         caplog.set_level("INFO")
         threading.Thread(target=let_go, daemon=True).start()
-        runner._run(root, "prepare", never_called)
-        assert holder.wait(60) == 0
+        yield holder.pid
     finally:
         holder.kill()
+        holder.wait()
+
+
+def test_what_another_process_makes_of_the_same_inputs_is_waited_for_and_published(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As two experiments of a queue that need the same pretrain. How long it took stays with the one that made it."""
+    with held(root, caplog, meanwhile=bool) as holder:
+        runner._run(root, "prepare", never_called)
     said = [message for message in caplog.messages if "waits for its result" in message]
     assert len(said) == 1
-    assert said[0].startswith(f"process {holder.pid}, since ")
+    assert said[0].startswith(f"process {holder}, since ")
     assert (root / "artifacts/text/train.txt").read_text() == "hello"
+    assert run_note(root)["stage_seconds"] < process_seconds()  # which is this process's, older than the holder
+
+
+def test_an_input_that_changes_during_the_wait_ends_it(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    changed = pytest.raises(InputsChangedError, match="prepare: data changed while it waited for another process")
+    with changed, held(root, caplog, meanwhile=lambda: (root / "data/a.txt").write_text("bye")):
+        runner._run(root, "prepare", never_called)
 
 
 def test_a_finished_result_that_another_experiment_holds_is_left_to_it(root: Path) -> None:

@@ -27,9 +27,11 @@ def process_seconds() -> float:
     return round(seconds, 2)
 
 
-def note_run(root: Path, fingerprint: Fingerprint, figures: Figures, run_id: str | None) -> None:
-    taken = of_this_machine(figures) | {"stage_seconds": process_seconds()}
-    write_json(_file(root, fingerprint.stage, fingerprint.value), taken | {RUN_ID: run_id})
+def note_run(root: Path, fingerprint: Fingerprint, figures: Figures, run_id: str | None, *, is_new: bool) -> None:
+    """is_new: this process made the result; else it only publishes it, and the time that it took stays."""
+    earlier = {} if is_new else read_run(root, fingerprint.stage, fingerprint.value)
+    note = {"stage_seconds": earlier.get("stage_seconds", process_seconds()), RUN_ID: run_id}
+    write_json(_file(root, fingerprint.stage, fingerprint.value), of_this_machine(figures) | note)
 
 
 def read_run(root: Path, stage: str, fingerprint: str) -> dict[str, Any]:

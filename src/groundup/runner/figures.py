@@ -28,6 +28,13 @@ def numbers(figures: Figures) -> dict[str, float]:
     return {key: value for key, value in leaves if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
+def as_text(value: float) -> str:
+    """As tables show it: three decimals, or two digits of what is smaller."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2g}"
+
+
 def check_finite(stage: str, figures: Figures) -> None:
     """Raise ValueError if a figure is not finite: a divergence in the last step shows nowhere else."""
     if bad := [key for key, value in numbers(figures).items() if not math.isfinite(value)]:

@@ -26,18 +26,21 @@ def locked(work: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_in_turn(work: Path) -> Iterator[None]:
-    """Lock the work dir once no other process holds it: an experiment that needs the same result has it soon."""
+def locked_in_turn(work: Path) -> Iterator[bool]:
+    """Lock the work dir once no other process holds it: an experiment that needs the same result has it soon.
+
+    Yields whether it was waited for.
+    """
     work.mkdir(parents=True, exist_ok=True)
-    is_told = False
+    has_waited = False
     while True:
         with try_lock(lock_path(work)) as free:
             if free:
-                yield
+                yield has_waited
                 return
-        if not is_told:
+        if not has_waited:
             logger.info("%s works on %s: this stage waits for its result", _holder(work), work)
-            is_told = True
+            has_waited = True
         time.sleep(POLL_SECONDS)
 
 

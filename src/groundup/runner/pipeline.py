@@ -112,13 +112,18 @@ def ancestry(pipeline: dict[str, StageSpec], stage: str) -> dict[str, list[str]]
 
 def stages_to_run(root: Path, pipeline: dict[str, StageSpec]) -> set[str]:
     """What `dvc repro` would run, unless DVC's run cache has its result: stages that changed and all below them."""
-    status = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"], cwd=root, capture_output=True, text=True, check=False
-    )
-    if status.returncode:
-        raise PipelineError(f"`dvc status --json` failed: {status.stderr.strip()}")
-    changed = json.loads(status.stdout).keys()
+    changed = dvc_json(root, "status").keys()
     return {name for name in pipeline if ancestry(pipeline, name).keys() & changed}
+
+
+def dvc_json(root: Path, *command: str) -> Any:
+    """What a command of DVC prints with --json; PipelineError, with DVC's words, if it fails."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "dvc", *command, "--json"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if ran.returncode:
+        raise PipelineError(f"`dvc {' '.join(command)} --json` failed: {ran.stderr.strip()}")
+    return json.loads(ran.stdout)
 
 
 @dataclass(frozen=True)

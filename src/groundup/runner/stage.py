@@ -172,10 +172,14 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
     work = folder / fingerprint.value
     with writing(f"the work of {name}", folder):
         sweep(root, folder, spec, fingerprint)
-        with locked_in_turn(work):
-            note_start(folder, work, fingerprint)
+        with locked_in_turn(work) as has_waited:
             checkpoints = Checkpoints(work / SCRATCH / "checkpoints", interruption, Spool(work).sync)
             stage = StageContext(root, spec, DeclaredParams(params, spec.params), fingerprint, work, checkpoints)
+            if has_waited and (changed := changed_deps(root, fingerprint) + _changed_params(stage)):
+                raise InputsChangedError(
+                    f"{name}: {', '.join(changed)} changed while it waited for another process: run it again"
+                )
+            note_start(folder, work, fingerprint)
             stage.work.mkdir(exist_ok=True)
             start = start_event(root, pipeline, fingerprint)
             start["tags"] |= note_segment(work, stage.progress, launch.num_processes, launch.strategy)
@@ -189,7 +193,8 @@ def _run_tracked(
     status = "FAILED"
     with ExitStack() as outs:
         try:
-            metrics = read_finished(stage.folder) or _train(stage, body)
+            finished = read_finished(stage.folder)
+            metrics = finished or _train(stage, body)
             _check_kept(stage, _changed_params(stage))
             record = Record(stage.fingerprint.value, choose(metrics, headlines))
             outs.enter_context(publishing(_copies(stage, tracker, record)))
@@ -202,7 +207,7 @@ def _run_tracked(
             tracker.finish(status)
         # It may have waited for MLflow; DVC hashes deps after the command and would record an edit as what was read.
         _check_kept(stage, changed_deps(stage.root, stage.fingerprint) + _changed_params(stage))
-        note_run(stage.root, stage.fingerprint, metrics, tracker.run_id)
+        note_run(stage.root, stage.fingerprint, metrics, tracker.run_id, is_new=finished is None)
 
 
 def _check_deps(stage: StageContext) -> None:

@@ -59,7 +59,7 @@ def note_start(folder: Path, work: Path, fingerprint: Fingerprint) -> None:
     """Log whether unfinished work is resumed, or what changed since; then store the parts of this fingerprint."""
     if _is_unfinished(work):
         logger.info("%s: resuming the unfinished work in %s", fingerprint.stage, work)
-    else:
+    elif not (work / FINISHED).exists():
         others = [path.parent for path in folder.glob(f"*/{PARTS}") if re.fullmatch("[0-9a-f]+", path.parent.name)]
         others = [path for path in others if path != work and _is_unfinished(path)]
         if others:

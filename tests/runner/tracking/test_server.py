@@ -1,16 +1,10 @@
 """Stages of a two-stage pipeline while their MLflow server, a real one, is absent, killed and started again."""
 
-import os
-import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -27,6 +21,7 @@ from tests.conftest import ROOT
 from tests.presets import preset_text
 from tests.runner.conftest import run_note
 from tests.runner.tracking.events import evaluate
+from tests.servers import Server, free_port, wait_for
 
 PIPELINE = """
 stages:
@@ -43,50 +38,8 @@ stages:
     outs: [artifacts/tokenizer]
     metrics: [{metrics/tokenizer.json: {cache: false}}]
 """
-PATIENCE = 90.0
 
 pytestmark = pytest.mark.services
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
-
-
-class Server:
-    """`mlflow server` on its own port, with its store in `folder`."""
-
-    def __init__(self, folder: Path, store: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.uri = f"http://127.0.0.1:{free.getsockname()[1]}"
-        self.folder = folder
-        self.store = store
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.store, "--workers", "1"]
-        place = ["--host", "127.0.0.1", "--port", self.uri.rpartition(":")[2]]
-        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *place, *artifacts], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
-            )
-        wait_for(self.answers)
-
-    def answers(self) -> bool:
-        try:
-            with urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)  # of the session that it leads
-            self.process.wait()
-            self.process = None
 
 
 @pytest.fixture
@@ -94,7 +47,11 @@ def server(tmp_path: Path, migrated_store: Path) -> Iterator[Server]:
     folder = tmp_path / "server"
     folder.mkdir()
     (folder / "mlflow.db").write_bytes(migrated_store.read_bytes())
-    server = Server(folder, f"sqlite:///{folder}/mlflow.db")
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    options = ["--workers", "1", "--host", "127.0.0.1", "--port", port]
+    artifacts = ["--artifacts-destination", str(folder / "artifacts")]
+    server = Server(folder, f"http://127.0.0.1:{port}", [*command, *options, *artifacts], {})
     yield server
     server.kill()
 

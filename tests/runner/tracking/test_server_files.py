@@ -25,14 +25,15 @@ def test_every_variable_is_in_the_example() -> None:
         for file in ("start.sh", "compose.yaml")
         for name in VARIABLE.findall((FOLDER / file).read_text(encoding="utf-8"))
     }
-    assert used - {"PWD"} <= named
+    assert used <= named
     assert {"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD"} <= named
 
 
 def test_the_containers_start_what_the_checkout_starts() -> None:
     services = YAML(typ="safe").load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]
     assert services["database"]["environment"]["POSTGRES_DB"] == "mlflow"
-    assert services["mlflow"]["environment"] == {"PGHOST": "database", "PGPORT": 5432}
+    assert services["mlflow"]["environment"] == {"PGHOST": "database", "PGPORT": 5432, "HOST": "0.0.0.0"}
+    assert services["mlflow"]["ports"] == ["127.0.0.1:${PORT}:${PORT}"]  # only the proxy with TLS reaches it
     copied = re.search(r"COPY (.*) /server/", (FOLDER / "Dockerfile").read_text(encoding="utf-8"))
     assert copied is not None
     assert all((FOLDER / name).is_file() for name in copied[1].split())

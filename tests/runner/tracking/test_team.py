@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from groundup.runner.clock import present_runs
 from groundup.runner.files import file_digests
@@ -47,13 +48,18 @@ def test_two_checkouts_share_runs_and_bytes(shared: Team, tmp_path: Path, monkey
     alice, bob, carol = shared.add_user("alice"), shared.add_user("bob"), shared.add_user("carol", "--reader")
     first, second = copy_working_tree(tmp_path / "first"), tmp_path / "second"
 
+    # carol is told before she trains that she may not write, even where no run is yet
+    refused = command(first, sys.executable, "-m", "stages.prepare", **carol)
+    assert refused.returncode == 1
+    assert "answers 403: this user may read the experiment groundup there, but not write runs" in refused.stderr
+
     # alice trains, pretrain while the server is away, and pushes what DVC keeps
     dvc(first, "remote", "add", "--default", "store", "s3://team/dvc")
     dvc(first, "repro", "tokenizer", **alice)
-    shared.kill()
+    shared.server.kill()
     output = dvc(first, "repro", "pretrain", **alice)
     assert "training continues, its points wait in" in output
-    shared.start()
+    shared.server.start()
     dvc(first, "repro", **alice)
     dvc(first, "push", **alice)
     git(first, "add", "--all")
@@ -63,7 +69,7 @@ def test_two_checkouts_share_runs_and_bytes(shared: Team, tmp_path: Path, monkey
     # everything arrived, with reports on S3
     for name, value in bob.items():
         monkeypatch.setenv(name, value)
-    client = MlflowClient(shared.uri)
+    client = MlflowClient(shared.server.uri)
     (experiment,) = [it for it in client.search_experiments() if it.name == "groundup"]
     runs = {run.data.tags.get("stage", "parent"): run for run in client.search_runs([experiment.experiment_id])}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
@@ -92,11 +98,16 @@ def test_two_checkouts_share_runs_and_bytes(shared: Team, tmp_path: Path, monkey
     assert made.info.run_id != trained["align"]
     assert [made.data.tags[f"upstream.{stage}"] for stage in ("sft", "reward")] == [trained["sft"], trained["reward"]]
 
-    # carol may look, and is told before she trains that she may not write
+    # bob's deliverer may remove what it left when it was killed, but no experiment
+    stray = client.create_run(experiment.experiment_id).info.run_id
+    model = client.create_logged_model(experiment.experiment_id, name="stray", source_run_id=stray).model_id
+    client.delete_logged_model(model)
+    client.delete_run(stray)
+    with pytest.raises(MlflowException, match="Permission denied"):
+        client.delete_experiment(experiment.experiment_id)
+
+    # carol may look
     assert trained["sft"][:8] in groundup(second, "lineage", **carol)
-    refused = command(second, sys.executable, "-m", "stages.align", **carol)
-    assert refused.returncode == 1
-    assert "answers 403: this user may read the experiment groundup there, but not write runs" in refused.stderr
 
 
 def test_a_stranger_is_told_so(shared: Team, working_copy: Path) -> None:

@@ -35,6 +35,7 @@ from groundup.runner.environment import (
     set_environment,
     tracking_store,
 )
+from groundup.runner.figures import as_text
 from groundup.runner.launch.settings import read_launch
 from groundup.runner.params import ParamsError
 from groundup.runner.pipeline import PipelineError
@@ -125,7 +126,7 @@ def lineage() -> None:
         ]
         if base and LOCK in node.spec.inputs:
             parents.append(f"base {base.name} ({base.licence})")
-        figures = [f"{key} {figure(node.figures[key])}" for key in node.spec.shown if key in node.figures]
+        figures = [f"{key} {as_text(node.figures[key])}" for key in node.spec.shown if key in node.figures]
         outs = [out.removeprefix("artifacts/") for out in node.spec.outs if "/reports/" not in out]
         table.add_row(
             name,
@@ -135,10 +136,6 @@ def lineage() -> None:
             "\n".join(figures),
         )
     console.print(table)
-
-
-def figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 @app.command()

@@ -1,109 +1,108 @@
-"""The experiments that DVC knows in a checkout: what each changed, and its headline figures."""
+"""The experiments that DVC shows in a checkout: what each changed, and its headline figures."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from groundup.runner.figures import INTERVAL
+from groundup.runner.figures import FINGERPRINT, INTERVAL, as_text
 from groundup.runner.nested import flatten
-from groundup.runner.pipeline import read_pipeline
+from groundup.runner.pipeline import dvc_json, read_pipeline
 
 WORKSPACE = "workspace"
-UNFINISHED = ("queued", "running", "failed")  # states of what DVC's queue has not finished
+UNFINISHED = ("queued", "running", "failed")  # states that DVC gives an experiment of its queue
 
 
-class Figure(NamedTuple):
+class Measured(NamedTuple):
     value: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None  # 95 %
 
     def __str__(self) -> str:
-        value = f"{self.value:,}" if isinstance(self.value, int) else f"{self.value:.3f}"
-        return f"{value} ({self.interval[0]:.3f} to {self.interval[1]:.3f})" if self.interval else value
+        ends = f" ({as_text(self.interval[0])} to {as_text(self.interval[1])})" if self.interval else ""
+        return as_text(self.value) + ends
 
 
 @dataclass(frozen=True)
 class Experiment:
     name: str
     params: dict[str, Any]  # under dotted names
-    figures: dict[str, Figure]  # STAGE/FIGURE, in the pipeline's order
+    figures: dict[str, Measured]  # STAGE/FIGURE, in the pipeline's order
 
 
 @dataclass(frozen=True)
-class Comparison:
-    experiments: list[Experiment]
-    unfinished: list[str]  # names
+class Experiments:
+    finished: list[Experiment]
+    unfinished: dict[str, str]  # name -> state
 
     @property
     def changed(self) -> list[str]:
-        """The params in which the experiments differ."""
-        names = dict.fromkeys(name for it in self.experiments for name in it.params)
-        return [name for name in names if self._differ([it.params.get(name) for it in self.experiments])]
+        """The params in which they differ."""
+        return _differing([it.params for it in self.finished])
 
     @property
     def figures(self) -> list[str]:
         """The figures in which they differ."""
-        names = dict.fromkeys(name for it in self.experiments for name in it.figures)
-        return [name for name in names if self._differ([it.figures.get(name) for it in self.experiments])]
-
-    @staticmethod
-    def _differ(values: list[Any]) -> bool:
-        return any(value != values[0] for value in values)
+        return _differing([it.figures for it in self.finished])
 
 
-def read_comparison(root: Path, names: Collection[str]) -> Comparison:
-    """The workspace, each commit that has experiments, and these; only the named ones, if there are names.
+def _differing(rows: list[dict[str, Any]]) -> list[str]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if any(row.get(name) != rows[0].get(name) for row in rows)]
 
-    A commit whose params and figures are those of the workspace is left out. Raises ValueError if DVC cannot show them
-    or knows no experiment of such a name.
+
+def read_experiments(root: Path, names: Collection[str]) -> Experiments:
+    """Those of the present commit; only the named ones, if there are names.
+
+    Raises PipelineError if DVC cannot show them, ValueError if a name is not among them.
     """
-    ran = subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "show", "--json"], cwd=root, capture_output=True, text=True, check=False
-    )
-    if ran.returncode:
-        raise ValueError(f"`dvc exp show` failed: {(ran.stderr.strip() or ran.stdout.strip()).splitlines()[-1]}")
-    found = comparison(json.loads(ran.stdout), {name: spec.shown for name, spec in read_pipeline(root).items()})
-    known = [it.name for it in found.experiments]
-    if unknown := [name for name in names if name not in known]:
-        late = [name for name in unknown if name in found.unfinished]
-        what = f"{', '.join(late)}: not finished" if late else f"DVC knows no experiment {', '.join(unknown)}"
-        raise ValueError(f"{what}; there are {', '.join(known)}")
-    return Comparison([it for it in found.experiments if not names or it.name in names], found.unfinished)
+    found = parse_experiments(dvc_json(root, "exp", "show"), read_pipeline(root))
+    if not names:
+        return Experiments(_distinct(found.finished), found.unfinished)
+    problems = [f"{name} is {found.unfinished[name]}" for name in names if name in found.unfinished]
+    known = {it.name: it for it in found.finished}
+    if unknown := [name for name in names if name not in known and name not in found.unfinished]:
+        problems.append(
+            f"no experiment of this commit is named {', '.join(unknown)} (`dvc exp list -A` names those of other ones)"
+        )
+    if problems:
+        raise ValueError(f"{'; '.join(problems)}; there are {', '.join(known)}")
+    return Experiments([known[name] for name in names], found.unfinished)
 
 
-def comparison(shown: list[dict[str, Any]], headlines: dict[str, tuple[str, ...]]) -> Comparison:
-    """shown: what `dvc exp show --json` prints. headlines: stage -> names of its headline figures."""
-    experiments: list[Experiment] = []
-    unfinished: list[str] = []
-    for baseline in shown:
-        made = _experiment(baseline, headlines)
-        if not any((made.params, made.figures) == (it.params, it.figures) for it in experiments):
-            experiments.append(made)
+def _distinct(experiments: list[Experiment]) -> list[Experiment]:
+    """Without the commit, if the workspace is the same."""
+    workspace = experiments[0]
+    rest = [it for it in experiments[1:] if (it.params, it.figures) != (workspace.params, workspace.figures)]
+    return [workspace, *rest]
+
+
+def parse_experiments(printed: list[dict[str, Any]], stages: Iterable[str]) -> Experiments:
+    """printed: what `dvc exp show --json` prints, the workspace first."""
+    finished: list[Experiment] = []
+    unfinished: dict[str, str] = {}
+    for baseline in printed:
+        finished.append(_experiment(baseline, stages))
         for group in baseline["experiments"] or []:
-            newest = group["revs"][0]
-            if (group["executor"] or {}).get("state") in UNFINISHED or not newest["data"]:
-                unfinished.append(_name(newest))
+            newest, state = group["revs"][0], (group["executor"] or {}).get("state")
+            if state in UNFINISHED or not newest["data"]:
+                unfinished[_name(newest)] = state or "failed"
             else:
-                experiments.append(_experiment(newest, headlines))
-    return Comparison(experiments, unfinished)
+                finished.append(_experiment(newest, stages))
+    return Experiments(finished, unfinished)
 
 
-def _name(shown: dict[str, Any]) -> str:
-    return str(shown["name"] or (WORKSPACE if shown["rev"] == WORKSPACE else shown["rev"][:7]))
+def _name(revision: dict[str, Any]) -> str:
+    return str(revision["name"] or (WORKSPACE if revision["rev"] == WORKSPACE else revision["rev"][:7]))
 
 
-def _experiment(shown: dict[str, Any], headlines: dict[str, tuple[str, ...]]) -> Experiment:
-    data = shown["data"] or {"params": {}, "metrics": {}}
-    params = data["params"].get("params.yaml", {}).get("data", {})
+def _experiment(revision: dict[str, Any], stages: Iterable[str]) -> Experiment:
+    data = revision["data"] or {"params": {}, "metrics": {}}
     figures = {}
-    for stage, names in headlines.items():
+    for stage in stages:
         measured = data["metrics"].get(f"metrics/{stage}.json", {}).get("data", {})
-        for name in names:
-            if name in measured:
+        for name, value in measured.items():
+            if name != FINGERPRINT and not name.endswith(INTERVAL):
                 ends = [measured.get(name + end) for end in INTERVAL]
-                interval = None if None in ends else (ends[0], ends[1])
-                figures[f"{stage}/{name}"] = Figure(measured[name], interval)
-    return Experiment(_name(shown), flatten(params), figures)
+                figures[f"{stage}/{name}"] = Measured(value, None if None in ends else (ends[0], ends[1]))
+    params = data["params"].get("params.yaml", {}).get("data", {})
+    return Experiment(_name(revision), flatten(params), figures)
