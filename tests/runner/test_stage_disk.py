@@ -156,7 +156,7 @@ def test_a_full_disk_under_the_metrics_changes_no_out(
     record = (root / "metrics/prepare.json").read_bytes()
     (root / "data/a.txt").write_text("another text")
 
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **named: Any) -> None:
         raise OSError(ENOSPC, os.strerror(ENOSPC), "metrics/prepare.json")
 
     with monkeypatch.context() as patch:
