@@ -1,6 +1,6 @@
 """Adds a user to the MLflow server that MLFLOW_TRACKING_URI names, as its user admin: README.md beside this file.
 
-Run again it grants the rights again, so that a reader becomes a writer.
+For a user who is there it only grants the rights: a reader becomes a writer.
 """
 
 import argparse
@@ -20,7 +20,7 @@ GRANTS = {"experiment": "EDIT", "run": "MANAGE", "logged_model": "MANAGE", "regi
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Add a user to an MLflow server. Asks for the user's password.")
+    parser = argparse.ArgumentParser(description="Add a user to an MLflow server. Asks for the password of a new one.")
     parser.add_argument("name")
     parser.add_argument("--reader", action="store_true", help="may see everything, and write no run of groundup")
     arguments = parser.parse_args()
@@ -28,10 +28,11 @@ def main() -> None:
         _make_shared()
         users = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
         try:
-            users.create_user(arguments.name, getpass.getpass(f"password of {arguments.name}: "))
+            users.get_user(arguments.name)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
+            users.create_user(arguments.name, getpass.getpass(f"password of {arguments.name}: "))
         for kind, right in () if arguments.reader else GRANTS.items():
             users.grant_user_permission(arguments.name, kind, "*", right)
     except MlflowException as error:

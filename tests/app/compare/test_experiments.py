@@ -113,10 +113,11 @@ TRIED = [revision("fast", 0.2, 2.9), revision("late", 0.8, 9.9, state="queued")]
 PRINTED = [WORKSPACE, baseline(revision("main", 0.1, 3.0), TRIED)]
 
 
-@pytest.mark.parametrize("names", [(), ("main", "fast")])  # main is left out where the workspace is the same
+@pytest.mark.parametrize("names", [(), ("main", "fast")])  # the workspace is left out, since main is the same
 def test_the_command(checkout: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
     code, output = run(monkeypatch, PRINTED, *names)
     assert code == 0, output
+    assert ("main" in output, "workspace" in output) == (True, False)
     lines = [line for line in output.splitlines() if "sft" in line]
     assert [line.replace("\u2502", " ").split() for line in lines] == [
         ["sft.rate", "0.1", "0.2"],

@@ -13,9 +13,10 @@ from mlflow.exceptions import MlflowException
 
 from groundup.runner.clock import present_runs
 from groundup.runner.files import file_digests
+from groundup.runner.tracking.check import TrackingError, check_store
 from tests.conftest import GIT_IDENTITY, copy_working_tree
 from tests.smoke_run import STAGES, dvc, environment
-from tests.team import Team, team, why_not
+from tests.team import ADMIN, Team, team, why_not
 
 pytestmark = pytest.mark.services
 
@@ -108,6 +109,23 @@ def test_two_checkouts_share_runs_and_bytes(shared: Team, tmp_path: Path, monkey
 
     # carol may look
     assert trained["sft"][:8] in groundup(second, "lineage", **carol)
+
+
+def test_a_reader_becomes_a_writer_and_a_user_leaves(
+    shared: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in shared.add_user("dave", "--reader").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrackingError, match="may read the experiment groundup there, but not write runs"):
+        check_store(tmp_path, to_write=True)
+    shared.add_user("dave")
+    assert check_store(tmp_path, to_write=True) is None
+    remove = f"import mlflow.server as s; s.get_app_client('basic-auth', tracking_uri='{shared.server.uri}')"
+    subprocess.run(
+        [sys.executable, "-c", f"{remove}.delete_user('dave')"], env=os.environ | shared.user(*ADMIN), check=True
+    )
+    with pytest.raises(TrackingError, match="answers 401"):
+        check_store(tmp_path, to_write=True)
 
 
 def test_a_stranger_is_told_so(shared: Team, working_copy: Path) -> None:

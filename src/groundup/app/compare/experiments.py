@@ -70,10 +70,10 @@ def read_experiments(root: Path, names: Collection[str]) -> Experiments:
 
 
 def _distinct(experiments: list[Experiment]) -> list[Experiment]:
-    """Without the commit, if the workspace is the same."""
-    workspace = experiments[0]
-    rest = [it for it in experiments[1:] if (it.params, it.figures) != (workspace.params, workspace.figures)]
-    return [workspace, *rest]
+    """Without the workspace, if it is the same as what has a name."""
+    workspace, *named = experiments
+    is_same = any((it.params, it.figures) == (workspace.params, workspace.figures) for it in named)
+    return named if is_same else experiments
 
 
 def parse_experiments(printed: list[dict[str, Any]], stages: Iterable[str]) -> Experiments:
