@@ -77,7 +77,7 @@ def chosen(machine: Machine, make: Make) -> Figures:
     for dtype in (torch.bfloat16, torch.float32):
         (queries, keys, values), mask, dropout, is_causal = make(machine, dtype)
         for cudnn in (True, False):
-            with kernels("warn", cudnn):
+            with kernels(cudnn=cudnn):
                 choice = torch._fused_sdp_choice(queries, keys, values, mask, dropout, is_causal)
             found[f"{str(dtype)[6:]} {'on' if cudnn else 'off'}"] = NAMES.get(int(choice), str(choice))
     return found
@@ -86,7 +86,7 @@ def chosen(machine: Machine, make: Make) -> Figures:
 def first_calls(machine: Machine, cudnn: bool) -> Figures:
     """ms, the median over lengths that no call has had."""
     taken = []
-    with kernels("warn", cudnn):
+    with kernels(cudnn=cudnn):
         for length in range(201, 213) if cudnn else range(301, 313):
             queries, keys, values = (x.requires_grad_() for x in states(machine, 1, length, length, torch.bfloat16))
             machine.wait()
@@ -106,7 +106,7 @@ def gradient(machine: Machine, cudnn: bool) -> Figures:
     )
     queries[..., 0], keys[..., 0] = 1.0, -120 * math.sqrt(HEAD)
     mask = torch.ones(length, length, dtype=torch.bool, device=machine.device).tril()[None, None]
-    with kernels("warn", cudnn):
+    with kernels(cudnn=cudnn):
         out = scaled_dot_product_attention(queries.requires_grad_(), keys, values, attn_mask=mask)
         (found,) = torch.autograd.grad(out.sum(), queries)
     return {"not finite": int((~found.isfinite()).sum())}

@@ -58,7 +58,7 @@ def measurements(machine: Machine) -> Iterator[Measurement]:
         compared = f"fp32 on the CPU, at most {limit:g}"
 
         def forward(make: Make, expected: Tensor, half: bool = half, limit: float = limit) -> Figures:
-            with kernels("warn", cudnn=False), machine.half(half), torch.no_grad():
+            with kernels(), machine.half(half), torch.no_grad():
                 return judged(relative(make(), expected), limit)
 
         yield Measurement(
@@ -113,7 +113,7 @@ def gradient_error(
     for model, device, on in ((reference, torch.device("cpu"), False), (ours, machine.device, half)):
         inputs = {name: x.to(device) for name, x in batch.items()}
         model.zero_grad()
-        with kernels("warn", cudnn=False):
+        with kernels():
             with torch.autocast(device.type, torch.bfloat16, enabled=on):
                 loss = model(**inputs, labels=inputs["input_ids"], use_cache=False).loss
             loss.backward()

@@ -20,7 +20,7 @@ def documents(machine: Machine) -> Figures:
     model, sizes = machine.model(), machine.sizes
     texts = machine.chats(2 * sizes.num_scored, sizes.context_length, seed=0)
     stretches = [Stretch(ids, len(ids) - 1) for ids in texts]
-    with kernels("warn", cudnn=False):
+    with kernels():
         seconds = machine.seconds(lambda: stretch_nats(model, stretches, sizes.num_scored, own_distribution), 1, 2)
     return {"tokens/s": sum(map(len, texts)) / seconds} | machine.peak_memory()
 
@@ -31,6 +31,6 @@ def choices(machine: Machine) -> Figures:
         Branches(prompt, machine.chats(NUM_CHOICES, 6, seed=number))
         for number, prompt in enumerate(machine.chats(2 * sizes.num_scored, sizes.prompt_tokens, seed=0))
     ]
-    with kernels("warn", cudnn=False):
+    with kernels():
         seconds = machine.seconds(lambda: branch_scores(model, items, sizes.num_scored), 1, 2)
     return {"tokens/s": sum(num_inputs(item) for item in items) / seconds} | machine.peak_memory()

@@ -152,11 +152,11 @@ class Machine:
 
 
 @contextmanager
-def kernels(deterministic: str, cudnn: bool) -> Iterator[None]:
-    """`deterministic`: warn, as the stages ask; error, where no other kernel may run; off. `cudnn`: its attention."""
+def kernels(*, deterministic: bool = False, cudnn: bool = False) -> Iterator[None]:
+    """`deterministic`: as launch.yaml sets it for the stages. `cudnn`: its attention."""
     cudnn_before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(cudnn)
-    torch.use_deterministic_algorithms(deterministic != "off", warn_only=deterministic == "warn")
+    torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield

@@ -64,7 +64,12 @@ def run(command: list[str], checkout: Path) -> None:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))
     }
-    environment = kept | {"GROUNDUP_DEVICE": "cuda", "PATH": path, "PYTHONPATH": str(checkout / "src")}
+    environment = kept | {
+        "GROUNDUP_DEVICE": "cuda",
+        "GROUNDUP_DETERMINISTIC": "true",
+        "PATH": path,
+        "PYTHONPATH": str(checkout / "src"),
+    }
     process = subprocess.Popen(
         command,
         cwd=checkout,

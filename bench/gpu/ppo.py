@@ -57,7 +57,7 @@ def policy_pass(machine: Machine, cudnn: bool) -> Figures:
             logprobs, entropy = token_logprobs(model, batch, 1.0)
         (logprobs.sum() + 0.01 * entropy.sum()).backward()
 
-    with kernels("warn", cudnn):
+    with kernels(cudnn=cudnn):
         return {"ms": 1e3 * machine.seconds(work, 2, 4)} | machine.peak_memory()
 
 
@@ -79,7 +79,7 @@ def iteration(machine: Machine, trunk: str) -> Figures:
     def work() -> None:
         ppo.training_step(machine.chats(sizes.num_chats, sizes.prompt_tokens, next(seeds)), 0)
 
-    with kernels("warn", cudnn=False), machine.half():
+    with kernels(), machine.half():
         seconds = machine.seconds(work, 1, 2)
     return {
         "seconds": seconds,

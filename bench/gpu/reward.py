@@ -21,6 +21,6 @@ def scored(machine: Machine, half: bool) -> Figures:
     sizes = machine.sizes
     scorer = RewardScorer(machine.reward_model())
     chats = machine.chats(sizes.num_chats, sizes.prompt_tokens + sizes.new_tokens, seed=0)
-    with kernels("warn", cudnn=False), machine.half(half):
+    with kernels(), machine.half(half):
         seconds = machine.seconds(lambda: scorer.score(chats), 1, 3)
     return {"chats/s": len(chats) / seconds, "tokens/s": sum(map(len, chats)) / seconds} | machine.peak_memory()

@@ -37,7 +37,7 @@ def sampled(machine: Machine, num: int, half: bool, cudnn: bool) -> Figures:
         seed = next(seeds)  # new lengths each time, as in training
         sampler.sample(model, machine.chats(num, machine.sizes.prompt_tokens, seed), seed)
 
-    with kernels("warn", cudnn), machine.half(half):
+    with kernels(cudnn=cudnn), machine.half(half):
         return figures(machine, num, machine.seconds(work, 1, 2))
 
 
@@ -56,5 +56,5 @@ def generated(machine: Machine, num: int) -> Figures:
             use_cache=True,
         )
 
-    with kernels("off", cudnn=False), machine.half():
+    with kernels(), machine.half():
         return figures(machine, num, machine.seconds(work, 1, 2))

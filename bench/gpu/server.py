@@ -24,7 +24,7 @@ def steps(machine: Machine, num: int) -> Figures:
     most = machine.sizes.context_length // 2
     batch = Batch(machine.model(), NO_TOKEN, num)
     generator = torch.Generator().manual_seed(0)
-    with kernels("warn", cudnn=False):
+    with kernels():
         generations = [
             Generation(tuple(chat), settings, most, 0, torch.rand(most, generator=generator, dtype=torch.float64))
             for chat in machine.chats(num, machine.sizes.prompt_tokens, seed=0)

@@ -37,7 +37,7 @@ def trained(machine: Machine, batch_size: int) -> Figures:
         {"input_ids": chat, "assistant_masks": [0] * (len(chat) // 2) + [1] * (len(chat) - len(chat) // 2)}
         for chat in chats
     ]
-    with tempfile.TemporaryDirectory() as folder, kernels("warn", cudnn=False):
+    with tempfile.TemporaryDirectory() as folder, kernels():
         trainer = SFTTrainer(
             model=machine.model(),
             processing_class=tokenizer,

@@ -8,21 +8,33 @@ from bench.finish import check_setting, finish
 from bench.open.__main__ import HERE, add_name, open_params
 from bench.results import ROOT, row, run_command, write_result
 from groundup.align.align import align
+from groundup.core.judging.judge import Judge
 from groundup.core.model.check import shared_tokenizer
 from groundup.core.model.context import context_length
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.prompts import Prompt
 from groundup.core.rollout.style import human_style_rates, style_rates
 from groundup.core.training.runtime import set_up
-from groundup.evaluate.gold import Absent, all_gold_metrics, load_gold_judge
+from groundup.evaluate.gold import (
+    WIN_RATE,
+    Absent,
+    Contest,
+    all_gold_metrics,
+    gold_metrics,
+    load_gold_judge,
+    moved_win_rate,
+)
 from groundup.evaluate.held_out import load_test_set
+from groundup.evaluate.intervals import Metrics
 from groundup.evaluate.measures.overoptimization import FILE, read_points
-from groundup.evaluate.replies import fit_prompts, reply_to_prompts, style_changes
+from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_to_prompts, style_changes
 from groundup.runner.checkpoints import Checkpoints
 from groundup.runner.device import resolve_device
 from groundup.runner.files import file_digests, read_object
 from groundup.runner.launch.settings import read_launch
 from groundup.runner.params import Params
+from groundup.runner.params.evaluate import EvaluateParams
 
 ARTIFACTS = ROOT / "artifacts"
 WORK = ROOT / ".open-seeds"  # keeps finished policies
@@ -93,11 +105,12 @@ def score(params: Params, found: list[Policy], device: str) -> dict[str, Any]:
     prompts = fit_prompts(tokenizer, rows, context_length(sft, tokenizer), it.max_new_tokens)
     before = reply_to_prompts(sft, sft, scorer, tokenizer, prompts, it)
     conversations = [prompt.conversation_id for prompt in prompts]
-    runs = []
+    runs, said = [], []
     for number, policy in enumerate(found):
         aligned = load_causal_lm(policy.model, torch_device).eval()
         after = reply_to_prompts(aligned, sft, scorer, tokenizer, prompts, it)
         del aligned  # before the next one is loaded
+        said.append(after)
         points = read_points(policy.report / FILE)
         runs.append(
             {
@@ -114,7 +127,33 @@ def score(params: Params, found: list[Policy], device: str) -> dict[str, Any]:
         "sft": style_rates(prompts, before["texts"]),
         "people": human_style_rates(prompts),
         "runs": runs,
+        "all": together(judge, prompts, before, said, it),
     }
+
+
+def together(
+    judge: Judge, prompts: list[Prompt], before: ModelReplies, said: list[ModelReplies], it: EvaluateParams
+) -> Metrics:
+    """The replies of all policies as those of one player. The interval is over conversations and judges, not seeds."""
+    judge = judge.centred_on([prompt.messages for prompt in prompts])
+    num = len(said)
+    sft, aligned = joined([before] * num), joined(said)
+    contest = Contest(prompts * num, aligned["texts"], sft["texts"])
+    return {
+        **gold_metrics(judge, prompts * num, sft, aligned, it),
+        **moved_win_rate(WIN_RATE, judge, contest, it, within_opening=False),
+        **style_rates(prompts * num, aligned["texts"]),
+    }
+
+
+def joined(said: list[ModelReplies]) -> ModelReplies:
+    return ModelReplies(
+        texts=[text for replies in said for text in replies["texts"]],
+        tokens=[tokens for replies in said for tokens in replies["tokens"]],
+        ended=[ended for replies in said for ended in replies["ended"]],
+        rewards=[reward for replies in said for reward in replies["rewards"]],
+        kl=[nats for replies in said for nats in replies["kl"]],
+    )
 
 
 def shown(value: float | int) -> str:
@@ -129,7 +168,7 @@ def table(result: dict[str, Any]) -> str:
 
     lines = [row("seed", *SHOWN.values()), "|---|" + "---:|" * len(SHOWN)]
     lines += [row(str(run["seed"]), *cells(run)) for run in result["runs"]]
-    lines += [row(name, *cells(result[of])) for name, of in (("SFT", "sft"), ("people", "people"))]
+    lines += [row(name, *cells(result[of])) for name, of in (("all", "all"), ("SFT", "sft"), ("people", "people"))]
     return "\n".join(lines) + "\n"
 
 

@@ -76,7 +76,7 @@ def hand_written(loop: Loop, num_steps: int) -> float:
     start = time.perf_counter()
     loop.train(num_steps)
     seconds = time.perf_counter() - start
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True)
     return seconds
 
 

@@ -22,12 +22,14 @@ def prompts(human_replies: Sequence[str | None]) -> list[Prompt]:
     return [Prompt(f"c{i}", [message], [], reply) for i, reply in enumerate(human_replies)]
 
 
-def answers(lengths: Sequence[int], kl: Sequence[float], num_words: int = 1000) -> Answers:
+def answers(
+    lengths: Sequence[int], kl: Sequence[float], num_words: int = 1000, ended: Sequence[bool] = (True,) * NUM
+) -> Answers:
     """Replies of random words: the fewer words there are, the less distinct they are."""
     rng = random.Random(0)
     tokens = [[rng.randrange(num_words) for _ in range(length)] for length in lengths]
     zeros = torch.zeros(len(tokens))
-    return Answers(tokens, [True] * len(tokens), zeros, zeros, torch.tensor(kl))
+    return Answers(tokens, list(ended[: len(tokens)]), zeros, zeros, torch.tensor(kl))
 
 
 def budgets(human: Sequence[str | None] = (None,) * NUM) -> Budgets:
@@ -71,6 +73,35 @@ def test_lengths_are_compared_prompt_by_prompt() -> None:
     assert made.exceeded(answers([length + 6 for length in lengths], [0.0] * NUM), [YES] * NUM) == []
     uneven = [length + (16 if i % 4 < 2 else -4) for i, length in enumerate(lengths)]
     assert made.exceeded(answers(uneven, [0.0] * NUM), [YES] * NUM) == ["length"]
+
+
+def test_only_replies_that_end_have_a_length() -> None:
+    """A fifth of SFT's is cut at 48 tokens: with it the mean is 25.6, and an equal length that ends is 0.22 below."""
+    made, cut = budgets(), NUM // 5
+    made.start(
+        answers([48] * cut + [20] * (NUM - cut), [0.0] * NUM, ended=[False] * cut + [True] * (NUM - cut)), [YES] * NUM
+    )
+    made.params = made.params.model_copy(update={"length": 0.1})
+    assert made.exceeded(answers([20] * NUM, [0.0] * NUM), [YES] * NUM) == []
+    assert made.exceeded(answers([48] * cut + [15] * (NUM - cut), [0.0] * NUM), [YES] * NUM) == ["length"]
+
+
+@pytest.mark.parametrize(("num_cut", "exceeded"), [(0, []), (6, []), (9, ["end_of_turn_rate"])])
+def test_replies_may_not_end_less_often_by_a_margin(num_cut: int, exceeded: list[str]) -> None:
+    """0.06 + 0.024 and 0.09 + 0.029, against the budget 0.1 for shares."""
+    cut = answers([20] * NUM, [0.0] * NUM, ended=[False] * num_cut + [True] * (NUM - num_cut))
+    assert budgets().exceeded(cut, [YES] * NUM) == exceeded
+
+
+def test_replies_may_end_more_often() -> None:
+    made = budgets()
+    made.start(answers([20] * NUM, [0.0] * NUM, ended=[False, True] * (NUM // 2)), [YES] * NUM)
+    assert made.exceeded(answers([20] * NUM, [0.0] * NUM), [YES] * NUM) == []
+
+
+def test_where_no_reply_ends_no_length_is_within_the_budget() -> None:
+    never = answers([20] * NUM, [0.0] * NUM, ended=[False] * NUM)
+    assert budgets().exceeded(never, [YES] * NUM) == ["length", "end_of_turn_rate"]
 
 
 @pytest.mark.parametrize(("num_words", "exceeded"), [(1000, []), (60, []), (20, ["diversity"])])
@@ -121,8 +152,8 @@ def test_with_one_conversation_nothing_is_known_about_others() -> None:
 def test_the_state_restores_the_reference() -> None:
     made, restored = budgets(), Budgets(prompts([None] * NUM), budgets().params)
     restored.load_state(made.state())
-    shorter = answers([14] * NUM, [0.0] * NUM), [ASKS] * NUM
-    assert restored.exceeded(*shorter) == made.exceeded(*shorter) == ["length", "question_rate"]
+    worse = answers([14] * NUM, [0.0] * NUM, ended=[True, False] * (NUM // 2)), [ASKS] * NUM
+    assert restored.exceeded(*worse) == made.exceeded(*worse) == ["length", "question_rate", "end_of_turn_rate"]
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:

@@ -60,10 +60,13 @@ def test_seeds_stand_beside_sft_and_people() -> None:
     won = {"win_rate_vs_sft_gold": 0.56, "win_rate_vs_sft_gold_ci_low": 0.51, "win_rate_vs_sft_gold_ci_high": 0.6111}
     style = {"greeting_rate": 0.05, "question_rate": 0.2, "echo_rate": 0.0}
     run = won | style | {"seed": 4, "kept_iteration": 24, "kl_to_sft": 2.5}
-    lines = seeds.table({"runs": [run], "sft": style, "people": style | {"question_rate": 0.35}}).splitlines()
+    lines = seeds.table(
+        {"runs": [run], "all": won | style, "sft": style, "people": style | {"question_rate": 0.35}}
+    ).splitlines()
     assert lines[0].startswith("| seed | wins against SFT | moved elsewhere | KL, nats |")
     assert lines[2:] == [
         "| 4 | 0.560 (0.510 to 0.611) |  | 2.500 |  | 0.050 | 0.200 | 0.000 | 24 |",
+        "| all | 0.560 (0.510 to 0.611) |  |  |  | 0.050 | 0.200 | 0.000 |  |",
         "| SFT |  |  |  |  | 0.050 | 0.200 | 0.000 |  |",
         "| people |  |  |  |  | 0.050 | 0.350 | 0.000 |  |",
     ]

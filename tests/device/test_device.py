@@ -179,6 +179,26 @@ def test_sampling(precision: str, tiny_tokenizer: PreTrainedTokenizerFast, kind:
     assert all(0 < len(tokens) <= 6 for tokens in replies.tokens)
 
 
+def test_where_kernels_are_to_be_deterministic_sampling_needs_no_other(
+    precision: str, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU refuses cumulative sums of floats then; whole numbers give the same replies."""
+    made: Any = put(tiny_llama(tiny_tokenizer))
+    sampler = Sampler.of(tiny_tokenizer, 6, 1.0, batch_size=4)
+    before = sampler.sample(made, PROMPTS, seed=0)
+    summed: list[torch.dtype] = []
+
+    def cumsum(values: Tensor, *args: Any, **settings: Any) -> Tensor:
+        summed.append(settings.get("dtype") or values.dtype)
+        return kept(values, *args, **settings)
+
+    kept = Tensor.cumsum
+    monkeypatch.setattr(Tensor, "cumsum", cumsum)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert sampler.sample(made, PROMPTS, seed=0).tokens == before.tokens
+    assert set(summed) == {torch.int64}
+
+
 def test_a_token_of_a_rollout_waits_three_times_at_most(
     precision: str, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:

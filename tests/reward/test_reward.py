@@ -1,5 +1,6 @@
 """Reward model: learns from pairs, resumes to the same bytes, reports on all kinds of pairs."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from groundup.core.model.llama import save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import FILE
 from groundup.core.training.cost import read_cost
+from groundup.reward import reward
 from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import REPEAT, Pair
 from groundup.reward.reward import draw_pairs, train_reward, trained_groups
@@ -64,6 +66,14 @@ def pair(i: int, good: str = "yes I like music very much", bad: str = "no the ol
 def prompt(i: int, reply: str | None = "the sea is warm there") -> dict[str, Any]:
     messages = [{"role": "user", "content": f"question {i}"}]
     return {"id": str(i), "conversation_id": f"p{i}", "source": "a", "messages": messages, "reply": reply}
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop(**settings: Any) -> None:
+    raise Stopped
 
 
 def write_inputs(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, Path]:
@@ -259,6 +269,32 @@ def test_what_people_say_is_told_from_what_the_sft_model_says(inputs: dict[str, 
     assert metrics["heldout_accuracy"] == 1.0
     assert "val_sampled_accuracy" in log.rows[max(log.rows)]
     assert "| the SFT model's | 12 | " in (tmp_path / "report/report.md").read_text()
+
+
+def test_a_template_that_changes_prompts_is_refused_before_anything_is_sampled(
+    inputs: dict[str, Path],
+    tiny_model: LlamaForCausalLM,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message.content }}{{ '?' if messages | length == 1 }}{% endfor %}<|end|>"
+    )
+    save_model(tiny_model, tokenizer, inputs["sft"], "card")
+    read = (pair(i) | {"kind": "relevance"} for i in range(32))
+    write_jsonl(inputs["preferences"] / "train.jsonl", read)
+    sampled: list[str] = []
+    monkeypatch.setattr(reward, "sample_all", lambda *args: sampled.append("") or {})
+    params = REWARD.model_copy(update={"sampled": WITH_SAMPLED, "num_wrong_replies": 3})
+    with pytest.raises(ValueError, match=r"changes a prompt once its reply follows.*num_wrong_replies to 1"):
+        run(inputs, tmp_path / "several", Curve(), params)
+    assert sampled == []
+    monkeypatch.setattr(reward, "PairTrainer", stop)
+    with pytest.raises(Stopped):
+        run(inputs, tmp_path / "one", Curve(), params.model_copy(update={"num_wrong_replies": 1}))
+    assert sampled == [""]
 
 
 def test_the_arithmetic_counts_a_conversation_once_for_all_its_replies(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from groundup.runner.device import resolve_device, show_own_gpu, stage_device
-from groundup.runner.environment import NO_COMPILATION, VISIBLE_GPUS
+from groundup.runner.environment import DETERMINISM, NO_COMPILATION, VISIBLE_GPUS
 from groundup.runner.launch.settings import read_launch
 
 
@@ -20,7 +20,11 @@ def taken(root: Path) -> str:
 
 
 def devices(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, num_gpus: int = 1) -> None:
-    for variable in (VISIBLE_GPUS, NO_COMPILATION):  # set here and deleted again, so that they are put back afterwards
+    for variable in (
+        VISIBLE_GPUS,
+        NO_COMPILATION,
+        *DETERMINISM,
+    ):  # set here and deleted again, so that they are put back afterwards
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus if cuda else 0)
@@ -172,6 +176,26 @@ def test_compilation_is_off_where_it_cannot_work_or_is_not_wanted(
     taken(tmp_path)
     assert (os.environ.get(NO_COMPILATION) == "1") == is_off
     assert [bool(re.match(warning or "", message)) for message in caplog.messages] == [True] * (warning is not None)
+
+
+@pytest.mark.usefixtures("no_variable")
+@pytest.mark.parametrize(
+    ("launch", "is_set"),
+    [
+        ("", False),
+        ("deterministic: false\n", False),
+        ("deterministic: true\n", True),
+        ("deterministic: true\ndevice: cpu\n", False),
+    ],
+)
+def test_cublas_repeats_its_results_where_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, launch: str, is_set: bool
+) -> None:
+    devices(monkeypatch, cuda=True, mps=False)
+    if launch:
+        (tmp_path / "launch.yaml").write_text(launch)
+    taken(tmp_path)
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if is_set else None)
 
 
 def test_torch_obeys_that_variable() -> None:

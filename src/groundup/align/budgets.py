@@ -13,6 +13,8 @@ from groundup.core.rollout.prompts import Prompt
 from groundup.core.rollout.style import human_style_rates, outside, style
 from groundup.runner.params.align import BudgetParams
 
+PLAIN_STATE = ("sft", "sft_ended", "sft_style")
+
 
 class Budgets:
     """A budget holds for the estimate and one standard error more, so that other prompts rarely exceed it."""
@@ -23,11 +25,12 @@ class Budgets:
         self.params = params
         self.people = human_style_rates(prompts)
         self.sft: list[list[int]] = []  # the SFT model's replies, with which the policy's are compared by prompt
+        self.sft_ended: list[bool] = []
         self.sft_style: dict[str, float] = {}
 
     def start(self, answers: Answers, replies: Sequence[str]) -> None:
         """Take the SFT model's replies as the reference."""
-        self.sft = answers.tokens
+        self.sft, self.sft_ended = answers.tokens, answers.ended
         self.sft_style = {name: float(np.mean(values)) for name, values in style(self.prompts, replies).items()}
 
     def exceeded(self, answers: Answers, replies: Sequence[str]) -> list[str]:
@@ -39,17 +42,25 @@ class Budgets:
             "diversity": self._diversity(answers),
         }
         for name, values in style(self.prompts, replies).items():
-            rate, error = clustered_mean(values, self.clusters)
-            bounds = (self.sft_style[name], self.people.get(name, self.sft_style[name]))
-            distance = max(outside(rate + sign * error, *bounds) for sign in (-1, 1))
-            excess[name] = distance - self.params.style
+            excess[name] = self._left(values, self.sft_style[name], self.people.get(name, self.sft_style[name]))
+        excess["end_of_turn_rate"] = self._left(answers.ended, float(np.mean(self.sft_ended)), people=1.0)
         return [name for name, value in excess.items() if value > 0]
 
+    def _left(self, has: Sequence[float], sft: float, people: float) -> float:
+        """By how much more than the budget the share of replies that have it is outside the range, at most."""
+        rate, error = clustered_mean(has, self.clusters)
+        return max(outside(rate + sign * error, sft, people) for sign in (-1, 1)) - self.params.style
+
     def _length(self, answers: Answers) -> float:
-        """Share of SFT's mean length by which the mean length differs, at most."""
-        differences = [len(reply) - len(before) for reply, before in zip(answers.tokens, self.sft, strict=True)]
-        difference, error = clustered_mean(differences, self.clusters)
-        return (abs(difference) + error) / float(np.mean([len(reply) for reply in self.sft]))
+        """Share of SFT's mean length by which the mean length differs, at most, where the replies of both end by
+        themselves: one that is cut has no length of its own, and to end more often is no shorter reply.
+        """
+        ended = [i for i, both in enumerate(zip(answers.ended, self.sft_ended, strict=True)) if all(both)]
+        if not ended:
+            return math.inf
+        differences = [len(answers.tokens[i]) - len(self.sft[i]) for i in ended]
+        difference, error = clustered_mean(differences, [self.clusters[i] for i in ended])
+        return (abs(difference) + error) / float(np.mean([len(self.sft[i]) for i in ended]))
 
     def _diversity(self, answers: Answers) -> float:
         """How far distinct-2 is below the least allowed, at most."""
@@ -63,10 +74,11 @@ class Budgets:
         return missing(range(len(self.sft))) + jackknife_error(missing, self.clusters)
 
     def state(self) -> dict[str, Any]:
-        return {"sft": self.sft, "sft_style": self.sft_style}
+        return {name: getattr(self, name) for name in PLAIN_STATE}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.sft, self.sft_style = state["sft"], state["sft_style"]
+        for name in PLAIN_STATE:
+            setattr(self, name, state[name])
 
 
 def jackknife_error(statistic: Callable[[Sequence[int]], float], clusters: Sequence[str]) -> float:

@@ -10,6 +10,8 @@ from groundup.core.model.branches import Branches
 from groundup.reward.pairs import READING, Pair
 from groundup.runner.params.training import RewardParams
 
+NUM_CHECKED = 20  # a template that changes prompts does it to most of them
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -43,12 +45,7 @@ def replies_of_others(
     """
     if num_replies == 0:
         return [[] for _ in pairs]
-    prompts = [render(tokenizer, pair.row["chosen"][:-1], reply_next=True) for pair in pairs]
-    if any(pair.chosen[: len(prompt)] != prompt for pair, prompt in zip(pairs, prompts, strict=True)):
-        raise ValueError(
-            "the chat template changes a prompt once its reply follows, so replies cannot move to other prompts: set "
-            "reward.num_wrong_replies to 1 or model.chat_template to groundup"
-        )
+    prompts = kept_prompts(pairs, tokenizer)
     found = []
     for place, (pair, prompt) in enumerate(zip(pairs, prompts, strict=True)):
         used = {pair.reply("chosen"), pair.reply("rejected")}
@@ -66,3 +63,20 @@ def replies_of_others(
                 wrong.append(chat)
         found.append(wrong)
     return found
+
+
+def check_template(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast, params: RewardParams) -> None:
+    """ValueError, before anything is sampled or trained, if replies to the first pairs cannot move."""
+    if params.num_wrong_replies > 1:
+        kept_prompts(pairs[:NUM_CHECKED], tokenizer)
+
+
+def kept_prompts(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """The rendered prompts, behind which other replies can stand; ValueError if the template changes one."""
+    prompts = [render(tokenizer, pair.row["chosen"][:-1], reply_next=True) for pair in pairs]
+    if any(pair.chosen[: len(prompt)] != prompt for pair, prompt in zip(pairs, prompts, strict=True)):
+        raise ValueError(
+            "the chat template changes a prompt once its reply follows, so replies cannot move to other prompts: set "
+            "reward.num_wrong_replies to 1 or model.chat_template to groundup"
+        )
+    return prompts

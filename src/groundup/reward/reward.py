@@ -29,7 +29,7 @@ from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.ranks import is_first, wait
 from groundup.core.training.runtime import Log, autocast, draw, set_up
 from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit, keep_whole_steps
-from groundup.reward.comparisons import comparisons
+from groundup.reward.comparisons import check_template, comparisons
 from groundup.reward.pair_trainer import PairTrainer
 from groundup.reward.pairs import (
     PREFERENCE,
@@ -97,6 +97,7 @@ def train_reward(
         )
         if split in MEASURED:
             pairs[split] = draw_of_each_group(pairs[split], params.max_heldout_pairs, params.seed)
+    check_template(of_group(pairs["train"], *READING), tokenizer, params)
     if params.sampled.weight > 0:
         for split, some in sample_all(sft, prompts, tokenizer, torch_device, params).items():
             pairs[split] += some

@@ -6,7 +6,7 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-from groundup.runner.environment import NO_COMPILATION, VISIBLE_GPUS
+from groundup.runner.environment import DETERMINISM, NO_COMPILATION, VISIBLE_GPUS
 from groundup.runner.launch.settings import Launch
 
 logger = logging.getLogger(__name__)
@@ -15,13 +15,14 @@ logger = logging.getLogger(__name__)
 def resolve_device(launch: Launch, num_gpus: int = 1) -> str:
     """cpu, cuda or mps: what is wanted and here, or, for auto, cuda or cpu.
 
-    With cuda the process sees no more than num_gpus from now on, and torch.compile is off where it cannot work or is
-    not wanted.
+    With cuda the process sees no more than num_gpus from now on, torch.compile is off where it cannot work or is not
+    wanted, and kernels are deterministic where they are to be.
     """
     device = "cpu" if launch.device == "cpu" else _present(launch, num_gpus)
     logger.info("device: %s (%s%s)", device, launch.device_said_by, launch.device)
     if device == "cuda":
         set_up_compilation(wanted=launch.compile)
+        os.environ |= DETERMINISM if launch.deterministic else {}
     return device
 
 

@@ -20,7 +20,7 @@ from groundup.core.model.likelihood import own_distribution, token_nats
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.core.training.cost import Cost, write_cost
-from groundup.core.training.ranks import gathered, is_first, own_share, wait
+from groundup.core.training.ranks import by_share, is_first, wait
 from groundup.core.training.runtime import Log, draw, set_up
 from groundup.core.training.trl_callbacks import Curves, epoch_settings, fit, keep_whole_steps
 from groundup.runner.checkpoints import Checkpoints
@@ -131,7 +131,7 @@ def assistant_loss(model: PreTrainedModel | PeftModel, examples: list[ChatExampl
     ordered = sorted(examples, key=lambda example: len(example.input_ids))
     batches = [ordered[start : start + VALIDATION_BATCH] for start in range(0, len(ordered), VALIDATION_BATCH)]
     total, count = 0.0, 0
-    for nats, num_tokens in gathered([_batch_nats(plain, batch, pad_id) for batch in own_share(batches)]):
+    for nats, num_tokens in by_share(lambda own: [_batch_nats(plain, batch, pad_id) for batch in own], batches):
         total += nats
         count += num_tokens
     return total / count

@@ -9,7 +9,14 @@ from transformers import LlamaForCausalLM
 from groundup.align.tokens import Conversations, token_logprobs
 from groundup.core.model.added_tokens import add_tokens
 from groundup.core.model.cache import prefill_fast
-from groundup.core.model.generation import Replies, Sampler, distinct_2, distinct_2_by_segment, sample_tokens
+from groundup.core.model.generation import (
+    Replies,
+    Sampler,
+    counted_sums,
+    distinct_2,
+    distinct_2_by_segment,
+    sample_tokens,
+)
 from groundup.core.training.adapters import add_adapter
 from groundup.runner.params.training import LoraParams
 from tests.core.model.variants import make_model
@@ -217,6 +224,16 @@ def test_sample_tokens_refuses_what_is_no_distribution(spoilt: slice) -> None:
     shares[1, spoilt] = torch.nan
     with pytest.raises(ValueError, match="diverged"):
         sample_tokens(shares, torch.full((2,), 0.5, dtype=torch.float64))
+
+
+def test_sums_by_whole_numbers_are_those_of_fp64() -> None:
+    shares = torch.rand(3, 700, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    shares[0, 100:200] = 0
+    found = counted_sums(shares)
+    torch.testing.assert_close(found, shares.cumsum(-1, dtype=torch.float64), rtol=0, atol=700 * 2.0**-53)
+    assert bool((found.diff() >= 0).all())
+    shares[1, 5] = torch.nan
+    assert counted_sums(shares).isnan().nonzero().tolist() == [[1, 5]]
 
 
 def test_sampled_frequencies_are_the_probabilities(tiny_model: LlamaForCausalLM) -> None:

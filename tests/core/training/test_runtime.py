@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from groundup.app.chat.loading import Models
 from groundup.core.training.runtime import draw, set_up
+from groundup.runner.environment import DETERMINISM
 from groundup.runner.params.training import RuntimeParams
 
 
@@ -29,6 +31,26 @@ def test_no_process_takes_attention_of_cudnn(tmp_path: Path) -> None:
         torch.backends.cuda.enable_cudnn_sdp(True)
         start()
         assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@pytest.mark.parametrize(
+    ("device", "workspace", "is_strict"), [("cpu", None, True), ("cuda", None, False), ("cuda", ":4096:8", True)]
+)
+def test_kernels_are_deterministic_on_a_cpu_and_where_the_launch_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch, device: str, workspace: str | None, is_strict: bool
+) -> None:
+    """Not with warnings alone, under which attention takes the kernel that does not repeat its gradients."""
+    for name in DETERMINISM:
+        monkeypatch.setenv(name, workspace or "")
+        if workspace is None:
+            monkeypatch.delenv(name)
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        set_up(RuntimeParams(num_threads=1, precision="fp32"), device, seed=1)
+        assert torch.are_deterministic_algorithms_enabled() == is_strict
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 FAULTS = """

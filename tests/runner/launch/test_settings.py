@@ -43,13 +43,16 @@ def test_a_variable_comes_before_a_stage_and_a_stage_before_all(root: Path, monk
     assert read_launch(root, "evaluate") == launched(said_by, device="cpu", timeout=60.0)
     monkeypatch.setenv("GROUNDUP_PROCESSES", "3")
     monkeypatch.setenv("GROUNDUP_COMPILE", "false")
-    assert read_launch(root, "pretrain") == launched(said_by, device="cpu", compile=False, processes=3, timeout=1.5)
+    monkeypatch.setenv("GROUNDUP_DETERMINISTIC", "true")
+    assert read_launch(root, "pretrain") == launched(
+        said_by, device="cpu", compile=False, deterministic=True, processes=3, timeout=1.5
+    )
 
 
 def test_all_problems_are_said_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "launch.yaml").write_text(
         "device: gpu\nprocesses: 0\nproceses: 2\nsft: {stages: 2}\npretrain: 4\ncompile: maybe\nnodes: 2\n"
-        "slurm: gpu\nevaluate: {launcher: sky}\n"
+        "deterministic: 1\nslurm: gpu\nevaluate: {launcher: sky}\n"
     )
     settings = ", ".join(SETTINGS)
     monkeypatch.setenv("GROUNDUP_TIMEOUT", "inf")
@@ -60,6 +63,7 @@ def test_all_problems_are_said_at_once(root: Path, monkeypatch: pytest.MonkeyPat
         f"launch.yaml: proceses: not a setting or a stage: there are {settings}, pretrain, sft, evaluate",
         f"launch.yaml: sft: stages: not a setting: there are {settings}",
         "launch.yaml: compile: maybe: use true or false",
+        "launch.yaml: deterministic: 1: use true or false",
         "launch.yaml: device: gpu: use auto, cpu, cuda or mps",
         "launch.yaml: processes: 0: use a whole number from 1",
         "launch.yaml: slurm: gpu: use a list of sbatch's options, such as [--partition=gpu, --gpus-per-node=8]",
@@ -92,6 +96,9 @@ def test_what_a_later_stage_lacks_is_refused_before_the_first_one_starts(root: P
     (root / "launch.yaml").write_text("processes: 2\ndevice: mps\n")
     with pytest.raises(LaunchError, match="device: mps, which one process at most can use"):
         read_launch(root, "evaluate")
+    (root / "launch.yaml").write_text("deterministic: true\ndevice: mps\n")
+    with pytest.raises(LaunchError, match="deterministic: true, but of mps torch promises nothing"):
+        read_launch(root, "sft")
 
 
 @pytest.mark.parametrize("text", ["", "cuda\n", "[1]\n"])

@@ -17,6 +17,7 @@ from groundup.core.model.projection import OutputHead
 # Drop ended rows once this share of the batch has ended: dropping copies the cache of the other rows.
 COMPACT_SHARE = 0.2
 BLOCK_TOKENS = 64
+FRACTION_BITS = 52  # of a share as a whole number: sums up to 2 are exact in fp64
 # Tokens of a segment of distinct_2: enough segments for an interval in evaluate, and at least two in a rollout.
 DISTINCT_2_TOKENS = 500
 
@@ -154,7 +155,7 @@ def sample_tokens(distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.T
     """
     missing = -distribution.shape[-1] % BLOCK_TOKENS
     blocks = (pad(distribution, (0, missing)) if missing else distribution).unflatten(-1, (-1, BLOCK_TOKENS))
-    up_to = blocks.sum(-1).cumsum(-1, dtype=uniforms.dtype)
+    up_to = cumulative(blocks.sum(-1), uniforms.dtype)
     threshold = _below(uniforms[:, None] * up_to[:, -1:], up_to)
     block = torch.searchsorted(up_to, threshold, right=True)
     if bool((block == blocks.shape[1]).any()):  # past the end: happens with NaN
@@ -163,9 +164,26 @@ def sample_tokens(distribution: torch.Tensor, uniforms: torch.Tensor) -> torch.T
             "trained with"
         )
     before = pad(up_to, (1, 0)).gather(1, block)
-    inside = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK_TOKENS))[:, 0].cumsum(-1, dtype=uniforms.dtype)
+    inside = cumulative(blocks.gather(1, block[..., None].expand(-1, -1, BLOCK_TOKENS))[:, 0], uniforms.dtype)
     place = torch.searchsorted(inside, _below(threshold - before, inside), right=True)
     return (block * BLOCK_TOKENS + place)[:, 0]
+
+
+def cumulative(shares: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Sums of shares up to each, [B, N] -> [B, N]."""
+    if shares.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+        return counted_sums(shares).to(dtype)
+    return shares.cumsum(-1, dtype=dtype)
+
+
+def counted_sums(shares: torch.Tensor) -> torch.Tensor:
+    """The same in fp64 to 2^-52, by whole numbers, whose sum has one value in any order.
+
+    A GPU has no deterministic kernel for cumulative sums of floats.
+    """
+    exact = shares.double()
+    sums = (exact * 2.0**FRACTION_BITS).round().long().cumsum(-1).double() / 2.0**FRACTION_BITS
+    return sums + exact * 0  # NaN stays NaN
 
 
 def _below(threshold: torch.Tensor, cumulative: torch.Tensor) -> torch.Tensor:

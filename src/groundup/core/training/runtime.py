@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from groundup.core.model.kernels import avoid_cudnn_attention
 from groundup.core.training.ranks import num_ranks_here, own_rank
+from groundup.runner.environment import DETERMINISM
 from groundup.runner.params.training import RuntimeParams
 
 logger = logging.getLogger(__name__)
@@ -46,13 +47,15 @@ class Log(Protocol):
 
 
 def set_up(runtime: RuntimeParams, device: str, seed: int) -> torch.device:
-    """Fix seeds, threads and deterministic kernels; returns the device. Called once, at the start of a stage."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
+    """Fix seeds and threads; returns the device. Called once, at the start of a stage.
+
+    On a CPU, and where DETERMINISM is set, an operation without a deterministic kernel raises an error.
+    """
     disable_progress_bar()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.set_num_threads(max(1, runtime.num_threads // num_ranks_here()))  # they share the cores
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(device == "cpu" or DETERMINISM.keys() <= os.environ.keys())
     avoid_cudnn_attention()
     # Nothing here reads memory that it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from groundup.core.judging.statistics import Floats, wins
 from groundup.core.model.branches import Branches
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.training.adapters import plain
-from groundup.core.training.ranks import gathered, own_share
+from groundup.core.training.ranks import by_share
 from groundup.reward.pairs import PREFERENCE, PREFIX, Pair
 
 
@@ -39,10 +39,13 @@ class ScoredPairs:
         groups = [sorted(group) for group in chats.values()]
         index = {chat: i for i, chat in enumerate(chain.from_iterable(groups))}
         places = np.array([[index[tuple(pair.chosen)], index[tuple(pair.rejected)]] for pair in pairs])
-        own = own_share([Branches.of(group) for group in groups])
-        sizes = [len(item.replies) for item in own]
-        mean, std = ([part.tolist() for part in values.split(sizes)] for values in scorer.score_replies(own))
-        found = gathered(list(zip(mean, std, strict=True)))  # as numbers: a part of a tensor is sent with all of it
+
+        def read(own: Sequence[Branches]) -> list[tuple[list[float], list[float]]]:
+            sizes = [len(item.replies) for item in own]
+            mean, std = ([part.tolist() for part in values.split(sizes)] for values in scorer.score_replies(own))
+            return list(zip(mean, std, strict=True))
+
+        found = by_share(read, [Branches.of(group) for group in groups])
         means, stds = (np.array(list(chain.from_iterable(parts))) for parts in zip(*found, strict=True))
         return cls(list(pairs), means[places], stds[places])
 

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from groundup.runner.context import StageContext
-from groundup.runner.environment import NO_COMPILATION, OMP_THREADS, STRATEGY, TIMEOUT, TORCHRUN_LOGS, WORK_DIR
+from groundup.runner.environment import (
+    DETERMINISM,
+    NO_COMPILATION,
+    OMP_THREADS,
+    STRATEGY,
+    TIMEOUT,
+    TORCHRUN_LOGS,
+    WORK_DIR,
+)
 from groundup.runner.files import read_json, remove
 from groundup.runner.interruption import POLL_SECONDS, Terminated
 from groundup.runner.launch.jobs import ASKED_TO_END, Job
@@ -41,6 +49,7 @@ def call_in_processes(stage: StageContext, launch: Launch) -> dict[str, Any]:
         TORCHRUN_LOGS: "CRITICAL",  # what failed is said here
         OMP_THREADS: os.environ.get(OMP_THREADS, "1"),  # libraries take all cores without it; stages set their number
         **({} if launch.compile else {NO_COMPILATION: "1"}),
+        **(DETERMINISM if launch.deterministic else {}),
     }
     while True:
         remove(folder)

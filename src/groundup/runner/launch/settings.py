@@ -33,6 +33,10 @@ def choice(text: Any, names: Mapping[str, Any]) -> Any:
     return names[str(text).lower()]
 
 
+def truth(text: Any) -> bool:
+    return bool(choice(text, {"true": True, "false": False}))
+
+
 def options(value: Any) -> tuple[str, ...]:
     """A list, or in a variable what a shell would split."""
     found = shlex.split(value) if isinstance(value, str) else value
@@ -51,7 +55,8 @@ SETTINGS = {
     "device": Setting(
         "auto", lambda x: choice(x, {it: it for it in ("auto", *DEVICES)}), "use auto, cpu, cuda or mps"
     ),
-    "compile": Setting(True, lambda x: choice(x, {"true": True, "false": False}), "use true or false"),
+    "compile": Setting(True, truth, "use true or false"),
+    "deterministic": Setting(False, truth, "use true or false"),
     "processes": Setting(1, lambda x: number(x, int), "use a whole number from 1"),
     "nodes": Setting(1, lambda x: number(x, int), "use a whole number from 1"),
     "strategy": Setting("ddp", lambda x: choice(x, {it: it for it in STRATEGIES}), f"use {' or '.join(STRATEGIES)}"),
@@ -65,6 +70,7 @@ SETTINGS = {
 class Launch:
     device: str  # auto: not decided
     compile: bool  # torch.compile, where a stage would use it
+    deterministic: bool  # on cuda, kernels that repeat their results alone; those of a CPU always do
     processes: int  # of a node: one per GPU, or sharing the CPU's cores
     nodes: int
     strategy: str  # ddp: each has a whole copy of the model; fsdp2: a shard of it
@@ -128,6 +134,8 @@ def _problems(stage: str, launch: Launch, spreads: Sequence[str]) -> list[str]:
         )
     if launch.launcher != "local" and launch.device == "auto":
         found.append("device: auto, but what the nodes have is not known here: set cpu or cuda")
+    if launch.deterministic and launch.device == "mps":
+        found.append("deterministic: true, but of mps torch promises nothing: set it to false, or device to cpu")
     if launch.num_processes > 1 and launch.device == "mps":
         found.append("device: mps, which one process at most can use: set processes to 1, or device to cpu")
     return found
