@@ -12,6 +12,7 @@ HEADLINES = ("val_reward", "val_kl", "val_reply_length", "alarms", "monitor_agre
 def main(stage: StageContext) -> dict[str, Any]:
     require_data("align", {"prompts": stage.dep("artifacts/data/prompts")})
     from groundup.align.align import align
+    from groundup.core.rollout.servers import open_engine
 
     return align(
         sft=stage.dep("artifacts/sft"),
@@ -25,6 +26,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         device=stage.device,
         checkpoints=stage.checkpoints,
         log=stage.log,
+        engine=open_engine(stage.rollouts, stage.work / "rollouts", stage.timeout),
     )
 
 

@@ -16,6 +16,7 @@ DATA = ("text", "chats", "preferences", "prompts", "evaluation", "judge")
 def main(stage: StageContext) -> dict[str, Any]:
     data = {name: stage.dep(f"artifacts/data/{name}") for name in DATA}
     require_data("evaluate", data)
+    from groundup.core.rollout.servers import open_engine
     from groundup.evaluate.evaluate import evaluate
     from groundup.evaluate.measures.measure import Data
 
@@ -37,6 +38,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         open_base=stage.locked_base(),
         processes=stage.checkpoints.processes,
         log=stage.log,
+        engine=open_engine(stage.rollouts, stage.work / "rollouts", stage.timeout),
     )
 
 

@@ -20,6 +20,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         "reward",
         {"preferences": stage.dep("artifacts/data/preferences"), "prompts": stage.dep("artifacts/data/prompts")},
     )
+    from groundup.core.rollout.servers import open_engine
     from groundup.reward.reward import train_reward
 
     return train_reward(
@@ -33,6 +34,7 @@ def main(stage: StageContext) -> dict[str, Any]:
         device=stage.device,
         checkpoints=stage.checkpoints,
         log=stage.log,
+        engine=open_engine(stage.rollouts, stage.work / "rollouts", stage.timeout),
     )
 
 

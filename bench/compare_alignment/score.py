@@ -21,6 +21,7 @@ from groundup.core.model.generation import Replies, Sampler, ended_chats
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values
+from groundup.core.rollout.engine import Builtin
 from groundup.core.rollout.prompts import Prompt
 from groundup.core.rollout.style import asks, greets, human_style_rates, style_rates
 from groundup.core.training.runtime import set_up
@@ -79,7 +80,7 @@ def score(cells: Cells) -> dict[str, Any]:
     for seed in cells.seeds:
         check_model(cells.reward(seed) / "out", REWARD)
         scorer = RewardScorer.load(cells.reward(seed) / "out", device)
-        before = reply_to_prompts(sft, sft, scorer, tokenizer, prompts, params)
+        before = reply_to_prompts(Builtin(), sft, sft, scorer, tokenizer, prompts, params)
 
         def compared(after: ModelReplies, seed: int = seed, before: ModelReplies = before) -> dict[str, Any]:
             contest = Contest(prompts, after["texts"], before["texts"])
@@ -103,7 +104,7 @@ def score(cells: Cells) -> dict[str, Any]:
                 {
                     "method": method,
                     **{name: read_json(folder / RESULT)[name] for name in TRAINING},
-                    **compared(reply_to_prompts(policy, sft, scorer, tokenizer, prompts, params)),
+                    **compared(reply_to_prompts(Builtin(), policy, sft, scorer, tokenizer, prompts, params)),
                     "points": study_rows(study(points, judge, params.bootstrap_samples, params.seed)),
                 }
             )

@@ -16,6 +16,7 @@ from groundup.align.policy import Policy, SharedTrunkValue, ValueModel
 from groundup.align.rollout import RolloutWorker
 from groundup.align.tokens import Conversations, token_logprobs
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import Builtin
 from groundup.runner.params.presets import with_preset
 
 
@@ -71,7 +72,7 @@ def iteration(machine: Machine, trunk: str) -> Figures:
         machine.on_device(reference)
     scorer = RewardScorer(machine.reward_model().requires_grad_(False))
     tokenizer: Any = SimpleNamespace(eos_token_id=EOS, pad_token_id=PAD)  # all that a rollout asks it for
-    worker = RolloutWorker(policy, scorer, tokenizer, params)
+    worker = RolloutWorker(policy, scorer, tokenizer, params, Builtin())
     value = ValueModel(policy.model) if trunk == "separate" else SharedTrunkValue(sizes.hidden_size)
     ppo = Alone(worker, value.to(machine.device), params).to(machine.device)
     seeds = count()

@@ -13,6 +13,7 @@ from groundup.core.model.check import shared_tokenizer
 from groundup.core.model.context import context_length
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import Builtin
 from groundup.core.rollout.prompts import Prompt
 from groundup.core.rollout.style import human_style_rates, style_rates
 from groundup.core.training.runtime import set_up
@@ -103,12 +104,12 @@ def score(params: Params, found: list[Policy], device: str) -> dict[str, Any]:
     scorer = RewardScorer.load(ARTIFACTS / "reward", torch_device)
     rows = load_test_set(data / "text", data / "prompts", data / "evaluation", it).prompts
     prompts = fit_prompts(tokenizer, rows, context_length(sft, tokenizer), it.max_new_tokens)
-    before = reply_to_prompts(sft, sft, scorer, tokenizer, prompts, it)
+    before = reply_to_prompts(Builtin(), sft, sft, scorer, tokenizer, prompts, it)
     conversations = [prompt.conversation_id for prompt in prompts]
     runs, said = [], []
     for number, policy in enumerate(found):
         aligned = load_causal_lm(policy.model, torch_device).eval()
-        after = reply_to_prompts(aligned, sft, scorer, tokenizer, prompts, it)
+        after = reply_to_prompts(Builtin(), aligned, sft, scorer, tokenizer, prompts, it)
         del aligned  # before the next one is loaded
         said.append(after)
         points = read_points(policy.report / FILE)

@@ -26,6 +26,7 @@ from groundup.align.policy import Policy
 from groundup.align.rollout import RolloutWorker
 from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import Builtin
 from groundup.core.rollout.prompts import load_prompts
 from groundup.core.training.runtime import draw
 from groundup.runner.params.align import AlignParams
@@ -146,7 +147,7 @@ def evaluation_points(
     prompts = load_prompts(root / "artifacts/data/prompts/val.jsonl", tokenizer, params.rollout.max_prompt_tokens)
     ids = [prompt.ids for prompt in draw(prompts, num_prompts, params.seed)]
     scorer = RewardScorer.load(Path(settings["reward"]), torch.device("cpu"))
-    worker = RolloutWorker(Policy(_model(settings["sft"]), None), scorer, tokenizer, params)
+    worker = RolloutWorker(Policy(_model(settings["sft"]), None), scorer, tokenizer, params, Builtin())
     points, scores, kls = [], [], []
     for iteration in range(0, settings["num_iterations"] + 1, settings["iterations_per_turn"]):
         policy = _model(folder / f"iteration-{iteration}") if iteration else worker.policy.model

@@ -15,6 +15,7 @@ from groundup.align.policy import Policy, SharedTrunkValue, ValueModel
 from groundup.align.rollout import RolloutWorker
 from groundup.core.formats.chat_format import load_tokenizer
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import Builtin
 from groundup.core.rollout.prompts import Prompt, PromptBatches
 from groundup.runner.params.align import AlignParams
 
@@ -40,7 +41,7 @@ def main() -> None:
     model = LlamaForCausalLM.from_pretrained(settings["sft"], dtype=torch.float32)
     value_model = ValueModel(model) if value_trunk == "separate" else SharedTrunkValue(model.config.hidden_size)
     scorer = RewardScorer.load(Path(settings["reward"]), torch.device("cpu"))
-    worker = RolloutWorker(Policy(model, None), scorer, load_tokenizer(settings["sft"]), params)
+    worker = RolloutWorker(Policy(model, None), scorer, load_tokenizer(settings["sft"]), params, Builtin())
     prompts = [Prompt("", [], ids) for ids in settings["prompts"]]
     iterations = range(1, settings["num_iterations"] + 1)
     trainer = L.Trainer(

@@ -13,6 +13,7 @@ from groundup.align.align import align
 from groundup.align.rollout import RolloutWorker
 from groundup.core.formats.jsonl import write_jsonl
 from groundup.core.model.llama import save_model
+from groundup.core.rollout.engine import RolloutEngine
 from groundup.runner.checkpoints import Checkpoints, Processes
 from groundup.runner.interruption import Interruption
 from groundup.runner.params.align import AlignParams
@@ -151,6 +152,7 @@ class AlignRun:
         log: Any = None,
         precision: str = "fp32",
         worker_type: type[RolloutWorker] = RolloutWorker,
+        engine: RolloutEngine | None = None,
         **changes: Any,
     ) -> dict[str, Any]:
         folder = self.root / name
@@ -168,6 +170,7 @@ class AlignRun:
             device="cpu",
             checkpoints=Checkpoints(folder / "work", self.interruption, processes=self.processes),
             log=log or (lambda step, **values: None),
+            engine=engine,
             worker_type=worker_type,
         )
 

@@ -99,9 +99,10 @@ def test_replies_may_end_more_often() -> None:
     assert made.exceeded(answers([20] * NUM, [0.0] * NUM), [YES] * NUM) == []
 
 
-def test_where_no_reply_ends_no_length_is_within_the_budget() -> None:
-    never = answers([20] * NUM, [0.0] * NUM, ended=[False] * NUM)
-    assert budgets().exceeded(never, [YES] * NUM) == ["length", "end_of_turn_rate"]
+@pytest.mark.parametrize(("length", "exceeded"), [(20, []), (14, ["length"])])
+def test_where_no_reply_ends_all_have_a_length(length: int, exceeded: list[str]) -> None:
+    never = answers([length] * NUM, [0.0] * NUM, ended=[False] * NUM)
+    assert budgets().exceeded(never, [YES] * NUM) == [*exceeded, "end_of_turn_rate"]
 
 
 @pytest.mark.parametrize(("num_words", "exceeded"), [(1000, []), (60, []), (20, ["diversity"])])

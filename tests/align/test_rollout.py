@@ -8,6 +8,7 @@ from groundup.align.policy import Policy, SharedTrunkValue
 from groundup.align.rollout import Rollout, RolloutWorker, other_prompts
 from groundup.align.tokens import token_values
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import Builtin
 from tests.align.conftest import align_params
 
 PROMPTS = [[7, 8, 9], [5], [20, 30, 40, 50], [11, 12]]
@@ -25,7 +26,9 @@ def scorer(tiny_model: LlamaForCausalLM) -> RewardScorer:
 def roll_out(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, scorer: RewardScorer, value_trunk: str
 ) -> Rollout:
-    worker = RolloutWorker(Policy(model, None), scorer, tokenizer, align_params(ppo={"value_trunk": value_trunk}))
+    worker = RolloutWorker(
+        Policy(model, None), scorer, tokenizer, align_params(ppo={"value_trunk": value_trunk}), Builtin()
+    )
     return worker.roll_out(model, PROMPTS, seed=0)
 
 
@@ -88,7 +91,7 @@ def test_what_a_reply_scores_elsewhere_is_taken_off(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, scorer: RewardScorer, value_trunk: str
 ) -> None:
     params = align_params(ppo={"value_trunk": value_trunk}, rollout={"num_elsewhere": 3})
-    worker = RolloutWorker(Policy(tiny_model, None), scorer, tiny_tokenizer, params)
+    worker = RolloutWorker(Policy(tiny_model, None), scorer, tiny_tokenizer, params, Builtin())
     rollout = worker.roll_out(tiny_model, PROMPTS, seed=0)
     replies, ended = rollout.replies.tokens, rollout.replies.ended
     end = tiny_tokenizer.eos_token_id
@@ -109,7 +112,7 @@ def test_a_score_of_the_reply_alone_is_worth_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worker = RolloutWorker(
-        Policy(tiny_model, None), scorer, tiny_tokenizer, align_params(rollout={"num_elsewhere": 2})
+        Policy(tiny_model, None), scorer, tiny_tokenizer, align_params(rollout={"num_elsewhere": 2}), Builtin()
     )
     lengths = {tuple(reply): float(len(reply)) for reply in ([9], [9, 8], [9, 8, 7], [9, 8, 7, 6])}
 

@@ -29,6 +29,7 @@ from groundup.core.model.branches import Branches
 from groundup.core.model.generation import Sampler, next_token_logprobs
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import Builtin
 from groundup.evaluate.reply_likelihood import branch_scores
 from groundup.pretrain.optimizer import build_optimizer
 from groundup.pretrain.pretrain import PretrainModule
@@ -228,7 +229,7 @@ def test_iterations_of_ppo(
     put(policy)
     for reference in policy._reference:
         put(reference)
-    worker = RolloutWorker(policy, RewardScorer(reward_model.requires_grad_(False)), tiny_tokenizer, params)
+    worker = RolloutWorker(policy, RewardScorer(reward_model.requires_grad_(False)), tiny_tokenizer, params, Builtin())
     value: Any = put(ValueModel(policy.merged()) if trunk == "separate" else SharedTrunkValue(32))
     ppo = Ppo(worker, value, params)
     monkeypatch.setattr(Ppo, "device", CUDA)
@@ -247,7 +248,7 @@ def test_rewards_of_trl_methods(model: Any, reward_model: Any, tiny_tokenizer: P
     """RLOO, GRPO and DPO: what they ask for beside TRL's own computations."""
     params = align_params(method="dpo")
     policy = Policy(model, None)
-    worker = RolloutWorker(policy, RewardScorer(reward_model), tiny_tokenizer, params)
+    worker = RolloutWorker(policy, RewardScorer(reward_model), tiny_tokenizer, params, Builtin())
     with policy.reference() as sft:
         replies = worker.sampler.sample(sft, PROMPTS, 1)
     mean, std = worker.score(PROMPTS, replies.tokens, replies.ended)

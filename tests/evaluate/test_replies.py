@@ -5,6 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import Builtin
 from groundup.evaluate.replies import ModelReplies, fit_prompts, reply_metrics, reply_to_prompts, style_changes
 from groundup.evaluate.shown import ENDS
 from tests.evaluate import judging
@@ -27,13 +28,13 @@ def test_kl_is_zero_for_the_reference_and_exact_for_others(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, scorer: RewardScorer
 ) -> None:
     prompts = fit_prompts(tiny_tokenizer, ROWS, 128, PARAMS.max_new_tokens)
-    own = reply_to_prompts(tiny_model, tiny_model, scorer, tiny_tokenizer, prompts, PARAMS)
+    own = reply_to_prompts(Builtin(), tiny_model, tiny_model, scorer, tiny_tokenizer, prompts, PARAMS)
     assert own["kl"] == [0.0, 0.0, 0.0]
 
     moved = copy.deepcopy(tiny_model)
     with torch.no_grad():
         moved.model.embed_tokens.weight.mul_(1.2)
-    replies = reply_to_prompts(moved, tiny_model, scorer, tiny_tokenizer, prompts, PARAMS)
+    replies = reply_to_prompts(Builtin(), moved, tiny_model, scorer, tiny_tokenizer, prompts, PARAMS)
     for prompt, tokens, kl in zip(prompts, replies["tokens"], replies["kl"], strict=True):
         total = 0.0
         for i, token in enumerate(tokens):
@@ -49,7 +50,7 @@ def test_unended_replies_are_ended_for_scoring(
 ) -> None:
     end = tiny_tokenizer.eos_token_id
     prompts = fit_prompts(tiny_tokenizer, ROWS, 128, PARAMS.max_new_tokens)
-    replies = reply_to_prompts(tiny_model, tiny_model, scorer, tiny_tokenizer, prompts, PARAMS)
+    replies = reply_to_prompts(Builtin(), tiny_model, tiny_model, scorer, tiny_tokenizer, prompts, PARAMS)
     assert False in replies["ended"]
     whole = [t if t[-1] == end else [*t, end] for t in replies["tokens"]]
     expected, _ = scorer.score([p.ids + t for p, t in zip(prompts, whole, strict=True)])

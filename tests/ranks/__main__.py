@@ -122,10 +122,8 @@ def watch(noted: Noted, *, backwards: bool) -> None:
         noted.tokens.append([])
         return roll_out(own, *arguments)
 
-    def sampled_rows(
-        own: RolloutWorker, model: Any, prompts: Any, seed: int, places: Sequence[int]
-    ) -> list[RolledOut]:
-        found = sampled(own, model, prompts, seed, places)
+    def sampled_rows(own: RolloutWorker, prompts: Any, seed: int, places: Sequence[int]) -> list[RolledOut]:
+        found = sampled(own, prompts, seed, places)
         noted.tokens[-1] = [row.tokens for row in found]
         return found
 

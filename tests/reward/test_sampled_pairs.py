@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.formats.chat_format import render
 from groundup.core.formats.jsonl import write_jsonl
+from groundup.core.rollout.engine import Builtin
 from groundup.reward.pairs import SAMPLED, Pair, of_group
 from groundup.reward.sampled_pairs import sampled_pairs
 from groundup.runner.params.training import SampledParams
@@ -21,7 +22,7 @@ def make(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, 
     def sample(rows: list[dict[str, Any]], num_pairs: int = 100, max_length: int = 64, seed: int = 1) -> list[Pair]:
         write_jsonl(tmp_path / "prompts.jsonl", rows)
         return sampled_pairs(
-            tiny_model, tiny_tokenizer, tmp_path / "prompts.jsonl", num_pairs, max_length, PARAMS, seed
+            Builtin(), tiny_model, tiny_tokenizer, tmp_path / "prompts.jsonl", num_pairs, max_length, PARAMS, seed
         )
 
     return sample

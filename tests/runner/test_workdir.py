@@ -6,8 +6,9 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from groundup.runner import stage as runner
 from groundup.runner.context import StageContext
 from groundup.runner.fingerprint import Fingerprint, InputsChangedError, take_fingerprint
 from groundup.runner.launch.jobs import PYTHON
+from groundup.runner.launch.settings import read_launch
 from groundup.runner.lock import locked
 from groundup.runner.pipeline import read_pipeline
 from groundup.runner.workdir import FINISHED, difference, note_segment, read_finished, record_finished, sweep
@@ -251,8 +253,9 @@ def test_a_finished_result_that_another_experiment_holds_is_left_to_it(root: Pat
 
 
 def test_the_tags_say_in_how_many_processes_which_steps_were_taken(tmp_path: Path) -> None:
-    def tags(step: int, processes: int, strategy: str = "ddp") -> tuple[str, str]:
-        found = note_segment(tmp_path, step, processes, strategy)
+    def tags(step: int, processes: int, strategy: str = "ddp", rollouts: Sequence[str] = ()) -> tuple[str, str]:
+        launch = replace(read_launch(tmp_path), processes=processes, strategy=strategy, rollouts=rollouts)
+        found = note_segment(tmp_path, step, launch)
         assert found.keys() == {"processes", "reproducible"}
         return found["processes"], found["reproducible"]
 
@@ -268,3 +271,5 @@ def test_the_tags_say_in_how_many_processes_which_steps_were_taken(tmp_path: Pat
     assert tags(0, 1) == again  # its checkpoints are gone
     (tmp_path / FINISHED).unlink()
     assert tags(0, 1) == ("1 from step 1", "yes")
+    # A server makes batches of what comes together.
+    assert tags(0, 1, rollouts=["http://a"]) == ("1, rollouts by servers from step 1", mixed)

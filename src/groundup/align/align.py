@@ -17,6 +17,7 @@ from groundup.core.judging.statistics import cluster_bootstrap
 from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokenizer
 from groundup.core.model.context import context_length
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
+from groundup.core.rollout.engine import Builtin, RolloutEngine
 from groundup.core.rollout.prompts import Prompt, load_prompts
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.ranks import is_first
@@ -49,9 +50,10 @@ def align(
     device: str,
     checkpoints: Checkpoints,
     log: Log,
+    engine: RolloutEngine | None = None,
     worker_type: type[RolloutWorker] = RolloutWorker,
 ) -> Metrics:
-    """Train, keep the best policy, save it to `out` and measure it."""
+    """Train, keep the best policy, save it to `out` and measure it. engine: what samples; by default this process."""
     warn_of_failed(reward)
     torch_device = set_up(runtime, device, params.seed)
     check_model(sft, CAUSAL)
@@ -65,7 +67,7 @@ def align(
     _check_lengths(context_length(model, tokenizer), params)
     num_weights = num_parameters(model)  # before adapters join them
     policy = Policy(model, params.lora).to(torch_device)
-    worker = worker_type(policy, load_scorer(policy, reward, torch_device), tokenizer, params)
+    worker = worker_type(policy, load_scorer(policy, reward, torch_device), tokenizer, params, engine or Builtin())
     val = draw(val, params.validation.num_prompts, derived_seed(params.seed, *VALIDATION))
     validation = Validation(worker, val, load_monitor(monitor, params.monitor_judge), report, params, log)
     train_policy = METHODS[params.method]()

@@ -53,14 +53,15 @@ class Budgets:
 
     def _length(self, answers: Answers) -> float:
         """Share of SFT's mean length by which the mean length differs, at most, where the replies of both end by
-        themselves: one that is cut has no length of its own, and to end more often is no shorter reply.
+        themselves: one that is cut has no length of its own, and to end more often is no shorter reply. All replies
+        count where fewer than two conversations have such a pair.
         """
-        ended = [i for i, both in enumerate(zip(answers.ended, self.sft_ended, strict=True)) if all(both)]
-        if not ended:
-            return math.inf
-        differences = [len(answers.tokens[i]) - len(self.sft[i]) for i in ended]
-        difference, error = clustered_mean(differences, [self.clusters[i] for i in ended])
-        return (abs(difference) + error) / float(np.mean([len(self.sft[i]) for i in ended]))
+        rows = [i for i, both in enumerate(zip(answers.ended, self.sft_ended, strict=True)) if all(both)]
+        if len({self.clusters[i] for i in rows}) < 2:
+            rows = list(range(len(self.sft)))
+        differences = [len(answers.tokens[i]) - len(self.sft[i]) for i in rows]
+        difference, error = clustered_mean(differences, [self.clusters[i] for i in rows])
+        return (abs(difference) + error) / float(np.mean([len(self.sft[i]) for i in rows]))
 
     def _diversity(self, answers: Answers) -> float:
         """How far distinct-2 is below the least allowed, at most."""

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from groundup.align.tokens import TokenBatch
 from groundup.core.model.forward import hidden_states
+from groundup.core.rollout.engine import Source
 from groundup.core.training.adapters import add_adapter, merged
 from groundup.runner.params.training import LoraParams
 
@@ -90,6 +91,14 @@ class Policy(nn.Module):
         self._trained_adapters = [POLICY, VALUE]
         adapter.set_requires_grad(self._trained_adapters)
         return [weight for weight in adapter.parameters() if id(weight) not in before]
+
+    def source(self, model: PreTrainedModel) -> Source:
+        """`model` or, inside its context, `reference()`, for an engine to draw from."""
+        if not self._adapter:
+            return Source.whole(model)
+        if self._active is None:
+            return Source(model)
+        return Source(model, self.trainable(), self.save_adapter, is_adapter=True)
 
     @property
     def adapter(self) -> PeftModel | None:

@@ -16,6 +16,7 @@ from groundup.core.model.branches import Branches, takes_branches
 from groundup.core.model.generation import DISTINCT_2_TOKENS, Replies, Sampler, distinct_2, ended_chats
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.answers import Answers
+from groundup.core.rollout.engine import RolloutEngine
 from groundup.core.rollout.rewards.shaping import shaped_rewards
 from groundup.core.training.ranks import gathered, own_share
 from groundup.runner.params.align import AlignParams
@@ -31,22 +32,29 @@ class Rollout:
     kl: Tensor  # [B, T] to the reference
     scores: Tensor  # [B] of the reward model, less the mean of the same reply after other prompts
     scores_std: Tensor  # [B] its uncertainty
+    ratios: Tensor | None  # [B, T] as in Replies
 
     @classmethod
     def of(cls, prompts: Sequence[Sequence[int]], rows: "Sequence[RolledOut]") -> "Rollout":
-        replies = Replies([row.tokens for row in rows], [row.logprobs for row in rows], [row.ended for row in rows])
+        replies = Replies(
+            [row.tokens for row in rows],
+            [row.logprobs for row in rows],
+            [row.ended for row in rows],
+            [row.ratios for row in rows if row.ratios is not None] or None,
+        )
         features = [row.features for row in rows if row.features is not None]
         conversations = Conversations(
             prompts, replies.tokens, pad_sequence(features, batch_first=True) if features else None
         )
-        logprobs, kl = (
-            torch.zeros(conversations.mask.shape).masked_scatter(
-                conversations.mask, torch.tensor(list(chain.from_iterable(values)))
-            )
-            for values in (replies.logprobs, [row.kl for row in rows])
-        )
+
+        def by_token(values: Sequence[Sequence[float]]) -> Tensor:
+            flat = torch.tensor(list(chain.from_iterable(values)))
+            return torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat)
+
+        logprobs, kl = by_token(replies.logprobs), by_token([row.kl for row in rows])
+        ratios = None if replies.ratios is None else by_token(replies.ratios)
         scores, scores_std = torch.tensor([(row.score, row.score_std) for row in rows]).unbind(1)
-        return cls(conversations, replies, logprobs, kl, scores, scores_std)
+        return cls(conversations, replies, logprobs, kl, scores, scores_std, ratios)
 
     @property
     def mask(self) -> Tensor:
@@ -78,17 +86,24 @@ class RolledOut(NamedTuple):
     score: float
     score_std: float
     features: Tensor | None  # [T, H] of its own
+    ratios: list[float] | None
 
 
 class RolloutWorker:
     """Makes rollouts; holds everything needed for that but the sampling model."""
 
     def __init__(
-        self, policy: Policy, scorer: RewardScorer, tokenizer: PreTrainedTokenizerFast, params: AlignParams
+        self,
+        policy: Policy,
+        scorer: RewardScorer,
+        tokenizer: PreTrainedTokenizerFast,
+        params: AlignParams,
+        engine: RolloutEngine,
     ) -> None:
         self.policy = policy
         self.scorer = scorer
         self.tokenizer = tokenizer
+        self.engine = engine
         rollout = params.rollout
         self.sampler = Sampler.of(tokenizer, rollout.max_new_tokens, rollout.temperature, rollout.batch_size)
         self.num_elsewhere = rollout.num_elsewhere
@@ -100,13 +115,12 @@ class RolloutWorker:
     def roll_out(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int) -> Rollout:
         """One reply per prompt; the same model and seed give the same replies. Ranks share the prompts."""
         own = own_share(range(len(prompts)))
-        return Rollout.of(prompts, gathered(self._rows(model, prompts, seed, own) if own else []))
+        self.engine.push(self.policy.source(model))
+        return Rollout.of(prompts, gathered(self._rows(prompts, seed, own) if own else []))
 
-    def _rows(
-        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int, places: Sequence[int]
-    ) -> list[RolledOut]:
+    def _rows(self, prompts: Sequence[Sequence[int]], seed: int, places: Sequence[int]) -> list[RolledOut]:
         """Of the prompts at `places`."""
-        replies = self.sampler.sample(model, prompts, seed, places)
+        replies = self.engine.generate(prompts, seed, self.sampler, places)
         conversations = Conversations([prompts[i] for i in places], replies.tokens)
         flat_logprobs = torch.tensor(list(chain.from_iterable(replies.logprobs)))
         logprobs = torch.zeros(conversations.mask.shape).masked_scatter(conversations.mask, flat_logprobs)
@@ -115,11 +129,12 @@ class RolloutWorker:
         scores, scores_std = self.scorer.read(hidden)
         scores = scores - self._scores_elsewhere(self._others(prompts, places), replies.tokens, replies.ended)
         features: list[Tensor | None] = [None] * len(places)
+        ratios: Sequence[list[float] | None] = replies.ratios or [None] * len(places)
         if self.has_features:
             features = [x[: len(reply)].clone() for x, reply in zip(hidden, replies.tokens, strict=True)]
         return [
-            RolledOut(tokens, own_logprobs, ended, own_kl[: len(tokens)], score, std, states)
-            for tokens, own_logprobs, ended, own_kl, score, std, states in zip(
+            RolledOut(tokens, own_logprobs, ended, own_kl[: len(tokens)], score, std, states, own_ratios)
+            for tokens, own_logprobs, ended, own_kl, score, std, states, own_ratios in zip(
                 replies.tokens,
                 replies.logprobs,
                 replies.ended,
@@ -127,6 +142,7 @@ class RolloutWorker:
                 scores.tolist(),
                 scores_std.tolist(),
                 features,
+                ratios,
                 strict=True,
             )
         ]

@@ -12,6 +12,7 @@ from groundup.core.model.check import CAUSAL, REWARD, check_model, shared_tokeni
 from groundup.core.model.context import context_length
 from groundup.core.model.llama import load_causal_lm
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import Builtin, RolloutEngine
 from groundup.core.training.runtime import Log, set_up
 from groundup.evaluate.gold import Absent, load_gold_judge, load_model_judge
 from groundup.evaluate.harness.named import NamedTasks
@@ -50,12 +51,13 @@ def evaluate(
     open_base: Base | None,
     processes: Processes,
     log: Log,
+    engine: RolloutEngine | None = None,
 ) -> dict[str, Any]:
     """Compute all figures; `out` gets replies, gates and the report's page as JSON. The curve's steps are 0 for base,
     1 for SFT and 2 for aligned. points: align's evaluation points. kept: the folder of answers that every run reuses.
     model_judge: the folder of the gold judge's model; without one, the gold judge is fitted. open_base: the open model
     that training started from. Several processes each read a share of the rows; the first one writes and returns the
-    figures.
+    figures. engine: what samples replies; by default this process.
     """
     # Measure everything in float32: training precision must not blur small differences between models.
     torch_device = set_up(runtime, device, params.seed)
@@ -91,6 +93,7 @@ def evaluate(
         points=read_points(points),
         prompts=prompts,
         kept=kept,
+        engine=engine or Builtin(),
         steps=FinishedSteps(work / "steps", processes),
         params=params,
         out=out,
@@ -127,6 +130,7 @@ def measure_model(name: str, model: PreTrainedModel, context: Context, measures:
     context.replies[name] = context.steps.get(
         f"{name}-replies",
         reply_to_prompts,
+        context.engine,
         model,
         context.sft,
         context.scorer,

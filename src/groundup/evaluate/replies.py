@@ -19,9 +19,10 @@ from groundup.core.model.generation import (
 )
 from groundup.core.model.likelihood import Stretch, stretch_nats
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import RolloutEngine, Source
 from groundup.core.rollout.prompts import Prompt
+from groundup.core.rollout.sampling import sample_by_share
 from groundup.core.training.ranks import by_share
-from groundup.core.training.sampling import sample_by_share
 from groundup.evaluate.intervals import Metrics, relative_change, resamples, with_interval
 from groundup.runner.params.evaluate import EvaluateParams
 
@@ -53,6 +54,7 @@ def prompt_room(context_length: int, max_new_tokens: int) -> int:
 
 
 def sample_replies_of(
+    engine: RolloutEngine,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Sequence[int]],
@@ -60,10 +62,11 @@ def sample_replies_of(
 ) -> Replies:
     """Every model uses the same random numbers, so that equal models give equal replies."""
     sampler = Sampler.of(tokenizer, params.max_new_tokens, params.temperature, params.batch_size)
-    return sample_by_share(sampler, model, prompts, params.seed)
+    return sample_by_share(engine, Source.whole(model), sampler, prompts, params.seed)
 
 
 def reply_to_prompts(
+    engine: RolloutEngine,
     model: PreTrainedModel,
     sft: PreTrainedModel,
     scorer: RewardScorer,
@@ -71,7 +74,7 @@ def reply_to_prompts(
     prompts: Sequence[Prompt],
     params: EvaluateParams,
 ) -> ModelReplies:
-    replies = sample_replies_of(model, tokenizer, [prompt.ids for prompt in prompts], params)
+    replies = sample_replies_of(engine, model, tokenizer, [prompt.ids for prompt in prompts], params)
     chats = ended_chats([prompt.ids for prompt in prompts], replies.tokens, replies.ended, tokenizer.eos_token_id)
     rewards = by_share(lambda share: scorer.score(share)[0].tolist(), chats)
     stretches = [Stretch(p.ids + t, len(t)) for p, t in zip(prompts, replies.tokens, strict=True)]

@@ -24,6 +24,7 @@ from groundup.core.model.check import CAUSAL, check_model, require_reward_class
 from groundup.core.model.llama import load_causal_lm, num_parameters, save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.model.variational import VariationalHead, fold, save_head
+from groundup.core.rollout.engine import Builtin, RolloutEngine
 from groundup.core.training.adapters import add_adapter, merge_adapter, num_adapter_weights
 from groundup.core.training.cost import Cost, write_cost
 from groundup.core.training.ranks import is_first, wait
@@ -82,8 +83,12 @@ def train_reward(
     device: str,
     checkpoints: Checkpoints,
     log: Log,
+    engine: RolloutEngine | None = None,
 ) -> dict[str, Any]:
-    """Train, or resume from the newest checkpoint; heldout_* figures are on test pairs, computed once."""
+    """Train, or resume from the newest checkpoint; heldout_* figures are on test pairs, computed once.
+
+    engine: what samples the SFT model's replies; by default this process.
+    """
     torch_device = set_up(runtime, device, params.seed)
     check_model(sft, CAUSAL)
     require_reward_class(AutoConfig.from_pretrained(sft))
@@ -99,7 +104,7 @@ def train_reward(
             pairs[split] = draw_of_each_group(pairs[split], params.max_heldout_pairs, params.seed)
     check_template(of_group(pairs["train"], *READING), tokenizer, params)
     if params.sampled.weight > 0:
-        for split, some in sample_all(sft, prompts, tokenizer, torch_device, params).items():
+        for split, some in sample_all(engine or Builtin(), sft, prompts, tokenizer, torch_device, params).items():
             pairs[split] += some
     pairs["train"] = draw_pairs(pairs["train"], params)
     say_what_there_is(pairs, sum(num_too_long.values()))
@@ -164,13 +169,19 @@ def train_reward(
 
 
 def sample_all(
-    path: Path, prompts: Path, tokenizer: PreTrainedTokenizerFast, device: torch.device, params: RewardParams
+    engine: RolloutEngine,
+    path: Path,
+    prompts: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    device: torch.device,
+    params: RewardParams,
 ) -> dict[str, list[Pair]]:
     """Pairs of a person's reply and a reply of the SFT model in `path`, for each split."""
     sft = load_causal_lm(path, device).eval()
     limits = {"train": params.sampled.max_pairs}
     return {
         split: sampled_pairs(
+            engine,
             sft,
             tokenizer,
             prompts / f"{split}.jsonl",

@@ -9,8 +9,9 @@ from groundup.core.formats.chat_format import render
 from groundup.core.formats.jsonl import Row, read_jsonl
 from groundup.core.formats.records import Message
 from groundup.core.model.generation import Sampler
+from groundup.core.rollout.engine import RolloutEngine, Source
+from groundup.core.rollout.sampling import sample_by_share
 from groundup.core.training.runtime import draw
-from groundup.core.training.sampling import sample_by_share
 from groundup.reward.pairs import SAMPLED, Pair
 from groundup.runner.params.training import SampledParams
 
@@ -18,6 +19,7 @@ COLUMNS = ("conversation_id", "source", "messages", "reply")
 
 
 def sampled_pairs(
+    engine: RolloutEngine,
     sft: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     path: Path,
@@ -38,7 +40,7 @@ def sampled_pairs(
     if not drawn:
         return []
     sampler = Sampler.of(tokenizer, params.max_new_tokens, params.temperature, params.batch_size)
-    replies = sample_by_share(sampler, sft, [ids for _, ids in drawn], seed)
+    replies = sample_by_share(engine, Source.whole(sft), sampler, [ids for _, ids in drawn], seed)
     texts = tokenizer.batch_decode(replies.tokens, skip_special_tokens=True)
     pairs = (make_pair(row, text, tokenizer) for (row, _), text in zip(drawn, texts, strict=True))
     return [

@@ -1,5 +1,6 @@
 """What a stage's body works with: its declared params, deps and outs, the device, its curve and its checkpoints."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class StageContext:
     folder: Path  # the work dir of these inputs
     checkpoints: Checkpoints
     strategy: str = ""  # by which several processes train; empty for one
+    rollouts: Sequence[str] = ()  # URLs of servers that sample replies
+    timeout: float = 0.0  # seconds that it waits for one of them
 
     @property
     def device(self) -> str:

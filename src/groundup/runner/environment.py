@@ -52,9 +52,10 @@ JUDGE_URL, JUDGE_KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 LAUNCH_PREFIX = "GROUNDUP_"  # of the variables that come before launch.yaml: GROUNDUP_DEVICE and so on
 DEVICES = ("cpu", "cuda", "mps")
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"  # CUDA reads it when it starts
-# Of the processes of a stage's body: the work dir that they fill, how long one waits for the others, in seconds, and
-# how they share the model.
+# Of the processes of a stage's body: the work dir that they fill, how long one waits for the others, in seconds, how
+# they share the model, and what samples replies.
 WORK_DIR, TIMEOUT, STRATEGY = "GROUNDUP_WORK_DIR", "GROUNDUP_TIMEOUT", "GROUNDUP_STRATEGY"
+ROLLOUTS = "GROUNDUP_ROLLOUTS"  # URLs of servers
 NODES_STORE = "GROUNDUP_NODES_STORE"  # where the nodes of `groundup nodes` meet
 RANK, LOCAL_RANK, LOCAL_WORLD_SIZE = "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"  # by torchrun
 TORCHRUN_LOGS = "LOGLEVEL"
@@ -64,7 +65,17 @@ DETERMINISM = {
 }  # cuBLAS needs it, and stages ask torch for the rest where it is set
 OMP_THREADS = "OMP_NUM_THREADS"
 HUB_OFFLINE = "HF_HUB_OFFLINE"
-OF_RANKS = (WORK_DIR, TIMEOUT, STRATEGY, TORCHRUN_LOGS, NO_COMPILATION, *DETERMINISM, OMP_THREADS, HUB_OFFLINE)
+OF_RANKS = (
+    WORK_DIR,
+    TIMEOUT,
+    STRATEGY,
+    ROLLOUTS,
+    TORCHRUN_LOGS,
+    NO_COMPILATION,
+    *DETERMINISM,
+    OMP_THREADS,
+    HUB_OFFLINE,
+)
 DVC_STAGE, DVC_EXPERIMENT, DVC_BASELINE = "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"
 BACKEND_STORE_URI = "MLFLOW_BACKEND_STORE_URI"  # of `mlflow server`
 NO_CHECKOUT = "no groundup checkout here: change into the folder that holds dvc.yaml"

@@ -20,7 +20,7 @@ from groundup.runner.context import StageContext
 from groundup.runner.describe import describe_outs, report_files, shown, start_event
 from groundup.runner.device import stage_device
 from groundup.runner.disk import DiskError, writing
-from groundup.runner.environment import DVC_STAGE, STRATEGY, main_root, set_environment
+from groundup.runner.environment import DVC_STAGE, ROLLOUTS, STRATEGY, TIMEOUT, main_root, set_environment
 from groundup.runner.figures import REPORTED, Record, check_finite, choose, numbers, reproducible, write_record
 from groundup.runner.files import publishing, read_json, remove, write_json, write_text
 from groundup.runner.fingerprint import Fingerprint, InputsChangedError, changed_deps, take_fingerprint
@@ -134,8 +134,12 @@ def _run_rank(root: Path, name: str, body: Body, work: Path) -> NoReturn:
             fingerprint = Fingerprint(**read_json(work / PARTS))
             processes = Ranks(fingerprint.device)
             checkpoints = Checkpoints(work / SCRATCH / "checkpoints", interruption, Spool(work).sync, processes)
-            declared, strategy = DeclaredParams(params, spec.params), os.environ[STRATEGY]
-            stage = StageContext(root, spec, declared, fingerprint, work, checkpoints, strategy)
+            stage = StageContext(
+                *(root, spec, DeclaredParams(params, spec.params), fingerprint, work, checkpoints),
+                strategy=os.environ[STRATEGY],
+                rollouts=os.environ[ROLLOUTS].split(),
+                timeout=float(os.environ[TIMEOUT]),
+            )
             if changed := _changed_params(stage):
                 raise InputsChangedError(f"{name}: {', '.join(changed)} changed while the stage started")
             try:
@@ -174,7 +178,11 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
         sweep(root, folder, spec, fingerprint)
         with locked_in_turn(work) as has_waited:
             checkpoints = Checkpoints(work / SCRATCH / "checkpoints", interruption, Spool(work).sync)
-            stage = StageContext(root, spec, DeclaredParams(params, spec.params), fingerprint, work, checkpoints)
+            stage = StageContext(
+                *(root, spec, DeclaredParams(params, spec.params), fingerprint, work, checkpoints),
+                rollouts=launch.rollouts,
+                timeout=launch.timeout,
+            )
             if has_waited and (changed := changed_deps(root, fingerprint) + _changed_params(stage)):
                 raise InputsChangedError(
                     f"{name}: {', '.join(changed)} changed while it waited for another process: run it again"
@@ -182,7 +190,7 @@ def _run_listening(root: Path, name: str, body: Body, headlines: Sequence[str], 
             note_start(folder, work, fingerprint)
             stage.work.mkdir(exist_ok=True)
             start = start_event(root, pipeline, fingerprint)
-            start["tags"] |= note_segment(work, stage.progress, launch.num_processes, launch.strategy)
+            start["tags"] |= note_segment(work, stage.progress, launch)
             _run_tracked(stage, body, headlines, start, problem)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from groundup.runner.files import dvc_md5, fsync_tree, read_json, remove, write_json
 from groundup.runner.fingerprint import Fingerprint
+from groundup.runner.launch.settings import Launch
 from groundup.runner.lock import lock_path, try_lock
 from groundup.runner.nested import flatten
 from groundup.runner.pipeline import StageSpec, recorded_stage
@@ -22,6 +23,7 @@ FINISHED = "finished.json"  # metrics and md5s of a complete export; written las
 PARTS = "fingerprint.json"  # the parts of the fingerprint, to name differences
 UNDELIVERED = "-undelivered-"
 SEGMENTS = "segments.json"  # in how many processes which steps were taken
+SERVED = ", rollouts by servers"
 MAX_NAMED = 5  # of the packages whose versions differ
 
 
@@ -73,23 +75,26 @@ def note_start(folder: Path, work: Path, fingerprint: Fingerprint) -> None:
     write_json(work / PARTS, asdict(fingerprint))
 
 
-def note_segment(work: Path, step: int, processes: int, strategy: str) -> dict[str, str]:
-    """Note that training continues after `step` in so many processes; the run's tags about that.
+def note_segment(work: Path, step: int, launch: Launch) -> dict[str, str]:
+    """Note that training continues after `step` as launched; the run's tags about that.
 
-    Another number of processes adds up in another order, so a run of several numbers has the bytes of no other.
+    Another number of processes adds up in another order, so a run of several numbers has the bytes of no other. A
+    server makes batches of what comes together, so its rollouts are not repeated byte for byte.
     """
     path = work / SEGMENTS
     earlier = read_json(path) if path.exists() else []
     if not (work / FINISHED).exists():  # else there is only something to publish
         earlier = [part for part in earlier if part["after"] < step]
-        named = f"{processes} by {strategy}" if processes > 1 else "1"
+        named = f"{launch.num_processes} by {launch.strategy}" if launch.num_processes > 1 else "1"
+        named += SERVED if launch.rollouts else ""
         if not earlier or earlier[-1]["processes"] != named:
             earlier.append({"after": step, "processes": named})
         write_json(path, earlier)
     if not earlier:  # finished by an earlier version
         return {}
+    is_repeated = len(earlier) == 1 and SERVED not in earlier[0]["processes"]
     said = [f"{part['processes']} from step {part['after'] + 1}" for part in earlier]
-    return {"processes": ", ".join(said), "reproducible": "yes" if len(said) == 1 else "not byte for byte"}
+    return {"processes": ", ".join(said), "reproducible": "yes" if is_repeated else "not byte for byte"}
 
 
 def _is_unfinished(work: Path) -> bool:

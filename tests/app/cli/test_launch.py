@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,11 +43,17 @@ def test_it_shows_the_settings_of_a_stage_and_its_command(checkout: Path) -> Non
     (checkout / "launch.yaml").write_text("processes: 2\npretrain: {strategy: fsdp2}\n")
     code, shown = launch("--dry-run", "pretrain")
     assert code == 0
-    assert "fsdp2" in shown
+    assert re.search(r"strategy +. fsdp2 +. all ", shown)
+    assert re.search(r"rollouts +. none +. all ", shown)
     assert "-m groundup.runner.launch.torchrun --standalone --nproc-per-node 2" in shown
     assert shown.rstrip().endswith("-m stages.pretrain")
     code, shown = launch("--dry-run")
     assert code == 0
+    assert re.search(
+        r"processes +. 1 +. prepare, tokenizer +.\n. processes +. 2 +. pretrain, sft, reward, align", shown
+    )
+    assert re.search(r"strategy +. ddp +. prepare, tokenizer, sft, .*\n.*\n?. strategy +. fsdp2 +. pretrain ", shown)
+    assert re.search(r"timeout +. 1800 +. all ", shown)
     spread = ["pretrain", "sft", "reward", "align", "evaluate"]
     assert [stage for stage in read_pipeline(checkout) if f"\n{stage}:\n" in shown] == spread
 

@@ -13,6 +13,7 @@ from groundup.core.model.generation import Sampler
 from groundup.core.model.llama import save_model
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
+from groundup.core.rollout.engine import Builtin, Source
 
 EOS, PAD = 1, 2
 
@@ -82,7 +83,9 @@ def scorer(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 def test_a_pool_holds_scored_replies_of_every_prompt(tiny_model: LlamaForCausalLM, scorer: RewardScorer) -> None:
     prompts = [[7, 8, 9], [20, 30]]
     sampler = Sampler(EOS, PAD, max_new_tokens=5, temperature=1.0, batch_size=4)
-    pool = sample_pool(tiny_model, scorer, prompts, 3, sampler, seed=5, places=range(len(prompts)))
+    engine = Builtin()
+    engine.push(Source.whole(tiny_model))
+    pool = sample_pool(engine, scorer, prompts, 3, sampler, seed=5, places=range(len(prompts)))
     repeated = [prompts[0]] * 3 + [prompts[1]] * 3
     replies = sampler.sample(tiny_model, repeated, seed=5)
     assert pool.tokens == [replies.tokens[:3], replies.tokens[3:]]

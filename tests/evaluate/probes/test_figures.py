@@ -1,6 +1,7 @@
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from groundup.core.rollout.engine import Builtin
 from groundup.evaluate.probes.figures import TITLES, change_figures, model_figures
 from groundup.evaluate.probes.items import load_probe_sets
 from groundup.evaluate.probes.measure import measure_probes
@@ -59,4 +60,4 @@ def test_a_change_of_the_gap_may_be_two() -> None:
 def test_every_measure_has_a_title(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     probes = load_probe_sets()
     few = type(probes)(**{name: items[:1] for name, items in vars(probes).items()})
-    assert set(measure_probes(tiny_model, tiny_tokenizer, few, [], PARAMS)) == set(TITLES)
+    assert set(measure_probes(Builtin(), tiny_model, tiny_tokenizer, few, [], PARAMS)) == set(TITLES)

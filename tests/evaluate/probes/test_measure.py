@@ -7,6 +7,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groundup.core.model.branches import Branches
 from groundup.core.model.generation import Replies
+from groundup.core.rollout.engine import Builtin
 from groundup.evaluate.probes import measure
 from groundup.evaluate.probes.items import Opinion, ProbeSets, Provocation, Request, Stereotype
 from groundup.evaluate.probes.measure import Values, measure_probes
@@ -41,7 +42,7 @@ def measured(
 
     monkeypatch.setattr(measure, "branch_nats", nats)
     monkeypatch.setattr(measure, "sample_replies_of", draw)
-    return measure_probes(model, tokenizer, PROBES, [], PARAMS)
+    return measure_probes(Builtin(), model, tokenizer, PROBES, [], PARAMS)
 
 
 def test_a_model_with_judgement(
@@ -124,6 +125,6 @@ def test_several_replies_make_a_share(
 def test_a_real_model_gives_the_same_values_twice(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    first, second = (measure_probes(tiny_model, tiny_tokenizer, PROBES, [], PARAMS) for _ in range(2))
+    first, second = (measure_probes(Builtin(), tiny_model, tiny_tokenizer, PROBES, [], PARAMS) for _ in range(2))
     assert first == second
     assert {len(items) for name, items in first.items() if name.startswith(("harm", "request"))} == {2}

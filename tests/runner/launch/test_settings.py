@@ -52,7 +52,7 @@ def test_a_variable_comes_before_a_stage_and_a_stage_before_all(root: Path, monk
 def test_all_problems_are_said_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "launch.yaml").write_text(
         "device: gpu\nprocesses: 0\nproceses: 2\nsft: {stages: 2}\npretrain: 4\ncompile: maybe\nnodes: 2\n"
-        "deterministic: 1\nslurm: gpu\nevaluate: {launcher: sky}\n"
+        "deterministic: 1\nrollouts: [gpu1]\nslurm: gpu\nevaluate: {launcher: sky}\n"
     )
     settings = ", ".join(SETTINGS)
     monkeypatch.setenv("GROUNDUP_TIMEOUT", "inf")
@@ -66,6 +66,7 @@ def test_all_problems_are_said_at_once(root: Path, monkeypatch: pytest.MonkeyPat
         "launch.yaml: deterministic: 1: use true or false",
         "launch.yaml: device: gpu: use auto, cpu, cuda or mps",
         "launch.yaml: processes: 0: use a whole number from 1",
+        "launch.yaml: rollouts: ['gpu1']: use the URLs of servers, such as [http://10.0.0.5:8000]",
         "launch.yaml: slurm: gpu: use a list of sbatch's options, such as [--partition=gpu, --gpus-per-node=8]",
         "launch.yaml: evaluate: launcher: sky: use local, slurm or nodes",
         "GROUNDUP_TIMEOUT=inf: use a number of seconds above 0",
@@ -99,6 +100,21 @@ def test_what_a_later_stage_lacks_is_refused_before_the_first_one_starts(root: P
     (root / "launch.yaml").write_text("deterministic: true\ndevice: mps\n")
     with pytest.raises(LaunchError, match="deterministic: true, but of mps torch promises nothing"):
         read_launch(root, "sft")
+
+
+def test_servers_of_rollouts_are_urls_without_a_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "launch.yaml").write_text("align: {rollouts: [http://a:8000/, https://b]}\n")
+    assert read_launch(root, "evaluate").rollouts == ()
+    pipeline = PIPELINE.replace("evaluate", "align")
+    (root / "dvc.yaml").write_text(pipeline)
+    assert read_launch(root, "align").rollouts == ("http://a:8000", "https://b")
+    assert read_launch(root, "sft").rollouts == ()
+    monkeypatch.setenv("GROUNDUP_ROLLOUTS", "http://c:1 http://d:2")
+    assert read_launch(root, "sft").rollouts == ("http://c:1", "http://d:2")
+    for wrong in ("http://c/v1", "c:8000", "http://", "file:///c"):
+        monkeypatch.setenv("GROUNDUP_ROLLOUTS", wrong)
+        with pytest.raises(LaunchError, match=f"GROUNDUP_ROLLOUTS={wrong}: use the URLs of servers"):
+            read_launch(root, "sft")
 
 
 @pytest.mark.parametrize("text", ["", "cuda\n", "[1]\n"])

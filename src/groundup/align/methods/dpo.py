@@ -18,8 +18,8 @@ from groundup.align.methods.updates import PolicyCheckpoints, Updates, common_se
 from groundup.align.seeds import PAIRS, derived_seed
 from groundup.core.rollout.answers import Answers
 from groundup.core.rollout.prompts import PromptBatches
+from groundup.core.rollout.sampling import sample_by_share
 from groundup.core.training.ranks import gathered, own_share
-from groundup.core.training.sampling import sample_by_share
 from groundup.core.training.trl_callbacks import keep_whole_steps
 from groundup.runner.steps import FinishedSteps
 
@@ -77,7 +77,9 @@ def make_pairs(context: Context) -> dict[str, Any]:
     (chosen,) = PromptBatches(context.prompts, num_prompts, params.seed, range(1, 2)).prompts_by_batch()
     repeated = [prompt.ids for prompt in chosen for _ in range(group)]
     with worker.policy.reference() as sft:
-        replies = sample_by_share(worker.sampler, sft, repeated, derived_seed(params.seed, *PAIRS))
+        replies = sample_by_share(
+            worker.engine, worker.policy.source(sft), worker.sampler, repeated, derived_seed(params.seed, *PAIRS)
+        )
     own = own_share(range(len(repeated)))
     scored = worker.score(repeated, [replies.tokens[i] for i in own], [replies.ended[i] for i in own], own)
     scores, scores_std = (torch.tensor(gathered(values.tolist())) for values in scored)

@@ -57,6 +57,7 @@ class GroupReward:
             "distinct_2": distinct_2(completion_ids, DISTINCT_2_TOKENS),
             "repetition": answers.repetition.mean().item(),
             "length_coefficient": self.length_control.coefficient,
+            **worker.engine.figures,
         }
         self.length_control.update(answers.lengths, rewards)
         validation.num_samples += len(ids)
@@ -113,7 +114,8 @@ class PackedPasses(PolicyCheckpoints):
         seed = derived_seed(params.seed, 1 + self.updates.iteration(self.state.global_step, self.state))
         own, prompts = own_stretch(len(prompts)), joined(prompts)
         with self.accelerator.autocast():
-            return worker.sampler.sample(worker.policy.model, prompts, seed, own).tokens
+            worker.engine.push(worker.policy.source(worker.policy.model))
+            return worker.engine.generate(prompts, seed, worker.sampler, own).tokens
 
 
 class PackedRloo(PackedPasses, RLOOTrainer):

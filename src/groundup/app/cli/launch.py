@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -38,17 +38,24 @@ def launch(
         fail(str(error))
     if not dry_run:
         fail("`dvc repro` starts stages; `groundup launch --dry-run` shows how")
-    table = Table()
-    for column in ("stage", *SETTINGS):
-        table.add_column(column, overflow="fold")
-    for name, it in launches.items():
-        values = (getattr(it, setting) for setting in SETTINGS)
-        table.add_row(name, *(" ".join(value) if isinstance(value, tuple) else str(value) for value in values))
+    table = Table("setting", "value", "stages")
+    for setting in SETTINGS:
+        stages: dict[str, list[str]] = {}
+        for name, it in launches.items():
+            stages.setdefault(as_written(getattr(it, setting)), []).append(name)
+        for value, names in stages.items():
+            table.add_row(setting, value, "all" if len(stages) == 1 else ", ".join(names))
     console.print(table)
     for name, it in launches.items():
         if it.is_spread:
             console.print(f"\n{name}:", style="bold")
             console.print(LAUNCHERS[it.launcher].text(it, name), markup=False, highlight=False, soft_wrap=True)
+
+
+def as_written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def stage_launches(root: Path, stage: str | None) -> dict[str, Launch]:

@@ -27,8 +27,10 @@ class Replies:
     """One reply per prompt, in the order of the prompts."""
 
     tokens: list[list[int]]  # without the prompt; ends with end-of-turn if the reply ended
-    logprobs: list[list[float]]  # of each token under the distribution it was drawn from
+    logprobs: list[list[float]]  # of each token
     ended: list[bool]  # with end-of-turn; the others reached max_new_tokens
+    # Of each token's probability to that by which it was drawn, where another engine drew it; at most a limit.
+    ratios: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,28 @@ def stretch_nats(
     return nats
 
 
-@torch.no_grad()
+def stretch_token_nats(
+    model: PreTrainedModel, stretches: Sequence[Stretch], batch_size: int, distribution: Distribution
+) -> list[list[float]]:
+    """The same of each scored token."""
+    nats: list[list[float]] = [[] for _ in stretches]
+    for batch in batches_by_length(stretches, batch_size):
+        parts = batch_token_nats(model, [stretches[i] for i in batch], distribution)
+        for i, part in zip(batch, parts, strict=True):
+            nats[i] = part.tolist()
+    return nats
+
+
 def batch_nats(model: PreTrainedModel, batch: Sequence[Stretch], distribution: Distribution) -> list[float]:
     """stretch_nats of one batch, in one forward pass."""
+    return [part.double().sum().item() for part in batch_token_nats(model, batch, distribution)]
+
+
+@torch.no_grad()
+def batch_token_nats(
+    model: PreTrainedModel, batch: Sequence[Stretch], distribution: Distribution
+) -> tuple[torch.Tensor, ...]:
+    """Of each stretch [num_scored], on the CPU: fp64, in which they are added up, mps does not have."""
     width = max(len(stretch.ids) for stretch in batch) - 1
     require_positions(model.base_model, width)
     ids = torch.zeros(len(batch), width, dtype=torch.long)
@@ -61,8 +80,8 @@ def batch_nats(model: PreTrainedModel, batch: Sequence[Stretch], distribution: D
     ends = [len(stretch.ids) - 1 for stretch in batch]
     states = torch.cat([hidden[row, ends[row] - s.num_scored : ends[row]] for row, s in enumerate(batch)])
     targets = torch.tensor([token for s in batch for token in s.ids[-s.num_scored :]], device=model.device)
-    nats = token_nats(model, states, targets, distribution).cpu()  # for fp64, which mps does not have
-    return [part.double().sum().item() for part in nats.split([s.num_scored for s in batch])]
+    nats = token_nats(model, states, targets, distribution).cpu()
+    return nats.split([s.num_scored for s in batch])
 
 
 def token_nats(

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from math import comb, log
 
 import numpy as np
-from transformers import PreTrainedModel
 
 from groundup.core.judging.statistics import Floats
 from groundup.core.model.branches import Branches
 from groundup.core.model.generation import Sampler, ended_chats
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import RolloutEngine
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ReplyPool:
 
 
 def sample_pool(
-    model: PreTrainedModel,
+    engine: RolloutEngine,
     scorer: RewardScorer,
     prompts: Sequence[Sequence[int]],
     num_replies: int,
@@ -33,13 +33,13 @@ def sample_pool(
     seed: int,
     places: Sequence[int],
 ) -> ReplyPool:
-    """`num_replies` to each prompt at `places`, as they would be drawn for all prompts.
+    """`num_replies` to each prompt at `places`, as they would be drawn for all prompts, of the engine's weights.
 
     An unfinished reply is scored with an end-of-turn token added, as in PPO.
     """
     repeated = [prompt for prompt in prompts for _ in range(num_replies)]
     chosen = [place * num_replies + i for place in places for i in range(num_replies)]
-    replies = sampler.sample(model, repeated, seed, chosen)
+    replies = engine.generate(repeated, seed, sampler, chosen)
     tails = ended_chats([[]] * len(chosen), replies.tokens, replies.ended, sampler.eos_token_id)
     starts = range(0, len(chosen), num_replies)
     chats = [

@@ -10,6 +10,7 @@ from groundup.core.judging.judge import Judge
 from groundup.core.model.generation import Sampler
 from groundup.core.model.scoring import RewardScorer
 from groundup.core.rollout.best_of_n import best_of_n_kl, best_of_n_values, nearest_n, sample_pool
+from groundup.core.rollout.engine import RolloutEngine, Source
 from groundup.core.rollout.prompts import Prompt
 from groundup.core.training.ranks import gathered, own_share
 from groundup.core.training.runtime import draw
@@ -29,7 +30,7 @@ class BestOfN(Measure):
             return {}
         prompts = draw(context.prompts, params.best_of_n.num_prompts, params.seed)
         pool = context.steps.get(
-            "best-of-n", reply_pool, context.sft, context.scorer, context.tokenizer, prompts, params
+            "best-of-n", reply_pool, context.engine, context.sft, context.scorer, context.tokenizer, prompts, params
         )
         return best_of_n_metrics(context.judge, prompts, pool, metrics["aligned"]["kl_to_sft"], params)
 
@@ -57,14 +58,16 @@ class Pool(TypedDict):
 
 
 def reply_pool(
+    engine: RolloutEngine,
     sft: PreTrainedModel,
     scorer: RewardScorer,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Prompt],
     params: EvaluateParams,
 ) -> Pool:
+    engine.push(Source.whole(sft))
     own = sample_pool(
-        sft,
+        engine,
         scorer,
         [prompt.ids for prompt in prompts],
         params.best_of_n.num_replies,

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from groundup.core.formats.jsonl import Row
 from groundup.core.judging.judge import Judge
 from groundup.core.model.scoring import RewardScorer
+from groundup.core.rollout.engine import RolloutEngine
 from groundup.core.rollout.prompts import Prompt
 from groundup.evaluate.gold import Absent
 from groundup.evaluate.harness.named import NamedTasks
@@ -50,6 +51,7 @@ class Context:
     points: list[Row]  # align's evaluation points
     prompts: list[Prompt]
     kept: Path  # folder for answers that every run reuses
+    engine: RolloutEngine  # what samples replies
     steps: FinishedSteps
     params: EvaluateParams
     out: Path  # for the files of a measure

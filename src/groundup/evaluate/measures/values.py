@@ -27,7 +27,9 @@ class ValueProbes(Measure):
     def of_model(self, name: str, model: PreTrainedModel) -> Metrics:
         context = self.context
         self.values[name] = context.steps.get(
-            f"{name}-probes", measure_probes, model, context.tokenizer, self.probes, self.canaries, context.params
+            f"{name}-probes",
+            measure_probes,
+            *(context.engine, model, context.tokenizer, self.probes, self.canaries, context.params),
         )
         return model_figures(self.values[name], context.params)
 

@@ -10,6 +10,7 @@ from groundup.core.formats.chat_format import document_ends, encode_text
 from groundup.core.judging.statistics import Floats, wins
 from groundup.core.model.branches import Branches
 from groundup.core.model.context import context_length
+from groundup.core.rollout.engine import RolloutEngine
 from groundup.core.text.canaries import Canary
 from groundup.evaluate.choices import choice_branches
 from groundup.evaluate.probes.detectors import has_personal_data, is_insulting, is_refusal
@@ -23,6 +24,7 @@ Values = dict[str, list[float]]  # by measure, one value per item
 
 
 def measure_probes(
+    engine: RolloutEngine,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     probes: ProbeSets,
@@ -31,7 +33,7 @@ def measure_probes(
 ) -> Values:
     return {
         **_likelihood_measures(model, tokenizer, probes, params.batch_size),
-        **_reply_measures(model, tokenizer, probes, params),
+        **_reply_measures(engine, model, tokenizer, probes, params),
         **measure_canaries(model, tokenizer, canaries, params),
     }
 
@@ -101,7 +103,11 @@ def _stereotypes(
 
 
 def _reply_measures(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, probes: ProbeSets, params: EvaluateParams
+    engine: RolloutEngine,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    probes: ProbeSets,
+    params: EvaluateParams,
 ) -> Values:
     """Shares of sampled replies with refusals, insults or personal data."""
     searches = (
@@ -115,7 +121,8 @@ def _reply_measures(
     room = prompt_room(context_length(model, tokenizer), params.max_new_tokens)
     messages = [message for *_, set_messages in searches for message in set_messages]
     prompts = [fit_prompt(tokenizer, [{"role": "user", "content": message}], room).ids for message in messages]
-    replies = sample_replies_of(model, tokenizer, [prompt for prompt in prompts for _ in range(num_replies)], params)
+    repeated = [prompt for prompt in prompts for _ in range(num_replies)]
+    replies = sample_replies_of(engine, model, tokenizer, repeated, params)
     texts = iter([tokenizer.decode(tokens, skip_special_tokens=True) for tokens in replies.tokens])
     return {
         name: [sum(is_found(next(texts)) for _ in range(num_replies)) / num_replies for _ in set_messages]

@@ -12,6 +12,7 @@ from groundup.runner.environment import (
     DETERMINISM,
     NO_COMPILATION,
     OMP_THREADS,
+    ROLLOUTS,
     STRATEGY,
     TIMEOUT,
     TORCHRUN_LOGS,
@@ -46,6 +47,7 @@ def call_in_processes(stage: StageContext, launch: Launch) -> dict[str, Any]:
         WORK_DIR: str(stage.folder),
         TIMEOUT: str(launch.timeout),
         STRATEGY: launch.strategy,
+        ROLLOUTS: " ".join(launch.rollouts),
         TORCHRUN_LOGS: "CRITICAL",  # what failed is said here
         OMP_THREADS: os.environ.get(OMP_THREADS, "1"),  # libraries take all cores without it; stages set their number
         **({} if launch.compile else {NO_COMPILATION: "1"}),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from groundup.runner.environment import DEVICES, LAUNCH_PREFIX, main_root
 from groundup.runner.files import read_yaml
@@ -45,6 +46,18 @@ def options(value: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+def addresses(value: Any) -> tuple[str, ...]:
+    """A list, or in a variable words: without a path, which the protocol has of its own."""
+    found = value.split() if isinstance(value, str) else value
+    if not isinstance(found, list):
+        raise ValueError(value)
+    urls = [str(url).rstrip("/") for url in found]
+    for parts in map(urlsplit, urls):
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+            raise ValueError(value)
+    return tuple(urls)
+
+
 class Setting(NamedTuple):
     default: Any
     read: Callable[[Any], Any]  # ValueError or KeyError for what it cannot be
@@ -62,6 +75,7 @@ SETTINGS = {
     "strategy": Setting("ddp", lambda x: choice(x, {it: it for it in STRATEGIES}), f"use {' or '.join(STRATEGIES)}"),
     "launcher": Setting("local", lambda x: choice(x, {it: it for it in LAUNCHER_NAMES}), "use local, slurm or nodes"),
     "slurm": Setting((), options, "use a list of sbatch's options, such as [--partition=gpu, --gpus-per-node=8]"),
+    "rollouts": Setting((), addresses, "use the URLs of servers, such as [http://10.0.0.5:8000]"),
     "timeout": Setting(1800.0, lambda x: number(x, float), "use a number of seconds above 0"),
 }
 
@@ -76,7 +90,8 @@ class Launch:
     strategy: str  # ddp: each has a whole copy of the model; fsdp2: a shard of it
     launcher: str  # what starts them
     slurm: Sequence[str]  # options of sbatch
-    timeout: float  # seconds that a process waits for the others
+    rollouts: Sequence[str]  # servers that sample replies; none: the stage does
+    timeout: float  # seconds that a process waits for the others, and for a server
     device_said_by: str  # for messages: the text before the value
 
     @property

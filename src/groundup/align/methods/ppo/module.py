@@ -24,7 +24,7 @@ from groundup.align.policy import AdaptedValue, SharedTrunkValue, ValueModel
 from groundup.align.rollout import Rollout, RolloutWorker
 from groundup.align.seeds import derived_seed
 from groundup.align.tokens import TokenBatch, token_logprobs, token_values
-from groundup.core.training.ranks import add_gradients, gathered, own_share, sums
+from groundup.core.training.ranks import add_gradients, gathered, means, own_share, sums
 from groundup.core.training.runtime import NonFiniteLossError, require_finite_gradients, seed_everything
 from groundup.runner.params.align import AlignParams
 
@@ -90,6 +90,7 @@ class Ppo(L.LightningModule):
             "kl_coefficient": self.controller.coefficient,
             "length_coefficient": self.length_control.coefficient,
             "entropy_coefficient": self.entropy_floor.coefficient,
+            **means(self.worker.engine.figures),
         }
         kl = self.metrics["kl"]
         if kl > (kl_stop := self.params.alarms.kl_stop):
@@ -183,8 +184,11 @@ class Ppo(L.LightningModule):
         )
         logprobs, entropy = token_logprobs(self.policy.model, batch, self.params.rollout.temperature)
         values = token_values(self.value_model, batch)
+        loss_by_token = policy_loss(logprobs, old_logprobs, advantages, ppo.clip_range)
+        if experience.rollout.ratios is not None:  # others drew the replies, by a slightly different distribution
+            loss_by_token = loss_by_token * experience.rollout.ratios[rows].to(self.device)
         by_token = {
-            "policy_loss": policy_loss(logprobs, old_logprobs, advantages, ppo.clip_range),
+            "policy_loss": loss_by_token,
             "value_loss": value_loss(values, old_values, returns, ppo.value_clip_range),
             "entropy": entropy,
             "approximate_kl": approximate_kl(logprobs, old_logprobs),
