@@ -20,6 +20,12 @@ BEFORE_AND_AFTER = {
     "reply_length": "tokens per reply",
     "distinct_2": "distinct pairs of words per reply",
 }
+SEEDS = {  # figure -> title
+    "win_rate_vs_sft_gold": "wins against SFT",
+    "win_rate_vs_sft_gold_moved": "in other conversations",
+    "win_rate_vs_sft_gold_moved_within_opening": "in others with the same first question",
+    "win_rate_vs_sft_gold_length_controlled": "with length held constant",
+}
 
 
 def blocks(root: Path) -> dict[str, str]:
@@ -38,6 +44,7 @@ def blocks(root: Path) -> dict[str, str]:
         }
         if name == SHOWN:
             contents[f"open-{name}-replies"] = replies(figures["samples"])
+            contents[f"open-{name}-seeds"] = seeds(read_object(folder / "seeds/result.json"))
     return contents
 
 
@@ -86,6 +93,12 @@ def aligned_rows(align: dict[str, Any], evaluate: dict[str, Any]) -> list[tuple[
          f"{evaluate['win_rate_human_vs_sft_gold']:.3f}, best constant reply "
          f"{evaluate['win_rate_constant_vs_sft_gold']:.3f}"),
     ]  # fmt: skip
+
+
+def seeds(result: dict[str, Any]) -> str:
+    runs = [(str(run["seed"]), run) for run in result["runs"]] + [("all", result["all"])]
+    rows = [(name, *(interval(run, key) if key in run else "" for key in SEEDS)) for name, run in runs]
+    return table(("seed", *SEEDS.values()), rows)
 
 
 def times(result: dict[str, Any]) -> str:

@@ -143,6 +143,7 @@ def together(
     return {
         **gold_metrics(judge, prompts * num, sft, aligned, it),
         **moved_win_rate(WIN_RATE, judge, contest, it, within_opening=False),
+        **moved_win_rate(WIN_RATE, judge, contest, it, within_opening=True),
         **style_rates(prompts * num, aligned["texts"]),
     }
 
