@@ -1,6 +1,7 @@
 """The measures on models with known preferences: here, for replies with certain words."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -36,7 +37,8 @@ def measured(
             for item in items
         ]
 
-    def draw(_: object, __: object, prompts: Sequence[Sequence[int]], ___: object) -> Replies:
+    def draw(*arguments: Any) -> Replies:
+        *_, prompts, _params = arguments
         texts = [says[i % len(says)] for i in range(len(prompts))]
         return Replies([tokenizer(text)["input_ids"] for text in texts], [], [])
 

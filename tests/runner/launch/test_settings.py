@@ -103,11 +103,8 @@ def test_what_a_later_stage_lacks_is_refused_before_the_first_one_starts(root: P
 
 
 def test_servers_of_rollouts_are_urls_without_a_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (root / "launch.yaml").write_text("align: {rollouts: [http://a:8000/, https://b]}\n")
-    assert read_launch(root, "evaluate").rollouts == ()
-    pipeline = PIPELINE.replace("evaluate", "align")
-    (root / "dvc.yaml").write_text(pipeline)
-    assert read_launch(root, "align").rollouts == ("http://a:8000", "https://b")
+    (root / "launch.yaml").write_text("evaluate: {rollouts: [http://a:8000/, https://b]}\n")
+    assert read_launch(root, "evaluate").rollouts == ("http://a:8000", "https://b")
     assert read_launch(root, "sft").rollouts == ()
     monkeypatch.setenv("GROUNDUP_ROLLOUTS", "http://c:1 http://d:2")
     assert read_launch(root, "sft").rollouts == ("http://c:1", "http://d:2")

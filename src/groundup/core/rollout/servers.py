@@ -181,7 +181,7 @@ class Servers:
                 reload = {"method": "reload_weights", "kwargs": {"weights_path": str(path)}}
                 self._post(url, client, f"{url}/collective_rpc", reload, DEVELOPMENT)
                 self._post(url, client, f"{url}/reset_prefix_cache", {}, DEVELOPMENT)
-        for other in self.folder.iterdir():
+        for other in sorted(self.folder.iterdir()):
             if other != path:
                 rmtree(other)
 
